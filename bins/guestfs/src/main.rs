@@ -1,0 +1,3 @@
+//! The libguestfs helper of rtftp.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The rtftp daemon.
+
+fn main() {}

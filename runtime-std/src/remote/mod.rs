@@ -1,0 +1,3 @@
+//! Everything behind an `.nbd` file.
+
+pub mod guestfs;
