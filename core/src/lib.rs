@@ -17,8 +17,23 @@
 #[cfg(test)]
 extern crate std;
 
+mod block;
 pub mod disk;
+pub mod options;
+pub mod output;
+pub mod packet;
 pub mod path;
 pub mod reader;
+mod rto;
+pub mod sender;
 pub mod time;
 pub mod uri;
+
+pub use crate::{
+    output::{Outcome, Output, Transmit},
+    packet::Packet,
+    path::RequestPath,
+    reader::{BlockReader, ReadFailed},
+    sender::Sender,
+    time::Instant,
+};

@@ -1,6 +1,5 @@
 //! Time as the state machines see it: a number the caller hands in.
 
-use core::ops::Add;
 use core::time::Duration;
 
 /// A moment on the caller's own monotonic clock, in microseconds since any fixed start.
@@ -25,13 +24,9 @@ impl Instant {
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
-}
-
-impl Add<Duration> for Instant {
-    type Output = Self;
 
     /// The instant `duration` later, stopping at the end of time instead of overflowing.
-    fn add(self, duration: Duration) -> Self {
+    pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
     }
 }
@@ -48,7 +43,7 @@ mod tests {
 
     #[test]
     fn addition_stops_at_the_end_of_time() {
-        assert_eq!(Instant::from_micros(1) + Duration::from_millis(2), Instant::from_micros(2_001));
-        assert_eq!(Instant::from_micros(u64::MAX) + Duration::MAX, Instant::from_micros(u64::MAX));
+        assert_eq!(Instant::from_micros(1).after(Duration::from_millis(2)), Instant::from_micros(2_001));
+        assert_eq!(Instant::from_micros(u64::MAX).after(Duration::MAX), Instant::from_micros(u64::MAX));
     }
 }

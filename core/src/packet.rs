@@ -1,0 +1,307 @@
+//! TFTP packets: read from a datagram, written into a buffer (RFC 1350 section 5, RFC 2347).
+
+use nom::{
+    IResult, Parser,
+    bytes::complete::{tag, take_till},
+    combinator::rest,
+    number::complete::be_u16,
+    sequence::terminated,
+};
+
+/// A packet; what has a length is borrowed from the datagram it was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Packet<'a> {
+    /// RRQ, opcode 1: the peer wants a file.
+    ReadRequest(Request<'a>),
+    /// WRQ, opcode 2: the peer wants to store a file.
+    WriteRequest(Request<'a>),
+    /// DATA, opcode 3.
+    Data {
+        /// The block's number on the wire, which rolls over.
+        block: u16,
+        /// The block itself; one shorter than the block size ends the file.
+        payload: &'a [u8],
+    },
+    /// ACK, opcode 4.
+    Ack {
+        /// The number of the last block that came in order; 0 acknowledges an OACK.
+        block: u16,
+    },
+    /// ERROR, opcode 5; ends the transfer and is answered by nothing.
+    Error {
+        /// What kind of error.
+        code: ErrorCode,
+        /// A text for people.
+        message: &'a [u8],
+    },
+    /// OACK, opcode 6: the options that the server accepts (RFC 2347).
+    OptionAck(Options<'a>),
+}
+
+/// What an RRQ or a WRQ asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Request<'a> {
+    /// The name of the file, as it came.
+    pub file: &'a [u8],
+    /// How the file is to be sent.
+    pub mode: Mode,
+    /// The options asked for.
+    pub options: Options<'a>,
+}
+
+/// The mode of a request, whatever the case it was spelled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Mode {
+    /// The bytes as they are.
+    Octet,
+    /// Text with line ends of CR LF.
+    Netascii,
+    /// Anything else, `mail` among it.
+    Other,
+}
+
+impl Mode {
+    /// The mode's name on the wire.
+    const fn name(self) -> &'static [u8] {
+        match self {
+            Self::Octet => b"octet",
+            Self::Netascii => b"netascii",
+            Self::Other => b"mail",
+        }
+    }
+}
+
+/// The options of a request or an OACK: pairs of NUL-terminated texts, read as they are iterated over.
+///
+/// What follows the last whole pair, or a name that is empty (the padding of some firmware), is not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Options<'a>(&'a [u8]);
+
+impl<'a> Options<'a> {
+    /// Takes pairs of NUL-terminated texts as they stand on the wire.
+    pub const fn new(wire: &'a [u8]) -> Self {
+        Self(wire)
+    }
+}
+
+impl<'a> Iterator for Options<'a> {
+    /// The name and the value, both as they came.
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (rest, (name, value)) = (text, text).parse(self.0).ok()?;
+        self.0 = rest;
+        if name.is_empty() { None } else { Some((name, value)) }
+    }
+}
+
+/// The code of an ERROR packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ErrorCode(pub u16);
+
+impl ErrorCode {
+    /// See the message.
+    pub const NOT_DEFINED: Self = Self(0);
+    /// The file is not there.
+    pub const FILE_NOT_FOUND: Self = Self(1);
+    /// The file is not for this client.
+    pub const ACCESS_VIOLATION: Self = Self(2);
+    /// The disk is full, or the client's quota used up.
+    pub const DISK_FULL: Self = Self(3);
+    /// The packet makes no sense here.
+    pub const ILLEGAL_OPERATION: Self = Self(4);
+    /// The packet came from a port that has no part in the transfer.
+    pub const UNKNOWN_TRANSFER_ID: Self = Self(5);
+    /// The options of the OACK are refused (RFC 2347).
+    pub const OPTIONS_REFUSED: Self = Self(8);
+}
+
+/// A datagram that is no TFTP packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Malformed;
+
+/// The length of what precedes a block in its DATA packet, in bytes.
+pub const DATA_HEADER: usize = 4;
+
+/// What precedes a block in its DATA packet.
+pub const fn data_header(block: u16) -> [u8; DATA_HEADER] {
+    let [high, low] = block.to_be_bytes();
+    [0, 3, high, low]
+}
+
+impl<'a> Packet<'a> {
+    /// Reads a datagram.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] when it is too short, its opcode unknown, or a text of a request lacks its NUL. The text of an ERROR may
+    /// lack it: some peers forget it, and the code is what counts.
+    pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
+        let (body, opcode) = number(datagram).map_err(|_| Malformed)?;
+        match opcode {
+            1 => request(body).map(|(_, request)| Self::ReadRequest(request)),
+            2 => request(body).map(|(_, request)| Self::WriteRequest(request)),
+            3 => (number, rest).parse(body).map(|(_, (block, payload))| Self::Data { block, payload }),
+            4 => number(body).map(|(_, block)| Self::Ack { block }),
+            5 => (number, take_till(|byte| byte == 0))
+                .parse(body)
+                .map(|(_, (code, message))| Self::Error { code: ErrorCode(code), message }),
+            6 => Ok(Self::OptionAck(Options(body))),
+            _ => return Err(Malformed),
+        }
+        .map_err(|_| Malformed)
+    }
+
+    /// Writes the packet into `buf` and returns its length in bytes, or `None` when `buf` is too short for it.
+    pub fn write(&self, buf: &mut [u8]) -> Option<usize> {
+        let mut out = Writer { buf, len: 0 };
+        match *self {
+            Self::ReadRequest(request) => out.request(1, request)?,
+            Self::WriteRequest(request) => out.request(2, request)?,
+            Self::Data { block, payload } => out.put(&data_header(block))?.put(payload)?,
+            Self::Ack { block } => out.number(4)?.number(block)?,
+            Self::Error { code, message } => out.number(5)?.number(code.0)?.text(message)?,
+            Self::OptionAck(options) => out.number(6)?.put(options.0)?,
+        };
+        Some(out.len)
+    }
+}
+
+/// An opcode, a block number or an error code.
+fn number(input: &[u8]) -> IResult<&[u8], u16> {
+    be_u16(input)
+}
+
+/// A text and the NUL at its end.
+fn text(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    terminated(take_till(|byte| byte == 0), tag(&b"\0"[..])).parse(input)
+}
+
+fn request(input: &[u8]) -> IResult<&[u8], Request<'_>> {
+    (text, text, rest)
+        .map(|(file, mode, options): (_, &[u8], _)| {
+            let is = |known: Mode| mode.eq_ignore_ascii_case(known.name());
+            let mode = [Mode::Octet, Mode::Netascii].into_iter().find(|&known| is(known)).unwrap_or(Mode::Other);
+            Request { file, mode, options: Options(options) }
+        })
+        .parse(input)
+}
+
+/// Fills a buffer from its start.
+struct Writer<'b> {
+    buf: &'b mut [u8],
+    len: usize,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Option<&mut Self> {
+        let end = self.len.checked_add(bytes.len())?;
+        self.buf.get_mut(self.len..end)?.copy_from_slice(bytes);
+        self.len = end;
+        Some(self)
+    }
+
+    fn number(&mut self, number: u16) -> Option<&mut Self> {
+        self.put(&number.to_be_bytes())
+    }
+
+    fn text(&mut self, text: &[u8]) -> Option<&mut Self> {
+        self.put(text)?.put(b"\0")
+    }
+
+    fn request(&mut self, opcode: u16, request: Request<'_>) -> Option<&mut Self> {
+        self.number(opcode)?.text(request.file)?.text(request.mode.name())?.put(request.options.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    /// Both ways: the bytes read as the packet, and the packet is written as the bytes.
+    #[track_caller]
+    fn is(bytes: &[u8], packet: Packet<'_>) {
+        assert_eq!(Packet::parse(bytes), Ok(packet));
+        let mut buf = [0xaa; 600];
+        let len = packet.write(&mut buf).expect("room");
+        assert_eq!(&buf[..len], bytes);
+        assert_eq!(packet.write(&mut buf[..bytes.len() - 1]), None, "one byte too few");
+    }
+
+    #[test]
+    fn every_packet_reads_and_writes() {
+        let request = Request { file: b"f", mode: Mode::Octet, options: Options::new(b"tsize\x000\0") };
+        is(b"\x00\x01f\0octet\0tsize\x000\0", Packet::ReadRequest(request));
+        is(b"\x00\x02f\0octet\0tsize\x000\0", Packet::WriteRequest(request));
+        is(b"\x00\x03\x01\x02abc", Packet::Data { block: 0x0102, payload: b"abc" });
+        is(b"\x00\x03\xff\xff", Packet::Data { block: 0xffff, payload: b"" });
+        is(b"\x00\x04\xff\xfe", Packet::Ack { block: 0xfffe });
+        is(b"\x00\x05\x00\x01gone\0", Packet::Error { code: ErrorCode::FILE_NOT_FOUND, message: b"gone" });
+        is(b"\x00\x06blksize\x00512\0", Packet::OptionAck(Options::new(b"blksize\x00512\0")));
+    }
+
+    #[test]
+    fn modes_are_read_in_any_case() {
+        for (spelled, mode) in [
+            (&b"octet"[..], Mode::Octet),
+            (b"OCTET", Mode::Octet),
+            (b"NetASCII", Mode::Netascii),
+            (b"mail", Mode::Other),
+            (b"", Mode::Other),
+        ] {
+            let datagram = [b"\x00\x01f\0", spelled, b"\0"].concat();
+            let Ok(Packet::ReadRequest(request)) = Packet::parse(&datagram) else { panic!("no request: {datagram:?}") };
+            assert_eq!(request.mode, mode, "{}", spelled.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn options_are_whole_pairs() {
+        let pairs = |wire| Options::new(wire).collect::<Vec<_>>();
+        assert_eq!(pairs(b""), []);
+        assert_eq!(pairs(b"a\x001\0b\0\0"), [(&b"a"[..], &b"1"[..]), (b"b", b"")]);
+        assert_eq!(pairs(b"a\x001\0b\x002"), [(&b"a"[..], &b"1"[..])], "the last value lacks its NUL");
+        assert_eq!(pairs(b"a\x001\0\0\0\0\0\0"), [(&b"a"[..], &b"1"[..])], "padding");
+        assert_eq!(pairs(b"\0\0a\x001\0"), [], "padding hides what follows it");
+    }
+
+    #[test]
+    fn a_request_padded_to_516_bytes_is_read() {
+        let mut datagram = b"\x00\x01hp.img\0octet\0".to_vec();
+        datagram.resize(516, 0);
+        let Ok(Packet::ReadRequest(request)) = Packet::parse(&datagram) else { panic!("no request") };
+        assert_eq!((request.file, request.options.count()), (&b"hp.img"[..], 0));
+    }
+
+    #[test]
+    fn an_error_may_lack_its_nul() {
+        let error = Packet::Error { code: ErrorCode(8), message: b"User aborted" };
+        assert_eq!(Packet::parse(b"\x00\x05\x00\x08User aborted"), Ok(error));
+    }
+
+    #[test]
+    fn what_is_no_packet_is_refused() {
+        for datagram in [
+            &b""[..],
+            b"\x00",
+            b"\x00\x00",
+            b"\x00\x07",
+            b"\x01\x01f\0octet\0",
+            b"\x00\x01",
+            b"\x00\x01f",
+            b"\x00\x01f\0octet",
+            b"\x00\x03\x00",
+            b"\x00\x04\x00",
+            b"\x00\x05\x00",
+        ] {
+            assert_eq!(Packet::parse(datagram), Err(Malformed), "{}", datagram.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,619 @@
+//! The server's side of a read request: sends a file, block by block, window by window.
+
+use core::time::Duration;
+
+use crate::{
+    block,
+    options::{Granted, Settings},
+    output::{Outcome, Output, Transmit},
+    packet::{DATA_HEADER, ErrorCode, Packet, data_header},
+    reader::{BlockReader, ReadFailed},
+    rto::Rto,
+    time::Instant,
+};
+
+/// A peer that has acknowledged nothing new for this long is given up. GRUB leaves one transfer alone while it reads another
+/// to its end, so this is a matter of a minute, not of a number of retries.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The smallest send buffer that every packet of a transfer without options fits into, in bytes.
+const MIN_BUFFER: usize = 516;
+
+/// Sends one file to one client.
+///
+/// It is plain data: no socket, no clock, no buffer. Hand every datagram of the client to [`handle`](Self::handle); after that,
+/// and whenever the instant of an [`Output::Wait`] has come, call [`poll`](Self::poll) and do what it says until it says `Wait`
+/// or `Finished`.
+///
+/// The OACK, where there is one, counts as block 0: acknowledged by ACK 0, sent again until that comes, and never after
+/// (RFC 2347; GRUB starts over on a second one).
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Sender {
+    settings: Settings,
+    granted: Granted,
+    /// The size of the file, in bytes.
+    size: u64,
+    /// The first block that is not acknowledged.
+    base: u64,
+    /// The block to send next; from `base` to the end of the window.
+    next: u64,
+    /// One past the highest block ever sent.
+    frontier: u64,
+    rto: Rto,
+    /// When the packets in flight count as lost.
+    deadline: Instant,
+    /// Since when the client owes an answer: its last progress, or when something new last left.
+    waiting: Instant,
+    /// The last block of the window in flight and when it left, as long as nothing was sent twice.
+    timed: Option<(u64, Instant)>,
+    retransmitted: u64,
+    /// How the transfer ended.
+    outcome: Option<Outcome>,
+    /// The ERROR that the client is still to be told.
+    farewell: Option<(ErrorCode, &'static str)>,
+}
+
+impl Sender {
+    /// Starts a transfer of a file of `size` bytes with what [`negotiate`](crate::options::negotiate) came to.
+    pub fn new(now: Instant, settings: Settings, granted: Granted, size: u64) -> Self {
+        let first = if granted.is_empty() { 1 } else { 0 };
+        Self {
+            rto: Rto::new(settings.timeout),
+            settings,
+            granted,
+            size,
+            base: first,
+            next: first,
+            frontier: first,
+            deadline: now,
+            waiting: now,
+            timed: None,
+            retransmitted: 0,
+            outcome: None,
+            farewell: None,
+        }
+    }
+
+    /// How many bytes of the file the client has acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.offset(self.base).min(self.size)
+    }
+
+    /// How many packets were sent a second time.
+    pub fn retransmitted(&self) -> u64 {
+        self.retransmitted
+    }
+
+    /// Takes in a datagram that came from the client's address and port. Cannot fail: noise changes nothing.
+    pub fn handle(&mut self, now: Instant, datagram: &[u8]) {
+        if self.outcome.is_some() {
+            return;
+        }
+        match Packet::parse(datagram) {
+            Ok(Packet::Ack { block }) => self.acknowledge(now, block::from_wire(self.base, block)),
+            Ok(Packet::Error { code, .. }) => self.outcome = Some(self.peer_error(code)),
+            _ => {}
+        }
+    }
+
+    /// Says what to do next. `buf` takes the datagrams to send: the larger, the more of a window goes out at once.
+    ///
+    /// A `buf` that is too small for a single packet of the transfer (the block size and 4 bytes, at least 516) ends it.
+    pub fn poll(&mut self, now: Instant, file: &mut impl BlockReader, buf: &mut [u8]) -> Output {
+        if let Some((code, message)) = self.farewell.take() {
+            let error = Packet::Error { code, message: message.as_bytes() };
+            if let Some(len) = error.write(buf) {
+                return Output::Transmit(Transmit { len, segment: len });
+            }
+        }
+        if let Some(outcome) = self.outcome {
+            return Output::Finished(outcome);
+        }
+        if self.next >= self.window_end() {
+            if now < self.deadline {
+                return Output::Wait(self.deadline);
+            }
+            if now.since(self.waiting) >= PATIENCE {
+                self.fail(Outcome::TimedOut, ErrorCode::NOT_DEFINED, "timed out");
+                return self.poll(now, file, buf);
+            }
+            self.rewind();
+            self.rto.expired();
+        }
+        match self.fill(file, buf) {
+            Ok(Some(transmit)) => {
+                self.sent(now);
+                Output::Transmit(transmit)
+            }
+            Ok(None) => Output::NeedData,
+            Err(failed) => {
+                self.fail(Outcome::ReadFailed(failed), ErrorCode::NOT_DEFINED, failed.0);
+                self.poll(now, file, buf)
+            }
+        }
+    }
+
+    /// Ends the transfer from this side: the next poll tells the client why, the one after that says `Finished`.
+    pub fn abort(&mut self, reason: &'static str) {
+        if self.outcome.is_none() {
+            self.fail(Outcome::Aborted, ErrorCode::NOT_DEFINED, reason);
+        }
+    }
+
+    /// Takes in the acknowledgement of all blocks up to `block`, which is `base` or later.
+    ///
+    /// Inside what was sent, it moves the window to just after it, also back from what was sent beyond (RFC 7440 section 4).
+    /// A second copy of the same ACK now means a block not sent yet, and like every such number it changes nothing: DATA is
+    /// never sent again for a duplicate ACK (RFC 1123 section 4.2.3.1).
+    fn acknowledge(&mut self, now: Instant, block: u64) {
+        if block >= self.frontier {
+            return;
+        }
+        if let Some((timed, at)) = self.timed.take()
+            && timed <= block
+        {
+            self.rto.measured(now.since(at));
+        }
+        self.rto.progressed();
+        self.waiting = now;
+        self.base = block.saturating_add(1);
+        self.next = self.base;
+        if block >= self.last_block() {
+            self.outcome = Some(Outcome::Complete);
+        }
+    }
+
+    /// An ERROR of the client ends the transfer at once (RFC 1350 section 7). Before it has acknowledged a block of the file,
+    /// codes 0 and 8 are how firmware says that it has learnt the size.
+    fn peer_error(&self, code: ErrorCode) -> Outcome {
+        if self.base <= 1 && matches!(code, ErrorCode::NOT_DEFINED | ErrorCode::OPTIONS_REFUSED) {
+            Outcome::Probed
+        } else {
+            Outcome::PeerError(code)
+        }
+    }
+
+    fn fail(&mut self, outcome: Outcome, code: ErrorCode, message: &'static str) {
+        self.outcome = Some(outcome);
+        self.farewell = Some((code, message));
+    }
+
+    /// Goes back to the first block that is not acknowledged; what is in flight says nothing about the round trip any more.
+    fn rewind(&mut self) {
+        self.next = self.base;
+        self.timed = None;
+    }
+
+    /// The last block: shorter than the others, empty if the file is a multiple of the block size (RFC 1350 section 6).
+    fn last_block(&self) -> u64 {
+        self.size.checked_div(u64::from(self.settings.blksize)).unwrap_or(0).saturating_add(1)
+    }
+
+    /// One past the last block of the window; the OACK is a window of its own.
+    fn window_end(&self) -> u64 {
+        if self.base == 0 {
+            return 1;
+        }
+        let end = self.base.saturating_add(u64::from(self.settings.windowsize));
+        end.min(self.last_block().saturating_add(1))
+    }
+
+    /// Where a block begins in the file, in bytes.
+    fn offset(&self, block: u64) -> u64 {
+        block.saturating_sub(1).saturating_mul(u64::from(self.settings.blksize))
+    }
+
+    /// Writes the OACK, or as many blocks of the window as are loaded and fit; `None` when not even the first is loaded.
+    fn fill(&mut self, file: &mut impl BlockReader, buf: &mut [u8]) -> Result<Option<Transmit>, ReadFailed> {
+        const TOO_SMALL: ReadFailed = ReadFailed("the send buffer is too small");
+        let segment = usize::from(self.settings.blksize).saturating_add(DATA_HEADER);
+        if buf.len() < segment.max(MIN_BUFFER) {
+            return Err(TOO_SMALL);
+        }
+        if self.next == 0 {
+            // The answer commits the server: it leaves only when the file can really be read.
+            if self.read(file, 1, buf.get_mut(..segment).ok_or(TOO_SMALL)?)?.is_none() {
+                return Ok(None);
+            }
+            let len = Packet::OptionAck(self.granted.options()).write(buf).ok_or(TOO_SMALL)?;
+            self.count();
+            return Ok(Some(Transmit { len, segment: len }));
+        }
+        let mut len = 0usize;
+        for datagram in buf.chunks_exact_mut(segment) {
+            if self.next >= self.window_end() {
+                break;
+            }
+            let Some(payload) = self.read(file, self.next, datagram)? else { break };
+            len = len.saturating_add(DATA_HEADER).saturating_add(payload);
+            self.count();
+        }
+        Ok(if len == 0 { None } else { Some(Transmit { len, segment: segment.min(len) }) })
+    }
+
+    /// Writes one DATA packet and returns the length of its payload, or `None` when that is not loaded.
+    fn read(&self, file: &mut impl BlockReader, block: u64, datagram: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
+        let offset = self.offset(block);
+        let blksize = u64::from(self.settings.blksize);
+        let expected = usize::try_from(self.size.saturating_sub(offset).min(blksize)).unwrap_or(0);
+        let Some((header, payload)) = datagram.split_first_chunk_mut::<DATA_HEADER>() else { return Ok(None) };
+        *header = data_header(block::to_wire(block));
+        match file.read_at(offset, payload.get_mut(..expected).unwrap_or_default())? {
+            // Fewer bytes than the client was promised must not look like the file's end.
+            Some(got) if got < expected => Err(ReadFailed("the file changed during the transfer")),
+            ready => Ok(ready),
+        }
+    }
+
+    /// Notes that `next` is in the buffer.
+    fn count(&mut self) {
+        if self.next < self.frontier {
+            self.retransmitted = self.retransmitted.saturating_add(1);
+        }
+        self.next = self.next.saturating_add(1);
+    }
+
+    /// Notes that what is in the buffer leaves now.
+    fn sent(&mut self, now: Instant) {
+        if self.next > self.frontier {
+            self.frontier = self.next;
+            self.waiting = now;
+            // The block that the client answers; sent for the first time, it tells the round trip (Karn's rule).
+            if self.next == self.window_end() {
+                self.timed = Some((self.next.saturating_sub(1), now));
+            }
+        }
+        self.deadline = now.after(self.rto.current());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        options::{Limits, negotiate},
+        packet::Options,
+    };
+    use std::{vec, vec::Vec};
+
+    /// A transfer at a moment of virtual time, and the file it sends.
+    struct Transfer {
+        sender: Sender,
+        file: Vec<u8>,
+        now: Instant,
+        buf: Vec<u8>,
+    }
+
+    impl Transfer {
+        fn new(size: usize, options: &[u8]) -> Self {
+            let now = Instant::from_micros(0);
+            let (settings, granted) = negotiate(Options::new(options), &Limits::default(), size as u64);
+            let file = (0..size).map(|at| (at / 7) as u8).collect();
+            Self { sender: Sender::new(now, settings, granted, size as u64), file, now, buf: vec![0; 70_000] }
+        }
+
+        fn poll(&mut self) -> Output {
+            self.sender.poll(self.now, &mut &self.file[..], &mut self.buf)
+        }
+
+        /// All the datagrams that leave before the sender waits or ends.
+        fn datagrams(&mut self) -> Vec<Vec<u8>> {
+            let mut all = vec![];
+            while let Output::Transmit(Transmit { len, segment }) = self.poll() {
+                all.extend(self.buf[..len].chunks(segment).map(<[u8]>::to_vec));
+            }
+            all
+        }
+
+        /// The numbers of the DATA blocks that leave now.
+        #[track_caller]
+        fn sends(&mut self, blocks: &[u16]) {
+            let sent: Vec<u16> = self
+                .datagrams()
+                .iter()
+                .map(|datagram| match Packet::parse(datagram) {
+                    Ok(Packet::Data { block, .. }) => block,
+                    other => panic!("expected DATA, found {other:?}"),
+                })
+                .collect();
+            assert_eq!(sent, blocks);
+        }
+
+        fn receives(&mut self, packet: Packet<'_>) {
+            let mut datagram = [0; 100];
+            let len = packet.write(&mut datagram).expect("room");
+            self.sender.handle(self.now, &datagram[..len]);
+        }
+
+        fn ack(&mut self, block: u16) {
+            self.receives(Packet::Ack { block });
+        }
+
+        /// Lets the time of the current wait pass.
+        fn expire(&mut self) -> Duration {
+            let Output::Wait(until) = self.poll() else { panic!("expected a wait") };
+            assert!(until > self.now, "a wait lies in the future");
+            let waited = until.since(self.now);
+            self.now = until;
+            waited
+        }
+
+        #[track_caller]
+        fn ends(&mut self, outcome: Outcome) {
+            assert_eq!(self.poll(), Output::Finished(outcome));
+            assert_eq!(self.poll(), Output::Finished(outcome), "the answer stays");
+        }
+    }
+
+    #[test]
+    fn a_file_is_sent_in_lockstep() {
+        let mut transfer = Transfer::new(1000, b"");
+        let first = transfer.datagrams();
+        assert_eq!(first.len(), 1);
+        assert_eq!(first[0], [&[0, 3, 0, 1], &transfer.file[..512]].concat());
+        transfer.ack(1);
+        let second = transfer.datagrams();
+        assert_eq!(second, [[&[0, 3, 0, 2], &transfer.file[512..]].concat()]);
+        assert_eq!(transfer.sender.acknowledged(), 512);
+        transfer.ack(2);
+        transfer.ends(Outcome::Complete);
+        assert_eq!((transfer.sender.acknowledged(), transfer.sender.retransmitted()), (1000, 0));
+    }
+
+    #[test]
+    fn a_multiple_of_the_block_size_ends_with_an_empty_block() {
+        for (size, blocks) in [(0, 1), (511, 1), (512, 2), (513, 2), (1024, 3)] {
+            let mut transfer = Transfer::new(size, b"");
+            for block in 1..=blocks {
+                transfer.sends(&[block]);
+                transfer.ack(block);
+            }
+            transfer.ends(Outcome::Complete);
+        }
+    }
+
+    #[test]
+    fn an_oack_is_sent_until_it_is_acknowledged_and_never_after() {
+        let mut transfer = Transfer::new(100, b"tsize\x000\0");
+        let oack = b"\x00\x06tsize\x00100\0".to_vec();
+        assert_eq!(transfer.datagrams(), std::slice::from_ref(&oack));
+        assert_eq!(transfer.expire(), Duration::from_secs(1));
+        assert_eq!(transfer.datagrams(), [oack]);
+        transfer.ack(0);
+        transfer.sends(&[1]);
+        transfer.ack(0);
+        transfer.sends(&[]);
+        transfer.expire();
+        transfer.sends(&[1]);
+        transfer.ack(1);
+        transfer.ends(Outcome::Complete);
+    }
+
+    #[test]
+    fn a_window_leaves_as_equal_segments_with_a_shorter_last() {
+        let mut transfer = Transfer::new(25, b"blksize\x008\0windowsize\x004\0");
+        transfer.datagrams();
+        transfer.ack(0);
+        transfer.buf.truncate(516);
+        assert_eq!(transfer.poll(), Output::Transmit(Transmit { len: 12 + 12 + 12 + 5, segment: 12 }));
+        assert_eq!(transfer.buf[36..41], [0, 3, 0, 4, transfer.file[24]]);
+    }
+
+    #[test]
+    fn a_window_larger_than_the_buffer_leaves_in_parts() {
+        let mut transfer = Transfer::new(100_000, b"blksize\x00512\0windowsize\x008\0");
+        transfer.datagrams();
+        transfer.ack(0);
+        transfer.buf.truncate(3 * 516 + 100);
+        assert_eq!(transfer.poll(), Output::Transmit(Transmit { len: 3 * 516, segment: 516 }));
+        transfer.sends(&[4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn an_ack_inside_the_window_goes_back_once() {
+        let mut transfer = Transfer::new(100_000, b"windowsize\x004\0");
+        transfer.datagrams();
+        transfer.ack(0);
+        transfer.sends(&[1, 2, 3, 4]);
+        transfer.ack(2);
+        transfer.sends(&[3, 4, 5, 6]);
+        // EDK2 answers every datagram behind the gap with one more ACK of the last good block.
+        for _ in 0..3 {
+            transfer.ack(2);
+            transfer.sends(&[]);
+        }
+        transfer.ack(6);
+        transfer.sends(&[7, 8, 9, 10]);
+        assert_eq!(transfer.sender.retransmitted(), 2);
+    }
+
+    #[test]
+    fn a_late_ack_of_what_was_sent_before_going_back_counts() {
+        let mut transfer = Transfer::new(100_000, b"windowsize\x004\0");
+        transfer.datagrams();
+        transfer.ack(0);
+        transfer.sends(&[1, 2, 3, 4]);
+        transfer.ack(1);
+        transfer.ack(4);
+        transfer.sends(&[5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn acks_of_the_past_and_the_future_change_nothing() {
+        let mut transfer = Transfer::new(100_000, b"");
+        transfer.sends(&[1]);
+        transfer.ack(1);
+        transfer.sends(&[2]);
+        for block in [0, 1, 3, 4, 65_535, 32_770] {
+            transfer.ack(block);
+            transfer.sends(&[]);
+        }
+        transfer.ack(2);
+        transfer.sends(&[3]);
+    }
+
+    #[test]
+    fn block_numbers_roll_over_in_every_window_position() {
+        for windowsize in [1u64, 2, 3, 5, 16] {
+            let options = std::format!("blksize\x008\0windowsize\0{windowsize}\0");
+            let mut transfer = Transfer::new(8 * 70_000, options.as_bytes());
+            let mut received = Vec::<u8>::new();
+            transfer.datagrams();
+            transfer.ack(0);
+            loop {
+                let window = transfer.datagrams();
+                let Some(last) = window.last() else { break };
+                transfer.receives(Packet::Ack { block: u16::from_be_bytes([last[2], last[3]]) });
+                received.extend(window.iter().flat_map(|datagram| &datagram[4..]));
+            }
+            transfer.ends(Outcome::Complete);
+            assert!(received == transfer.file, "window {windowsize}");
+        }
+    }
+
+    #[test]
+    fn a_partial_ack_of_the_last_window_does_not_end_the_transfer() {
+        let mut transfer = Transfer::new(4 * 512 - 1, b"windowsize\x008\0");
+        transfer.datagrams();
+        transfer.ack(0);
+        transfer.sends(&[1, 2, 3, 4]);
+        transfer.ack(3);
+        transfer.sends(&[4]);
+        transfer.ack(4);
+        transfer.ends(Outcome::Complete);
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_sent_again_ever_more_slowly_and_then_given_up() {
+        let mut transfer = Transfer::new(100_000, b"windowsize\x002\0");
+        transfer.datagrams();
+        transfer.ack(0);
+        transfer.sends(&[1, 2]);
+        let mut waits = vec![];
+        let farewell = loop {
+            waits.push(transfer.expire());
+            let sent = transfer.datagrams();
+            if sent.len() == 1 {
+                break sent[0].clone();
+            }
+            assert_eq!(sent.len(), 2, "blocks 1 and 2");
+        };
+        assert_eq!(farewell, b"\x00\x05\x00\x00timed out\0");
+        assert!(waits.is_sorted(), "{waits:?}");
+        assert!(waits.iter().sum::<Duration>() >= PATIENCE);
+        assert!(waits.len() < 25, "{waits:?}");
+        transfer.ends(Outcome::TimedOut);
+    }
+
+    #[test]
+    fn progress_ends_the_slowness() {
+        let mut transfer = Transfer::new(100_000, b"");
+        transfer.sends(&[1]);
+        transfer.now = transfer.now.after(Duration::from_millis(10));
+        transfer.ack(1);
+        transfer.sends(&[2]);
+        let usual = transfer.expire();
+        assert_eq!(usual, Duration::from_millis(50), "10 ms measured: the floor holds");
+        transfer.sends(&[2]);
+        assert_eq!(transfer.expire(), 2 * usual);
+        transfer.sends(&[2]);
+        transfer.ack(2);
+        transfer.sends(&[3]);
+        assert_eq!(transfer.expire(), usual, "an answer to a block sent twice measures nothing");
+    }
+
+    #[test]
+    fn an_error_of_the_client_ends_the_transfer_unanswered() {
+        for (acked, code, outcome) in [
+            (false, 0, Outcome::Probed),
+            (false, 8, Outcome::Probed),
+            (false, 3, Outcome::PeerError(ErrorCode::DISK_FULL)),
+            (true, 0, Outcome::PeerError(ErrorCode::NOT_DEFINED)),
+        ] {
+            let mut transfer = Transfer::new(100_000, b"tsize\x000\0");
+            transfer.datagrams();
+            if acked {
+                transfer.ack(0);
+                transfer.sends(&[1]);
+                transfer.ack(1);
+            }
+            transfer.receives(Packet::Error { code: ErrorCode(code), message: b"" });
+            transfer.ends(outcome);
+        }
+    }
+
+    #[test]
+    fn noise_changes_nothing() {
+        let mut transfer = Transfer::new(100_000, b"");
+        transfer.sends(&[1]);
+        for datagram in
+            [&b""[..], b"\0", b"\x00\x04", b"\x00\x03\x00\x01abc", b"\x00\x06", b"\x00\x01f\0octet\0", &[0xff; 600]]
+        {
+            transfer.sender.handle(transfer.now, datagram);
+            transfer.sends(&[]);
+        }
+        transfer.ack(1);
+        transfer.sends(&[2]);
+    }
+
+    /// Reads what it has been given so far.
+    struct Loading<'a> {
+        file: &'a [u8],
+        loaded: usize,
+    }
+
+    impl BlockReader for Loading<'_> {
+        fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
+            if offset + buf.len() as u64 > self.loaded as u64 { Ok(None) } else { self.file.read_at(offset, buf) }
+        }
+    }
+
+    #[test]
+    fn nothing_is_promised_before_the_file_can_be_read() {
+        let mut transfer = Transfer::new(2000, b"tsize\x000\0windowsize\x004\0");
+        let mut file = Loading { file: &transfer.file, loaded: 0 };
+        let mut buf = [0; 4096];
+        assert_eq!(transfer.sender.poll(transfer.now, &mut file, &mut buf), Output::NeedData);
+        // Loading may take as long as it likes: the client's patience is its own affair, ours starts with the answer.
+        let now = transfer.now.after(2 * PATIENCE);
+        file.loaded = 1200;
+        assert!(matches!(transfer.sender.poll(now, &mut file, &mut buf), Output::Transmit(_)), "the OACK");
+        assert_eq!(transfer.sender.poll(now, &mut file, &mut buf), Output::Wait(now.after(Duration::from_secs(1))));
+        transfer.sender.handle(now, b"\x00\x04\x00\x00");
+        let two = Output::Transmit(Transmit { len: 2 * 516, segment: 516 });
+        assert_eq!(transfer.sender.poll(now, &mut file, &mut buf), two, "what is loaded leaves");
+        assert_eq!(transfer.sender.poll(now, &mut file, &mut buf), Output::NeedData);
+        file.loaded = 2000;
+        let rest = Output::Transmit(Transmit { len: 516 + 468, segment: 516 });
+        assert_eq!(transfer.sender.poll(now, &mut file, &mut buf), rest);
+    }
+
+    #[test]
+    fn a_file_that_got_shorter_is_never_completed() {
+        let mut transfer = Transfer::new(2000, b"");
+        transfer.sends(&[1]);
+        transfer.file.truncate(700);
+        transfer.ack(1);
+        let error = b"\x00\x05\x00\x00the file changed during the transfer\0".to_vec();
+        assert_eq!(transfer.datagrams(), [error]);
+        transfer.ends(Outcome::ReadFailed(ReadFailed("the file changed during the transfer")));
+    }
+
+    #[test]
+    fn the_driver_can_end_it() {
+        let mut transfer = Transfer::new(2000, b"");
+        transfer.sends(&[1]);
+        transfer.sender.abort("shutting down");
+        assert_eq!(transfer.datagrams(), [b"\x00\x05\x00\x00shutting down\0".to_vec()]);
+        transfer.ends(Outcome::Aborted);
+    }
+
+    #[test]
+    fn a_buffer_too_small_for_a_packet_ends_the_transfer() {
+        let mut transfer = Transfer::new(2000, b"blksize\x001468\0");
+        transfer.buf.truncate(1471);
+        assert!(matches!(transfer.poll(), Output::Transmit(_)), "the ERROR");
+        transfer.ends(Outcome::ReadFailed(ReadFailed("the send buffer is too small")));
+    }
+}
