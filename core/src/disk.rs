@@ -21,7 +21,7 @@ pub const MAX_URL: usize = 1152;
 /// The largest number of mounts in a description.
 pub const MAX_MOUNTS: usize = 16;
 
-/// The largest partition number: Linux gives a disk 256 minor numbers (`DISK_MAX_PARTS`), 0 being the disk itself.
+/// The largest partition number: Linux counts to 256 on a disk (`DISK_MAX_PARTS`), from 0, which is the whole disk.
 pub const MAX_PARTITION: u32 = 255;
 
 /// A path on the disk: absolute, made of plain names, without a slash at the end unless it is `/` itself.
