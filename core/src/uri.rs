@@ -1,6 +1,23 @@
 //! NBD URIs.
 
-use heapless::String;
+use core::{
+    fmt::{self, Write},
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use heapless::{String, Vec};
+
+/// The port of an NBD server that names none.
+pub const DEFAULT_PORT: u16 = 10809;
+
+/// The longest host name, in bytes.
+pub const MAX_HOST: usize = 255;
+
+/// The longest export name, in bytes.
+pub const MAX_EXPORT: usize = 255;
+
+/// The longest path of a Unix socket, in bytes: Linux keeps 108, a NUL at the end among them.
+pub const MAX_SOCKET: usize = 107;
 
 /// The address of an NBD export, after the [NBD URI specification].
 ///
@@ -14,9 +31,6 @@ pub struct NbdUri {
     pub export: String<MAX_EXPORT>,
 }
 
-/// The longest export name, in bytes.
-pub const MAX_EXPORT: usize = 255;
-
 /// Where an NBD server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -24,10 +38,380 @@ pub enum NbdServer {
     /// A host name, an IPv4 address or an IPv6 address (without brackets), and a TCP port.
     Tcp {
         /// The host.
-        host: String<255>,
-        /// The port.
+        host: String<MAX_HOST>,
+        /// The port, never 0.
         port: u16,
     },
-    /// The path of a Unix socket; 107 bytes is the longest that Linux takes.
-    Unix(String<107>),
+    /// The path of a Unix socket, percent-decoded.
+    Unix(String<MAX_SOCKET>),
+}
+
+impl NbdUri {
+    /// Reads `nbd://HOST[:PORT]/EXPORT` or `nbd+unix:///EXPORT?socket=PATH`.
+    ///
+    /// The export name is the path without its first `/`: `nbd://h//disk` names `/disk`, `nbd://h` names the default export.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidUri`] says what was expected.
+    pub fn parse(uri: &str) -> Result<Self, InvalidUri> {
+        let (scheme, rest) = uri.split_once("://").ok_or(InvalidUri::Scheme)?;
+        let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+        if is("nbds") || is("nbds+unix") {
+            return Err(InvalidUri::Tls);
+        }
+        if !is("nbd") && !is("nbd+unix") {
+            return Err(InvalidUri::Scheme);
+        }
+        if rest.contains('#') {
+            return Err(InvalidUri::Fragment);
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let server = if is("nbd") { tcp_server(authority, query)? } else { unix_server(authority, query)? };
+        Ok(Self { server, export: percent_decode(path, InvalidUri::ExportTooLong)? })
+    }
+}
+
+/// Reads `HOST[:PORT]`.
+fn tcp_server(authority: &str, query: &str) -> Result<NbdServer, InvalidUri> {
+    if authority.contains('@') {
+        return Err(InvalidUri::UserInfo);
+    }
+    if !query.is_empty() {
+        return Err(InvalidUri::Parameter);
+    }
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(bracketed) => {
+            let (address, port) = bracketed.split_once(']').ok_or(InvalidUri::Host)?;
+            let address: Ipv6Addr = address.parse().map_err(|_| InvalidUri::Host)?;
+            let mut host = String::new();
+            write!(host, "{address}").map_err(|_| InvalidUri::Host)?;
+            let port = match port {
+                "" => None,
+                port => Some(port.strip_prefix(':').ok_or(InvalidUri::Port)?),
+            };
+            (host, port)
+        }
+        None => {
+            // From the right: an IPv6 address without its brackets is then a bad host, not a bad port.
+            let (host, port) = authority.rsplit_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
+            if !is_host(host) {
+                return Err(InvalidUri::Host);
+            }
+            (host.try_into().map_err(|_| InvalidUri::Host)?, port)
+        }
+    };
+    Ok(NbdServer::Tcp { host, port: port.map_or(Ok(DEFAULT_PORT), parse_port)? })
+}
+
+/// Whether a host is an IPv4 address or a name as DNS and hosts files have it.
+fn is_host(host: &str) -> bool {
+    let is_label = |label: &str| {
+        label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && !label.is_empty()
+            && !label.starts_with('-')
+    };
+    if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        host.parse::<Ipv4Addr>().is_ok()
+    } else {
+        // One dot at the end marks a name that no search domain is added to.
+        host.strip_suffix('.').unwrap_or(host).split('.').all(is_label)
+    }
+}
+
+fn parse_port(port: &str) -> Result<u16, InvalidUri> {
+    // `parse` alone would take `+1`.
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(InvalidUri::Port);
+    }
+    port.parse().ok().filter(|&port| port != 0).ok_or(InvalidUri::Port)
+}
+
+/// Reads `?socket=PATH`, the only parameter there is.
+fn unix_server(authority: &str, query: &str) -> Result<NbdServer, InvalidUri> {
+    if !authority.is_empty() {
+        return Err(InvalidUri::Authority);
+    }
+    let mut socket = None;
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        match parameter.split_once('=') {
+            Some(("socket", path)) if socket.is_none() && !path.is_empty() => socket = Some(path),
+            Some(("socket", _)) => return Err(InvalidUri::Socket),
+            _ => return Err(InvalidUri::Parameter),
+        }
+    }
+    Ok(NbdServer::Unix(percent_decode(socket.ok_or(InvalidUri::Socket)?, InvalidUri::SocketTooLong)?))
+}
+
+/// Takes the percent-encoding off; the result is UTF-8 without NUL.
+fn percent_decode<const N: usize>(text: &str, too_long: InvalidUri) -> Result<String<N>, InvalidUri> {
+    let mut decoded = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let byte = match byte {
+            b'%' => hex_pair(bytes.next(), bytes.next()).ok_or(InvalidUri::Encoding)?,
+            byte if is_plain(byte) || b"&+;?".contains(&byte) => byte,
+            _ => return Err(InvalidUri::Encoding),
+        };
+        if byte == 0 {
+            return Err(InvalidUri::Encoding);
+        }
+        decoded.push(byte).map_err(|_| too_long)?;
+    }
+    String::from_utf8(decoded).map_err(|_| InvalidUri::Encoding)
+}
+
+fn hex_pair(high: Option<u8>, low: Option<u8>) -> Option<u8> {
+    let digit = |byte| char::from(byte).to_digit(16);
+    u8::try_from((digit(high?)? << 4) | digit(low?)?).ok()
+}
+
+/// Whether a byte stands for itself both in a path and in the value of a parameter (RFC 3986, sections 3.3 and 3.4).
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~/:@!$'()*,=".contains(&byte)
+}
+
+impl fmt::Display for NbdUri {
+    /// Writes the URI that [`NbdUri::parse`] reads back: without the default port, and with no more than ASCII.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.server {
+            NbdServer::Tcp { host, port } => {
+                if host.contains(':') {
+                    write!(f, "nbd://[{host}]")?;
+                } else {
+                    write!(f, "nbd://{host}")?;
+                }
+                if *port != DEFAULT_PORT {
+                    write!(f, ":{port}")?;
+                }
+                f.write_char('/')?;
+                percent_encode(f, &self.export)
+            }
+            NbdServer::Unix(socket) => {
+                f.write_str("nbd+unix:///")?;
+                percent_encode(f, &self.export)?;
+                f.write_str("?socket=")?;
+                percent_encode(f, socket)
+            }
+        }
+    }
+}
+
+fn percent_encode(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    text.bytes().try_for_each(
+        |byte| {
+            if is_plain(byte) { f.write_char(char::from(byte)) } else { write!(f, "%{byte:02X}") }
+        },
+    )
+}
+
+/// Why a text is not the address of an NBD export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum InvalidUri {
+    /// It begins neither with `nbd://` nor with `nbd+unix://`.
+    Scheme,
+    /// It asks for TLS: `nbds`, `nbds+unix`.
+    Tls,
+    /// It has a user name before the host.
+    UserInfo,
+    /// It has no host, or something that cannot be one, or that is longer than [`MAX_HOST`].
+    Host,
+    /// Its port is no number from 1 to 65535.
+    Port,
+    /// It is `nbd+unix` and has a host.
+    Authority,
+    /// It is `nbd+unix` and has no socket path, an empty one or two of them.
+    Socket,
+    /// It has a parameter other than the `socket` of `nbd+unix`.
+    Parameter,
+    /// It has a fragment (`#`).
+    Fragment,
+    /// It holds a character that must be percent-encoded, or what is encoded is not UTF-8 or holds a NUL.
+    Encoding,
+    /// The name of the export has more than [`MAX_EXPORT`] bytes.
+    ExportTooLong,
+    /// The path of the socket has more than [`MAX_SOCKET`] bytes.
+    SocketTooLong,
+}
+
+impl fmt::Display for InvalidUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scheme => "expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH",
+            Self::Tls => "expected nbd:// or nbd+unix:// (TLS is not supported yet)",
+            Self::UserInfo => "expected nbd://HOST[:PORT]/EXPORT without a user name",
+            Self::Host => "expected a host name, an IPv4 address or an [IPv6] address after nbd://",
+            Self::Port => "expected a port from 1 to 65535 after the host",
+            Self::Authority => "expected nbd+unix:///EXPORT?socket=PATH, with three slashes and no host",
+            Self::Socket => "expected nbd+unix:///EXPORT?socket=PATH with one socket path",
+            Self::Parameter => "expected no parameter but the socket of nbd+unix:///EXPORT?socket=PATH",
+            Self::Fragment => "expected no # (in a name it is written %23)",
+            Self::Encoding => "expected percent-encoded UTF-8 without NUL (a space is written %20)",
+            Self::ExportTooLong => return write!(f, "expected an export name of at most {MAX_EXPORT} bytes"),
+            Self::SocketTooLong => return write!(f, "expected a socket path of at most {MAX_SOCKET} bytes"),
+        })
+    }
+}
+
+impl core::error::Error for InvalidUri {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{format, string::ToString};
+
+    fn tcp(host: &str, port: u16, export: &str) -> NbdUri {
+        let server = NbdServer::Tcp { host: host.try_into().expect("a short host"), port };
+        NbdUri { server, export: export.try_into().expect("a short export") }
+    }
+
+    fn unix(socket: &str, export: &str) -> NbdUri {
+        let server = NbdServer::Unix(socket.try_into().expect("a short path"));
+        NbdUri { server, export: export.try_into().expect("a short export") }
+    }
+
+    #[test]
+    fn uris_are_read_and_written_back() {
+        for (uri, expected, canonical) in [
+            ("nbd://10.10.10.10:25000/server_root", tcp("10.10.10.10", 25000, "server_root"), ""),
+            ("nbd://boot-1.example_lan.:10810/a", tcp("boot-1.example_lan.", 10810, "a"), ""),
+            ("nbd://h/", tcp("h", 10809, ""), ""),
+            ("nbd://h", tcp("h", 10809, ""), "nbd://h/"),
+            ("NBD://h:10809/x", tcp("h", 10809, "x"), "nbd://h/x"),
+            ("nbd://h/x?", tcp("h", 10809, "x"), "nbd://h/x"),
+            ("nbd://h//disk", tcp("h", 10809, "/disk"), ""),
+            ("nbd://h/a/b:c@d", tcp("h", 10809, "a/b:c@d"), ""),
+            ("nbd://[::1]/x", tcp("::1", 10809, "x"), ""),
+            ("nbd://[2001:DB8:0::1]:65535/", tcp("2001:db8::1", 65535, ""), "nbd://[2001:db8::1]:65535/"),
+            ("nbd://h/a%20b%2fc%25", tcp("h", 10809, "a b/c%"), "nbd://h/a%20b/c%25"),
+            ("nbd://h/gr%C3%BCn%0A%23%3f", tcp("h", 10809, "grün\n#?"), "nbd://h/gr%C3%BCn%0A%23%3F"),
+            ("nbd://h/a+b&c;d", tcp("h", 10809, "a+b&c;d"), "nbd://h/a%2Bb%26c%3Bd"),
+            ("nbd+unix:///?socket=/run/nbd.sock", unix("/run/nbd.sock", ""), ""),
+            ("nbd+unix:///x?socket=nbd.sock", unix("nbd.sock", "x"), ""),
+            ("Nbd+Unix:////x?&socket=/a%20b%26", unix("/a b&", "/x"), "nbd+unix:////x?socket=/a%20b%26"),
+            ("nbd+unix://?socket=/s=1?", unix("/s=1?", ""), "nbd+unix:///?socket=/s=1%3F"),
+        ] {
+            let parsed = NbdUri::parse(uri);
+            assert_eq!(parsed.as_ref(), Ok(&expected), "{uri}");
+            let written = expected.to_string();
+            assert_eq!(written, if canonical.is_empty() { uri } else { canonical });
+            assert_eq!(NbdUri::parse(&written), parsed, "{written}");
+        }
+    }
+
+    #[test]
+    fn every_character_of_an_export_survives() {
+        for character in (1..=0x2ff).filter_map(char::from_u32) {
+            for uri in [tcp("h", 1, &character.to_string()), unix(&character.to_string(), "x")] {
+                assert_eq!(NbdUri::parse(&uri.to_string()), Ok(uri), "{character:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_nbd_uri_is_refused() {
+        for (error, uris) in [
+            (InvalidUri::Scheme, &["", "h", "nbd:h/x", "nbd:/h/x", "http://h/x", "nbd+tcp://h/x", " nbd://h/x"][..]),
+            (InvalidUri::Tls, &["nbds://h/x", "NBDS://h", "nbds+unix:///x?socket=/s"]),
+            (InvalidUri::UserInfo, &["nbd://user@h/x", "nbd://u:p@h/x", "nbd://@h"]),
+            (
+                InvalidUri::Host,
+                &[
+                    "nbd://",
+                    "nbd:///x",
+                    "nbd://:10809/x",
+                    "nbd://::1/x",
+                    "nbd://[::1/x",
+                    "nbd://[1.2.3.4]/x",
+                    "nbd://[fe80::1%25eth0]/x",
+                    "nbd://a b/x",
+                    "nbd://a,b/x",
+                    "nbd://a%41/x",
+                    "nbd://ü/x",
+                    "nbd://-a/x",
+                    "nbd://a..b/x",
+                    "nbd://./x",
+                    "nbd://1.2.3/x",
+                    "nbd://1.2.3.256/x",
+                ],
+            ),
+            (
+                InvalidUri::Port,
+                &[
+                    "nbd://h:/x",
+                    "nbd://h:0/x",
+                    "nbd://h:65536/x",
+                    "nbd://h:99999999999/x",
+                    "nbd://h:+1/x",
+                    "nbd://h:-1/x",
+                    "nbd://h:nbd/x",
+                    "nbd://[::1]1/x",
+                    "nbd://[::1]:/x",
+                ],
+            ),
+            (InvalidUri::Authority, &["nbd+unix://h/x?socket=/s", "nbd+unix://run/nbd.sock"]),
+            (
+                InvalidUri::Socket,
+                &["nbd+unix:///x", "nbd+unix:///x?", "nbd+unix:///x?socket=", "nbd+unix:///?socket=/a&socket=/b"],
+            ),
+            (
+                InvalidUri::Parameter,
+                &["nbd://h/x?socket=/s", "nbd://h?y", "nbd+unix:///?socket=/s&tls-type=psk", "nbd+unix:///?socket"],
+            ),
+            (InvalidUri::Fragment, &["nbd://h/x#y", "nbd://h#", "nbd+unix:///?socket=/s#"]),
+            (
+                InvalidUri::Encoding,
+                &[
+                    "nbd://h/%",
+                    "nbd://h/%2",
+                    "nbd://h/%+1",
+                    "nbd://h/%zz",
+                    "nbd://h/%00",
+                    "nbd://h/%ff",
+                    "nbd://h/a b",
+                    "nbd://h/ü",
+                    "nbd://h/a\nb",
+                    "nbd+unix:///?socket=/%00",
+                ],
+            ),
+        ] {
+            for uri in uris {
+                assert_eq!(NbdUri::parse(uri), Err(error), "{uri}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_part_has_a_greatest_length() {
+        for (before, limit, error) in [
+            ("nbd://", MAX_HOST, InvalidUri::Host),
+            ("nbd://h/", MAX_EXPORT, InvalidUri::ExportTooLong),
+            ("nbd+unix:///?socket=", MAX_SOCKET, InvalidUri::SocketTooLong),
+        ] {
+            assert!(NbdUri::parse(&format!("{before}{}", "a".repeat(limit))).is_ok(), "{before}");
+            assert_eq!(NbdUri::parse(&format!("{before}{}", "a".repeat(limit + 1))), Err(error), "{before}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_was_expected() {
+        for (uri, message) in [
+            ("iscsi://h/x", "expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH"),
+            ("nbds://h/x", "expected nbd:// or nbd+unix:// (TLS is not supported yet)"),
+            ("nbd://me@h/x", "expected nbd://HOST[:PORT]/EXPORT without a user name"),
+            ("nbd:///x", "expected a host name, an IPv4 address or an [IPv6] address after nbd://"),
+            ("nbd://h:0/x", "expected a port from 1 to 65535 after the host"),
+            ("nbd+unix://h/x", "expected nbd+unix:///EXPORT?socket=PATH, with three slashes and no host"),
+            ("nbd+unix:///x", "expected nbd+unix:///EXPORT?socket=PATH with one socket path"),
+            ("nbd://h/x?a=b", "expected no parameter but the socket of nbd+unix:///EXPORT?socket=PATH"),
+            ("nbd://h/x#1", "expected no # (in a name it is written %23)"),
+            ("nbd://h/%gg", "expected percent-encoded UTF-8 without NUL (a space is written %20)"),
+        ] {
+            assert_eq!(NbdUri::parse(uri).expect_err("a bad URI").to_string(), message, "{uri}");
+        }
+        assert_eq!(InvalidUri::ExportTooLong.to_string(), "expected an export name of at most 255 bytes");
+        assert_eq!(InvalidUri::SocketTooLong.to_string(), "expected a socket path of at most 107 bytes");
+    }
 }
