@@ -1,4 +1,16 @@
 //! The rtftp boot server on smol: sockets, local directories and disks behind NBD exports.
+//!
+//! [`Server`](server::Server) takes requests in; each becomes a session, a task of its own, which looks for the file in the
+//! client's roots and drives the core's [`Sender`](rtftp_core::Sender) with a socket and a clock.
 
+mod clock;
 pub mod error;
+mod file;
+mod local;
 pub mod remote;
+mod roots;
+pub mod server;
+mod session;
+mod transfer;
+mod udp;
+mod watch;

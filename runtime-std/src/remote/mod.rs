@@ -1,3 +1,168 @@
 //! Everything behind an `.nbd` file.
 
+mod disk;
+mod file;
 pub mod guestfs;
+mod nbd;
+pub mod resolve;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rtftp_core::{
+    RequestPath,
+    disk::{DiskConfig, MAX_CONFIG},
+};
+use smol::Executor;
+
+use self::disk::{Backend, Disk};
+pub(crate) use self::file::RemoteFile;
+use crate::error::{OpenError, Unavailable};
+
+/// The name of the file that describes a client's disk.
+pub(crate) fn file_name(client: IpAddr) -> String {
+    format!("{client}.nbd")
+}
+
+/// The client whose disk a file of this name describes.
+///
+/// # Errors
+///
+/// `None` for a name that is not an `.nbd` file's; the right name for one that is spelled in another way than addresses are
+/// written, and would never be looked for.
+pub(crate) fn client_of(name: &str) -> Result<IpAddr, Option<String>> {
+    let client = name.strip_suffix(".nbd").ok_or(None)?;
+    let client: IpAddr = client.parse().map_err(|_| None)?;
+    let right = file_name(client.to_canonical());
+    if right == name { Ok(client) } else { Err(Some(right)) }
+}
+
+/// The disks that the `.nbd` files of a directory describe.
+#[derive(Debug)]
+pub(crate) struct Disks {
+    directory: PathBuf,
+    idle: Duration,
+    backend: Arc<Backend>,
+    executor: Arc<Executor<'static>>,
+    known: Mutex<HashMap<IpAddr, Known>>,
+}
+
+/// A description as it was last read, and what came of it.
+#[derive(Debug)]
+struct Known {
+    /// The bytes of the file, or why they could not be read.
+    content: Result<Vec<u8>, String>,
+    disk: Result<Disk, Unavailable>,
+}
+
+impl Disks {
+    /// The disks of a directory; each is let go after being `idle` for so long.
+    pub(crate) fn new(
+        directory: PathBuf,
+        idle: Duration,
+        launcher: guestfs::client::Launcher,
+        executor: Arc<Executor<'static>>,
+    ) -> Self {
+        let backend = Arc::new(Backend::new(launcher));
+        Self { directory, idle, backend, executor, known: Mutex::default() }
+    }
+
+    /// Opens a file on a client's disk, which is connected first if need be.
+    pub(crate) async fn open(&self, client: IpAddr, path: &RequestPath) -> Result<RemoteFile, OpenError> {
+        self.disk(client).await?.open(path).await
+    }
+
+    /// Sees to it that a client's disk is the one described now, and connects it in the background.
+    pub(crate) async fn prepare(&self, client: IpAddr) {
+        if let Ok(disk) = self.disk(client).await {
+            disk.connect();
+        }
+    }
+
+    /// Lets a client's disk go; transfers from it end as they would have.
+    pub(crate) fn forget(&self, client: IpAddr) {
+        if self.lock().remove(&client).is_some() {
+            log::info!("{}: removed", file_name(client));
+        }
+    }
+
+    /// Lets all disks go but those of these clients.
+    pub(crate) fn retain(&self, clients: &[IpAddr]) {
+        let gone: Vec<IpAddr> = self.lock().keys().filter(|client| !clients.contains(client)).copied().collect();
+        gone.into_iter().for_each(|client| self.forget(client));
+    }
+
+    /// The disk that the client's file describes at this moment.
+    async fn disk(&self, client: IpAddr) -> Result<Disk, OpenError> {
+        let name = file_name(client);
+        let path = self.directory.join(&name);
+        let content = match smol::unblock(move || read(&path)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.forget(client);
+                return Err(OpenError::NotFound);
+            }
+            content => content.map_err(|error| error.to_string()),
+        };
+        let mut known = self.lock();
+        if let Some(known) = known.get(&client).filter(|known| known.content == content) {
+            return known.disk.clone().map_err(OpenError::from);
+        }
+        let disk = self.describe(&name, &content).map_err(|reason| {
+            log::error!("{name}: {reason}");
+            Unavailable { to_client: "the description of this client's disk is not valid", reason }
+        });
+        known.insert(client, Known { content, disk: disk.clone() });
+        disk.map_err(OpenError::from)
+    }
+
+    /// Makes a disk, not connected yet, of what its file says.
+    fn describe(&self, name: &str, content: &Result<Vec<u8>, String>) -> Result<Disk, String> {
+        let json = content.as_ref().map_err(Clone::clone)?;
+        let config = DiskConfig::parse(json).map_err(|error| error.to_string())?;
+        let disk =
+            Disk::new(name.to_owned(), json.clone(), config.url, self.idle, self.backend.clone(), &self.executor);
+        Ok(disk)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads a description, and no more of a larger file than shows that it is too large. Blocks.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = vec![];
+    File::open(path)?.take(MAX_CONFIG as u64 + 1).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_as_its_client_is_written() {
+        for (name, client) in [("10.0.0.1.nbd", "10.0.0.1"), ("fe80::1.nbd", "fe80::1"), ("::1.nbd", "::1")] {
+            assert_eq!(client_of(name), Ok(client.parse().expect("an address")));
+        }
+        for (name, right) in [
+            ("FE80::1.nbd", "fe80::1.nbd"),
+            ("fe80:0:0:0:0:0:0:1.nbd", "fe80::1.nbd"),
+            ("::ffff:10.0.0.1.nbd", "10.0.0.1.nbd"),
+        ] {
+            assert_eq!(client_of(name), Err(Some(right.to_owned())), "{name}");
+        }
+        for name in
+            ["10.0.0.1", "10.0.0.1.nbd~", ".10.0.0.1.nbd.swp", "10.0.0.nbd", "10.0.0.01.nbd", "board.nbd", ".nbd", ""]
+        {
+            assert_eq!(client_of(name), Err(None), "{name}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The command line.
+
+use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use log::LevelFilter;
+use pico_args::Arguments;
+use rtftp_runtime::server::Config;
+
+use self::Names::{Both, Long};
+
+/// What `--help` prints.
+const HELP: &str = "\
+rtftp - a TFTP boot server that hands every machine the boot files of its own disk
+
+Usage: rtftp --root-dir DIR [OPTIONS]
+
+For client X.X.X.X a file is looked for in DIR/X.X.X.X/, then on the disk that
+DIR/X.X.X.X.nbd describes, then in DIR/default/.
+
+Options:
+  -r, --root-dir DIR          the directory with all of these
+  -l, --listen-ip IP          listen on this address only [default: all, IPv4 and IPv6]
+  -p, --listen-port PORT      listen on this UDP port; 0 takes any free one [default: 69]
+  -t, --idle-timeout SECONDS  let a disk go that nobody has asked for this long [default: 60]
+  -m, --monitor-configs[=BOOL]
+                              connect disks when their .nbd file appears or changes,
+                              true or false [default: true]
+      --open-limit SECONDS    how long opening a disk may take in all [default: 120]
+      --read-limit SECONDS    how long one answer of an open disk may take [default: 30]
+      --log-level LEVEL       error, warn, info, debug or trace [default: info]
+  -h, --help                  print this
+  -V, --version               print the version
+";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Print this and leave.
+    Print(String),
+    /// Serve.
+    Serve { config: Config, log_level: LevelFilter },
+}
+
+/// Reads the arguments after the program's name.
+///
+/// # Errors
+///
+/// What is wrong, in one line.
+pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
+    name_monitor_value(&mut args);
+    let mut args = Arguments::from_vec(args);
+    if args.contains(["-h", "--help"]) {
+        return Ok(Action::Print(HELP.into()));
+    }
+    if args.contains(["-V", "--version"]) {
+        return Ok(Action::Print(format!("rtftp {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+    let listen_ip = option(&mut args, Both("-l", "--listen-ip"), "an IPv4 or IPv6 address")?;
+    let listen_port = option(&mut args, Both("-p", "--listen-port"), "a port from 0 to 65535")?.unwrap_or(69);
+    let root_dir = root_dir(&mut args)?;
+    let idle_timeout = seconds(&mut args, Both("-t", "--idle-timeout"), 60)?;
+    let monitor_configs = option(&mut args, Both("-m", "--monitor-configs"), "true or false")?.unwrap_or(true);
+    let open_limit = seconds(&mut args, Long("--open-limit"), 120)?;
+    let read_limit = seconds(&mut args, Long("--read-limit"), 30)?;
+    let log_level = option(&mut args, Long("--log-level"), "error, warn, info, debug or trace")?;
+    if let Some(unknown) = args.finish().first() {
+        return Err(format!("unknown argument `{}`", unknown.to_string_lossy()));
+    }
+    let root_dir = root_dir.ok_or("--root-dir is missing: which directory is to be served?")?;
+    let config = Config { listen_ip, listen_port, root_dir, idle_timeout, monitor_configs, open_limit, read_limit };
+    Ok(Action::Serve { config, log_level: log_level.unwrap_or(LevelFilter::Info) })
+}
+
+/// Gives a `--monitor-configs` that stands alone the value it means, so that it is an option with a value like the others.
+fn name_monitor_value(args: &mut Vec<OsString>) {
+    let is_value = |arg: &OsString| arg == "true" || arg == "false";
+    if let Some(at) = args.iter().position(|arg| arg == "-m" || arg == "--monitor-configs")
+        && !args.get(at + 1).is_some_and(is_value)
+    {
+        args.insert(at + 1, "true".into());
+    }
+}
+
+/// The root, which need not be UTF-8 unless it is joined to its option by `=`.
+fn root_dir(args: &mut Arguments) -> Result<Option<PathBuf>, String> {
+    let names = Both("-r", "--root-dir");
+    match args.opt_value_from_os_str(["-r", "--root-dir"], |dir| Ok::<_, String>(PathBuf::from(dir))) {
+        Ok(None) => option(args, names, "a directory"),
+        given => given.map_err(|error| error.to_string()),
+    }
+}
+
+/// How an option is spelled.
+#[derive(Debug, Clone, Copy)]
+enum Names {
+    Both(&'static str, &'static str),
+    Long(&'static str),
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Both(_, long) | Self::Long(long)) = self;
+        f.write_str(long)
+    }
+}
+
+/// The value of an option, if it is given.
+fn option<T: FromStr>(args: &mut Arguments, names: Names, expected: &str) -> Result<Option<T>, String> {
+    let value: Option<String> = match names {
+        Names::Both(short, long) => args.opt_value_from_str([short, long]),
+        Names::Long(long) => args.opt_value_from_str(long),
+    }
+    .map_err(|error| error.to_string())?;
+    value.map(|value| value.parse().map_err(|_| format!("{names}: expected {expected}, found `{value}`"))).transpose()
+}
+
+/// The value of an option that is a time.
+fn seconds(args: &mut Arguments, names: Names, default: u64) -> Result<Duration, String> {
+    let seconds = option(args, names, "a whole number of seconds from 1 to 1000000")?.unwrap_or(default);
+    if (1..=1_000_000).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err(format!("{names}: expected a whole number of seconds from 1 to 1000000, found `{seconds}`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    fn parsed(line: &str) -> Result<Action, String> {
+        parse(line.split_whitespace().map(OsString::from).collect())
+    }
+
+    #[track_caller]
+    fn config(line: &str) -> Config {
+        match parsed(line) {
+            Ok(Action::Serve { config, .. }) => config,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn everything_but_the_root_has_a_default() {
+        let config = config("--root-dir /srv/tftp");
+        assert_eq!((config.listen_ip, config.listen_port), (None, 69));
+        assert_eq!(config.root_dir, PathBuf::from("/srv/tftp"));
+        assert_eq!(config.idle_timeout, Duration::from_secs(60));
+        assert!(config.monitor_configs);
+    }
+
+    #[test]
+    fn long_short_and_joined_options_are_read() {
+        for line in [
+            "--listen-ip 10.0.0.1 --listen-port 6969 --root-dir /r --idle-timeout 5 --monitor-configs false",
+            "-l 10.0.0.1 -p 6969 -r /r -t 5 -m false",
+            "-m=false -t=5 -r=/r -p=6969 -l=10.0.0.1",
+            "--monitor-configs=false --idle-timeout=5 --root-dir=/r --listen-port=6969 --listen-ip=10.0.0.1",
+        ] {
+            let config = config(line);
+            assert_eq!(config.listen_ip, Some(IpAddr::from([10, 0, 0, 1])), "{line}");
+            assert_eq!((config.listen_port, config.monitor_configs), (6969, false), "{line}");
+            assert_eq!((config.root_dir, config.idle_timeout), (PathBuf::from("/r"), Duration::from_secs(5)), "{line}");
+        }
+    }
+
+    #[test]
+    fn monitoring_can_be_said_with_or_without_a_value() {
+        for (line, monitor) in [
+            ("-r /r -m", true),
+            ("-m -r /r", true),
+            ("--monitor-configs -r /r", true),
+            ("--monitor-configs true -r /r", true),
+            ("--monitor-configs=true -r /r", true),
+            ("-r /r -m false", false),
+        ] {
+            assert_eq!(config(line).monitor_configs, monitor, "{line}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, message) in [
+            ("", "--root-dir is missing: which directory is to be served?"),
+            ("-r /r --colour", "unknown argument `--colour`"),
+            ("-r /r extra", "unknown argument `extra`"),
+            ("-r /r -p 70000", "--listen-port: expected a port from 0 to 65535, found `70000`"),
+            ("-r /r -l here", "--listen-ip: expected an IPv4 or IPv6 address, found `here`"),
+            ("-r /r -t 0", "--idle-timeout: expected a whole number of seconds from 1 to 1000000, found `0`"),
+            ("-r /r -t 1.5", "--idle-timeout: expected a whole number of seconds from 1 to 1000000, found `1.5`"),
+            ("-r /r -m=maybe", "--monitor-configs: expected true or false, found `maybe`"),
+            ("-r /r --log-level loud", "--log-level: expected error, warn, info, debug or trace, found `loud`"),
+            ("-r /r -p", "the '-p' option doesn't have an associated value"),
+        ] {
+            match parsed(line) {
+                Err(error) => assert_eq!(error, message, "{line}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+}

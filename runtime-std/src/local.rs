@@ -1,0 +1,282 @@
+//! Files in a directory of this machine.
+
+use std::{
+    ffi::OsStr,
+    fs::{File, Metadata},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileExt, MetadataExt},
+    },
+    path::Path,
+    sync::Arc,
+};
+
+use rtftp_core::{BlockReader, ReadFailed, RequestPath};
+use rustix::{
+    fs::{Mode, OFlags, ResolveFlags, open, openat2},
+    io::{Errno, ReadWriteFlags, preadv2},
+};
+use smol::Task;
+
+use crate::error::{OpenError, Unavailable};
+
+/// How much is read at once when the page cache does not have it, in bytes.
+const CHUNK: usize = 256 * 1024;
+
+/// A regular file. Its bytes come straight from the page cache; only what is not there is read by another thread, so that a
+/// slow disk holds up this transfer and no other.
+#[derive(Debug)]
+pub(crate) struct LocalFile {
+    file: Arc<File>,
+    opened: Metadata,
+    /// What another thread has read.
+    chunk: Option<Chunk>,
+    /// Where the read that was not possible at once began.
+    wanted: u64,
+    loading: Option<Task<io::Result<Chunk>>>,
+    failed: bool,
+}
+
+/// A part of a file; one shorter than [`CHUNK`] ends where the file ends.
+#[derive(Debug)]
+struct Chunk {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl LocalFile {
+    /// Opens a file below `root`, which symbolic links never lead out of. Blocks.
+    pub(crate) fn open(root: &Path, path: &RequestPath) -> Result<Self, OpenError> {
+        let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(open_error)?;
+        // Non-blocking, or a FIFO would wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let name = OsStr::from_bytes(path.as_bytes());
+        let file = loop {
+            match openat2(&root, name, flags, Mode::empty(), resolve) {
+                // A directory on the way was renamed at this moment.
+                Err(Errno::AGAIN) => {}
+                result => break File::from(result.map_err(open_error)?),
+            }
+        };
+        let opened = file.metadata().map_err(unavailable)?;
+        if !opened.is_file() {
+            return Err(OpenError::Forbidden("not a regular file".into()));
+        }
+        Ok(Self { file: Arc::new(file), opened, chunk: None, wanted: 0, loading: None, failed: false })
+    }
+
+    /// The size when it was opened, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.opened.len()
+    }
+
+    /// See [`OpenFile::ready`](crate::file::OpenFile::ready).
+    pub(crate) async fn ready(&mut self) {
+        let (file, offset) = (self.file.clone(), self.wanted);
+        let loading = self.loading.get_or_insert_with(|| smol::unblock(move || read_chunk(&file, offset)));
+        match loading.await {
+            Ok(chunk) => self.chunk = Some(chunk),
+            Err(error) => {
+                log::warn!("reading a local file: {error}");
+                self.failed = true;
+            }
+        }
+        self.loading = None;
+    }
+
+    /// Whether the file is still the one that was opened, as far as its inode tells.
+    fn is_unchanged(&self) -> bool {
+        // Not the time of the inode's own change: a file that was replaced by renaming another over it is still whole.
+        let stamp = |of: &Metadata| (of.len(), of.mtime(), of.mtime_nsec());
+        self.file.metadata().is_ok_and(|now| stamp(&now) == stamp(&self.opened))
+    }
+}
+
+impl BlockReader for LocalFile {
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
+        if self.failed {
+            return Err(ReadFailed("the file cannot be read"));
+        }
+        let read = self
+            .chunk
+            .as_ref()
+            .and_then(|chunk| chunk.read(offset, buf))
+            .or_else(|| read_cached(&self.file, offset, buf));
+        let end = offset.saturating_add(buf.len() as u64);
+        // The client completes the file only with its last block: that is the moment to see that it was one file throughout.
+        if read.is_some() && end >= self.opened.len() && !self.is_unchanged() {
+            return Err(ReadFailed("the file changed during the transfer"));
+        }
+        if read.is_none() {
+            self.wanted = offset;
+        }
+        Ok(read)
+    }
+}
+
+impl Chunk {
+    /// Copies what is asked, or what there is of it before the file's end; `None` when that is not in here.
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Option<usize> {
+        let from = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
+        let rest = self.bytes.get(from..)?;
+        if rest.len() < buf.len() && self.bytes.len() == CHUNK {
+            return None;
+        }
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Some(len)
+    }
+}
+
+/// Reads what the page cache holds; `None` unless it is all that is asked.
+fn read_cached(file: &File, offset: u64, buf: &mut [u8]) -> Option<usize> {
+    let len = buf.len();
+    let read = preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT);
+    read.ok().filter(|&read| read == len)
+}
+
+/// Reads from the disk, however long it takes.
+fn read_chunk(file: &File, offset: u64) -> io::Result<Chunk> {
+    let mut bytes = vec![0; CHUNK];
+    let mut len = 0;
+    while len < bytes.len() {
+        match file.read_at(&mut bytes[len..], offset + len as u64) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(len);
+    Ok(Chunk { offset, bytes })
+}
+
+fn open_error(errno: Errno) -> OpenError {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG => OpenError::NotFound,
+        Errno::ACCESS | Errno::PERM => OpenError::Forbidden("the server may not read it: permission denied".into()),
+        Errno::XDEV => OpenError::Forbidden("a symbolic link leads out of the root".into()),
+        Errno::LOOP => OpenError::Forbidden("too many symbolic links".into()),
+        Errno::NXIO | Errno::NODEV => OpenError::Forbidden("not a regular file".into()),
+        Errno::NOSYS => unavailable(io::Error::other("needs Linux 5.6 or later (openat2)")),
+        errno => unavailable(errno.into()),
+    }
+}
+
+fn unavailable(error: io::Error) -> OpenError {
+    log::error!("opening a local file: {error}");
+    Unavailable { to_client: "the file cannot be read", reason: error.to_string() }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smol::block_on;
+    use std::{fs, os::unix::fs::symlink};
+
+    fn path(name: &str) -> RequestPath {
+        RequestPath::parse(name.as_bytes()).expect("a path")
+    }
+
+    /// Reads a whole file as a transfer does, in blocks.
+    fn read(file: &mut LocalFile) -> Result<Vec<u8>, ReadFailed> {
+        let mut all = vec![];
+        let mut block = [0; 1468];
+        loop {
+            match file.read_at(all.len() as u64, &mut block)? {
+                None => block_on(file.ready()),
+                Some(len) => {
+                    all.extend_from_slice(&block[..len]);
+                    if len < block.len() {
+                        return Ok(all);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn files_of_every_size_are_read_whole() {
+        let root = tempfile::tempdir().expect("a directory");
+        for size in [0, 1, 1467, 1468, 1469, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK] {
+            let content: Vec<u8> = (0..size).map(|at| (at / 5) as u8).collect();
+            fs::write(root.path().join("file"), &content).expect("written");
+            let mut file = LocalFile::open(root.path(), &path("file")).expect("opened");
+            assert_eq!(file.size(), size as u64);
+            assert!(read(&mut file) == Ok(content), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_ends_where_the_file_ends() {
+        let mut buf = [0; 8];
+        let whole = Chunk { offset: 100, bytes: vec![7; CHUNK] };
+        assert_eq!(whole.read(99, &mut buf), None);
+        assert_eq!(whole.read(100, &mut buf), Some(8));
+        assert_eq!(whole.read(100 + CHUNK as u64 - 8, &mut buf), Some(8));
+        assert_eq!(whole.read(100 + CHUNK as u64 - 7, &mut buf), None, "the rest is in the next chunk");
+        let last = Chunk { offset: 100, bytes: vec![7; 10] };
+        assert_eq!(last.read(105, &mut buf), Some(5));
+        assert_eq!(last.read(110, &mut buf), Some(0));
+        assert_eq!(last.read(111, &mut buf), None);
+    }
+
+    #[test]
+    fn nothing_outside_the_root_is_opened() {
+        let top = tempfile::tempdir().expect("a directory");
+        let root = top.path().join("root");
+        fs::create_dir_all(root.join("dir")).expect("made");
+        fs::write(top.path().join("secret"), "secret").expect("written");
+        fs::write(root.join("dir/file"), "file").expect("written");
+        for (target, link) in [("../secret", "out"), ("/etc/passwd", "absolute"), ("..", "up"), ("loop", "loop")] {
+            symlink(target, root.join(link)).expect("linked");
+        }
+        symlink("dir/../dir/file", root.join("in")).expect("linked");
+        let open = |name: &str| LocalFile::open(&root, &path(name)).map(|mut file| read(&mut file));
+        assert_eq!(open("in").expect("opened"), Ok(b"file".to_vec()));
+        for name in ["out", "absolute", "up/secret", "loop", "dir"] {
+            assert!(matches!(open(name), Err(OpenError::Forbidden(_))), "{name}");
+        }
+        for name in ["none", "dir/file/x", "dir/none", &"n".repeat(300)] {
+            assert!(matches!(open(name), Err(OpenError::NotFound)), "{name}");
+        }
+        assert!(matches!(LocalFile::open(&root.join("none"), &path("x")), Err(OpenError::NotFound)));
+    }
+
+    #[test]
+    fn a_fifo_is_refused_at_once() {
+        let root = tempfile::tempdir().expect("a directory");
+        rustix::fs::mknodat(rustix::fs::CWD, root.path().join("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0)
+            .expect("a fifo");
+        assert!(matches!(LocalFile::open(root.path(), &path("fifo")), Err(OpenError::Forbidden(_))));
+    }
+
+    #[test]
+    fn a_file_that_changes_is_not_completed() {
+        let root = tempfile::tempdir().expect("a directory");
+        let name = root.path().join("file");
+        let changed = Err(ReadFailed("the file changed during the transfer"));
+        let open = || {
+            fs::write(&name, [1; 3000]).expect("written");
+            let long_ago = std::time::SystemTime::UNIX_EPOCH;
+            File::options().write(true).open(&name).and_then(|file| file.set_modified(long_ago)).expect("set");
+            LocalFile::open(root.path(), &path("file")).expect("opened")
+        };
+        let mut file = open();
+        fs::write(&name, [2; 3000]).expect("written");
+        assert_eq!(read(&mut file), changed, "overwritten");
+        let mut file = open();
+        File::options()
+            .append(true)
+            .open(&name)
+            .and_then(|mut file| io::Write::write_all(&mut file, b"x"))
+            .expect("written");
+        assert_eq!(read(&mut file), changed, "longer");
+        let mut file = open();
+        fs::write(root.path().join("new"), [2; 3000]).expect("written");
+        fs::rename(root.path().join("new"), &name).expect("renamed");
+        assert_eq!(read(&mut file), Ok(vec![1; 3000]), "replaced: the old file is whole");
+    }
+}

@@ -1,0 +1,158 @@
+//! One request, from the search for its file to its line in the log.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rtftp_core::{
+    Outcome, Packet, RequestPath, Sender,
+    options::{Limits, negotiate},
+    packet::{ErrorCode, Mode, Request},
+};
+use smol::channel::Receiver;
+
+use crate::{
+    clock,
+    error::OpenError,
+    file::OpenFile,
+    roots::{Origin, Roots},
+    transfer,
+    udp::{Peer, Route},
+};
+
+/// A second copy of a request within this time of the client's last packet left before the client knew of our first answer.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// When the client was last heard after its request, in microseconds of the clock; 0 for not yet.
+#[derive(Debug, Default)]
+pub(crate) struct Heard(AtomicU64);
+
+impl Heard {
+    fn now(&self) {
+        self.0.store(clock::now().as_micros().max(1), Ordering::Relaxed);
+    }
+
+    /// Whether another copy of the request can be one that was under way already, and asks for nothing new.
+    pub(crate) fn explains_copy(&self) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            0 => true,
+            heard => clock::now().since(rtftp_core::Instant::from_micros(heard)) < SAME_REQUEST,
+        }
+    }
+}
+
+/// An ERROR to a client: its code and its text.
+pub(crate) type Refusal = (ErrorCode, &'static str);
+
+/// Sends an ERROR, once: it is neither acknowledged nor repeated (RFC 1350 section 7).
+pub(crate) async fn refuse(route: Route, (code, message): Refusal) {
+    match Peer::new(route) {
+        Ok(mut peer) => send_error(&mut peer, (code, message)).await,
+        Err(error) => log::error!("{}: no port for an answer: {error}", route.client),
+    }
+}
+
+async fn send_error(peer: &mut Peer, (code, message): Refusal) {
+    let mut buf = [0; 128];
+    if let Some(len) = (Packet::Error { code, message: message.as_bytes() }).write(&mut buf) {
+        peer.send(&buf[..len], len).await;
+    }
+}
+
+/// A read request that is being answered.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) roots: Arc<Roots>,
+    pub(crate) limits: Limits,
+    pub(crate) route: Route,
+    /// The datagram.
+    pub(crate) request: Vec<u8>,
+    pub(crate) heard: Arc<Heard>,
+    /// Word from the server; closed when the client asks for something else.
+    pub(crate) stop: Receiver<&'static str>,
+}
+
+impl Session {
+    /// Answers the request to its end.
+    pub(crate) async fn run(self) {
+        let Ok(Packet::ReadRequest(request)) = Packet::parse(&self.request) else { return };
+        let mut peer = match Peer::new(self.route) {
+            Ok(peer) => peer,
+            Err(error) => return log::error!("{}: no port for a transfer: {error}", self.route.client),
+        };
+        let name = request.file.escape_ascii();
+        match self.open(request).await {
+            Ok((file, origin)) => self.send(request, file, origin, &mut peer).await,
+            Err(Refused { refusal, origin, reason }) => {
+                send_error(&mut peer, refusal).await;
+                let origin = origin.map(|origin| format!(" from {origin}")).unwrap_or_default();
+                log::info!("{} {name}{origin}: {reason}", self.route.client);
+            }
+        }
+    }
+
+    /// Finds the file.
+    async fn open(&self, request: Request<'_>) -> Result<(OpenFile, Origin), Refused> {
+        if request.mode != Mode::Octet {
+            return Err(Refused::new((ErrorCode::NOT_DEFINED, "only octet mode is served"), "the mode is not octet"));
+        }
+        let path = RequestPath::parse(request.file)
+            .map_err(|error| Refused::new((ErrorCode::ACCESS_VIOLATION, "access violation"), error))?;
+        let opened = self.roots.open(self.route.client.ip(), &path).await;
+        opened.map_err(|(error, origin)| {
+            let refused = match &error {
+                OpenError::NotFound => Refused::new((ErrorCode::FILE_NOT_FOUND, "file not found"), error),
+                OpenError::Forbidden(_) => Refused::new((ErrorCode::ACCESS_VIOLATION, "access violation"), error),
+                // Why is in the log once already, as an event of the disk or the directory.
+                OpenError::Unavailable(why) => Refused::new((ErrorCode::NOT_DEFINED, why.to_client), why.to_client),
+            };
+            Refused { origin, ..refused }
+        })
+    }
+
+    /// Sends the file, and writes the line.
+    async fn send(&self, request: Request<'_>, mut file: OpenFile, origin: Origin, peer: &mut Peer) {
+        let started = Instant::now();
+        let (settings, granted) = negotiate(request.options, &self.limits, file.size());
+        let mut sender = Sender::new(clock::now(), settings, granted, file.size());
+        let outcome = transfer::run(&mut sender, &mut file, peer, &self.stop, || self.heard.now()).await;
+        let outcome = match outcome {
+            Some(Outcome::Complete) => "complete".into(),
+            Some(Outcome::Probed) => "probe".into(),
+            Some(Outcome::PeerError(ErrorCode(code))) => format!("ended by the client with error {code}"),
+            Some(Outcome::TimedOut) => "timed out".into(),
+            Some(Outcome::ReadFailed(reason)) => format!("failed: {reason}"),
+            Some(Outcome::Aborted) => "ended by the server".into(),
+            None => "given up for the client's next request".to_owned(),
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        log::info!(
+            "{} {} from {origin}: {} of {} bytes in {seconds:.3} s, {:.1} MB/s, {} retransmitted, {outcome}",
+            self.route.client,
+            request.file.escape_ascii(),
+            sender.acknowledged(),
+            file.size(),
+            sender.acknowledged() as f64 / seconds / 1e6,
+            sender.retransmitted(),
+        );
+    }
+}
+
+/// Why a request gets no file.
+struct Refused {
+    refusal: Refusal,
+    origin: Option<Origin>,
+    /// For the log.
+    reason: String,
+}
+
+impl Refused {
+    fn new(refusal: Refusal, reason: impl fmt::Display) -> Self {
+        Self { refusal, origin: None, reason: reason.to_string() }
+    }
+}

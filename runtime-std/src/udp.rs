@@ -1,0 +1,288 @@
+//! UDP: requests with the address they were sent to, and a whole window in one system call.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    cmsg_space,
+    errno::Errno,
+    libc,
+    sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
+    },
+};
+use rtftp_core::{Packet, packet::ErrorCode};
+use smol::Async;
+
+/// The socket that requests come to.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: Async<UdpSocket>,
+}
+
+/// Where a request came from and the address it was sent to, which the answers must come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// The client; an IPv4 client is an IPv4 address, also on a socket for both.
+    pub(crate) client: SocketAddr,
+    /// The address of ours that the client knows.
+    pub(crate) local: IpAddr,
+}
+
+impl Listener {
+    /// Listens on one address, or on all of IPv4 and IPv6. Port 0 takes a free one.
+    pub(crate) fn bind(ip: Option<IpAddr>, port: u16) -> io::Result<Self> {
+        let socket = match ip {
+            Some(ip) => UdpSocket::bind((ip, port))?,
+            // One socket takes both, as Linux has it; a machine without IPv6 has IPv4 only.
+            None => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|error| {
+                match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)),
+                    _ => Err(error),
+                }
+            })?,
+        };
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        if socket.local_addr()?.is_ipv6() {
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        }
+        Ok(Self { socket: Async::new(socket)? })
+    }
+
+    /// The address that is listened on.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.get_ref().local_addr()
+    }
+
+    /// Waits for a datagram and returns its length in `buf`. What was sent to a broadcast or multicast address is passed over
+    /// (RFC 1123 section 4.2.3.5).
+    pub(crate) async fn recv(&self, buf: &mut [u8]) -> io::Result<(usize, Route)> {
+        loop {
+            if let Some(received) = self.socket.read_with(|socket| recv(socket, buf)).await? {
+                return Ok(received);
+            }
+        }
+    }
+}
+
+/// Receives one datagram; `None` when it was not sent to us alone.
+fn recv(socket: &UdpSocket, buf: &mut [u8]) -> io::Result<Option<(usize, Route)>> {
+    let mut iov = [IoSliceMut::new(buf)];
+    let mut control = cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo);
+    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut iov, Some(&mut control), MsgFlags::empty())?;
+    let route = message.address.and_then(|address| socket_addr(&address)).zip(destination(&message)?);
+    Ok(route.map(|(client, local)| (message.bytes, Route { client, local })))
+}
+
+/// The address of ours that a datagram was sent to, if it is one of ours.
+fn destination(message: &RecvMsg<'_, '_, SockaddrStorage>) -> io::Result<Option<IpAddr>> {
+    let (mut v4, mut v6) = (None, None);
+    for control in message.cmsgs()? {
+        match control {
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                let ours = info.ipi_addr.s_addr == info.ipi_spec_dst.s_addr;
+                v4 = Some(IpAddr::from(info.ipi_addr.s_addr.to_ne_bytes())).filter(|_| ours);
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                v6 = Some(IpAddr::from(address))
+                    .filter(|_| !address.is_multicast() && address.to_ipv4_mapped().is_none());
+            }
+            _ => {}
+        }
+    }
+    Ok(v4.or(v6))
+}
+
+fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = || address.as_sockaddr_in().map(|&v4| SocketAddr::from(SocketAddrV4::from(v4)));
+    let v6 = || address.as_sockaddr_in6().map(|&v6| SocketAddrV6::from(v6));
+    // An IPv4 client on a socket for both is an IPv4 client; the scope of a link-local address must stay.
+    v4().or_else(|| {
+        v6().map(|v6| match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::from((v4, v6.port())),
+            None => SocketAddr::from(v6),
+        })
+    })
+}
+
+/// The socket of one transfer: a port of its own, which is the transfer's identity (RFC 1350 section 4), and one client.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    socket: Async<UdpSocket>,
+    client: SocketAddr,
+    /// Whether the kernel cuts a buffer into datagrams for us, until it says that it cannot on this path.
+    segmentation: bool,
+    /// When the last stranger was told so.
+    stranger_told: Option<Instant>,
+}
+
+/// What the kernel takes in one call: 64 segments, and no more bytes than the largest UDP payload.
+const MAX_SEGMENTS: usize = 64;
+const MAX_BATCH: usize = 65_507;
+/// How often strangers are answered, at most.
+const STRANGER_PAUSE: Duration = Duration::from_millis(100);
+
+impl Peer {
+    /// Opens a port for a transfer.
+    pub(crate) fn new(route: Route) -> io::Result<Self> {
+        let local = match (route.local, route.client) {
+            // A link-local address is complete only with the interface it is on.
+            (IpAddr::V6(ip), SocketAddr::V6(client)) => SocketAddrV6::new(ip, 0, 0, client.scope_id()).into(),
+            (ip, _) => SocketAddr::new(ip, 0),
+        };
+        let socket = Async::new(UdpSocket::bind(local)?)?;
+        Ok(Self { socket, client: route.client, segmentation: true, stranger_told: None })
+    }
+
+    /// Sends datagrams that lie one after the other in `buf`, each `segment` bytes long, only the last may be shorter.
+    ///
+    /// A datagram that the network refuses is a lost one: the transfer's own timer is there for that.
+    pub(crate) async fn send(&mut self, buf: &[u8], segment: usize) {
+        let batch = (MAX_BATCH / segment).clamp(1, MAX_SEGMENTS) * segment;
+        for batch in buf.chunks(batch) {
+            if self.segmentation && batch.len() > segment {
+                match self.socket.write_with(|socket| send_segments(socket, self.client, batch, segment)).await {
+                    Ok(()) => continue,
+                    // No checksum offload on this path, or the segment exceeds the MTU: fragments must be sent one by one.
+                    Err(error) => {
+                        log::debug!("{}: sending one datagram at a time: {error}", self.client);
+                        self.segmentation = false;
+                    }
+                }
+            }
+            for datagram in batch.chunks(segment) {
+                if let Err(error) = self.socket.send_to(datagram, self.client).await {
+                    log::debug!("{}: datagram not sent: {error}", self.client);
+                }
+            }
+        }
+    }
+
+    /// Waits for a datagram of the client and returns its length in `buf`. A stranger is told that it is one, and is otherwise
+    /// without effect (RFC 1350 section 4).
+    pub(crate) async fn recv(&mut self, buf: &mut [u8]) -> usize {
+        loop {
+            match self.socket.recv_from(buf).await {
+                Ok((len, from)) if from == self.client => return len,
+                Ok((len, from)) => self.refuse(from, &buf[..len]).await,
+                Err(error) => log::debug!("{}: receiving: {error}", self.client),
+            }
+        }
+    }
+
+    async fn refuse(&mut self, stranger: SocketAddr, datagram: &[u8]) {
+        // An ERROR is never answered with another one, or two programs could go on for ever.
+        if matches!(Packet::parse(datagram), Ok(Packet::Error { .. }))
+            || self.stranger_told.is_some_and(|told| told.elapsed() < STRANGER_PAUSE)
+        {
+            return;
+        }
+        self.stranger_told = Some(Instant::now());
+        let mut buf = [0; 64];
+        let error = Packet::Error { code: ErrorCode::UNKNOWN_TRANSFER_ID, message: b"unknown transfer ID" };
+        if let Some(len) = error.write(&mut buf) {
+            let _ = self.socket.send_to(&buf[..len], stranger).await;
+        }
+    }
+}
+
+/// Sends many datagrams in one call (`UDP_SEGMENT`).
+fn send_segments(socket: &UdpSocket, client: SocketAddr, buf: &[u8], segment: usize) -> io::Result<()> {
+    let segment = u16::try_from(segment).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let control = [ControlMessage::UdpGsoSegments(&segment)];
+    let address = SockaddrStorage::from(client);
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(buf)], &control, MsgFlags::empty(), Some(&address))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smol::block_on;
+
+    fn loopback(last: u8) -> IpAddr {
+        IpAddr::from([127, 0, 0, last])
+    }
+
+    /// A client on its own address, and the route a listener sees when it sends there.
+    fn request(listen: Option<IpAddr>, from: IpAddr, to: IpAddr) -> (UdpSocket, Route) {
+        let listener = Listener::bind(listen, 0).expect("a listener");
+        let client = UdpSocket::bind((from, 0)).expect("a client");
+        client.send_to(b"hello", (to, listener.local_addr().expect("bound").port())).expect("sent");
+        let mut buf = [0; 64];
+        let (len, route) = block_on(listener.recv(&mut buf)).expect("received");
+        assert_eq!(&buf[..len], b"hello");
+        assert_eq!(route.client, client.local_addr().expect("bound"));
+        (client, route)
+    }
+
+    #[test]
+    fn answers_come_from_the_address_that_was_asked() {
+        for (from, to) in [(loopback(7), loopback(5)), (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into())] {
+            let (client, route) = request(None, from, to);
+            assert_eq!(route.local, to);
+            let mut peer = Peer::new(route).expect("a port");
+            block_on(peer.send(b"answer", 6));
+            let mut buf = [0; 64];
+            let (len, sender) = client.recv_from(&mut buf).expect("an answer");
+            assert_eq!((&buf[..len], sender.ip()), (&b"answer"[..], to));
+        }
+    }
+
+    #[test]
+    fn one_address_can_be_listened_on() {
+        let (_, route) = request(Some(loopback(9)), loopback(7), loopback(9));
+        assert_eq!(route.local, loopback(9));
+    }
+
+    #[test]
+    fn a_buffer_leaves_as_datagrams_in_order() {
+        // Also more segments, and more bytes, than one call can take, and segments above the loopback's MTU.
+        for (segment, count) in [(100, 3), (12, 200), (1472, 100), (65_468, 3)] {
+            let (client, route) = request(None, loopback(7), loopback(1));
+            let mut peer = Peer::new(route).expect("a port");
+            let sent: Vec<u8> = (0..segment * count - 5).map(|at| (at / 3) as u8).collect();
+            let receiver = std::thread::spawn(move || {
+                let mut received = vec![];
+                let mut buf = vec![0; 65_536];
+                for number in 1..=count {
+                    let len = client.recv(&mut buf).expect("a datagram");
+                    assert_eq!(len, if number == count { segment - 5 } else { segment });
+                    received.extend_from_slice(&buf[..len]);
+                }
+                received
+            });
+            // Sent in parts that the socket's buffer holds, as a window is.
+            block_on(async {
+                for part in sent.chunks(segment * 25) {
+                    peer.send(part, segment).await;
+                    smol::Timer::after(Duration::from_millis(2)).await;
+                }
+            });
+            assert!(receiver.join().expect("all received") == sent, "segment {segment}");
+        }
+    }
+
+    #[test]
+    fn a_stranger_is_told_and_changes_nothing() {
+        let (client, route) = request(None, loopback(7), loopback(1));
+        let mut peer = Peer::new(route).expect("a port");
+        let port = peer.socket.get_ref().local_addr().expect("bound");
+        let stranger = UdpSocket::bind((loopback(8), 0)).expect("a stranger");
+        stranger.send_to(b"\x00\x05\x00\x00an error\0", port).expect("sent");
+        stranger.send_to(b"\x00\x04\x00\x01", port).expect("sent");
+        client.send_to(b"\x00\x04\x00\x02", port).expect("sent");
+        let mut buf = [0; 64];
+        let len = block_on(peer.recv(&mut buf));
+        assert_eq!(&buf[..len], b"\x00\x04\x00\x02");
+        let len = stranger.recv(&mut buf).expect("one answer");
+        assert_eq!(&buf[..len], b"\x00\x05\x00\x05unknown transfer ID\0");
+        stranger.set_nonblocking(true).expect("set");
+        assert!(stranger.recv(&mut buf).is_err(), "an ERROR is not answered");
+    }
+}
