@@ -116,3 +116,89 @@ async fn reply(server: &mut (impl AsyncRead + Unpin)) -> io::Result<(u32, Vec<u8
     server.read_exact(&mut data).await?;
     Ok((u32::from_be_bytes([t0, t1, t2, t3]), data))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smol::{block_on, future::zip, net::TcpListener};
+
+    /// What the check says of a server that sends `answer` at once and then, after `pause`, hangs up.
+    fn check_against(answer: &[u8], pause: Duration) -> Result<(), String> {
+        block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let port = listener.local_addr().expect("bound").port();
+            let url = NbdUri::parse(&format!("nbd://127.0.0.1:{port}/disk")).expect("a URI");
+            let server = async {
+                let (mut stream, _) = listener.accept().await.expect("a client");
+                stream.write_all(answer).await.expect("sent");
+                // Reads what comes, or the reset that follows unread bytes could overtake the answer.
+                or(
+                    async {
+                        let _ = stream.read_to_end(&mut vec![]).await;
+                    },
+                    async {
+                        Timer::after(pause).await;
+                    },
+                )
+                .await;
+            };
+            let (checked, ()) = zip(check(&url), server).await;
+            checked.map_err(|why| why.reason.replace(&format!("nbd://127.0.0.1:{port}/disk: "), ""))
+        })
+    }
+
+    fn greeting(flags: u16) -> Vec<u8> {
+        [&b"NBDMAGICIHAVEOPT"[..], &flags.to_be_bytes()].concat()
+    }
+
+    fn reply(code: u32, data: &[u8]) -> Vec<u8> {
+        let len = data.len() as u32;
+        [&REPLY.to_be_bytes()[..], &INFO.to_be_bytes(), &code.to_be_bytes(), &len.to_be_bytes(), data].concat()
+    }
+
+    #[test]
+    fn a_server_with_the_export_is_fine() {
+        let export_info = reply(3, &[0; 12]);
+        let good = [greeting(3), export_info, reply(ACK, &[])].concat();
+        assert_eq!(check_against(&good, LIMIT), Ok(()));
+        let unsupported = [greeting(1), reply(ERR_UNSUPPORTED, &[])].concat();
+        assert_eq!(check_against(&unsupported, LIMIT), Ok(()), "left to the appliance");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (answer, reason) in [
+            (b"SSH-2.0-OpenSSH_9.2p1 Debian".to_vec(), "not an NBD server"),
+            (
+                [&b"NBDMAGIC"[..], &OLD_STYLE.to_be_bytes(), &[0; 136]].concat(),
+                "the server speaks the old NBD handshake, which is not supported",
+            ),
+            (greeting(0), "the server does not speak the fixed newstyle NBD handshake"),
+            ([greeting(3), reply(ERR_UNKNOWN, b"no")].concat(), "the server has no export \"disk\""),
+            ([greeting(3), reply(ERR_TLS_REQUIRED, b"")].concat(), "the server demands TLS, which is not supported"),
+            (
+                [greeting(3), reply(0x8000_0002, b"not\nyou")].concat(),
+                "the server refuses the export \"disk\" (error 0x80000002) not\\nyou",
+            ),
+            ([greeting(3), vec![7; 20]].concat(), "the server's reply is not NBD"),
+            ([greeting(3), reply(3, &[])[..16].to_vec(), vec![0xff; 4]].concat(), "the server's reply is not NBD"),
+        ] {
+            assert_eq!(check_against(&answer, LIMIT), Err(reason.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_is_an_error() {
+        for len in [0, 7, 16, 17] {
+            let error = check_against(&greeting(3)[..len], Duration::ZERO).expect_err("cut off");
+            assert!(!error.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_named() {
+        let url = NbdUri::parse("nbd+unix:///disk?socket=/nowhere/nbd.sock").expect("a URI");
+        let why = block_on(check(&url)).expect_err("nothing there");
+        assert_eq!(why.reason, "nbd+unix:///disk?socket=/nowhere/nbd.sock: No such file or directory (os error 2)");
+    }
+}
