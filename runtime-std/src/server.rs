@@ -14,7 +14,7 @@ use rtftp_core::{Packet, options::Limits, packet::ErrorCode};
 use smol::{
     Executor, Timer,
     channel::{Sender, bounded},
-    future::{or, pending},
+    future::{or, pending, yield_now},
 };
 
 use crate::{
@@ -132,6 +132,8 @@ impl Server {
                 Ok((len, route)) => self.take(&buf[..len], route),
                 Err(error) => log::debug!("receiving requests: {error}"),
             }
+            // However fast they come, the sessions have their turn.
+            yield_now().await;
         }
     }
 

@@ -4,12 +4,12 @@ use rtftp_core::{Outcome, Output, Sender};
 use smol::{
     Timer,
     channel::Receiver,
-    future::{or, pending},
+    future::{or, pending, yield_now},
 };
 
 use crate::{clock, file::OpenFile, udp::Peer};
 
-/// The most that goes out between two looks at the socket, in bytes: what one system call can take.
+/// How much of a window goes out at once, in bytes; the largest packet fits.
 const SEND_BUFFER: usize = 65_536;
 
 /// What the transfer waited for.
@@ -32,13 +32,17 @@ pub(crate) async fn run(
     stop: &Receiver<&'static str>,
     heard: impl Fn(),
 ) -> Option<Outcome> {
-    let mut buf = vec![0; SEND_BUFFER + usize::from(u16::MAX)];
+    let mut buf = vec![0; SEND_BUFFER];
     let mut received = [0; 1024];
     let mut stopped = false;
     loop {
         let event = match sender.poll(clock::now(), file, &mut buf) {
             Output::Transmit(transmit) => {
                 peer.send(&buf[..transmit.len], transmit.segment).await;
+                // A window may be larger than any buffer: between its parts the other sessions have their turn.
+                if transmit.len > SEND_BUFFER / 2 {
+                    yield_now().await;
+                }
                 continue;
             }
             Output::Finished(outcome) => return Some(outcome),

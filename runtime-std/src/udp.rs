@@ -16,7 +16,7 @@ use nix::{
     },
 };
 use rtftp_core::{Packet, packet::ErrorCode};
-use smol::Async;
+use smol::{Async, future::yield_now};
 
 /// The socket that requests come to.
 #[derive(Debug)]
@@ -172,6 +172,8 @@ impl Peer {
                 Ok((len, from)) => self.refuse(from, &buf[..len]).await,
                 Err(error) => log::debug!("{}: receiving: {error}", self.client),
             }
+            // However many strangers come, the other sessions have their turn.
+            yield_now().await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! The root directory, watched: `.nbd` files that come, change and go.
 
-use std::{fs, io, net::IpAddr, os::fd::AsFd, path::Path, time::Duration};
+use std::{fs, io, net::IpAddr, os::fd::AsFd, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use inotify::{EventMask, Inotify, WatchMask};
 use smol::{Async, Timer};
@@ -31,9 +31,10 @@ pub(crate) async fn watch(root: &Path, disks: &Disks) {
 /// Watches the directory until it is another one or none.
 async fn follow(root: &Path, disks: &Disks, lost: &mut bool) -> io::Result<()> {
     let mut inotify = Inotify::init()?;
-    let files = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
+    let files = WatchMask::CLOSE_WRITE | WatchMask::CREATE | WatchMask::MOVED_TO;
+    let gone = WatchMask::MOVED_FROM | WatchMask::DELETE;
     let directory = WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR;
-    inotify.watches().add(root, files | directory)?;
+    inotify.watches().add(root, files | gone | directory)?;
     let ready = Async::new(inotify.as_fd().try_clone_to_owned()?)?;
     // Only what happens from here on is told; what is there already must be looked at now.
     scan(root, disks).await?;
@@ -55,9 +56,14 @@ async fn follow(root: &Path, disks: &Disks, lost: &mut bool) -> io::Result<()> {
                 scan(root, disks).await?;
             } else if event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED) {
                 return Err(io::Error::other("the directory was removed or renamed"));
-            } else if let Some(client) = event.name.and_then(|name| client_of(name.to_str()?)) {
-                // Also for a file that is gone: there may be another one of its name by now.
-                disks.prepare(client).await;
+            } else if let Some(name) = event.name
+                && let Some(client) = name.to_str().and_then(client_of)
+            {
+                // A file that is being written comes with its closing; only a link is complete when it is made.
+                if !event.mask.contains(EventMask::CREATE) || is_link(&root.join(name)) {
+                    // Also when it is gone: there may be another one of its name by now.
+                    disks.prepare(client).await;
+                }
             }
         }
     }
@@ -77,6 +83,11 @@ async fn scan(root: &Path, disks: &Disks) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a name is a link, symbolic or hard, to a file that was there before.
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink() || file.nlink() > 1)
+}
+
 /// The client that a file is for, and a word about a name that looks right and is not.
 fn client_of(name: &str) -> Option<IpAddr> {
     match remote::client_of(name) {
@@ -86,5 +97,94 @@ fn client_of(name: &str) -> Option<IpAddr> {
             None
         }
         Err(None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote::guestfs::client::{Launcher, Limits};
+    use smol::{
+        Executor, block_on,
+        future::{or, poll_once},
+    };
+    use std::{os::unix::fs::symlink, pin::pin, sync::Arc, time::Instant};
+
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    /// The disks of a directory; nothing is connected, as the descriptions in here are all wrong.
+    fn disks(root: &Path) -> Disks {
+        let launcher = Launcher::new(Limits::default());
+        Disks::new(root.to_owned(), Duration::from_secs(60), launcher, Arc::new(Executor::new()))
+    }
+
+    /// Watches until the disks of exactly these clients have been looked at.
+    fn sees(watching: &mut (impl Future<Output = ()> + Unpin), disks: &Disks, clients: &[IpAddr]) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let seen = async {
+            while disks.clients() != clients {
+                assert!(Instant::now() < deadline, "expected {clients:?}, found {:?}", disks.clients());
+                Timer::after(Duration::from_millis(1)).await;
+            }
+        };
+        block_on(or(seen, watching));
+    }
+
+    #[test]
+    fn descriptions_come_and_go_in_every_way() {
+        let top = tempfile::tempdir().expect("a directory");
+        let root = top.path().join("root");
+        let (a, b) = (root.join("10.0.0.1.nbd"), root.join("10.0.0.2.nbd"));
+        fs::create_dir(&root).expect("made");
+        fs::write(&a, "there before").expect("written");
+        let disks = disks(&root);
+        let mut watching = pin!(watch(&root, &disks));
+        let mut sees = |clients: &[IpAddr]| sees(&mut watching, &disks, clients);
+        sees(&[A]);
+        fs::write(&b, "written in place").expect("written");
+        sees(&[A, B]);
+        fs::remove_file(&a).expect("removed");
+        sees(&[B]);
+        fs::rename(&b, &a).expect("renamed");
+        sees(&[A]);
+        fs::write(root.join(".10.0.0.2.nbd.tmp"), "as editors do it").expect("written");
+        fs::rename(root.join(".10.0.0.2.nbd.tmp"), &b).expect("renamed");
+        sees(&[A, B]);
+        fs::rename(&b, root.join("10.0.0.2.nbd~")).expect("renamed");
+        sees(&[A]);
+        symlink("10.0.0.2.nbd~", &b).expect("linked");
+        sees(&[A, B]);
+        fs::remove_dir_all(&root).expect("removed");
+        sees(&[]);
+        fs::create_dir(&root).expect("made again");
+        fs::write(&b, "in a new directory").expect("written");
+        sees(&[B]);
+        fs::rename(&root, top.path().join("moved")).expect("renamed");
+        fs::create_dir(&root).expect("made again");
+        fs::write(&a, "in a third one").expect("written");
+        sees(&[A]);
+    }
+
+    #[test]
+    fn nothing_is_missed_when_the_queue_overflows() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (a, b) = (root.path().join("10.0.0.1.nbd"), root.path().join("10.0.0.2.nbd"));
+        fs::write(&a, "goes").expect("written");
+        let disks = disks(root.path());
+        let mut watching = pin!(watch(root.path(), &disks));
+        sees(&mut watching, &disks, &[A]);
+        let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").expect("a limit");
+        let limit: usize = limit.trim().parse().expect("a number");
+        let (here, there) = (root.path().join("x"), root.path().join("y"));
+        fs::write(&here, "").expect("written");
+        for _ in 0..limit / 4 + 1 {
+            fs::rename(&here, &there).expect("renamed");
+            fs::rename(&there, &here).expect("renamed");
+        }
+        fs::remove_file(&a).expect("removed");
+        fs::write(&b, "comes").expect("written");
+        assert!(block_on(poll_once(&mut watching)).is_none(), "it goes on watching");
+        sees(&mut watching, &disks, &[B]);
     }
 }

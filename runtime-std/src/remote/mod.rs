@@ -8,14 +8,16 @@ pub mod resolve;
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::OpenOptions,
     io::{self, Read},
     net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use nix::libc;
 use rtftp_core::{
     RequestPath,
     disk::{DiskConfig, MAX_CONFIG},
@@ -93,6 +95,14 @@ impl Disks {
         }
     }
 
+    /// The clients whose descriptions have been looked at.
+    #[cfg(test)]
+    pub(crate) fn clients(&self) -> Vec<IpAddr> {
+        let mut clients: Vec<IpAddr> = self.lock().keys().copied().collect();
+        clients.sort();
+        clients
+    }
+
     /// Lets all disks go but those of these clients.
     pub(crate) fn retain(&self, clients: &[IpAddr]) {
         let gone: Vec<IpAddr> = self.lock().keys().filter(|client| !clients.contains(client)).copied().collect();
@@ -138,8 +148,13 @@ impl Disks {
 
 /// Reads a description, and no more of a larger file than shows that it is too large. Blocks.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Non-blocking, or a FIFO would wait for a writer.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
     let mut content = vec![];
-    File::open(path)?.take(MAX_CONFIG as u64 + 1).read_to_end(&mut content)?;
+    file.take(MAX_CONFIG as u64 + 1).read_to_end(&mut content)?;
     Ok(content)
 }
 
