@@ -126,8 +126,9 @@ fn seconds(args: &mut Arguments, names: Names, default: u64) -> Result<Duration,
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::net::IpAddr;
+
+    use super::*;
 
     fn parsed(line: &str) -> Result<Action, String> {
         parse(line.split_whitespace().map(OsString::from).collect())

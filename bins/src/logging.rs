@@ -1,6 +1,10 @@
 //! Lines for people on standard error, and for the journal where that is what takes them.
 
-use std::{fs::File, io::Write, os::fd::AsFd, os::unix::fs::MetadataExt};
+use std::{
+    fs::File,
+    io::Write,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+};
 
 use log::{Level, LevelFilter};
 

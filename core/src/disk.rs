@@ -141,12 +141,13 @@ fn read_url(text: &str) -> Result<NbdUri, Mistake> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::{
         format,
         string::{String as StdString, ToString},
         vec::Vec as StdVec,
     };
+
+    use super::*;
 
     const EXAMPLE: &str = r#"{
   "url": "nbd://10.10.10.10:25000/server_root",

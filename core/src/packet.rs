@@ -222,8 +222,9 @@ impl Writer<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::vec::Vec;
+
+    use super::*;
 
     /// Both ways: the bytes read as the packet, and the packet is written as the bytes.
     #[track_caller]

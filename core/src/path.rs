@@ -115,8 +115,9 @@ impl core::error::Error for InvalidPath {}
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::{string::ToString, vec};
+
+    use super::*;
 
     #[track_caller]
     fn reads(name: &[u8], expected: &[u8]) {

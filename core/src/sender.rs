@@ -270,12 +270,13 @@ impl Sender {
 
 #[cfg(test)]
 mod tests {
+    use std::{vec, vec::Vec};
+
     use super::*;
     use crate::{
         options::{Limits, negotiate},
         packet::Options,
     };
-    use std::{vec, vec::Vec};
 
     /// A transfer at a moment of virtual time, and the file it sends.
     struct Transfer {

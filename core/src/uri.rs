@@ -259,8 +259,9 @@ impl core::error::Error for InvalidUri {}
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::{format, string::ToString};
+
+    use super::*;
 
     fn tcp(host: &str, port: u16, export: &str) -> NbdUri {
         let server = NbdServer::Tcp { host: host.try_into().expect("a short host"), port };

@@ -172,9 +172,11 @@ fn unavailable(error: io::Error) -> OpenError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use smol::block_on;
     use std::{fs, os::unix::fs::symlink};
+
+    use smol::block_on;
+
+    use super::*;
 
     fn path(name: &str) -> RequestPath {
         RequestPath::parse(name.as_bytes()).expect("a path")

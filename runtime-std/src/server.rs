@@ -121,6 +121,7 @@ impl Server {
         smol::block_on(self.executor.run(async {
             or(stop, or(self.accept(), watching)).await;
             self.wind_up().await;
+            self.roots.disks().close().await;
         }));
     }
 

@@ -14,7 +14,7 @@ use rtftp_core::{
     options::{Limits, negotiate},
     packet::{ErrorCode, Mode, Request},
 };
-use smol::channel::Receiver;
+use smol::{channel::Receiver, future::or};
 
 use crate::{
     clock,
@@ -86,9 +86,15 @@ impl Session {
             Err(error) => return log::error!("{}: no port for a transfer: {error}", self.route.client),
         };
         let name = request.file.escape_ascii();
-        match self.open(request).await {
-            Ok((file, origin)) => self.send(request, file, origin, &mut peer).await,
-            Err(Refused { refusal, origin, reason }) => {
+        let stopped = async {
+            let _ = self.stop.recv().await;
+            None
+        };
+        match or(async { Some(self.open(request).await) }, stopped).await {
+            // Nothing was promised yet: silence, and the client asks again.
+            None => log::info!("{} {name}: given up before the file was open", self.route.client),
+            Some(Ok((file, origin))) => self.send(request, file, origin, &mut peer).await,
+            Some(Err(Refused { refusal, origin, reason })) => {
                 send_error(&mut peer, refusal).await;
                 let origin = origin.map(|origin| format!(" from {origin}")).unwrap_or_default();
                 log::info!("{} {name}{origin}: {reason}", self.route.client);

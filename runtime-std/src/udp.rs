@@ -204,8 +204,9 @@ fn send_segments(socket: &UdpSocket, client: SocketAddr, buf: &[u8], segment: us
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use smol::block_on;
+
+    use super::*;
 
     fn loopback(last: u8) -> IpAddr {
         IpAddr::from([127, 0, 0, last])

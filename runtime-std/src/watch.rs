@@ -1,6 +1,12 @@
 //! The root directory, watched: `.nbd` files that come, change and go.
 
-use std::{fs, io, net::IpAddr, os::fd::AsFd, os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{
+    fs, io,
+    net::IpAddr,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::Path,
+    time::Duration,
+};
 
 use inotify::{EventMask, Inotify, WatchMask};
 use smol::{Async, Timer};
@@ -102,13 +108,15 @@ fn client_of(name: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::remote::guestfs::client::{Launcher, Limits};
+    use std::{os::unix::fs::symlink, pin::pin, sync::Arc, time::Instant};
+
     use smol::{
         Executor, block_on,
         future::{or, poll_once},
     };
-    use std::{os::unix::fs::symlink, pin::pin, sync::Arc, time::Instant};
+
+    use super::*;
+    use crate::remote::guestfs::client::{Launcher, Limits};
 
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));

@@ -1,7 +1,9 @@
 //! The libguestfs helper of rtftp.
 
-use std::io::{IsTerminal, stdin};
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal, stdin},
+    process::ExitCode,
+};
 
 const ABOUT: &str = "\
 rtftp-guestfs reads one remote disk through libguestfs, for the boot server rtftp.

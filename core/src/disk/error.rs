@@ -127,11 +127,12 @@ impl fmt::Display for FieldPath {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::DiskConfig, *};
     use std::{
         format,
         string::{String as StdString, ToString},
     };
+
+    use super::{super::DiskConfig, *};
 
     const GOOD: &str = r#"{"url": "nbd://h/disk", "mounts": [{"partition": 2, "mountpoint": "/"},
 {"device": "/dev/sdb", "mountpoint": "/boot"}], "tftp_root": "/boot"}"#;

@@ -200,8 +200,9 @@ fn show(found: &mut Found, text: &[u8]) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::DiskConfig, *};
     use std::{string::ToString, vec::Vec};
+
+    use super::{super::DiskConfig, *};
 
     const GOOD: &str = r#"{"url": "nbd://h/disk", "mounts": [{"partition": 2, "mountpoint": "/"},
 {"device": "/dev/sdb", "mountpoint": "/boot"}], "tftp_root": "/boot"}"#;

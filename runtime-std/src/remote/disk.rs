@@ -1,7 +1,7 @@
 //! One disk: connected when it is asked for, let go when nobody asks.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -36,14 +36,22 @@ impl Backend {
     pub(super) fn new(launcher: Launcher) -> Self {
         Self { launcher, unasked: Arc::new(Semaphore::new(UNASKED_CONNECTS)) }
     }
+
+    /// Waits for the end of all that was started for disks which are let go.
+    pub(super) async fn all_ended(&self) {
+        self.launcher.all_ended().await;
+    }
 }
 
 /// A disk, connected or not. Cheap to clone; when the last clone goes, so does the connection.
 #[derive(Debug, Clone)]
-pub(crate) struct Disk {
+pub(crate) struct Disk(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
     requests: Sender<Request>,
-    /// Dropped with the last clone, which ends whatever the owner is doing.
-    _owner: Arc<Task<()>>,
+    /// Dropped with the last [`Disk`], which ends whatever the owner is doing.
+    _owner: Task<()>,
 }
 
 /// Which file of which connection.
@@ -57,10 +65,10 @@ pub(super) struct FileId {
 #[derive(Debug)]
 enum Request {
     Connect,
-    /// Carries the disk, so that the file it gets is closed even if nobody takes it any more.
+    /// Carries the disk, which is gone if nobody waits for the file any more.
     Open {
         path: Box<RequestPath>,
-        disk: Disk,
+        disk: Weak<Handle>,
         reply: Sender<Result<RemoteFile, OpenError>>,
     },
     Read {
@@ -96,31 +104,35 @@ impl Disk {
     ) -> Self {
         let (requests, inbox) = unbounded();
         let owner = Owner { name, json, url, idle, backend, inbox, connections: 0, reported: None };
-        Self { requests, _owner: Arc::new(executor.spawn(owner.run())) }
+        Self(Arc::new(Handle { requests, _owner: executor.spawn(owner.run()) }))
     }
 
     /// Has the disk connected in the background.
     pub(super) fn connect(&self) {
-        let _ = self.requests.try_send(Request::Connect);
+        let _ = self.0.requests.try_send(Request::Connect);
     }
 
     /// Opens a file, on a disk that is connected first if need be.
     pub(super) async fn open(&self, path: &RequestPath) -> Result<RemoteFile, OpenError> {
         let (reply, answer) = bounded(1);
-        let _ = self.requests.try_send(Request::Open { path: Box::new(path.clone()), disk: self.clone(), reply });
+        let _ = self.0.requests.try_send(Request::Open {
+            path: Box::new(path.clone()),
+            disk: Arc::downgrade(&self.0),
+            reply,
+        });
         answer.recv().await.unwrap_or_else(|_| Err(let_go().into()))
     }
 
     /// Asks for a part of a file; the answer comes through the channel.
     pub(super) fn read(&self, file: FileId, offset: u64, len: u32) -> Receiver<Result<Vec<u8>, Unavailable>> {
         let (reply, answer) = bounded(1);
-        let _ = self.requests.try_send(Request::Read { file, offset, len, reply });
+        let _ = self.0.requests.try_send(Request::Read { file, offset, len, reply });
         answer
     }
 
     /// Says that a file is not needed any more.
     pub(super) fn close(&self, file: FileId) {
-        let _ = self.requests.try_send(Request::Close(file));
+        let _ = self.0.requests.try_send(Request::Close(file));
     }
 }
 
@@ -240,9 +252,12 @@ impl Owner {
                         return Some(Request::Open { path, disk, reply });
                     }
                     Ok(OpenedFile { id, size }) => {
-                        open_files += 1;
-                        let file = FileId { connection: self.connections, id };
-                        let _ = reply.try_send(Ok(RemoteFile::new(disk, file, size)));
+                        // A file that nobody takes any more is closed when it is dropped here.
+                        if let Some(disk) = disk.upgrade() {
+                            open_files += 1;
+                            let file = FileId { connection: self.connections, id };
+                            let _ = reply.try_send(Ok(RemoteFile::new(Disk(disk), file, size)));
+                        }
                     }
                     Err(error) => drop(reply.try_send(Err(error))),
                 },

@@ -95,6 +95,12 @@ impl Disks {
         }
     }
 
+    /// Lets all disks go and waits for the end of all that was started for them.
+    pub(crate) async fn close(&self) {
+        self.lock().clear();
+        self.backend.all_ended().await;
+    }
+
     /// The clients whose descriptions have been looked at.
     #[cfg(test)]
     pub(crate) fn clients(&self) -> Vec<IpAddr> {

@@ -119,8 +119,9 @@ async fn reply(server: &mut (impl AsyncRead + Unpin)) -> io::Result<(u32, Vec<u8
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use smol::{block_on, future::zip, net::TcpListener};
+
+    use super::*;
 
     /// What the check says of a server that sends `answer` at once and then, after `pause`, hangs up.
     fn check_against(answer: &[u8], pause: Duration) -> Result<(), String> {

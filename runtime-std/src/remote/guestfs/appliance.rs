@@ -3,26 +3,30 @@
 //! No call of libguestfs has a time limit. The main thread makes them; a second thread owns stdin, so that the helper ends when
 //! the daemon does, whatever libguestfs is stuck in. All that libguestfs starts is in the helper's process group and dies with it.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::sync::{OnceLock, mpsc};
-use std::thread;
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{OnceLock, mpsc},
+    thread,
+};
 
 use guestfs::{AddDriveOptArgs, Handle};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, dup2_stdin, dup2_stdout, getpgrp, setpgid};
-use rtftp_core::disk::{DiskConfig, Mount, MountSource};
-use rtftp_core::path::RequestPath;
-use rtftp_core::uri::NbdServer;
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::{Pid, dup2_stdin, dup2_stdout, getpgrp, setpgid},
+};
+use rtftp_core::{disk::DiskConfig, path::RequestPath, uri::NbdServer};
 
-use super::failure::Failure;
-use super::wire::{self, Reply, Request, Step};
-use crate::error::{OpenError, Unavailable};
-use crate::remote::resolve::{self, Lookup, Node, Root};
+use super::{
+    failure::Failure,
+    mounted::Mounted,
+    wire::{self, Reply, Request, Step},
+};
+use crate::{error::OpenError, remote::resolve::Root};
 
 /// The memory of the virtual machine, in MiB. What the host spends on it hardly depends on this number.
 const MEMORY: i32 = 512;
@@ -32,6 +36,7 @@ static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The helper's whole life: takes requests from stdin and answers on stdout until stdin ends.
 ///
+/// It never returns by itself: its end is that of its process group.
 pub fn run() -> ExitCode {
     // Nobody but the two of us may read requests or write among the answers, least of all the programs that libguestfs runs.
     let (requests, replies) = match channel_to_daemon() {
@@ -258,91 +263,4 @@ fn add_drive(guestfs: &Handle, config: &DiskConfig) -> Result<(), guestfs::Error
         ..AddDriveOptArgs::default()
     };
     guestfs.add_drive(&config.url.export, options)
-}
-
-/// A launched appliance and the file systems mounted in it.
-struct Mounted {
-    guestfs: Handle,
-}
-
-impl Mounted {
-    fn mount(&mut self, mount: &Mount) -> Result<(), String> {
-        let device = match &mount.source {
-            MountSource::Partition(number) => self.partition(*number)?,
-            MountSource::Device(device) => device.as_str().to_owned(),
-        };
-        // The top has to be there first, and is always a directory.
-        let mut mountpoint = String::from("/");
-        if mount.mountpoint.as_str() != "/" {
-            let real = resolve::directory(self, &mount.mountpoint)
-                .map_err(|error| format!("mountpoint {}: {error}", mount.mountpoint))?;
-            mountpoint = String::from_utf8(real).map_err(|_| format!("mountpoint {}: not UTF-8", mount.mountpoint))?;
-        }
-        self.guestfs.mount_ro(&device, &mountpoint).map_err(|error| {
-            format!(
-                "cannot mount {device} on {}: {}; {}",
-                mount.mountpoint,
-                Failure::from(error).message,
-                self.contents()
-            )
-        })
-    }
-
-    /// The device of the partition with this number, which is not its place in the list.
-    fn partition(&self, number: u32) -> Result<String, String> {
-        let mut there = Vec::new();
-        for device in self.guestfs.list_partitions().map_err(|error| Failure::from(error).message)? {
-            let found = self.guestfs.part_to_partnum(&device).map_err(|error| Failure::from(error).message)?;
-            if u32::try_from(found) == Ok(number) {
-                return Ok(device);
-            }
-            there.push(found);
-        }
-        there.sort_unstable();
-        let there: Vec<String> = there.iter().map(i32::to_string).collect();
-        let there = if there.is_empty() { "no partitions".into() } else { there.join(", ") };
-        Err(format!("partition {number} is not there; the disk has {there}"))
-    }
-
-    /// What could be mounted, for a message.
-    fn contents(&self) -> String {
-        let mut list: Vec<String> = match self.guestfs.list_filesystems() {
-            Ok(list) => list.iter().map(|(device, kind)| format!("{device} ({kind})")).collect(),
-            Err(_) => return "nothing on the disk can be listed".into(),
-        };
-        list.sort_unstable();
-        format!("the disk has {}", list.join(", "))
-    }
-}
-
-impl Lookup for Mounted {
-    fn lstat(&mut self, path: &[u8]) -> Result<Node, OpenError> {
-        // The guestfs crate takes no other names.
-        let path = std::str::from_utf8(path).map_err(|_| OpenError::NotFound)?;
-        let stat = self.guestfs.lstatns(path).map_err(|error| Failure::from(error).into_open_error())?;
-        Ok(match stat.st_mode & 0o170_000 {
-            0o100_000 => Node::File { size: u64::try_from(stat.st_size).unwrap_or(0) },
-            0o040_000 => Node::Directory,
-            0o120_000 => Node::Link,
-            _ => Node::Other,
-        })
-    }
-
-    fn readlink(&mut self, path: &[u8]) -> Result<Vec<u8>, OpenError> {
-        let path = std::str::from_utf8(path).map_err(|_| OpenError::NotFound)?;
-        match self.guestfs.readlink(path) {
-            Ok(target) => Ok(target.into_bytes()),
-            Err(guestfs::Error::Utf8Error(_)) => Err(OpenError::NotFound),
-            Err(error) => Err(Failure::from(error).into_open_error()),
-        }
-    }
-}
-
-impl Failure {
-    fn into_open_error(self) -> OpenError {
-        if self.is_not_found() {
-            return OpenError::NotFound;
-        }
-        OpenError::Unavailable(Unavailable { to_client: "disk cannot be read", reason: self.message })
-    }
 }

@@ -1,19 +1,28 @@
 //! The helper as a child process: its pipes, what it says on stderr, and its end.
 
-use std::collections::VecDeque;
-use std::io;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    io,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::Pid;
-use smol::io::{AsyncReadExt, AsyncWriteExt};
-use smol::{Async, Task, Timer, future};
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, killpg},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
+    },
+    unistd::Pid,
+};
+use smol::{
+    Async, Task, Timer, future,
+    io::{AsyncReadExt, AsyncWriteExt},
+    lock::RwLockReadGuardArc,
+};
 use tempfile::TempDir;
 
 use super::wire::{self, Reply, Request};
@@ -36,8 +45,8 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts the program `helper` in a process group of its own.
-    pub(super) fn spawn(helper: &Path, disk: &str) -> io::Result<Self> {
+    /// Starts the program `helper` in a process group of its own. Holds `living` until it is gone.
+    pub(super) fn spawn(helper: &Path, disk: &str, living: RwLockReadGuardArc<()>) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("rtftp-").tempdir()?;
         let mut command = Command::new(helper);
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -48,7 +57,7 @@ impl Child {
             command.env("XDG_RUNTIME_DIR", folder.path());
         }
         let mut child = command.spawn()?;
-        let group = Group { leader: Pid::from_raw(child.id().cast_signed()), folder: Some(folder) };
+        let group = Group { leader: Pid::from_raw(child.id().cast_signed()), held: Some((folder, living)) };
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(io::Error::other("no pipes to the helper"));
@@ -58,7 +67,7 @@ impl Child {
 
     /// The directory for the helper's temporary files.
     pub(super) fn folder(&self) -> &Path {
-        self.group.folder.as_ref().map_or(Path::new(""), TempDir::path)
+        self.group.held.as_ref().map_or(Path::new(""), |(folder, _)| folder.path())
     }
 
     /// Sends a request.
@@ -108,12 +117,12 @@ impl Child {
     }
 }
 
-/// The process group of a helper, and where its temporary files are.
+/// The process group of a helper.
 #[derive(Debug)]
 struct Group {
     leader: Pid,
-    /// `None` when the end has begun.
-    folder: Option<TempDir>,
+    /// Where its temporary files are, and what tells that it lives. `None` when the end has begun.
+    held: Option<(TempDir, RwLockReadGuardArc<()>)>,
 }
 
 impl Group {
@@ -126,12 +135,12 @@ impl Group {
 
     /// Begins the end on a thread that may block, so that it takes place whatever happens to the caller.
     fn bury(&mut self) -> Option<smol::channel::Receiver<()>> {
-        let folder = self.folder.take()?;
+        let held = self.held.take()?;
         let leader = self.leader;
         let (done, buried) = smol::channel::bounded(1);
         smol::unblock(move || {
             bury(leader);
-            drop(folder);
+            drop(held);
             drop(done);
         })
         .detach();

@@ -1,163 +1,22 @@
-//! The daemon's side of the helper program: starts it, asks it, and ends it.
+//! The daemon's side of the helper program.
 
-use std::env;
-use std::fmt;
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::{
+    fmt, io,
+    time::{Duration, Instant},
+};
 
 use rtftp_core::path::RequestPath;
 use smol::{Timer, future};
 
-use super::child::Child;
-pub use super::wire::MAX_READ;
-use super::wire::{Reply, Request, Step, VERSION};
+use super::{
+    child::Child,
+    wire::{Reply, Request, VERSION},
+};
+pub use super::{
+    launch::{Launcher, Limits},
+    wire::MAX_READ,
+};
 use crate::error::{OpenError, Unavailable};
-
-/// How long a helper may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// From the start of a helper to its mounted disk, a second attempt without KVM included.
-    pub start: Duration,
-    /// For one answer: the NBD server's to the connection, the helper's to a request.
-    pub answer: Duration,
-    /// How long the kernel of an appliance under KVM may say nothing before KVM is taken to be broken.
-    pub silence: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { start: Duration::from_secs(120), answer: Duration::from_secs(30), silence: Duration::from_secs(20) }
-    }
-}
-
-/// Starts helpers; one for the whole daemon, as it remembers that KVM is broken.
-#[derive(Debug)]
-pub struct Launcher {
-    /// Where the helper is, if it is not to be looked for.
-    helper: Option<PathBuf>,
-    limits: Limits,
-    /// Whether KVM is worth an attempt.
-    kvm: AtomicBool,
-}
-
-impl Launcher {
-    /// Makes a launcher that looks for the helper when a disk needs it: beside the program that runs, then in `PATH`.
-    pub fn new(limits: Limits) -> Self {
-        Self { helper: None, limits, kvm: AtomicBool::new(may_have_kvm()) }
-    }
-
-    /// Makes a launcher of the helper program at `helper`.
-    pub fn with_helper(helper: PathBuf, limits: Limits) -> Self {
-        Self { helper: Some(helper), ..Self::new(limits) }
-    }
-
-    /// Starts a helper that opens and mounts the disk that `json`, the text of its `.nbd` file, describes.
-    ///
-    /// `disk` names it in the log. Takes seconds with KVM and tens of seconds without; dropping the future ends what was started.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`] after at most [`Limits::start`] and a second; nothing is left running then.
-    pub async fn start(&self, disk: &str, json: &[u8]) -> Result<Appliance, Unavailable> {
-        let until = Instant::now() + self.limits.start;
-        let helper = self.helper.clone().map_or_else(find_helper, Ok)?;
-        let mut kvm_failed = None;
-        if self.kvm.load(Ordering::Relaxed) {
-            match self.attempt(&helper, disk, json, false, until).await {
-                Err(failed) if failed.may_be_kvm() => {
-                    log::info!("{disk}: {failed}; trying again without KVM");
-                    kvm_failed = Some(failed);
-                }
-                result => return result.map_err(Unavailable::from),
-            }
-        }
-        let appliance = self.attempt(&helper, disk, json, true, until).await?;
-        // Only now it is clear that neither the disk nor its server was the cause.
-        if let Some(failed) = kvm_failed
-            && self.kvm.swap(false, Ordering::Relaxed)
-        {
-            log::warn!(
-                "KVM is broken ({failed}): from now on disks behind libguestfs are read by software emulation, which takes \
-                 many times longer to start; repair /dev/kvm, or set LIBGUESTFS_BACKEND_SETTINGS=force_tcg to skip the attempt"
-            );
-        }
-        Ok(appliance)
-    }
-
-    async fn attempt(
-        &self,
-        helper: &Path,
-        disk: &str,
-        json: &[u8],
-        emulate: bool,
-        until: Instant,
-    ) -> Result<Appliance, StartFailed> {
-        let mut child = Child::spawn(helper, disk).map_err(|error| StartFailed {
-            reached: None,
-            reason: format!("cannot run {}: {error}", helper.display()),
-        })?;
-        let mut reached = None;
-        match self.converse(&mut child, json, emulate, until, &mut reached).await {
-            Ok(()) => Ok(Appliance {
-                child: Some(child),
-                answer: self.limits.answer,
-                ended: "an earlier request was given up".into(),
-            }),
-            Err(trouble) => {
-                let reason = match trouble {
-                    // Says itself what it was about.
-                    Trouble::Lost(reason) => reason,
-                    trouble => format!("{}{trouble}", during(reached)),
-                };
-                let reason = explain(reason, child.end().await);
-                Err(StartFailed { reached, reason })
-            }
-        }
-    }
-
-    /// Sees a helper through its start.
-    async fn converse(
-        &self,
-        child: &mut Child,
-        json: &[u8],
-        emulate: bool,
-        until: Instant,
-        reached: &mut Option<Step>,
-    ) -> Result<(), Trouble> {
-        let soon = || until.min(Instant::now() + self.limits.answer);
-        match within(soon(), child.listen()).await? {
-            Reply::Hello { version: VERSION } => {}
-            Reply::Hello { version } => return Err(Trouble::Version(version)),
-            _ => return Err(Trouble::Protocol),
-        }
-        let request = Request::Start { emulate, folder: child.folder().into(), description: json.into() };
-        within(soon(), child.tell(&request)).await?;
-        let log = child.log();
-        let silence = async {
-            if emulate {
-                future::pending::<()>().await;
-            }
-            Child::silence(log, self.limits.silence).await;
-            Err(Trouble::Silent(self.limits.silence))
-        };
-        let steps = async {
-            loop {
-                let until = if reached.is_none() { soon() } else { until };
-                match within(until, child.listen()).await? {
-                    Reply::Reached(step) => *reached = Some(step),
-                    Reply::Ready => return Ok(()),
-                    Reply::Lost(reason) => return Err(Trouble::Lost(reason)),
-                    _ => return Err(Trouble::Protocol),
-                }
-            }
-        };
-        future::or(steps, silence).await
-    }
-}
 
 /// A running helper with its disk mounted.
 ///
@@ -183,6 +42,10 @@ pub struct OpenedFile {
 }
 
 impl Appliance {
+    pub(super) fn new(child: Child, answer: Duration) -> Self {
+        Self { child: Some(child), answer, ended: "an earlier request was given up".into() }
+    }
+
     /// Opens a regular file below the disk's `tftp_root`.
     ///
     /// # Errors
@@ -268,7 +131,7 @@ impl Appliance {
 
 /// Why a helper is given up.
 #[derive(Debug)]
-enum Trouble {
+pub(super) enum Trouble {
     /// It took too long.
     TimedOut,
     /// The appliance that it started under KVM says nothing.
@@ -308,47 +171,12 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// A start that failed.
-#[derive(Debug)]
-struct StartFailed {
-    reached: Option<Step>,
-    reason: String,
-}
-
-impl StartFailed {
-    /// Whether the appliance did not come up: the disk's server has answered, and its file systems were not looked at yet.
-    fn may_be_kvm(&self) -> bool {
-        self.reached == Some(Step::Connected)
-    }
-}
-
-impl fmt::Display for StartFailed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl From<StartFailed> for Unavailable {
-    fn from(failed: StartFailed) -> Self {
-        unavailable(failed.reason)
-    }
-}
-
-fn unavailable(reason: String) -> Unavailable {
+pub(super) fn unavailable(reason: String) -> Unavailable {
     Unavailable { to_client: "disk not available", reason }
 }
 
-/// What was being done after `reached`.
-fn during(reached: Option<Step>) -> &'static str {
-    match reached {
-        None => "connecting to the NBD server: ",
-        Some(Step::Connected) => "starting the appliance: ",
-        Some(Step::Launched) => "mounting: ",
-    }
-}
-
 /// Adds the line of stderr that tells more, unless it is known.
-fn explain(reason: String, line: Option<String>) -> String {
+pub(super) fn explain(reason: String, line: Option<String>) -> String {
     match line {
         Some(line) if !reason.contains(&line) => format!("{reason} ({line})"),
         _ => reason,
@@ -356,7 +184,7 @@ fn explain(reason: String, line: Option<String>) -> String {
 }
 
 /// Waits for `work` up to the given time.
-async fn within<T>(until: Instant, work: impl Future<Output = io::Result<T>>) -> Result<T, Trouble> {
+pub(super) async fn within<T>(until: Instant, work: impl Future<Output = io::Result<T>>) -> Result<T, Trouble> {
     let limit = async {
         Timer::at(until).await;
         Err(Trouble::TimedOut)
@@ -364,26 +192,80 @@ async fn within<T>(until: Instant, work: impl Future<Output = io::Result<T>>) ->
     future::or(async { work.await.map_err(Trouble::from) }, limit).await
 }
 
-/// Whether libguestfs would try KVM.
-fn may_have_kvm() -> bool {
-    let settings = env::var("LIBGUESTFS_BACKEND_SETTINGS").unwrap_or_default();
-    let forced = settings.split(':').any(|setting| matches!(setting, "force_tcg" | "force_tcg=1"));
-    !forced && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
-}
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::fake::{Fake, patient},
+        *,
+    };
 
-/// Finds the helper program.
-fn find_helper() -> Result<PathBuf, Unavailable> {
-    const NAME: &str = "rtftp-guestfs";
-    let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));
-    let in_path = env::var_os("PATH").unwrap_or_default();
-    let in_path = env::split_paths(&in_path).map(|folder| folder.join(NAME));
-    let executable =
-        |path: &PathBuf| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    beside.into_iter().chain(in_path).find(executable).ok_or_else(|| {
-        unavailable(
-            "this disk needs libguestfs, and its helper rtftp-guestfs is neither beside rtftp nor in PATH: \
-             build it with `cargo build --release -p rtftp-guestfs`, which needs the package libguestfs-dev"
-                .into(),
-        )
-    })
+    fn start(fake: &Fake) -> Appliance {
+        let launcher = Launcher::with_helper(fake.helper.clone(), patient());
+        smol::block_on(launcher.start("disk", b"{}")).expect("an appliance")
+    }
+
+    fn path() -> RequestPath {
+        RequestPath::parse(b"a/b").expect("a path")
+    }
+
+    #[test]
+    fn files_are_opened_read_and_closed() {
+        let fake = Fake::new("works");
+        let mut appliance = start(&fake);
+        smol::block_on(async {
+            assert_eq!(appliance.open(&path()).await, Ok(OpenedFile { id: 7, size: 3 }));
+            assert_eq!(appliance.read(7, 0, 10).await.as_deref(), Ok(&b"abc"[..]));
+            assert_eq!(appliance.read(7, 0, 10).await, Err(unavailable("I/O".into())));
+            assert!(appliance.is_alive(), "one error is not the end");
+            assert_eq!(appliance.close(7).await, Ok(()));
+            assert_eq!(appliance.open(&path()).await, Err(OpenError::NotFound));
+            assert_eq!(appliance.open(&path()).await, Err(OpenError::Forbidden("x".into())));
+            appliance.stop().await;
+        });
+        fake.assert_nothing_is_left();
+    }
+
+    #[track_caller]
+    fn dies(fault: &str, answer: Duration, expected: &str) {
+        let fake = Fake::new(fault);
+        let mut appliance = start(&fake);
+        appliance.answer = answer;
+        smol::block_on(async {
+            assert_eq!(appliance.read(0, 0, 5).await, Err(unavailable(expected.into())));
+            assert!(!appliance.is_alive());
+            assert_eq!(appliance.open(&path()).await, Err(unavailable(expected.into()).into()), "it stays dead");
+        });
+        fake.assert_nothing_is_left();
+    }
+
+    #[test]
+    fn an_answer_has_a_limit() {
+        dies("hung-read", Duration::from_millis(100), "no answer in time");
+        dies("half-answer", Duration::from_millis(100), "no answer in time");
+    }
+
+    #[test]
+    fn a_wrong_answer_is_the_end() {
+        dies("too-much", patient().answer, "rtftp-guestfs answers what was not asked");
+        dies("dies", patient().answer, "rtftp-guestfs ended unexpectedly");
+    }
+
+    #[test]
+    fn a_dropped_appliance_leaves_nothing() {
+        let fake = Fake::new("hung-read");
+        drop(start(&fake));
+        fake.assert_nothing_is_left();
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_is_the_end() {
+        let fake = Fake::new("hung-read");
+        let mut appliance = start(&fake);
+        smol::block_on(async {
+            let mut call = Box::pin(appliance.read(0, 0, 1));
+            assert!(future::poll_once(&mut call).await.is_none());
+        });
+        assert!(!appliance.is_alive());
+        fake.assert_nothing_is_left();
+    }
 }

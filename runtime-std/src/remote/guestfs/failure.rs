@@ -22,6 +22,9 @@ impl Failure {
         let fields =
             debug.strip_suffix(" })").and_then(|text| text.split_once(", message: \"")).and_then(|(_, text)| {
                 let (message, errno) = text.rsplit_once("\", errno: ")?;
+                // What "see above" means is in our log, as this message will be; nor is general advice of use there.
+                let message = message.split(", see ").next().unwrap_or(message);
+                let message = message.split("\\nThis usually means").next().unwrap_or(message);
                 Some(Self { message: unescape(message), errno: errno.parse().ok()? })
             });
         fields.unwrap_or_else(|| Self { message: debug.into(), errno: 0 })
@@ -61,13 +64,13 @@ mod tests {
     #[derive(Debug)]
     #[expect(dead_code, reason = "for its debug text")]
     enum Error {
-        API(APIError),
+        Api(ApiError),
         Create,
     }
 
     #[derive(Debug)]
     #[expect(dead_code, reason = "for its debug text")]
-    struct APIError {
+    struct ApiError {
         operation: &'static str,
         message: String,
         errno: i32,
@@ -75,7 +78,7 @@ mod tests {
 
     #[track_caller]
     fn reads(message: &str, errno: i32, expected: &str) {
-        let error = Error::API(APIError { operation: "mount_ro", message: message.into(), errno });
+        let error = Error::Api(ApiError { operation: "mount_ro", message: message.into(), errno });
         assert_eq!(Failure::read(&format!("{error:?}")), Failure { message: expected.into(), errno });
     }
 
@@ -84,6 +87,7 @@ mod tests {
         reads("mount_ro: /dev/sda9: No such file or directory", 2, "mount_ro: /dev/sda9: No such file or directory");
         reads("", 0, "");
         reads("guestfs_launch failed, see earlier error messages", 0, "guestfs_launch failed");
+        reads("connection closed.\nThis usually means a crash.\nDo:", 0, "connection closed.");
         reads("a \"b\" 'c' \\d", -1, "a \"b\" 'c' \\d");
         reads("two\nlines\there", 5, "two lines here");
         reads("a\", errno: 7 })", 5, "a\", errno: 7 })");

@@ -10,4 +10,9 @@ mod child;
 pub mod client;
 #[cfg(feature = "guestfs")]
 mod failure;
+#[cfg(test)]
+mod fake;
+mod launch;
+#[cfg(feature = "guestfs")]
+mod mounted;
 pub mod wire;

@@ -4,10 +4,7 @@
 //! The helper speaks first, with [`Reply::Hello`]; from then on every [`Request`] gets one reply, but for [`Request::Start`],
 //! which is told about its [`Reply::Reached`] steps before its answer.
 
-use std::ffi::OsStr;
-use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt, path::PathBuf};
 
 /// The protocol that this build speaks; it changes with every change of a message.
 pub const VERSION: u32 = 1;

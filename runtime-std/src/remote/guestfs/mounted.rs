@@ -1,0 +1,98 @@
+//! The disk's file systems, mounted in an appliance.
+
+use guestfs::Handle;
+use rtftp_core::disk::{Mount, MountSource};
+
+use super::failure::Failure;
+use crate::{
+    error::{OpenError, Unavailable},
+    remote::resolve::{self, Lookup, Node},
+};
+
+/// A launched appliance and the file systems mounted in it.
+pub(super) struct Mounted {
+    pub(super) guestfs: Handle,
+}
+
+impl Mounted {
+    /// Mounts one file system more; the error is for the administrator.
+    pub(super) fn mount(&mut self, mount: &Mount) -> Result<(), String> {
+        let device = match &mount.source {
+            MountSource::Partition(number) => self.partition(*number)?,
+            MountSource::Device(device) => device.as_str().to_owned(),
+        };
+        // The top has to be there first, and is always a directory.
+        let mut mountpoint = String::from("/");
+        if mount.mountpoint.as_str() != "/" {
+            let real = resolve::directory(self, &mount.mountpoint)
+                .map_err(|error| format!("mountpoint {}: {error}", mount.mountpoint))?;
+            mountpoint = String::from_utf8(real).map_err(|_| format!("mountpoint {}: not UTF-8", mount.mountpoint))?;
+        }
+        self.guestfs.mount_ro(&device, &mountpoint).map_err(|error| {
+            format!(
+                "cannot mount {device} on {}: {}; {}",
+                mount.mountpoint,
+                Failure::from(error).message,
+                self.contents()
+            )
+        })
+    }
+
+    /// The device of the partition with this number, which is not its place in the list.
+    fn partition(&self, number: u32) -> Result<String, String> {
+        let mut there = Vec::new();
+        for device in self.guestfs.list_partitions().map_err(|error| Failure::from(error).message)? {
+            let found = self.guestfs.part_to_partnum(&device).map_err(|error| Failure::from(error).message)?;
+            if u32::try_from(found) == Ok(number) {
+                return Ok(device);
+            }
+            there.push(found);
+        }
+        there.sort_unstable();
+        let there: Vec<String> = there.iter().map(i32::to_string).collect();
+        let there = if there.is_empty() { "no partitions".into() } else { there.join(", ") };
+        Err(format!("partition {number} is not there; the disk has {there}"))
+    }
+
+    /// What could be mounted, for a message.
+    fn contents(&self) -> String {
+        let mut list: Vec<String> = match self.guestfs.list_filesystems() {
+            Ok(list) => list.iter().map(|(device, kind)| format!("{device} ({kind})")).collect(),
+            Err(_) => return "nothing on the disk can be listed".into(),
+        };
+        list.sort_unstable();
+        format!("the disk has {}", list.join(", "))
+    }
+}
+
+impl Lookup for Mounted {
+    fn lstat(&mut self, path: &[u8]) -> Result<Node, OpenError> {
+        // The guestfs crate takes no other names.
+        let path = std::str::from_utf8(path).map_err(|_| OpenError::NotFound)?;
+        let stat = self.guestfs.lstatns(path).map_err(|error| Failure::from(error).into_open_error())?;
+        Ok(match stat.st_mode & 0o170_000 {
+            0o100_000 => Node::File { size: u64::try_from(stat.st_size).unwrap_or(0) },
+            0o040_000 => Node::Directory,
+            0o120_000 => Node::Link,
+            _ => Node::Other,
+        })
+    }
+
+    fn readlink(&mut self, path: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let path = std::str::from_utf8(path).map_err(|_| OpenError::NotFound)?;
+        match self.guestfs.readlink(path) {
+            Ok(target) => Ok(target.into_bytes()),
+            Err(guestfs::Error::Utf8Error(_)) => Err(OpenError::NotFound),
+            Err(error) => Err(Failure::from(error).into_open_error()),
+        }
+    }
+}
+
+impl Failure {
+    fn into_open_error(self) -> OpenError {
+        if self.is_not_found() {
+            return OpenError::NotFound;
+        }
+        OpenError::Unavailable(Unavailable { to_client: "disk cannot be read", reason: self.message })
+    }
+}
