@@ -1,10 +1,17 @@
 //! The command line.
 
-use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    ffi::OsString,
+    fmt::{self, Display},
+    ops::RangeInclusive,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use log::LevelFilter;
 use pico_args::Arguments;
-use rtftp_runtime::server::Config;
+use rtftp_runtime::server::{Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
 
 use self::Names::{Both, Long};
 
@@ -25,6 +32,10 @@ Options:
   -m, --monitor-configs[=BOOL]
                               connect disks when their .nbd file appears or changes,
                               true or false [default: true]
+      --max-blksize BYTES     grant no larger blocks [default: 65464]
+      --max-windowsize BLOCKS grant no larger windows [default: 32767]
+      --max-window-bytes BYTES
+                              grant no windows of more bytes [default: 4194304]
       --open-limit SECONDS    how long opening a disk may take in all [default: 120]
       --read-limit SECONDS    how long one answer of an open disk may take [default: 30]
       --log-level LEVEL       error, warn, info, debug or trace [default: info]
@@ -60,6 +71,11 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     let root_dir = root_dir(&mut args)?;
     let idle_timeout = seconds(&mut args, Both("-t", "--idle-timeout"), 60)?;
     let monitor_configs = option(&mut args, Both("-m", "--monitor-configs"), "true or false")?.unwrap_or(true);
+    let limits = Limits {
+        blksize: within(&mut args, Long("--max-blksize"), 8..=MAX_BLKSIZE)?,
+        windowsize: within(&mut args, Long("--max-windowsize"), 1..=MAX_WINDOWSIZE)?,
+        window_bytes: within(&mut args, Long("--max-window-bytes"), 1..=4 << 20)?,
+    };
     let open_limit = seconds(&mut args, Long("--open-limit"), 120)?;
     let read_limit = seconds(&mut args, Long("--read-limit"), 30)?;
     let log_level = option(&mut args, Long("--log-level"), "error, warn, info, debug or trace")?;
@@ -67,7 +83,8 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         return Err(format!("unknown argument `{}`", unknown.to_string_lossy()));
     }
     let root_dir = root_dir.ok_or("--root-dir is missing: which directory is to be served?")?;
-    let config = Config { listen_ip, listen_port, root_dir, idle_timeout, monitor_configs, open_limit, read_limit };
+    let config =
+        Config { listen_ip, listen_port, root_dir, idle_timeout, monitor_configs, limits, open_limit, read_limit };
     Ok(Action::Serve { config, log_level: log_level.unwrap_or(LevelFilter::Info) })
 }
 
@@ -97,7 +114,7 @@ enum Names {
     Long(&'static str),
 }
 
-impl fmt::Display for Names {
+impl Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Both(_, long) | Self::Long(long)) = self;
         f.write_str(long)
@@ -121,6 +138,18 @@ fn seconds(args: &mut Arguments, names: Names, default: u64) -> Result<Duration,
         Ok(Duration::from_secs(seconds))
     } else {
         Err(format!("{names}: expected a whole number of seconds from 1 to 1000000, found `{seconds}`"))
+    }
+}
+
+/// The value of an option that is a limit; its greatest one if it is not given.
+fn within<T>(args: &mut Arguments, names: Names, range: RangeInclusive<T>) -> Result<T, String>
+where
+    T: Copy + Display + FromStr + PartialOrd,
+{
+    let expected = format!("a whole number from {} to {}", range.start(), range.end());
+    match option(args, names, &expected)? {
+        Some(value) if !range.contains(&value) => Err(format!("{names}: expected {expected}, found `{value}`")),
+        value => Ok(value.unwrap_or(*range.end())),
     }
 }
 
@@ -192,6 +221,8 @@ mod tests {
             ("-r /r -t 1.5", "--idle-timeout: expected a whole number of seconds from 1 to 1000000, found `1.5`"),
             ("-r /r -m=maybe", "--monitor-configs: expected true or false, found `maybe`"),
             ("-r /r --log-level loud", "--log-level: expected error, warn, info, debug or trace, found `loud`"),
+            ("-r /r --max-blksize 7", "--max-blksize: expected a whole number from 8 to 65464, found `7`"),
+            ("-r /r --max-windowsize x", "--max-windowsize: expected a whole number from 1 to 32767, found `x`"),
             ("-r /r -p", "the '-p' option doesn't have an associated value"),
         ] {
             match parsed(line) {

@@ -28,7 +28,7 @@
 //! ) -> Option<Outcome> {
 //!     let Ok(Packet::ReadRequest(request)) = Packet::parse(request) else { return None };
 //!     let size = file.len() as u64;
-//!     let (settings, granted) = negotiate(request.options, &Limits::default(), size);
+//!     let (settings, granted) = negotiate(request.options, &Limits::default(), Some(size));
 //!     let mut sender = Sender::new(now(), settings, granted, size);
 //!     let mut buf = [0; 65_536];
 //!     loop {
@@ -75,7 +75,7 @@
 #[cfg(test)]
 extern crate std;
 
-mod block;
+pub mod block;
 pub mod disk;
 pub mod options;
 pub mod output;

@@ -1,13 +1,19 @@
 //! Options: what a client asks, what this server grants (RFC 2347, 2348, 2349, 7440).
+//!
+//! Beside those of the RFCs, `utimeout` and `rollover` are understood as tftpd-hpa does.
 
 use core::{fmt::Write, time::Duration};
 
 use heapless::{String, Vec};
 
-use crate::packet::Options;
+use crate::{block::Rollover, packet::Options};
 
 /// The largest block that RFC 2348 allows, in bytes.
 pub const MAX_BLKSIZE: u16 = 65_464;
+
+/// The largest window that is granted, in blocks. RFC 7440 allows 65535, but in a window of more than half the numbers there are
+/// an old ACK looks like one of a block to come.
+pub const MAX_WINDOWSIZE: u16 = 32_767;
 
 /// The block size of a transfer without options, in bytes (RFC 1350).
 pub const DEFAULT_BLKSIZE: u16 = 512;
@@ -18,14 +24,16 @@ pub const DEFAULT_BLKSIZE: u16 = 512;
 pub struct Limits {
     /// The largest block, in bytes, 8 to [`MAX_BLKSIZE`].
     pub blksize: u16,
-    /// The largest window, in blocks, from 1.
+    /// The largest window, in blocks, 1 to [`MAX_WINDOWSIZE`].
     pub windowsize: u16,
+    /// The most bytes of a file in a window; a window of one block is always granted.
+    pub window_bytes: u32,
 }
 
 impl Default for Limits {
-    /// All that the RFCs allow: a window costs no memory here, whatever its size.
+    /// As large as can be, but no more in flight than a client's NIC and socket can be thought to hold: 4 MiB.
     fn default() -> Self {
-        Self { blksize: MAX_BLKSIZE, windowsize: u16::MAX }
+        Self { blksize: MAX_BLKSIZE, windowsize: MAX_WINDOWSIZE, window_bytes: 4 << 20 }
     }
 }
 
@@ -39,17 +47,20 @@ pub struct Settings {
     pub windowsize: u16,
     /// The longest time before a packet is sent again, if the client named one.
     pub timeout: Option<Duration>,
+    /// The number that follows block 65535.
+    pub rollover: Rollover,
 }
 
 impl Default for Settings {
     /// RFC 1350, without any option.
     fn default() -> Self {
-        Self { blksize: DEFAULT_BLKSIZE, windowsize: 1, timeout: None }
+        Self { blksize: DEFAULT_BLKSIZE, windowsize: 1, timeout: None, rollover: Rollover::ToZero }
     }
 }
 
-/// The longest list of granted options, in bytes: each of the four once, with the longest value it can have.
-const MAX_GRANTED: usize = "blksize.65464.tsize.18446744073709551615.timeout.255.windowsize.65535.".len();
+/// The longest list of granted options, in bytes: each of them once, with the longest value it can have.
+const MAX_GRANTED: usize =
+    "blksize.65464.tsize.18446744073709551615.timeout.255.windowsize.32767.utimeout.255000000.rollover.1.".len();
 
 /// The options granted, in the client's order and spelling, as they stand in an OACK. Empty: there is no OACK to send.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,36 +86,57 @@ impl Granted {
     }
 }
 
-/// Answers the options of a read request for a file of `size` bytes.
+/// Answers the options of a read request for a file of `size` bytes; `None` if that is not known before it is sent.
 ///
 /// Names count in any case. An option that is unknown, asked a second time or has a value that its RFC does not allow is left
 /// out of the answer, as if it had not been asked (RFC 2347); a block or window larger than `limits` is granted smaller.
-pub fn negotiate(asked: Options<'_>, limits: &Limits, size: u64) -> (Settings, Granted) {
+pub fn negotiate(asked: Options<'_>, limits: &Limits, size: Option<u64>) -> (Settings, Granted) {
     let mut settings = Settings::default();
     let mut granted = Granted::default();
+    if let Some(blksize) = first(asked, b"blksize").filter(|&blksize| blksize >= 8) {
+        settings.blksize = at_most(blksize, limits.blksize);
+    }
     for (name, value) in asked {
         let already = granted.options().any(|(other, _)| other.eq_ignore_ascii_case(name));
         let Some(asked) = number(value).filter(|_| !already) else { continue };
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         let grant = if is(b"blksize") && asked >= 8 {
-            settings.blksize = at_most(asked, limits.blksize);
-            u64::from(settings.blksize)
+            Some(u64::from(settings.blksize))
         } else if is(b"windowsize") && asked >= 1 {
-            settings.windowsize = at_most(asked, limits.windowsize);
-            u64::from(settings.windowsize)
+            settings.windowsize = at_most(asked, limits.windowsize_of(settings.blksize));
+            Some(u64::from(settings.windowsize))
         } else if is(b"timeout") && (1..=255).contains(&asked) {
             // The answer must be the same value (RFC 2349); it bounds the retransmission time, which stays adaptive.
             settings.timeout = Some(Duration::from_secs(asked));
-            asked
+            Some(asked)
+        } else if is(b"utimeout") && (10_000..=255_000_000).contains(&asked) {
+            settings.timeout = Some(Duration::from_micros(asked));
+            Some(asked)
+        } else if is(b"rollover") && asked <= 1 {
+            settings.rollover = if asked == 1 { Rollover::ToOne } else { Rollover::ToZero };
+            Some(asked)
         } else if is(b"tsize") {
             size
         } else {
-            continue;
+            None
         };
-        // Cannot fail: each option is granted once, and there is room for all of them.
-        let _ = granted.push(name, grant);
+        // There is room: each option is granted once.
+        grant.and_then(|grant| granted.push(name, grant));
     }
     (settings, granted)
+}
+
+/// The first value of an option that is a number at all.
+fn first(mut asked: Options<'_>, name: &[u8]) -> Option<u64> {
+    asked.find_map(|(other, value)| if other.eq_ignore_ascii_case(name) { number(value) } else { None })
+}
+
+impl Limits {
+    /// The largest window of blocks of this size.
+    fn windowsize_of(&self, blksize: u16) -> u16 {
+        let blocks = self.window_bytes.checked_div(u32::from(blksize)).unwrap_or(1).max(1);
+        at_most(u64::from(blocks), self.windowsize.min(MAX_WINDOWSIZE))
+    }
 }
 
 /// The value asked for, or the limit if that is less.
@@ -126,7 +158,7 @@ mod tests {
 
     #[track_caller]
     fn grants(asked: &[u8], granted: &[u8]) -> Settings {
-        let (settings, answer) = negotiate(Options::new(asked), &Limits::default(), SIZE);
+        let (settings, answer) = negotiate(Options::new(asked), &Limits::default(), Some(SIZE));
         assert_eq!(answer.0.escape_ascii().to_string(), granted.escape_ascii().to_string());
         settings
     }
@@ -139,7 +171,15 @@ mod tests {
             b"tsize\x000\0BlkSize\x001468\0windowsize\x004\0TIMEOUT\x005\0",
             b"tsize\x00123456\0BlkSize\x001468\0windowsize\x004\0TIMEOUT\x005\0",
         );
-        assert_eq!(settings, Settings { blksize: 1468, windowsize: 4, timeout: Some(Duration::from_secs(5)) });
+        assert_eq!(
+            settings,
+            Settings {
+                blksize: 1468,
+                windowsize: 4,
+                timeout: Some(Duration::from_secs(5)),
+                rollover: Rollover::ToZero
+            }
+        );
     }
 
     #[test]
@@ -171,19 +211,44 @@ mod tests {
     #[test]
     fn nothing_larger_than_the_limits_is_granted() {
         assert_eq!(grants(b"blksize\x0065535\0", b"blksize\x0065464\0").blksize, 65_464);
-        assert_eq!(grants(b"windowsize\x00100000\0", b"windowsize\x0065535\0").windowsize, 65_535);
-        let limits = Limits { blksize: 1468, windowsize: 16 };
+        assert_eq!(grants(b"windowsize\x00100000\0", b"windowsize\x008192\0").windowsize, 8192, "4 MiB of 512 bytes");
+        assert_eq!(
+            grants(b"windowsize\x009\0blksize\x0065464\0", b"windowsize\x009\0blksize\x0065464\0").windowsize,
+            9
+        );
+        assert_eq!(
+            grants(b"windowsize\x0099\0blksize\x0065464\0", b"windowsize\x0064\0blksize\x0065464\0").windowsize,
+            64
+        );
+        let limits = Limits { blksize: 1468, windowsize: 16, window_bytes: 1 << 20 };
         let asked = Options::new(b"blksize\x008192\0windowsize\x0064\0");
-        let (settings, granted) = negotiate(asked, &limits, SIZE);
-        assert_eq!(settings, Settings { blksize: 1468, windowsize: 16, timeout: None });
+        let (settings, granted) = negotiate(asked, &limits, Some(SIZE));
+        assert_eq!((settings.blksize, settings.windowsize), (1468, 16));
         assert_eq!(&granted.0[..], b"blksize\x001468\0windowsize\x0016\0");
     }
 
     #[test]
+    fn the_options_of_tftpd_hpa_are_understood() {
+        let settings = grants(b"utimeout\x00300000\0rollover\x001\0", b"utimeout\x00300000\0rollover\x001\0");
+        assert_eq!((settings.timeout, settings.rollover), (Some(Duration::from_millis(300)), Rollover::ToOne));
+        assert_eq!(grants(b"rollover\x000\0", b"rollover\x000\0").rollover, Rollover::ToZero);
+        assert_eq!(grants(b"rollover\x002\0utimeout\x009999\0", b""), Settings::default());
+    }
+
+    #[test]
+    fn a_size_that_is_not_known_is_left_out() {
+        let (_, granted) = negotiate(Options::new(b"tsize\x000\0blksize\x00600\0"), &Limits::default(), None);
+        assert_eq!(&granted.0[..], b"blksize\x00600\0");
+    }
+
+    #[test]
     fn the_longest_answer_fits() {
-        let asked = Options::new(b"blksize\x0065464\0tsize\x000\0timeout\x00255\0windowsize\x0065535\0");
-        let (_, granted) = negotiate(asked, &Limits::default(), u64::MAX);
+        let asked = Options::new(
+            b"blksize\x0065464\0tsize\x000\0timeout\x00255\0windowsize\x0065535\0utimeout\x00255000000\0rollover\x001\0",
+        );
+        let limits = Limits { window_bytes: u32::MAX, ..Limits::default() };
+        let (_, granted) = negotiate(asked, &limits, Some(u64::MAX));
         assert_eq!(granted.0.len(), MAX_GRANTED);
-        assert_eq!(granted.options().count(), 4);
+        assert_eq!(granted.options().count(), 6);
     }
 }

@@ -3,7 +3,6 @@
 use core::time::Duration;
 
 use crate::{
-    block,
     options::{Granted, Settings},
     output::{Outcome, Output, Transmit},
     packet::{DATA_HEADER, ErrorCode, Packet, data_header},
@@ -91,7 +90,7 @@ impl Sender {
             return;
         }
         match Packet::parse(datagram) {
-            Ok(Packet::Ack { block }) => self.acknowledge(now, block::from_wire(self.base, block)),
+            Ok(Packet::Ack { block }) => self.acknowledge(now, self.settings.rollover.block_of(self.base, block)),
             Ok(Packet::Error { code, .. }) => self.outcome = Some(self.peer_error(code)),
             _ => {}
         }
@@ -238,7 +237,7 @@ impl Sender {
         let blksize = u64::from(self.settings.blksize);
         let expected = usize::try_from(self.size.saturating_sub(offset).min(blksize)).unwrap_or(0);
         let Some((header, payload)) = datagram.split_first_chunk_mut::<DATA_HEADER>() else { return Ok(None) };
-        *header = data_header(block::to_wire(block));
+        *header = data_header(self.settings.rollover.number_of(block));
         match file.read_at(offset, payload.get_mut(..expected).unwrap_or_default())? {
             // Fewer bytes than the client was promised must not look like the file's end.
             Some(got) if got < expected => Err(ReadFailed("the file changed during the transfer")),
@@ -289,7 +288,7 @@ mod tests {
     impl Transfer {
         fn new(size: usize, options: &[u8]) -> Self {
             let now = Instant::from_micros(0);
-            let (settings, granted) = negotiate(Options::new(options), &Limits::default(), size as u64);
+            let (settings, granted) = negotiate(Options::new(options), &Limits::default(), Some(size as u64));
             let file = (0..size).map(|at| (at / 7) as u8).collect();
             Self { sender: Sender::new(now, settings, granted, size as u64), file, now, buf: vec![0; 70_000] }
         }

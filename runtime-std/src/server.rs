@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_core::{Packet, options::Limits, packet::ErrorCode};
+pub use rtftp_core::options::{Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
+use rtftp_core::{Packet, packet::ErrorCode};
 use smol::{
     Executor, Timer,
     channel::{Sender, bounded},
@@ -41,6 +42,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Whether disks are connected as soon as their `.nbd` file appears.
     pub monitor_configs: bool,
+    /// What clients are granted at most.
+    pub limits: Limits,
     /// How long connecting a disk may take in all.
     pub open_limit: Duration,
     /// How long one answer of a connected disk may take.
@@ -58,6 +61,7 @@ pub struct Server {
     listener: Listener,
     root_dir: PathBuf,
     roots: Arc<Roots>,
+    limits: Limits,
     sessions: Arc<Mutex<Sessions>>,
     executor: Arc<Executor<'static>>,
     monitor_configs: bool,
@@ -81,7 +85,8 @@ impl Server {
     ///
     /// The root is not a directory, or the address or port cannot be listened on.
     pub fn bind(config: Config) -> io::Result<Self> {
-        let Config { listen_ip, listen_port, root_dir, idle_timeout, monitor_configs, open_limit, read_limit } = config;
+        let Config { listen_ip, listen_port, root_dir, idle_timeout, monitor_configs, limits, open_limit, read_limit } =
+            config;
         let launcher = Launcher::new(client::Limits { start: open_limit, answer: read_limit, ..Default::default() });
         let at_root = |error| io::Error::other(format!("{}: {error}", root_dir.display()));
         // Also a first look: a root that cannot be read would look empty to every client.
@@ -98,7 +103,7 @@ impl Server {
         let executor = Arc::new(Executor::new());
         let disks = Disks::new(root_dir.clone(), idle_timeout, launcher, executor.clone());
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));
-        Ok(Self { listener, root_dir, roots, sessions: Arc::default(), executor, monitor_configs })
+        Ok(Self { listener, root_dir, roots, limits, sessions: Arc::default(), executor, monitor_configs })
     }
 
     /// The address that is listened on.
@@ -168,7 +173,7 @@ impl Server {
         let (stop, stopped) = bounded(1);
         let session = Session {
             roots: self.roots.clone(),
-            limits: Limits::default(),
+            limits: self.limits,
             route,
             request: datagram.to_vec(),
             heard: heard.clone(),

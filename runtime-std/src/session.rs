@@ -124,7 +124,7 @@ impl Session {
     /// Sends the file, and writes the line.
     async fn send(&self, request: Request<'_>, mut file: OpenFile, origin: Origin, peer: &mut Peer) {
         let started = Instant::now();
-        let (settings, granted) = negotiate(request.options, &self.limits, file.size());
+        let (settings, granted) = negotiate(request.options, &self.limits, Some(file.size()));
         let mut sender = Sender::new(clock::now(), settings, granted, file.size());
         let outcome = transfer::run(&mut sender, &mut file, peer, &self.stop, || self.heard.now()).await;
         let outcome = match outcome {
