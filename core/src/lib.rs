@@ -77,6 +77,7 @@ extern crate std;
 
 pub mod block;
 pub mod disk;
+pub mod netascii;
 pub mod options;
 pub mod output;
 pub mod packet;

@@ -1,0 +1,63 @@
+//! Whatever a client sends and whenever: the sender never asks to wait for the past, never overflows, always ends.
+#![no_main]
+
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use rtftp_core::options::{Limits, negotiate};
+use rtftp_core::packet::Options;
+use rtftp_core::{Instant, Output, Packet, Sender};
+
+static FILE: [u8; 70_000] = [7; 70_000];
+
+/// Polls until there is nothing to send; the instant to wait for, or none when the transfer is over.
+fn drive(sender: &mut Sender, now: Instant, blksize: usize) -> Option<Instant> {
+    let (mut file, mut buf) = (&FILE[..], [0; 1024]);
+    // A window is finite: 70,000 bytes in blocks of 8 and the empty block at the end.
+    for _ in 0..10_000 {
+        match sender.poll(now, &mut file, &mut buf) {
+            Output::Transmit(transmit) => {
+                assert!(transmit.len > 0 && transmit.segment > 0 && transmit.len <= buf.len());
+                for datagram in buf[..transmit.len].chunks(transmit.segment) {
+                    if let Ok(Packet::Data { payload, .. }) = Packet::parse(datagram) {
+                        assert!(payload.len() <= blksize);
+                    }
+                }
+            }
+            Output::NeedData => panic!("the file is in memory"),
+            Output::Wait(until) => {
+                assert!(until > now, "waits for the past");
+                return Some(until);
+            }
+            Output::Finished(outcome) => {
+                assert_eq!(sender.poll(now, &mut file, &mut buf), Output::Finished(outcome));
+                return None;
+            }
+        }
+    }
+    panic!("sends for ever");
+}
+
+fuzz_target!(|input: (&[u8], u16, Vec<(u16, u16)>)| {
+    let (options, size, events) = input;
+    let limits = Limits { blksize: 1000, ..Limits::default() };
+    let (settings, granted) = negotiate(Options::new(options), &limits, Some(u64::from(size)));
+    let mut now = Instant::from_micros(0);
+    let blksize = usize::from(settings.blksize);
+    let mut sender = Sender::new(now, settings, granted, u64::from(size));
+    let mut wait = drive(&mut sender, now, blksize);
+    for (pause, block) in events {
+        now = now.after(Duration::from_millis(u64::from(pause)));
+        let mut ack = [0; 4];
+        Packet::Ack { block }.write(&mut ack).expect("room enough");
+        sender.handle(now, &ack);
+        wait = drive(&mut sender, now, blksize);
+        assert!(sender.acknowledged() <= u64::from(size));
+    }
+    // The client falls silent: the transfer ends after a bounded number of repetitions.
+    for _ in 0..10_000 {
+        let Some(until) = wait else { return };
+        wait = drive(&mut sender, until, blksize);
+    }
+    panic!("never gives up");
+});

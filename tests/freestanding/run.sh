@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Proves that rtftp-core is no_std and allocation-free: builds and runs a program that has neither std nor an allocator, and
+# checks that the same program does not build when one of them sneaks in.
+set -euo pipefail
+cd "$(dirname "$0")"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../../target}/freestanding
+
+for profile in dev release; do
+    cargo run --quiet --locked --profile "$profile"
+    echo "freestanding ($profile): built without std and alloc, served a file"
+done
+
+must_not_build() { # FEATURE MESSAGE
+    local said
+    if said=$(cargo build --quiet --locked --features "$1" 2>&1); then
+        echo "the proof proves nothing: it builds with $1" >&2
+        return 1
+    fi
+    grep --quiet --fixed-strings "$2" <<<"$said" || { echo "$said" >&2; return 1; }
+    echo "freestanding: does not build when $1, as it should be"
+}
+must_not_build alloc-sneaks-in "no global memory allocator found"
+must_not_build std-sneaks-in "duplicate lang item"
+
+target=thumbv7em-none-eabihf
+if [ -d "$(rustc --print target-libdir --target $target)" ]; then
+    cargo build --quiet --locked --release --package rtftp-core --target $target
+    echo "freestanding: rtftp-core builds for $target"
+else
+    echo "freestanding: NOT AVAILABLE HERE: $target is not installed (rustup target add $target); the proof above stands without it"
+fi

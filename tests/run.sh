@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Runs all checks and all tests: installs what they need, says what it does, ends with PASSED or FAILED.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Nothing is built twice from the same sources here, so keeping notes for that would only cost time and room.
+export CARGO_INCREMENTAL=0
+# Where a virtual machine cannot use KVM, or /dev/kvm is there and does not work, emulation always does.
+export LIBGUESTFS_BACKEND=${LIBGUESTFS_BACKEND:-direct}
+export LIBGUESTFS_BACKEND_SETTINGS=${LIBGUESTFS_BACKEND_SETTINGS:-force_tcg}
+
+# libguestfs with its appliance; NBD servers; programs that make disks; TFTP clients; what building takes.
+packages=(
+    libguestfs-dev "linux-image-$(dpkg --print-architecture)" qemu-system-x86
+    nbdkit qemu-utils
+    fdisk dosfstools mtools e2fsprogs
+    curl tftp-hpa busybox atftp
+    gcc g++ libc6-dev pkg-config
+)
+
+step= started=$SECONDS
+trap '[ -z "$step" ] || echo "FAILED: $step"' EXIT
+
+run() { # NAME COMMAND...
+    step=$1
+    shift
+    local since=$SECONDS
+    echo "=== $step"
+    "$@"
+    echo "--- $step: $((SECONDS - since)) s"
+}
+
+formatting() {
+    local manifest
+    for manifest in Cargo.toml fuzz/Cargo.toml tests/freestanding/Cargo.toml; do
+        cargo fmt --all --check --manifest-path "$manifest"
+    done
+}
+
+run packages bins/install-packages.sh "${packages[@]}"
+run formatting formatting
+run clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+run docs env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps
+# Before the tests: they run the daemon and its helper as users do, from one directory.
+run build cargo build --quiet --locked --workspace
+run tests cargo test --locked --workspace --no-fail-fast
+run freestanding tests/freestanding/run.sh
+run fuzz fuzz/run.sh 5
+
+step=
+echo "PASSED in $((SECONDS - started)) s"

@@ -1,0 +1,236 @@
+//! A TFTP client that sends exactly what a test says.
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+/// How long an answer that must come may take.
+const SOON: Duration = Duration::from_secs(5);
+
+/// What a server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// OACK: names and values as they came.
+    Oack(Vec<(String, String)>),
+    /// DATA: block number and bytes.
+    Data(u16, Vec<u8>),
+    /// ERROR: code and text.
+    Error(u16, String),
+}
+
+impl Answer {
+    /// Takes a datagram apart; panics when a server may not say that.
+    #[track_caller]
+    pub fn parse(datagram: &[u8]) -> Self {
+        let number = |at: usize| u16::from_be_bytes([datagram[at], datagram[at + 1]]);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        match (datagram.len(), datagram.get(1)) {
+            (4.., Some(3)) => Self::Data(number(2), datagram[4..].to_vec()),
+            (5.., Some(5)) => {
+                let (nul, message) = datagram[4..].split_last().expect("a NUL");
+                assert!(
+                    *nul == 0 && !message.contains(&0),
+                    "the text of an ERROR ends with its only NUL: {datagram:?}"
+                );
+                Self::Error(number(2), text(message))
+            }
+            (2.., Some(6)) => {
+                let fields: Vec<_> = datagram[2..].split(|byte| *byte == 0).map(text).collect();
+                assert!(fields.len() % 2 == 1 && fields.last().is_some_and(String::is_empty), "{fields:?}");
+                Self::Oack(fields.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
+            }
+            _ => panic!("not an answer of a server: {}", datagram.escape_ascii()),
+        }
+    }
+
+    /// An OACK with these options, in this order.
+    pub fn oack(options: &[(&str, &str)]) -> Self {
+        Self::Oack(options.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+    }
+
+    /// The code of an ERROR; panics when it is none.
+    #[track_caller]
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::Error(code, _) => *code,
+            other => panic!("an ERROR was expected, not {}", other.summary()),
+        }
+    }
+
+    /// The number of a DATA block; panics when it is none.
+    #[track_caller]
+    pub fn block(&self) -> u16 {
+        match self {
+            Self::Data(number, _) => *number,
+            other => panic!("DATA was expected, not {other:?}"),
+        }
+    }
+
+    /// What it is, without a block's bytes.
+    fn summary(&self) -> String {
+        match self {
+            Self::Data(number, bytes) => format!("DATA {number} with {} bytes", bytes.len()),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+/// Makes an RRQ in octet mode.
+pub fn rrq(name: &str, options: &[(&str, &str)]) -> Vec<u8> {
+    let mut datagram = format!("\0\u{1}{name}\0octet\0").into_bytes();
+    for (option, value) in options {
+        datagram.extend_from_slice(format!("{option}\0{value}\0").as_bytes());
+    }
+    datagram
+}
+
+/// Makes an ACK.
+pub fn ack(block: u16) -> Vec<u8> {
+    [[0, 4], block.to_be_bytes()].concat()
+}
+
+/// Makes an ERROR.
+pub fn error(code: u16, text: &str) -> Vec<u8> {
+    [&[0, 5], &code.to_be_bytes()[..], text.as_bytes(), &[0]].concat()
+}
+
+/// A socket at a source address of the test's choice.
+#[derive(Debug)]
+pub struct Client {
+    socket: UdpSocket,
+    server: SocketAddr,
+    /// Where the last answer came from: the server's port for this transfer.
+    peer: Option<SocketAddr>,
+}
+
+impl Client {
+    /// A client at this source address, on any port, of the server there.
+    pub fn new(from: &str, server: SocketAddr) -> Self {
+        let from: IpAddr = from.parse().expect("an IP address");
+        Self { socket: UdpSocket::bind((from, 0)).expect("a local address"), server, peer: None }
+    }
+
+    /// Sends a datagram to the port where requests go.
+    pub fn request(&self, datagram: &[u8]) {
+        self.socket.send_to(datagram, self.server).expect("send");
+    }
+
+    /// Sends a datagram to where the last answer came from.
+    #[track_caller]
+    pub fn reply(&self, datagram: &[u8]) {
+        self.send_to(datagram, self.peer());
+    }
+
+    /// Sends a datagram anywhere.
+    pub fn send_to(&self, datagram: &[u8], address: SocketAddr) {
+        self.socket.send_to(datagram, address).expect("send");
+    }
+
+    /// Where the last answer came from.
+    #[track_caller]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer.expect("an answer came before")
+    }
+
+    /// The next answer, if one comes in this time.
+    pub fn receive_within(&mut self, within: Duration) -> Option<Answer> {
+        let deadline = Instant::now() + within;
+        let mut buf = vec![0; 65536];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            self.socket.set_read_timeout(Some(left)).expect("a timeout");
+            match self.socket.recv_from(&mut buf) {
+                Ok((len, peer)) => {
+                    self.peer = Some(peer);
+                    return Some(Answer::parse(&buf[..len]));
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                // An ICMP refusal of something sent before: the port of a transfer that has ended.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                Err(error) => panic!("receive: {error}"),
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+        }
+    }
+
+    /// The next answer, which must come soon.
+    #[track_caller]
+    pub fn receive(&mut self) -> Answer {
+        self.receive_within(SOON).expect("an answer")
+    }
+
+    /// Sends a request and returns the first answer to it, which must come soon.
+    #[track_caller]
+    pub fn ask(&mut self, datagram: &[u8]) -> Answer {
+        self.request(datagram);
+        self.receive()
+    }
+
+    /// Acknowledges a block and returns what comes next.
+    #[track_caller]
+    pub fn acknowledge(&mut self, block: u16) -> Answer {
+        self.reply(&ack(block));
+        self.receive()
+    }
+
+    /// Sends a request as boot firmware does, again every quarter of a second, until the first answer comes.
+    #[track_caller]
+    pub fn insist(&mut self, datagram: &[u8], within: Duration) -> Answer {
+        let deadline = Instant::now() + within;
+        while Instant::now() < deadline {
+            self.request(datagram);
+            if let Some(answer) = self.receive_within(Duration::from_millis(250)) {
+                return answer;
+            }
+        }
+        panic!("no answer within {within:?}");
+    }
+
+    /// Fetches a file with these options, repeating the request while the server is busy.
+    ///
+    /// # Errors
+    ///
+    /// The ERROR that came instead.
+    #[track_caller]
+    pub fn fetch(&mut self, name: &str, options: &[(&str, &str)]) -> Result<Vec<u8>, Answer> {
+        let first = self.insist(&rrq(name, options), Duration::from_secs(100));
+        self.finish(first)
+    }
+
+    /// Receives the rest of a file, in lock-step, from its first answer on.
+    ///
+    /// # Errors
+    ///
+    /// The ERROR that came instead.
+    #[track_caller]
+    pub fn finish(&mut self, first: Answer) -> Result<Vec<u8>, Answer> {
+        let (mut file, mut last, mut blksize, mut answer) = (Vec::new(), 0_u16, 512, first);
+        loop {
+            answer = match answer {
+                Answer::Oack(options) => {
+                    let blksize_option = options.iter().find(|(name, _)| name == "blksize");
+                    blksize = blksize_option.map_or(512, |(_, value)| value.parse().expect("a block size"));
+                    self.acknowledge(0)
+                }
+                Answer::Data(number, bytes) if number == last.wrapping_add(1) => {
+                    last = number;
+                    file.extend_from_slice(&bytes);
+                    if bytes.len() < blksize {
+                        self.reply(&ack(last));
+                        return Ok(file);
+                    }
+                    self.acknowledge(last)
+                }
+                Answer::Data(number, _) => {
+                    assert_eq!(number, last, "only the last block may come again");
+                    self.receive()
+                }
+                error @ Answer::Error(..) => return Err(error),
+            };
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! NBD servers: real ones, and places where there is none.
+
+use std::{
+    io::Read as _,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::{Disk, Process, poll_until};
+
+/// A real NBD server that exports one disk on a TCP port of its own; killed when dropped.
+#[derive(Debug)]
+pub struct NbdServer {
+    process: Process,
+    url: String,
+}
+
+impl NbdServer {
+    /// Exports a disk with `qemu-nbd --persistent` under a name that must be percent-encoded.
+    #[track_caller]
+    pub fn qemu(disk: &Disk) -> Self {
+        let image = disk.path().display().to_string();
+        Self::start(
+            &["qemu-nbd", "--persistent", "--shared=0", "--format=raw", "--export-name=a board's disk", &image],
+            "/a%20board's%20disk",
+        )
+    }
+
+    /// Exports a disk with `nbdkit` under the empty name.
+    #[track_caller]
+    pub fn nbdkit(disk: &Disk) -> Self {
+        Self::start(&["nbdkit", "--foreground", "file", &disk.path().display().to_string()], "")
+    }
+
+    /// Exports a disk with `nbdkit` on a Unix socket beside the image.
+    #[track_caller]
+    pub fn unix(disk: &Disk) -> Self {
+        let image = disk.path();
+        let socket = image.with_file_name("nbd.sock");
+        let mut command = Command::new("nbdkit");
+        command.args(["--foreground", "--unix"]).arg(&socket).arg("file").arg(&image).stderr(Stdio::null());
+        let process = Process::start(&mut command);
+        poll_until("the socket of nbdkit", Duration::from_secs(10), || socket.exists().then_some(()));
+        Self { process, url: format!("nbd+unix:///?socket={}", socket.display()) }
+    }
+
+    /// Its NBD URI.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its process, for signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Starts a server on a socket that listens already (systemd's way), so that no port can be taken in between.
+    #[track_caller]
+    fn start(command: &[&str], path: &str) -> Self {
+        const SCRIPT: &str = r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@""#;
+        let installed = Command::new(command[0]).arg("--version").stdout(Stdio::null()).status();
+        assert!(installed.is_ok(), "this test needs the program `{}`, which is not installed", command[0]);
+        let (listener, address) = listener();
+        let mut server = Command::new("sh");
+        server.args(["-c", SCRIPT, "sh"]).args(command).stdin(OwnedFd::from(listener)).stderr(Stdio::null());
+        let process = Process::start(&mut server);
+        let mut magic = [0; 8];
+        let mut stream = TcpStream::connect(address).expect("the socket listens");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        stream.read_exact(&mut magic).unwrap_or_else(|error| panic!("{command:?} does not answer: {error}"));
+        assert_eq!(&magic, b"NBDMAGIC");
+        Self { process, url: format!("nbd://{address}{path}") }
+    }
+}
+
+/// Listens on a free port of 127.0.0.1.
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound socket");
+    (listener, address)
+}
+
+/// The URI of a server that accepts connections and never says a word, for as long as the test runs.
+pub fn hung_server() -> String {
+    let (listener, address) = listener();
+    thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    format!("nbd://{address}/disk")
+}
+
+/// The URI of a port that refuses connections.
+pub fn refused_port() -> String {
+    format!("nbd://{}/disk", listener().1)
+}

@@ -1,0 +1,86 @@
+//! Programs: run to their end, or kept until dropped.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::ErrorKind,
+    process::{Child, Command, ExitStatus, Output},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::poll_until;
+
+/// Runs a program to its end; panics with its name when it is not installed, and with its words when it fails.
+#[track_caller]
+pub fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Output {
+    let output = output(Command::new(program).args(args));
+    assert!(output.status.success(), "{program}: {}, {}", output.status, String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Runs a command to its end, whatever that is; panics with the program's name when it is not installed.
+#[track_caller]
+pub(crate) fn output(command: &mut Command) -> Output {
+    // The tools that make file systems live in sbin, which is not in everybody's PATH.
+    let path = std::env::var("PATH").unwrap_or_default();
+    let result = command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("MTOOLS_SKIP_CHECK", "1").output();
+    result.unwrap_or_else(|error| missing(command, &error))
+}
+
+/// Panics because a program does not start.
+#[track_caller]
+fn missing(command: &Command, error: &std::io::Error) -> ! {
+    let program = command.get_program().display();
+    match error.kind() {
+        ErrorKind::NotFound => panic!("this test needs the program `{program}`, which is not installed"),
+        _ => panic!("`{program}` does not start: {error}"),
+    }
+}
+
+/// A running program; killed when dropped.
+#[derive(Debug)]
+pub struct Process(Child);
+
+impl Process {
+    /// Starts a program; panics with its name when it is not installed.
+    #[track_caller]
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap_or_else(|error| missing(command, &error)))
+    }
+
+    /// The child, for its pipes.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.0
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).expect("a process id"));
+        kill(pid, signal).expect("signal a child that nobody has waited for");
+    }
+
+    /// Whether it has ended by itself, or by somebody else's hand, and nobody has waited for it yet.
+    pub fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
+        stat.rsplit(") ").next().is_none_or(|state| state.starts_with('Z'))
+    }
+
+    /// Waits for its end, at most this long.
+    #[track_caller]
+    pub fn wait(&mut self, within: Duration) -> ExitStatus {
+        poll_until("the end of a program", within, || self.0.try_wait().expect("wait for a child"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SIGKILL ends a stopped process too; that it has ended already is no error.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,255 @@
+//! The protocol on the wire, byte by byte.
+
+use std::time::Duration;
+
+use rtftp_tests::{
+    Answer, Rtftp, assert_same,
+    client::{ack, error, rrq},
+    noise,
+};
+
+/// A daemon with one file `default/f` of this length.
+fn serving(len: usize) -> (Rtftp, Vec<u8>) {
+    let daemon = Rtftp::start();
+    let file = noise(len, 7);
+    daemon.put("default/f", &file);
+    (daemon, file)
+}
+
+/// A read request of these words, each ended by a NUL as on the wire.
+fn request(words: &str) -> Vec<u8> {
+    let words = words.split(' ').map(|word| format!("{word}\0"));
+    [b"\0\x01".to_vec(), words.collect::<String>().into_bytes()].concat()
+}
+
+/// What clients ask for, in their order: iPXE, PXELINUX, EDK2 (size, then file), GRUB, U-Boot (three settings), curl, busybox and
+/// the Raspberry Pi, `busybox -b`, atftp, and one that nobody sends but may.
+const REQUESTS: [&str; 13] = [
+    "f octet blksize 1432 tsize 0",
+    "f octet tsize 0 blksize 1408",
+    "f octet tsize 0 blksize 1468 windowsize 4",
+    "f octet blksize 1468 windowsize 4",
+    "/f octet blksize 1024 tsize 0",
+    "f octet timeout 5 blksize 1468",
+    "f octet timeout 1 blksize 512 windowsize 8",
+    "f octet timeout 5 blksize 1468 windowsize 64",
+    "f octet tsize 0 blksize 512 timeout 5",
+    "f octet tsize 0",
+    "f octet blksize 16384 tsize 0",
+    "f octet tsize 0 timeout 3 blksize 1428",
+    "f OCTET BlkSize 1000 TSIZE 0",
+];
+
+#[test]
+fn requests_of_real_clients_are_granted() {
+    let (daemon, file) = serving(5000);
+    for words in REQUESTS {
+        let asked: Vec<_> = words.split(' ').skip(2).collect();
+        let mut client = daemon.client("127.0.0.7");
+        let answer = client.ask(&request(words));
+        let Answer::Oack(options) = &answer else { panic!("{words}: {answer:?}") };
+        let mut size = 512;
+        for pair in asked.chunks_exact(2) {
+            let (name, value) = (pair[0], if pair[0].eq_ignore_ascii_case("tsize") { "5000" } else { pair[1] });
+            let granted = options.iter().find(|(granted, _)| granted == name).map(|(_, value)| &**value);
+            // A server may leave `timeout` out, and nothing else.
+            assert!(granted == Some(value) || name == "timeout" && granted.is_none(), "{words}: {options:?}");
+            if name.eq_ignore_ascii_case("blksize") {
+                size = value.parse().expect("a number");
+            }
+        }
+        assert!(options.iter().all(|(name, _)| asked.contains(&&**name)), "{words}: not asked for: {options:?}");
+        assert_eq!(client.acknowledge(0), Answer::Data(1, file[..size.min(5000)].into()), "{words}");
+    }
+}
+
+#[test]
+fn without_options_the_first_answer_is_data() {
+    let (daemon, file) = serving(600);
+    for words in ["f octet", "f oCtEt", "f octet multicast ", "f octet utimeout 1000"] {
+        let mut client = daemon.client("127.0.0.7");
+        assert_eq!(client.ask(&request(words)), Answer::Data(1, file[..512].into()), "{words}");
+        assert_eq!(client.acknowledge(1), Answer::Data(2, file[512..].into()));
+        client.reply(&ack(2));
+    }
+}
+
+#[test]
+fn what_an_option_may_not_say_is_left_out_or_lowered() {
+    let (daemon, _) = serving(100);
+    let options = [("blksize", "7"), ("timeout", "0"), ("windowsize", "0"), ("tsize", "0")];
+    assert_eq!(daemon.client("127.0.0.7").ask(&rrq("f", &options)), Answer::oack(&[("tsize", "100")]));
+    for (value, most) in [("65464", 65464), ("65535", 65464), ("99999999999999999999", 65464)] {
+        match daemon.client("127.0.0.7").ask(&rrq("f", &[("blksize", value)])) {
+            Answer::Oack(options) => {
+                let granted: u32 = options[0].1.parse().expect("a number");
+                assert!((8..=most).contains(&granted), "blksize {value}: {options:?}");
+            }
+            Answer::Data(1, _) => {}
+            other => panic!("blksize {value}: {other:?}"),
+        }
+    }
+    match daemon.client("127.0.0.7").ask(&rrq("f", &[("windowsize", "65535"), ("blksize", "65464")])) {
+        Answer::Oack(options) => assert!(options.iter().all(|(_, value)| value.parse::<u16>().is_ok())),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_request_padded_with_nul_bytes_is_a_request() {
+    let (daemon, file) = serving(100);
+    let mut request = rrq("f", &[]);
+    request.resize(516, 0);
+    assert_eq!(daemon.client("127.0.0.7").ask(&request), Answer::Data(1, file));
+}
+
+#[test]
+fn what_is_not_a_read_request_gets_the_proper_error() {
+    let (daemon, _) = serving(100);
+    let write = daemon.client("127.0.0.7").ask(b"\0\x02f\0octet\0");
+    assert!(matches!(write.code(), 2 | 4), "{write:?}");
+    for request in [&b"\0\x09f\0octet\0"[..], b"\xff\xffx", b"\0\x01f", b"\0\x01f\0", b"\0\x01f\0octet"] {
+        assert_eq!(daemon.client("127.0.0.7").ask(request).code(), 4, "{}", request.escape_ascii());
+    }
+    for mode in ["mail", "netascii", "nonsense"] {
+        let request = format!("\0\u{1}f\0{mode}\0");
+        let code = daemon.client("127.0.0.7").ask(request.as_bytes()).code();
+        assert!(matches!(code, 0 | 4), "{mode}: {code}");
+    }
+}
+
+#[test]
+fn noise_neither_stops_it_nor_starts_an_argument() {
+    let (daemon, file) = serving(100);
+    let mut client = daemon.client("127.0.0.7");
+    // An ERROR is answered by nothing (RFC 1350 section 7), or two servers could go on for ever.
+    for request in [error(0, "hello"), error(5, "unknown transfer"), error(4, "")] {
+        client.request(&request);
+    }
+    for seed in 1..200 {
+        let len = usize::try_from(seed * 7 % 600).expect("small");
+        daemon.client("127.0.0.8").request(&noise(len, seed));
+    }
+    assert_eq!(client.ask(&rrq("f", &[])), Answer::Data(1, file));
+}
+
+#[test]
+fn repeated_requests_are_one_transfer() {
+    let (daemon, file) = serving(700);
+    let mut client = daemon.client("127.0.0.7");
+    for _ in 0..10 {
+        client.request(&rrq("f", &[]));
+    }
+    assert_eq!(client.receive(), Answer::Data(1, file[..512].into()));
+    let transfer = client.peer();
+    assert_eq!(client.finish(Answer::Data(1, file[..512].into())).as_deref(), Ok(&file[..]));
+    assert_eq!(client.peer(), transfer, "all of it came from one port");
+    daemon.logged(&["complete"]);
+    assert_eq!(daemon.log_lines(&["127.0.0.7", "complete"]).len(), 1);
+}
+
+#[test]
+fn another_request_from_the_same_port_replaces_the_transfer() {
+    let (daemon, file) = serving(5000);
+    daemon.put("default/g", "the other file");
+    let mut client = daemon.client("127.0.0.7");
+    assert_eq!(client.ask(&rrq("f", &[])), Answer::Data(1, file[..512].into()));
+    let old = client.peer();
+    assert_eq!(client.ask(&rrq("g", &[])), Answer::Data(1, b"the other file".into()));
+    assert_ne!(client.peer(), old, "a new transfer has a new port");
+    client.reply(&ack(1));
+    // The same port at once again, as lpxelinux does for each of its files.
+    for _ in 0..20 {
+        assert_eq!(client.fetch("f", &[("blksize", "1000")]).as_deref(), Ok(&file[..]));
+        assert_eq!(client.fetch("g", &[]).as_deref(), Ok(&b"the other file"[..]));
+    }
+}
+
+#[test]
+fn a_stranger_gets_error_5_and_the_transfer_goes_on() {
+    let (daemon, file) = serving(1500);
+    let (mut client, mut stranger) = (daemon.client("127.0.0.7"), daemon.client("127.0.0.7"));
+    let first = client.ask(&rrq("f", &[]));
+    for from in [error(0, "stop"), ack(1)] {
+        stranger.send_to(&from, client.peer());
+    }
+    assert_eq!(stranger.receive().code(), 5);
+    assert_eq!(client.finish(first).as_deref(), Ok(&file[..]));
+}
+
+#[test]
+fn a_second_copy_of_an_ack_resends_nothing() {
+    let (daemon, file) = serving(512 * 40);
+    let mut client = daemon.client("127.0.0.7");
+    let mut answer = client.ask(&rrq("f", &[]));
+    for block in 1..=40 {
+        assert_eq!(answer, Answer::Data(block, file[usize::from(block - 1) * 512..][..512].into()));
+        // Every later copy is in the transfer's queue before the next ACK is: a resent block would come first.
+        for _ in 0..3 {
+            client.reply(&ack(block));
+        }
+        answer = client.receive();
+    }
+    assert_eq!(answer, Answer::Data(41, Vec::new()), "a file of whole blocks ends with an empty one");
+    client.reply(&ack(41));
+    daemon.logged(&["complete"]);
+}
+
+#[test]
+fn a_lost_block_restarts_the_window_after_the_last_good_one() {
+    let (daemon, file) = serving(512 * 20 + 100);
+    let mut client = daemon.client("127.0.0.7");
+    assert_eq!(client.ask(&rrq("f", &[("windowsize", "8")])), Answer::oack(&[("windowsize", "8")]));
+    client.reply(&ack(0));
+    let blocks =
+        |client: &mut rtftp_tests::Client, count| (0..count).map(|_| client.receive().block()).collect::<Vec<_>>();
+    assert_eq!(blocks(&mut client, 8), [1, 2, 3, 4, 5, 6, 7, 8]);
+    // Block 4 was "lost": the client says so once, and EDK2 says it again for every later block of the window.
+    for _ in 0..5 {
+        client.reply(&ack(3));
+    }
+    assert_eq!(blocks(&mut client, 8), [4, 5, 6, 7, 8, 9, 10, 11]);
+    client.reply(&ack(11));
+    assert_eq!(blocks(&mut client, 8), [12, 13, 14, 15, 16, 17, 18, 19]);
+    client.reply(&ack(19));
+    assert_eq!(client.receive(), Answer::Data(20, file[512 * 19..512 * 20].into()));
+    assert_eq!(client.receive(), Answer::Data(21, file[512 * 20..].into()));
+    // A loss in the last window does not end the transfer either.
+    client.reply(&ack(20));
+    assert_eq!(client.receive().block(), 21);
+    client.reply(&ack(21));
+    daemon.logged(&["127.0.0.7", "complete"]);
+}
+
+#[test]
+fn an_unanswered_block_comes_again_by_itself() {
+    let (daemon, file) = serving(100);
+    let mut client = daemon.client("127.0.0.7");
+    let granted = client.ask(&rrq("f", &[("tsize", "0")]));
+    assert_eq!(granted, Answer::oack(&[("tsize", "100")]));
+    assert_eq!(client.receive(), granted, "the OACK again");
+    assert_eq!(client.acknowledge(0), Answer::Data(1, file.clone()));
+    assert_eq!(client.receive(), Answer::Data(1, file), "the block again");
+    client.reply(&ack(1));
+    daemon.logged(&["127.0.0.7", "complete"]);
+}
+
+#[test]
+fn an_error_ends_the_transfer_and_a_size_query_is_a_probe() {
+    let (daemon, _) = serving(100);
+    let mut client = daemon.client("127.0.0.7");
+    client.ask(&rrq("f", &[("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")]));
+    client.reply(&error(8, "User aborted the transfer"));
+    let line = daemon.logged(&["127.0.0.7", "probe"]);
+    assert!(!line.contains("WARN") && !line.contains("ERROR"), "{line}");
+    assert_eq!(client.receive_within(Duration::from_millis(300)), None, "an ERROR is answered by nothing");
+}
+
+#[test]
+fn block_numbers_go_on_after_65535() {
+    let (daemon, file) = serving(8 * 65536 + 5000);
+    for options in [&[("blksize", "8")][..], &[("blksize", "8"), ("tsize", "0")]] {
+        let got = daemon.client("127.0.0.7").fetch("f", options).expect("a file");
+        assert_same(&got, &file, "across the wrap");
+    }
+}
