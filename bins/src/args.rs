@@ -11,7 +11,7 @@ use std::{
 
 use log::LevelFilter;
 use pico_args::Arguments;
-use rtftp_runtime::server::{Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
+use rtftp_runtime::server::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
 
 use self::Names::{Both, Long};
 
@@ -36,6 +36,8 @@ Options:
       --max-windowsize BLOCKS grant no larger windows [default: 32767]
       --max-window-bytes BYTES
                               grant no windows of more bytes [default: 4194304]
+      --max-transfers N       serve no more transfers at a time [default: 4096]
+      --max-per-client N      serve no more transfers to one address [default: 128]
       --open-limit SECONDS    how long opening a disk may take in all [default: 120]
       --read-limit SECONDS    how long one answer of an open disk may take [default: 30]
       --log-level LEVEL       error, warn, info, debug or trace [default: info]
@@ -72,9 +74,13 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     let idle_timeout = seconds(&mut args, Both("-t", "--idle-timeout"), 60)?;
     let monitor_configs = option(&mut args, Both("-m", "--monitor-configs"), "true or false")?.unwrap_or(true);
     let limits = Limits {
-        blksize: within(&mut args, Long("--max-blksize"), 8..=MAX_BLKSIZE)?,
-        windowsize: within(&mut args, Long("--max-windowsize"), 1..=MAX_WINDOWSIZE)?,
-        window_bytes: within(&mut args, Long("--max-window-bytes"), 1..=4 << 20)?,
+        blksize: within(&mut args, Long("--max-blksize"), 8..=MAX_BLKSIZE)?.unwrap_or(MAX_BLKSIZE),
+        windowsize: within(&mut args, Long("--max-windowsize"), 1..=MAX_WINDOWSIZE)?.unwrap_or(MAX_WINDOWSIZE),
+        window_bytes: within(&mut args, Long("--max-window-bytes"), 1..=1 << 30)?.unwrap_or(4 << 20),
+    };
+    let capacity = Capacity {
+        transfers: within(&mut args, Long("--max-transfers"), 1..=1_000_000)?.unwrap_or(4096),
+        per_client: within(&mut args, Long("--max-per-client"), 1..=1_000_000)?.unwrap_or(128),
     };
     let open_limit = seconds(&mut args, Long("--open-limit"), 120)?;
     let read_limit = seconds(&mut args, Long("--read-limit"), 30)?;
@@ -83,8 +89,17 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         return Err(format!("unknown argument `{}`", unknown.to_string_lossy()));
     }
     let root_dir = root_dir.ok_or("--root-dir is missing: which directory is to be served?")?;
-    let config =
-        Config { listen_ip, listen_port, root_dir, idle_timeout, monitor_configs, limits, open_limit, read_limit };
+    let config = Config {
+        listen_ip,
+        listen_port,
+        root_dir,
+        idle_timeout,
+        monitor_configs,
+        limits,
+        capacity,
+        open_limit,
+        read_limit,
+    };
     Ok(Action::Serve { config, log_level: log_level.unwrap_or(LevelFilter::Info) })
 }
 
@@ -133,23 +148,18 @@ fn option<T: FromStr>(args: &mut Arguments, names: Names, expected: &str) -> Res
 
 /// The value of an option that is a time.
 fn seconds(args: &mut Arguments, names: Names, default: u64) -> Result<Duration, String> {
-    let seconds = option(args, names, "a whole number of seconds from 1 to 1000000")?.unwrap_or(default);
-    if (1..=1_000_000).contains(&seconds) {
-        Ok(Duration::from_secs(seconds))
-    } else {
-        Err(format!("{names}: expected a whole number of seconds from 1 to 1000000, found `{seconds}`"))
-    }
+    Ok(Duration::from_secs(within(args, names, 1..=1_000_000)?.unwrap_or(default)))
 }
 
-/// The value of an option that is a limit; its greatest one if it is not given.
-fn within<T>(args: &mut Arguments, names: Names, range: RangeInclusive<T>) -> Result<T, String>
+/// The value of an option that is a whole number with bounds.
+fn within<T>(args: &mut Arguments, names: Names, range: RangeInclusive<T>) -> Result<Option<T>, String>
 where
     T: Copy + Display + FromStr + PartialOrd,
 {
     let expected = format!("a whole number from {} to {}", range.start(), range.end());
     match option(args, names, &expected)? {
         Some(value) if !range.contains(&value) => Err(format!("{names}: expected {expected}, found `{value}`")),
-        value => Ok(value.unwrap_or(*range.end())),
+        value => Ok(value),
     }
 }
 
@@ -217,8 +227,8 @@ mod tests {
             ("-r /r extra", "unknown argument `extra`"),
             ("-r /r -p 70000", "--listen-port: expected a port from 0 to 65535, found `70000`"),
             ("-r /r -l here", "--listen-ip: expected an IPv4 or IPv6 address, found `here`"),
-            ("-r /r -t 0", "--idle-timeout: expected a whole number of seconds from 1 to 1000000, found `0`"),
-            ("-r /r -t 1.5", "--idle-timeout: expected a whole number of seconds from 1 to 1000000, found `1.5`"),
+            ("-r /r -t 0", "--idle-timeout: expected a whole number from 1 to 1000000, found `0`"),
+            ("-r /r -t 1.5", "--idle-timeout: expected a whole number from 1 to 1000000, found `1.5`"),
             ("-r /r -m=maybe", "--monitor-configs: expected true or false, found `maybe`"),
             ("-r /r --log-level loud", "--log-level: expected error, warn, info, debug or trace, found `loud`"),
             ("-r /r --max-blksize 7", "--max-blksize: expected a whole number from 8 to 65464, found `7`"),

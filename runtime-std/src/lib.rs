@@ -11,6 +11,7 @@ pub mod remote;
 mod roots;
 pub mod server;
 mod session;
+mod sessions;
 mod transfer;
 mod udp;
 mod watch;

@@ -1,7 +1,6 @@
 //! The server: takes requests in and lets one task a transfer answer them.
 
 use std::{
-    collections::HashMap,
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
@@ -10,21 +9,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 pub use rtftp_core::options::{Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
 use rtftp_core::{Packet, packet::ErrorCode};
 use smol::{
     Executor, Timer,
-    channel::{Sender, bounded},
+    channel::Receiver,
     future::{or, pending, yield_now},
 };
 
+pub use crate::sessions::Capacity;
 use crate::{
     remote::{
         Disks,
         guestfs::client::{self, Launcher},
     },
     roots::Roots,
-    session::{self, Heard, Refusal, Session},
+    session::{self, Session},
+    sessions::{Admission, Sessions, Ticket},
     udp::{Listener, Route},
     watch::watch,
 };
@@ -44,14 +46,14 @@ pub struct Config {
     pub monitor_configs: bool,
     /// What clients are granted at most.
     pub limits: Limits,
+    /// How many transfers there may be.
+    pub capacity: Capacity,
     /// How long connecting a disk may take in all.
     pub open_limit: Duration,
     /// How long one answer of a connected disk may take.
     pub read_limit: Duration,
 }
 
-/// The most transfers at a time.
-const MAX_TRANSFERS: usize = 4096;
 /// How long running transfers may go on when the server stops.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -63,19 +65,28 @@ pub struct Server {
     roots: Arc<Roots>,
     limits: Limits,
     sessions: Arc<Mutex<Sessions>>,
+    throttle: Mutex<Throttle>,
     executor: Arc<Executor<'static>>,
     monitor_configs: bool,
 }
 
-/// The sessions by their clients' addresses and ports: what TFTP tells them apart by.
-type Sessions = HashMap<SocketAddr, Running>;
-
-/// A session in the list. Dropping it ends the session.
+/// Lets so many ERRORs a second go to those who are not served; a flood of nonsense is not worth more answers.
 #[derive(Debug)]
-struct Running {
-    request: Vec<u8>,
-    heard: Arc<Heard>,
-    stop: Sender<&'static str>,
+struct Throttle {
+    since: Instant,
+    sent: u32,
+}
+
+impl Throttle {
+    const A_SECOND: u32 = 200;
+
+    fn allows(&mut self) -> bool {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            *self = Self { since: Instant::now(), sent: 0 };
+        }
+        self.sent += 1;
+        self.sent <= Self::A_SECOND
+    }
 }
 
 impl Server {
@@ -85,8 +96,17 @@ impl Server {
     ///
     /// The root is not a directory, or the address or port cannot be listened on.
     pub fn bind(config: Config) -> io::Result<Self> {
-        let Config { listen_ip, listen_port, root_dir, idle_timeout, monitor_configs, limits, open_limit, read_limit } =
-            config;
+        let Config {
+            listen_ip,
+            listen_port,
+            root_dir,
+            idle_timeout,
+            monitor_configs,
+            limits,
+            capacity,
+            open_limit,
+            read_limit,
+        } = config;
         let launcher = Launcher::new(client::Limits { start: open_limit, answer: read_limit, ..Default::default() });
         let at_root = |error| io::Error::other(format!("{}: {error}", root_dir.display()));
         // Also a first look: a root that cannot be read would look empty to every client.
@@ -100,10 +120,13 @@ impl Server {
             };
             io::Error::other(format!("cannot listen on {ip}, port {listen_port}: {error}{hint}"))
         })?;
+        allow_descriptors();
         let executor = Arc::new(Executor::new());
         let disks = Disks::new(root_dir.clone(), idle_timeout, launcher, executor.clone());
+        let sessions = Arc::new(Mutex::new(Sessions::new(capacity)));
+        let throttle = Mutex::new(Throttle { since: Instant::now(), sent: 0 });
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));
-        Ok(Self { listener, root_dir, roots, limits, sessions: Arc::default(), executor, monitor_configs })
+        Ok(Self { listener, root_dir, roots, limits, sessions, throttle, executor, monitor_configs })
     }
 
     /// The address that is listened on.
@@ -146,51 +169,38 @@ impl Server {
     /// Starts what a datagram asks for.
     fn take(&self, datagram: &[u8], route: Route) {
         let refusal = match Packet::parse(datagram) {
-            Ok(Packet::ReadRequest(_)) => match self.start(datagram, route) {
-                Ok(()) => return,
-                Err(refusal) => refusal,
+            Ok(Packet::ReadRequest(_)) => match lock(&self.sessions).admit(route.client, datagram) {
+                Admission::Start(ticket, stop) => return self.start(datagram, route, ticket, stop),
+                Admission::Copy => return log::debug!("{}: request repeated", route.client),
+                Admission::Full(why) => (ErrorCode::NOT_DEFINED, why),
             },
             Ok(Packet::WriteRequest(_)) => (ErrorCode::ACCESS_VIOLATION, "this server does not take files"),
-            // Never answered, or two programs could go on for ever.
-            Ok(Packet::Error { .. }) => return,
+            // An ERROR, whole or not, is never answered: two programs could go on for ever.
+            _ if datagram.starts_with(&[0, 5]) => return,
             _ => (ErrorCode::ILLEGAL_OPERATION, "not a TFTP request"),
         };
-        log::debug!("{}: refused: {}", route.client, refusal.1);
-        self.executor.spawn(session::refuse(route, refusal)).detach();
+        if lock(&self.throttle).allows() {
+            log::debug!("{}: refused: {}", route.client, refusal.1);
+            self.executor.spawn(session::refuse(route, refusal)).detach();
+        }
     }
 
-    /// Starts a session for a read request, unless it is a copy of the one that is being answered.
-    fn start(&self, datagram: &[u8], route: Route) -> Result<(), Refusal> {
-        let mut sessions = lock(&self.sessions);
-        if sessions.get(&route.client).is_some_and(|other| other.request == datagram && other.heard.explains_copy()) {
-            log::debug!("{}: request repeated", route.client);
-            return Ok(());
-        }
-        if sessions.len() >= MAX_TRANSFERS {
-            return Err((ErrorCode::NOT_DEFINED, "the server is busy"));
-        }
-        let heard = Arc::new(Heard::default());
-        let (stop, stopped) = bounded(1);
+    /// Lets a task of its own answer a request.
+    fn start(&self, datagram: &[u8], route: Route, ticket: Arc<Ticket>, stop: Receiver<&'static str>) {
+        let sessions = self.sessions.clone();
         let session = Session {
             roots: self.roots.clone(),
             limits: self.limits,
             route,
             request: datagram.to_vec(),
-            heard: heard.clone(),
-            stop: stopped,
+            ticket: ticket.clone(),
+            stop,
         };
-        // A client's port is its transfer: a new request from it gives up the old one.
-        sessions.insert(route.client, Running { request: datagram.to_vec(), heard: heard.clone(), stop });
-        let sessions = self.sessions.clone();
         let run = async move {
             session.run().await;
-            let mut sessions = lock(&sessions);
-            if sessions.get(&route.client).is_some_and(|running| Arc::ptr_eq(&running.heard, &heard)) {
-                sessions.remove(&route.client);
-            }
+            lock(&sessions).finish(&ticket);
         };
         self.executor.spawn(run).detach();
-        Ok(())
     }
 
     /// Lets running transfers end, or ends them.
@@ -199,9 +209,7 @@ impl Server {
         while !lock(&self.sessions).is_empty() && Instant::now() < deadline {
             Timer::after(Duration::from_millis(20)).await;
         }
-        for running in lock(&self.sessions).values() {
-            let _ = running.stop.try_send("the server is shutting down");
-        }
+        lock(&self.sessions).stop_all("the server is shutting down");
         // Time for each to say so.
         while !lock(&self.sessions).is_empty() && Instant::now() < deadline + Duration::from_millis(200) {
             Timer::after(Duration::from_millis(5)).await;
@@ -209,6 +217,15 @@ impl Server {
     }
 }
 
-fn lock(sessions: &Mutex<Sessions>) -> MutexGuard<'_, Sessions> {
-    sessions.lock().unwrap_or_else(PoisonError::into_inner)
+/// Lets this process open as many files as it may be allowed: each transfer has a socket and a file.
+fn allow_descriptors() {
+    let allowed =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = allowed {
+        log::debug!("the number of open files stays as it was: {error}");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

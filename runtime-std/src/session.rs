@@ -1,13 +1,6 @@
 //! One request, from the search for its file to its line in the log.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Instant};
 
 use rtftp_core::{
     Outcome, Packet, RequestPath, Sender,
@@ -21,30 +14,10 @@ use crate::{
     error::OpenError,
     file::OpenFile,
     roots::{Origin, Roots},
+    sessions::Ticket,
     transfer,
     udp::{Peer, Route},
 };
-
-/// A second copy of a request within this time of the client's last packet left before the client knew of our first answer.
-const SAME_REQUEST: Duration = Duration::from_secs(1);
-
-/// When the client was last heard after its request, in microseconds of the clock; 0 for not yet.
-#[derive(Debug, Default)]
-pub(crate) struct Heard(AtomicU64);
-
-impl Heard {
-    fn now(&self) {
-        self.0.store(clock::now().as_micros().max(1), Ordering::Relaxed);
-    }
-
-    /// Whether another copy of the request can be one that was under way already, and asks for nothing new.
-    pub(crate) fn explains_copy(&self) -> bool {
-        match self.0.load(Ordering::Relaxed) {
-            0 => true,
-            heard => clock::now().since(rtftp_core::Instant::from_micros(heard)) < SAME_REQUEST,
-        }
-    }
-}
 
 /// An ERROR to a client: its code and its text.
 pub(crate) type Refusal = (ErrorCode, &'static str);
@@ -72,7 +45,7 @@ pub(crate) struct Session {
     pub(crate) route: Route,
     /// The datagram.
     pub(crate) request: Vec<u8>,
-    pub(crate) heard: Arc<Heard>,
+    pub(crate) ticket: Arc<Ticket>,
     /// Word from the server; closed when the client asks for something else.
     pub(crate) stop: Receiver<&'static str>,
 }
@@ -126,7 +99,7 @@ impl Session {
         let started = Instant::now();
         let (settings, granted) = negotiate(request.options, &self.limits, Some(file.size()));
         let mut sender = Sender::new(clock::now(), settings, granted, file.size());
-        let outcome = transfer::run(&mut sender, &mut file, peer, &self.stop, || self.heard.now()).await;
+        let outcome = transfer::run(&mut sender, &mut file, peer, &self.stop, || self.ticket.heard.now()).await;
         let outcome = match outcome {
             Some(Outcome::Complete) => "complete".into(),
             Some(Outcome::Probed) => "probe".into(),
