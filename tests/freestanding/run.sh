@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Proves that rtftp-core is no_std and allocation-free: builds and runs a program that has neither std nor an allocator, and
-# checks that the same program does not build when one of them sneaks in.
+# Proves that rtftp-core is no_std and allocation-free and that its protocol cannot panic: builds and runs a program that has
+# neither std nor an allocator nor a way to panic, and checks that it does not build when one of them sneaks in.
 set -euo pipefail
 cd "$(dirname "$0")"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../../target}/freestanding
@@ -10,9 +10,12 @@ for profile in dev release; do
     echo "freestanding ($profile): built without std and alloc, served a file"
 done
 
-must_not_build() { # FEATURE MESSAGE
+cargo run --quiet --locked --release --features no-panic
+echo "freestanding: no panic can be reached in the protocol"
+
+must_not_build() { # FEATURES MESSAGE
     local said
-    if said=$(cargo build --quiet --locked --features "$1" 2>&1); then
+    if said=$(cargo build --quiet --locked --release --features "$1" 2>&1); then
         echo "the proof proves nothing: it builds with $1" >&2
         return 1
     fi
@@ -21,6 +24,7 @@ must_not_build() { # FEATURE MESSAGE
 }
 must_not_build alloc-sneaks-in "no global memory allocator found"
 must_not_build std-sneaks-in "duplicate lang item"
+must_not_build no-panic,panic-sneaks-in "a_panic_can_be_reached"
 
 target=thumbv7em-none-eabihf
 if [ -d "$(rustc --print target-libdir --target $target)" ]; then
