@@ -4,14 +4,15 @@
 //! - [`Packet`] is what goes over the wire, borrowed from the datagram.
 //! - [`options::negotiate`] turns what a client asks into [`Settings`](options::Settings).
 //! - [`Sender`] sends a file with them. It is plain data; every call is given the time.
+//! - [`Receiver`] is its other end: it asks for a file and receives it, driven in the same way.
 //! - [`Output`] is what it asks its driver to do.
-//! - [`BlockReader`] is where the file's bytes come from.
+//! - [`BlockReader`] is where the file's bytes come from, [`BlockSink`] where they go.
 //!
 //! Beside these are [`RequestPath`], a file name that cannot leave its root, and [`disk::DiskConfig`], the description of a
 //! remote disk.
 //!
 //! It is not a server: it opens no port and no file. It does not read network packets other than TFTP's, and it does not
-//! receive files from clients (WRQ).
+//! store files for clients (WRQ).
 //!
 //! # The driving loop
 //!
@@ -83,6 +84,7 @@ pub mod output;
 pub mod packet;
 pub mod path;
 pub mod reader;
+pub mod receiver;
 mod rto;
 pub mod sender;
 pub mod time;
@@ -92,7 +94,8 @@ pub use crate::{
     output::{Outcome, Output, Transmit},
     packet::Packet,
     path::RequestPath,
-    reader::{BlockReader, ReadFailed},
+    reader::{BlockReader, BlockSink, ReadFailed, WriteFailed},
+    receiver::Receiver,
     sender::Sender,
     time::Instant,
 };

@@ -1,8 +1,8 @@
-//! Options: what a client asks, what this server grants (RFC 2347, 2348, 2349, 7440).
+//! Options: what a client asks, what a server grants (RFC 2347, 2348, 2349, 7440).
 //!
 //! Beside those of the RFCs, `utimeout` and `rollover` are understood as tftpd-hpa does.
 
-use core::{fmt::Write, time::Duration};
+use core::{fmt::Write, mem, time::Duration};
 
 use heapless::{String, Vec};
 
@@ -17,6 +17,9 @@ pub const MAX_WINDOWSIZE: u16 = 32_767;
 
 /// The block size of a transfer without options, in bytes (RFC 1350).
 pub const DEFAULT_BLKSIZE: u16 = 512;
+
+/// The smallest block that RFC 2348 allows, in bytes.
+const MIN_BLKSIZE: u16 = 8;
 
 /// What the server grants at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,14 +61,14 @@ impl Default for Settings {
     }
 }
 
-/// The longest list of granted options, in bytes: each of them once, with the longest value it can have.
-const MAX_GRANTED: usize =
+/// The longest list of options, in bytes: each of them once, with the longest value it can have.
+const MAX_OPTIONS: usize =
     "blksize.65464.tsize.18446744073709551615.timeout.255.windowsize.32767.utimeout.255000000.rollover.1.".len();
 
 /// The options granted, in the client's order and spelling, as they stand in an OACK. Empty: there is no OACK to send.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Granted(Vec<u8, MAX_GRANTED>);
+pub struct Granted(Vec<u8, MAX_OPTIONS>);
 
 impl Granted {
     /// The options as an OACK carries them.
@@ -77,13 +80,13 @@ impl Granted {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
 
-    /// Notes one more granted option.
-    fn push(&mut self, name: &[u8], value: u64) -> Option<()> {
-        let mut digits = String::<20>::new();
-        write!(digits, "{value}").ok()?;
-        [name, b"\0", digits.as_bytes(), b"\0"].iter().try_for_each(|part| self.0.extend_from_slice(part)).ok()
-    }
+/// Notes one more option.
+fn push(options: &mut Vec<u8, MAX_OPTIONS>, name: &[u8], value: u64) -> Option<()> {
+    let mut digits = String::<20>::new();
+    write!(digits, "{value}").ok()?;
+    [name, b"\0", digits.as_bytes(), b"\0"].iter().try_for_each(|part| options.extend_from_slice(part)).ok()
 }
 
 /// Answers the options of a read request for a file of `size` bytes; `None` if that is not known before it is sent.
@@ -93,14 +96,14 @@ impl Granted {
 pub fn negotiate(asked: Options<'_>, limits: &Limits, size: Option<u64>) -> (Settings, Granted) {
     let mut settings = Settings::default();
     let mut granted = Granted::default();
-    if let Some(blksize) = first(asked, b"blksize").filter(|&blksize| blksize >= 8) {
+    if let Some(blksize) = first(asked, b"blksize").filter(|&blksize| blksize >= u64::from(MIN_BLKSIZE)) {
         settings.blksize = at_most(blksize, limits.blksize);
     }
     for (name, value) in asked {
         let already = granted.options().any(|(other, _)| other.eq_ignore_ascii_case(name));
         let Some(asked) = number(value).filter(|_| !already) else { continue };
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-        let grant = if is(b"blksize") && asked >= 8 {
+        let grant = if is(b"blksize") && asked >= u64::from(MIN_BLKSIZE) {
             Some(u64::from(settings.blksize))
         } else if is(b"windowsize") && asked >= 1 {
             settings.windowsize = at_most(asked, limits.windowsize_of(settings.blksize));
@@ -121,7 +124,7 @@ pub fn negotiate(asked: Options<'_>, limits: &Limits, size: Option<u64>) -> (Set
             None
         };
         // There is room: each option is granted once.
-        grant.and_then(|grant| granted.push(name, grant));
+        grant.and_then(|grant| push(&mut granted.0, name, grant));
     }
     (settings, granted)
 }
@@ -139,6 +142,70 @@ impl Limits {
     }
 }
 
+/// What a read request asks for besides the file. By default nothing, as in RFC 1350.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Wanted {
+    /// The largest block, in bytes, 8 to [`MAX_BLKSIZE`].
+    pub blksize: Option<u16>,
+    /// The largest window, in blocks, from 1.
+    pub windowsize: Option<u16>,
+    /// The longest time before a packet is sent again, in seconds, from 1.
+    pub timeout: Option<u8>,
+    /// Whether the server is to tell the size of the file.
+    pub tsize: bool,
+}
+
+impl Wanted {
+    /// The options as a read request carries them.
+    pub(crate) fn options(&self) -> Vec<u8, MAX_OPTIONS> {
+        let mut options = Vec::new();
+        let asked: [(&[u8], Option<u64>); 4] = [
+            (b"tsize", self.tsize.then_some(0)),
+            (b"blksize", self.blksize.map(u64::from)),
+            (b"windowsize", self.windowsize.map(u64::from)),
+            (b"timeout", self.timeout.map(u64::from)),
+        ];
+        for (name, value) in asked {
+            // Cannot fail: there is room for each of them once.
+            let _ = value.and_then(|value| push(&mut options, name, value));
+        }
+        options
+    }
+
+    /// Reads the options of an OACK: how the file comes, and its size if the server tells it.
+    ///
+    /// `None` when a server may not answer so: with an option that was not asked, one named twice, a block or window larger
+    /// than asked or a different `timeout` (RFC 2347, 2348, 2349, 7440).
+    pub fn agree(&self, granted: Options<'_>) -> Option<(Settings, Option<u64>)> {
+        let mut settings = Settings::default();
+        let mut size = None;
+        // What is still to be answered.
+        let mut asked = *self;
+        for (name, value) in granted {
+            let value = number(value)?;
+            let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+            if is(b"blksize") {
+                settings.blksize = within(MIN_BLKSIZE, value, asked.blksize.take()?)?;
+            } else if is(b"windowsize") {
+                settings.windowsize = within(1, value, asked.windowsize.take()?)?;
+            } else if is(b"timeout") && asked.timeout.take().is_some_and(|asked| u64::from(asked) == value) {
+                settings.timeout = Some(Duration::from_secs(value));
+            } else if is(b"tsize") && mem::take(&mut asked.tsize) {
+                size = Some(value);
+            } else {
+                return None;
+            }
+        }
+        Some((settings, size))
+    }
+}
+
+/// The value granted, if it is from `least` to what was asked.
+fn within(least: u16, granted: u64, asked: u16) -> Option<u16> {
+    u16::try_from(granted).ok().filter(|granted| (least..=asked).contains(granted))
+}
+
 /// The value asked for, or the limit if that is less.
 fn at_most(asked: u64, limit: u16) -> u16 {
     u16::try_from(asked).map_or(limit, |asked| asked.min(limit))
@@ -152,6 +219,8 @@ fn number(value: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::string::ToString;
+
     use super::*;
 
     const SIZE: u64 = 123_456;
@@ -162,8 +231,6 @@ mod tests {
         assert_eq!(answer.0.escape_ascii().to_string(), granted.escape_ascii().to_string());
         settings
     }
-
-    use std::string::ToString;
 
     #[test]
     fn each_option_is_granted_in_order_and_spelling() {
@@ -248,7 +315,53 @@ mod tests {
         );
         let limits = Limits { window_bytes: u32::MAX, ..Limits::default() };
         let (_, granted) = negotiate(asked, &limits, Some(u64::MAX));
-        assert_eq!(granted.0.len(), MAX_GRANTED);
+        assert_eq!(granted.0.len(), MAX_OPTIONS);
         assert_eq!(granted.options().count(), 6);
+    }
+
+    const WANTED: Wanted = Wanted { blksize: Some(1468), windowsize: Some(16), timeout: Some(3), tsize: true };
+
+    #[test]
+    fn a_request_names_what_is_wanted() {
+        assert_eq!(&WANTED.options()[..], b"tsize\x000\0blksize\x001468\0windowsize\x0016\0timeout\x003\0");
+        assert_eq!(&Wanted::default().options()[..], b"");
+    }
+
+    #[test]
+    fn a_server_may_grant_less_than_asked() {
+        let agreed = |granted| WANTED.agree(Options::new(granted));
+        assert_eq!(agreed(b""), Some((Settings::default(), None)));
+        assert_eq!(
+            agreed(b"BLKSIZE\x008\0windowsize\x001\0timeout\x003\0tsize\x0018446744073709551615\0"),
+            Some((
+                Settings { blksize: 8, timeout: Some(Duration::from_secs(3)), ..Settings::default() },
+                Some(u64::MAX)
+            ))
+        );
+        let (settings, _) = agreed(b"windowsize\x0016\0blksize\x001468\0").expect("what was asked");
+        assert_eq!(settings, Settings { blksize: 1468, windowsize: 16, ..Settings::default() });
+    }
+
+    #[test]
+    fn an_answer_that_was_not_asked_for_is_refused() {
+        for granted in [
+            &b"blksize\x001469\0"[..],
+            b"blksize\x007\0",
+            b"blksize\x0066004\0",
+            b"blksize\x00\0",
+            b"blksize\x00512\0blksize\x00512\0",
+            b"windowsize\x0017\0",
+            b"windowsize\x000\0",
+            b"timeout\x002\0",
+            b"timeout\x003\0timeout\x003\0",
+            b"tsize\x001k\0",
+            b"tsize\x001\0tsize\x001\0",
+            b"multicast\0\0",
+        ] {
+            assert_eq!(WANTED.agree(Options::new(granted)), None, "{}", granted.escape_ascii());
+        }
+        for granted in [&b"blksize\x008\0"[..], b"windowsize\x001\0", b"timeout\x003\0", b"tsize\x001\0"] {
+            assert_eq!(Wanted::default().agree(Options::new(granted)), None, "{}", granted.escape_ascii());
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! What a state machine asks of its driver.
 
-use crate::{packet::ErrorCode, reader::ReadFailed, time::Instant};
+use crate::{
+    packet::ErrorCode,
+    reader::{ReadFailed, WriteFailed},
+    time::Instant,
+};
 
 /// The one answer of a state machine: what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +36,7 @@ pub struct Transmit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Outcome {
-    /// Every block is acknowledged.
+    /// Every block is delivered and acknowledged.
     Complete,
     /// The client only wanted to know whether the file is there and how large it is: normal traffic.
     Probed,
@@ -42,6 +46,10 @@ pub enum Outcome {
     TimedOut,
     /// The file could not be read to its end.
     ReadFailed(ReadFailed),
+    /// The sink did not take the file.
+    WriteFailed(WriteFailed),
+    /// The peer broke the rules and was told so with an ERROR of this code.
+    Refused(ErrorCode),
     /// The driver ended the transfer.
     Aborted,
 }

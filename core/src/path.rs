@@ -96,7 +96,7 @@ pub enum InvalidPath {
     LeavesRoot,
     /// A name holds a NUL byte.
     Nul,
-    /// It has more than [`MAX_PATH`] bytes.
+    /// It has more than [`MAX_PATH`] bytes, or more than a request has room for.
     TooLong,
 }
 

@@ -1,4 +1,4 @@
-//! Where the bytes of a file come from.
+//! Where the bytes of a file come from, and where they go.
 
 use core::fmt;
 
@@ -42,6 +42,29 @@ impl BlockReader for &[u8] {
         Ok(Some(len))
     }
 }
+
+/// Where a file being received goes.
+pub trait BlockSink {
+    /// Takes the bytes at `offset`. They come in order, each of them once; the last of them may be none.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteFailed`] ends the transfer with an ERROR packet of code 3.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteFailed>;
+}
+
+/// The bytes cannot be kept; the text goes to the peer in an ERROR packet and should be short and give nothing away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct WriteFailed(pub &'static str);
+
+impl fmt::Display for WriteFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl core::error::Error for WriteFailed {}
 
 #[cfg(test)]
 mod tests {

@@ -44,8 +44,9 @@ pub struct Sender {
     deadline: Instant,
     /// Since when the client owes an answer: its last progress, or when something new last left.
     waiting: Instant,
-    /// The last block of the window in flight and when it left, as long as nothing was sent twice.
-    timed: Option<(u64, Instant)>,
+    /// When the flight left, unless the timer began it: an answer may then as well be to the flight before (Karn's rule).
+    timed: Option<Instant>,
+    expired: bool,
     retransmitted: u64,
     /// How the transfer ended.
     outcome: Option<Outcome>,
@@ -68,6 +69,7 @@ impl Sender {
             deadline: now,
             waiting: now,
             timed: None,
+            expired: false,
             retransmitted: 0,
             outcome: None,
             farewell: None,
@@ -118,14 +120,17 @@ impl Sender {
                 return self.poll(now, file, buf);
             }
             self.rewind();
-            self.rto.expired();
         }
         match self.fill(file, buf) {
             Ok(Some(transmit)) => {
                 self.sent(now);
                 Output::Transmit(transmit)
             }
-            Ok(None) => Output::NeedData,
+            Ok(None) => {
+                // What is loaded late leaves late.
+                self.timed = None;
+                Output::NeedData
+            }
             Err(failed) => {
                 self.fail(Outcome::ReadFailed(failed), ErrorCode::NOT_DEFINED, failed.0);
                 self.poll(now, file, buf)
@@ -149,12 +154,10 @@ impl Sender {
         if block >= self.frontier {
             return;
         }
-        if let Some((timed, at)) = self.timed.take()
-            && timed <= block
-        {
-            self.rto.measured(now.since(at));
+        if let Some(left) = self.timed.take() {
+            self.rto.measured(now.since(left));
         }
-        self.rto.progressed();
+        self.expired = false;
         self.waiting = now;
         self.base = block.saturating_add(1);
         self.next = self.base;
@@ -178,10 +181,12 @@ impl Sender {
         self.farewell = Some((code, message));
     }
 
-    /// Goes back to the first block that is not acknowledged; what is in flight says nothing about the round trip any more.
+    /// Goes back to the first block that is not acknowledged.
     fn rewind(&mut self) {
         self.next = self.base;
         self.timed = None;
+        self.expired = true;
+        self.rto.expired();
     }
 
     /// The last block: shorter than the others, empty if the file is a multiple of the block size (RFC 1350 section 6).
@@ -258,10 +263,9 @@ impl Sender {
         if self.next > self.frontier {
             self.frontier = self.next;
             self.waiting = now;
-            // The block that the client answers; sent for the first time, it tells the round trip (Karn's rule).
-            if self.next == self.window_end() {
-                self.timed = Some((self.next.saturating_sub(1), now));
-            }
+        }
+        if !self.expired {
+            self.timed = self.timed.or(Some(now));
         }
         self.deadline = now.after(self.rto.current());
     }
@@ -330,12 +334,21 @@ mod tests {
             self.receives(Packet::Ack { block });
         }
 
-        /// Lets the time of the current wait pass.
-        fn expire(&mut self) -> Duration {
+        fn pass(&mut self, millis: u64) {
+            self.now = self.now.after(Duration::from_millis(millis));
+        }
+
+        /// How long it waits now.
+        fn wait(&mut self) -> Duration {
             let Output::Wait(until) = self.poll() else { panic!("expected a wait") };
             assert!(until > self.now, "a wait lies in the future");
-            let waited = until.since(self.now);
-            self.now = until;
+            until.since(self.now)
+        }
+
+        /// Lets the time of the current wait pass.
+        fn expire(&mut self) -> Duration {
+            let waited = self.wait();
+            self.now = self.now.after(waited);
             waited
         }
 
@@ -507,10 +520,10 @@ mod tests {
     }
 
     #[test]
-    fn progress_ends_the_slowness() {
+    fn only_a_measured_answer_ends_the_slowness() {
         let mut transfer = Transfer::new(100_000, b"");
         transfer.sends(&[1]);
-        transfer.now = transfer.now.after(Duration::from_millis(10));
+        transfer.pass(10);
         transfer.ack(1);
         transfer.sends(&[2]);
         let usual = transfer.expire();
@@ -520,7 +533,47 @@ mod tests {
         transfer.sends(&[2]);
         transfer.ack(2);
         transfer.sends(&[3]);
-        assert_eq!(transfer.expire(), usual, "an answer to a block sent twice measures nothing");
+        assert_eq!(transfer.wait(), 4 * usual, "an answer to a block sent twice measures nothing");
+        transfer.pass(10);
+        transfer.ack(3);
+        transfer.sends(&[4]);
+        assert_eq!(transfer.wait(), usual);
+    }
+
+    /// A window that was slower than the usual time was sent twice, hence not measured, hence the next one sent twice as well.
+    #[test]
+    fn a_slow_link_is_not_sent_every_window_twice() {
+        let mut transfer = Transfer::new(100_000, b"windowsize\x004\0");
+        transfer.datagrams();
+        transfer.pass(1);
+        transfer.ack(0);
+        for window in 1..=10 {
+            // Each window takes 120 ms; the time known is that of the small OACK.
+            let acked = transfer.now.after(Duration::from_millis(120));
+            transfer.datagrams();
+            while transfer.now.after(transfer.wait()) < acked {
+                transfer.expire();
+                transfer.datagrams();
+            }
+            transfer.now = acked;
+            transfer.ack(4 * window);
+        }
+        assert_eq!(transfer.sender.retransmitted(), 8, "two windows, until the time is known");
+    }
+
+    /// With a loss in every window no ACK was ever of its end, so the time stayed at the second it begins with.
+    #[test]
+    fn an_ack_inside_the_window_tells_the_round_trip() {
+        let mut transfer = Transfer::new(100_000, b"windowsize\x004\0");
+        transfer.datagrams();
+        transfer.expire();
+        transfer.datagrams();
+        transfer.ack(0);
+        transfer.sends(&[1, 2, 3, 4]);
+        transfer.pass(10);
+        transfer.ack(2);
+        transfer.sends(&[3, 4, 5, 6]);
+        assert_eq!(transfer.wait(), Duration::from_millis(50));
     }
 
     #[test]

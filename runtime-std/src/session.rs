@@ -107,6 +107,8 @@ impl Session {
             Some(Outcome::TimedOut) => "timed out".into(),
             Some(Outcome::ReadFailed(reason)) => format!("failed: {reason}"),
             Some(Outcome::Aborted) => "ended by the server".into(),
+            // What only a receiver comes to.
+            Some(Outcome::WriteFailed(_) | Outcome::Refused(_)) => "failed".into(),
             None => "given up for the client's next request".to_owned(),
         };
         let seconds = started.elapsed().as_secs_f64();

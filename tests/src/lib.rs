@@ -3,12 +3,15 @@
 //! A test makes a [`Disk`] from [`Tree`]s, exports it with an [`NbdServer`], writes its [`DiskConfig`] into the root directory
 //! of an [`Rtftp`] and fetches files with the programs of [`tools`] or, byte by byte, with a [`Client`]. Nothing uses a fixed
 //! port, nothing sleeps for a guessed time, and whatever was started is gone when its value is dropped.
+//!
+//! [`sim`] is the network that exists in the computer's mind only, for the core's state machines.
 
 pub mod client;
 mod daemon;
 mod disk;
 mod nbd;
 mod process;
+pub mod sim;
 pub mod tools;
 mod wait;
 

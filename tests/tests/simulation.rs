@@ -1,0 +1,329 @@
+//! The sender and the receiver over simulated networks, by the hundred thousand.
+//!
+//! `RTFTP_SIM_RUNS` sets how many runs the grid has; a run that breaks a promise is named with the command that repeats it.
+//!
+//! The promises: the content is exact and both ends come to an end (see `rtftp_tests::sim::run`), the client always gets its
+//! file at up to 20 % loss each way, and all but one in a thousand at 30 %, and what that costs stays near what the network makes inevitable.
+
+use std::{
+    env,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use rtftp_core::{Outcome, options::Wanted, packet::ErrorCode};
+use rtftp_tests::sim::{Link, Report, Rng, Scenario, run};
+
+/// Runs of the grid in the ordinary test command.
+const RUNS: u64 = 100_000;
+
+const MS: f64 = 1e3;
+
+/// What a run may cost, derived from its network.
+#[derive(Debug, Clone, Copy)]
+struct Ideal {
+    /// The DATA packets that it takes to bring every block across, on average.
+    data: f64,
+    /// The time that takes, in microseconds, on average.
+    time: f64,
+    /// The blocks that a flight has at most.
+    flight: f64,
+    /// Whether anything gets lost or overtaken.
+    rough: bool,
+}
+
+impl Ideal {
+    /// A flight of `w` blocks that each break the order with probability `p` brings `(1-p) (1-(1-p)^w) / p` of them, and all
+    /// for nothing if its ACK is lost. A flight that cannot be answered at once, because its first or its last block or the
+    /// ACK is lost, waits for a timer, which doubles.
+    fn of(scenario: &Scenario) -> Self {
+        let Scenario { down, up, wanted, .. } = scenario;
+        let blocks = blocks(scenario) as f64;
+        let flight = f64::from(wanted.windowsize.unwrap_or(1)).min(blocks);
+        let lost = |link: &Link| 1.0 - (1.0 - link.loss) * (1.0 - link.burst);
+        let (p, q) = (lost(down), lost(up));
+        let broken = (p + down.reorder).min(0.9);
+        let brought = if broken > 0.0 { (1.0 - broken) * (1.0 - (1.0 - broken).powf(flight)) / broken } else { flight };
+        let flights = blocks / brought / (1.0 - q);
+        let trip = (down.delay + down.jitter + up.delay + up.jitter + down.service + up.service) as f64;
+        let held_up = (down.delay + down.jitter) as f64 * down.reorder;
+        let round = trip + held_up + flight * down.service as f64;
+        let stalled = 1.0 - (1.0 - p) * (1.0 - p) * (1.0 - q);
+        let timer = (3.0 * round).max(50.0 * MS);
+        let loading = flights * flight * scenario.not_loaded * MS;
+        Self {
+            data: flights * flight,
+            time: 2.0 * (trip + stall(stalled, 1e3 * MS)) + flights * (round + stall(stalled, timer)) + loading,
+            flight,
+            rough: broken > 0.0 || q > 0.0 || up.reorder > 0.0,
+        }
+    }
+}
+
+/// How long a flight waits for timers on average.
+fn stall(probability: f64, timer: f64) -> f64 {
+    (0..40).map(|nth| probability.powi(nth + 1) * (timer * f64::from(nth).exp2()).min(5e3 * MS)).sum()
+}
+
+fn blocks(scenario: &Scenario) -> u64 {
+    scenario.size / u64::from(scenario.wanted.blksize.unwrap_or(512)) + 1
+}
+
+/// Draws a transfer and a network.
+fn drawn(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let wanted = Wanted {
+        blksize: Some(rng.pick(&[8, 512, 1468, 65_464])).filter(|_| rng.below(16) > 0),
+        windowsize: Some(rng.pick(&[1, 4, 16, 64, 1000])).filter(|_| rng.below(16) > 0),
+        timeout: Some(rng.pick(&[1, 5, 255])).filter(|_| rng.below(4) == 0),
+        tsize: rng.below(2) == 0,
+    };
+    let loss = rng.pick(&[0.0, 0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3]);
+    let delay = rng.pick(&[20, 200, 1_000, 5_000, 40_000]);
+    let jitter = rng.pick(&[0, 10, delay / 4, delay]);
+    let burst = if loss > 0.0 && rng.below(4) == 0 { 0.002 } else { 0.0 };
+    let burst_length = rng.pick(&[1_000, 300_000]);
+    let link = |rng: &mut Rng| Link {
+        delay,
+        jitter,
+        loss: if rng.below(4) == 0 { 0.0 } else { loss },
+        burst,
+        burst_length,
+        duplicate: rng.pick(&[0.0, 0.0, 0.01, 0.1]),
+        reorder: rng.pick(&[0.0, 0.0, 0.0, 0.01, 0.1]),
+        service: rng.pick(&[0, 0, 1, 12, 120]),
+        queue: 0,
+    };
+    let (down, up) = (link(&mut rng), link(&mut rng));
+    let not_loaded = rng.pick(&[0.0, 0.0, 0.01, 0.3]);
+    let mut scenario = Scenario { seed, size: 0, wanted, down, up, not_loaded, steps: 10_000_000 };
+
+    let blksize = u64::from(wanted.blksize.unwrap_or(512));
+    let window = blksize * u64::from(wanted.windowsize.unwrap_or(1));
+    let some = [rng.below(100), rng.below(2_000)].map(|blocks| blocks * blksize);
+    let rest = [0, 1, rng.below(blksize)];
+    let size = rng.pick(&[0, blksize, window, 2 * window, some[0], some[1]]) + rng.pick(&rest);
+    scenario.size = size.saturating_sub(rng.below(2));
+    // Large windows over bad networks cost many packets a block; most of the files are short then.
+    let budget = if rng.below(200) == 0 { 50_000.0 } else { 1_000.0 };
+    while Ideal::of(&scenario).data > budget {
+        scenario.size = (scenario.size / 2 / blksize * blksize + rng.below(3)).saturating_sub(1);
+    }
+    scenario
+}
+
+/// Whether a run kept the promises that hold for every single one.
+///
+/// The bounds are wide for a lossy network, where one run is a matter of luck; [`Totals`] holds many of them to the average.
+fn judged(scenario: &Scenario, ideal: &Ideal) -> Result<Report, String> {
+    let report = run(scenario)?;
+    if report.receiver != Outcome::Complete {
+        // Beyond 20 % each way a try fails about as often as not. A `timeout` of 255 s lets the doubling go on, so that patience
+        // ends after six or seven tries instead of fifteen: then 10 % is the limit.
+        let limit = if scenario.wanted.timeout == Some(255) { 0.1 } else { 0.2 };
+        let given_up = matches!(report.receiver, Outcome::TimedOut | Outcome::PeerError(ErrorCode::NOT_DEFINED));
+        return if given_up && scenario.down.loss.max(scenario.up.loss) > limit {
+            Ok(report)
+        } else {
+            Err(format!("the client ended with {:?}", report.receiver))
+        };
+    }
+    // A server whose last ACK got lost, and again after each repetition, waits in vain until its patience ends.
+    let left_alone = report.sender == Some(Outcome::TimedOut) && ideal.rough;
+    if report.sender != Some(Outcome::Complete) && !left_alone {
+        return Err(format!("the server ended with {:?}", report.sender));
+    }
+    // Without loss: a window or two, sent again before the time it takes was known, and a few that jitter held up. Else each repetition is a flight.
+    let data =
+        if ideal.rough { 8.0 * ideal.data + 100.0 * ideal.flight } else { 1.1 * ideal.data + 4.0 * ideal.flight + 2.0 };
+    if report.down.sent as f64 > data {
+        return Err(format!("{} datagrams for {:.0}, at most {data:.0} allowed", report.down.sent, ideal.data));
+    }
+    // A read may wait; a flight out of order may wait for a timer; with loss, many a flight waits for doubled ones.
+    let slack = if ideal.rough {
+        120e3 * MS
+    } else if scenario.not_loaded > 0.0 {
+        50.0 * MS
+    } else {
+        0.0
+    };
+    let time = 4.0 * ideal.time + slack;
+    if report.elapsed as f64 > time {
+        return Err(format!("{} us for {:.0}, at most {time:.0} allowed", report.elapsed, ideal.time));
+    }
+    Ok(report)
+}
+
+/// Many runs of one kind.
+#[derive(Debug, Default)]
+struct Totals {
+    runs: u64,
+    /// Runs in which the client gave up.
+    given_up: u64,
+    /// Runs in which the server did not learn that the client had everything.
+    left_alone: u64,
+    data: f64,
+    ideal_data: f64,
+    time: f64,
+    ideal_time: f64,
+}
+
+impl Totals {
+    fn add(&mut self, ideal: &Ideal, report: &Report) {
+        self.runs += 1;
+        if report.receiver != Outcome::Complete {
+            self.given_up += 1;
+            return;
+        }
+        self.left_alone += u64::from(report.sender != Some(Outcome::Complete));
+        self.data += report.down.sent as f64;
+        self.ideal_data += ideal.data;
+        self.time += report.elapsed as f64;
+        self.ideal_time += ideal.time;
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.given_up += other.given_up;
+        self.left_alone += other.left_alone;
+        self.data += other.data;
+        self.ideal_data += other.ideal_data;
+        self.time += other.time;
+        self.ideal_time += other.ideal_time;
+    }
+}
+
+/// The kinds of runs that are added up, by loss: none, up to 1 %, up to 10 %, up to 30 %.
+fn kind(scenario: &Scenario, ideal: &Ideal) -> usize {
+    let loss = scenario.down.loss.max(scenario.up.loss);
+    if !ideal.rough { 0 } else { [0.01, 0.1].iter().filter(|&&limit| loss > limit).count() + 1 }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok().map(|value| value.parse().expect("a number"))
+}
+
+#[test]
+fn every_transfer_over_every_network_ends_well() {
+    let runs = number("RTFTP_SIM_RUNS").unwrap_or(RUNS);
+    let (first, end) = number("RTFTP_SIM_SEED").map_or((0, runs), |seed| (seed, seed + 1));
+    let next = AtomicU64::new(first);
+    let totals = Mutex::new([const { None::<Totals> }; 4]);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let mut mine: [Totals; 4] = Default::default();
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        break;
+                    }
+                    let scenario = drawn(seed);
+                    let ideal = Ideal::of(&scenario);
+                    match judged(&scenario, &ideal) {
+                        Ok(report) => mine[kind(&scenario, &ideal)].add(&ideal, &report),
+                        Err(broken) => panic!(
+                            "{broken}\n{scenario:#?}\nrepeat it with:\n\
+                             RTFTP_SIM_SEED={seed} cargo test -p rtftp-tests --test simulation every_transfer"
+                        ),
+                    }
+                }
+                let mut totals = totals.lock().expect("no other thread has failed");
+                for (all, mine) in totals.iter_mut().zip(&mine) {
+                    all.get_or_insert_default().join(mine);
+                }
+            });
+        }
+    });
+    // One run says little about an average.
+    if end - first < 10_000 {
+        return;
+    }
+    let totals = totals.into_inner().expect("no thread has failed");
+    // The ideal takes every trouble for the worst of its kind, so that much trouble costs less than it says.
+    // For each kind: the share of servers left alone, and the multiples of the ideal that datagrams and time may be.
+    let limits = [(0.0, 1.2, 1.1), (0.001, 1.2, 1.1), (0.01, 1.1, 0.8), (0.08, 1.0, 0.4)];
+    for (kind, (totals, (left_alone, data, time))) in totals.iter().flatten().zip(limits).enumerate() {
+        println!(
+            "kind {kind}: {} runs, {} given up, {} servers left alone, datagrams {:.2} and time {:.2} of the ideal",
+            totals.runs,
+            totals.given_up,
+            totals.left_alone,
+            totals.data / totals.ideal_data,
+            totals.time / totals.ideal_time
+        );
+        assert!(totals.given_up as f64 <= 0.001 * totals.runs as f64, "kind {kind}: {totals:?}");
+        assert!(totals.left_alone as f64 <= left_alone * totals.runs as f64, "kind {kind}: {totals:?}");
+        assert!(totals.data <= data * totals.ideal_data, "kind {kind}: {totals:?}");
+        assert!(totals.time <= time * totals.ideal_time, "kind {kind}: {totals:?}");
+    }
+}
+
+/// A transfer over a link that loses what it says, both ways.
+fn plain(size: u64, blksize: u16, windowsize: u16, loss: f64) -> Scenario {
+    let link = Link { delay: 1_000, loss, ..Link::default() };
+    let wanted = Wanted { blksize: Some(blksize), windowsize: Some(windowsize), timeout: None, tsize: true };
+    Scenario { seed: size, size, wanted, down: link, up: link, not_loaded: 0.0, steps: 20_000_000 }
+}
+
+#[track_caller]
+fn ends_well(scenario: &Scenario) {
+    if let Err(broken) = judged(scenario, &Ideal::of(scenario)) {
+        panic!("{broken}\n{scenario:#?}");
+    }
+}
+
+#[test]
+fn block_numbers_roll_over_in_every_window_position() {
+    for windowsize in [1, 4, 16, 64, 1000] {
+        for blocks in [65_534, 65_535, 65_536, 65_537, 131_073] {
+            for bytes in [0, 7] {
+                ends_well(&plain(8 * blocks - 1 - bytes, 8, windowsize, if windowsize > 64 { 0.0 } else { 0.01 }));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_beyond_4_gib_arrives() {
+    for (windowsize, loss) in [(64, 0.0), (1000, 0.0), (64, 0.001)] {
+        ends_well(&plain((1 << 32) + 12_345, 65_464, windowsize, loss));
+    }
+}
+
+/// At such a loss a transfer may well fail, but it comes to an end, and nobody takes a part for the whole.
+#[test]
+fn a_network_that_hardly_passes_packets_ends_a_transfer_cleanly() {
+    let mut failed = 0;
+    for seed in 0..300 {
+        let scenario = Scenario { seed, ..plain(20_000, 512, 4, 0.5 + 0.15 * (seed % 4) as f64) };
+        let report = run(&scenario).unwrap_or_else(|broken| panic!("{broken}\n{scenario:#?}"));
+        match report.receiver {
+            Outcome::Complete => {}
+            Outcome::TimedOut | Outcome::PeerError(_) => failed += 1,
+            other => panic!("the client ended with {other:?}\n{scenario:#?}"),
+        }
+    }
+    assert!((1..300).contains(&failed), "{failed} of 300 failed");
+}
+
+/// A link with room for 16 datagrams, and a window of 64: what goes out at once is lost from the 17th on.
+#[test]
+fn a_short_queue_is_got_through() {
+    /// What it may cost, as multiples of what a link without that limit takes.
+    const DATA: f64 = 4.0;
+    const TIME: f64 = 25.0;
+
+    let mut scenario = plain(2_000 * 512 - 1, 512, 64, 0.0);
+    scenario.down = Link { delay: 200, service: 120, queue: 16, ..Link::default() };
+    scenario.up.delay = 200;
+    let report = run(&scenario).expect("an end");
+    let ideal = Ideal::of(&scenario);
+    let (data, time) = (report.down.sent as f64 / ideal.data, report.elapsed as f64 / ideal.time);
+    println!("short queue: datagrams {data:.2} and time {time:.2} of the ideal");
+    assert_eq!((report.receiver, report.sender), (Outcome::Complete, Some(Outcome::Complete)));
+    assert!(data <= DATA && time <= TIME, "datagrams {data:.2} and time {time:.2} of the ideal");
+}
