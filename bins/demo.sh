@@ -32,7 +32,7 @@ wait_for() { # SECONDS WHAT COMMAND...: until the command succeeds
 }
 
 say "Installing what is missing: libguestfs, an NBD server, tools that make a disk, a TFTP client"
-bins/install-packages.sh libguestfs-dev "linux-image-$(dpkg --print-architecture)" qemu-system-x86 \
+bins/install-packages.sh libguestfs-dev "linux-image-$(dpkg --print-architecture)" \
     qemu-utils fdisk dosfstools mtools e2fsprogs curl procps gcc libc6-dev pkg-config
 
 say "Building the daemon, and the helper that opens disks through libguestfs"

@@ -24,12 +24,12 @@ apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >"$l
 echo "installing ${missing[*]}"
 apt update || { cat "$log" >&2; exit 1; }
 
-# A qemu-utils newer than the distribution's own (from backports, say) keeps every qemu-system package out:
-# both come from one source and must be of one version. Then the version that goes with qemu-system is asked for.
+# A qemu-utils newer than the distribution's own (from backports, say) keeps every qemu-system package out, and so libguestfs:
+# they come from one source and must be of one version. Then the version that goes with qemu-system is asked for.
 pins=()
 if installed qemu-utils; then
     here=$(dpkg-query -W -f '${Version}' qemu-utils)
-    emulator=$(apt-cache policy qemu-system-x86 | awk '/Candidate:/ {print $2}')
+    emulator=$(apt-cache policy qemu-system-common | awk '/Candidate:/ {print $2}')
     if dpkg --compare-versions "$here" gt "$emulator"; then
         pins=(--allow-downgrades "qemu-utils=$emulator")
     fi

@@ -11,7 +11,7 @@ export LIBGUESTFS_BACKEND_SETTINGS=${LIBGUESTFS_BACKEND_SETTINGS:-force_tcg}
 
 # libguestfs with its appliance; NBD servers; programs that make disks; TFTP clients; what building takes.
 packages=(
-    libguestfs-dev "linux-image-$(dpkg --print-architecture)" qemu-system-x86
+    libguestfs-dev "linux-image-$(dpkg --print-architecture)"
     nbdkit qemu-utils
     fdisk dosfstools mtools e2fsprogs
     curl tftp-hpa busybox atftp

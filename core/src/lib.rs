@@ -30,7 +30,7 @@
 //!     let Ok(Packet::ReadRequest(request)) = Packet::parse(request) else { return None };
 //!     let size = file.len() as u64;
 //!     let (settings, granted) = negotiate(request.options, &Limits::default(), Some(size));
-//!     let mut sender = Sender::new(now(), settings, granted, size);
+//!     let mut sender = Sender::new(now(), settings, granted, Some(size));
 //!     let mut buf = [0; 65_536];
 //!     loop {
 //!         match sender.poll(now(), &mut file, &mut buf) {
@@ -81,6 +81,7 @@ pub mod disk;
 pub mod netascii;
 pub mod options;
 pub mod output;
+mod pace;
 pub mod packet;
 pub mod path;
 pub mod reader;

@@ -5,6 +5,7 @@ use core::time::Duration;
 use crate::{
     options::{Granted, Settings},
     output::{Outcome, Output, Transmit},
+    pace::Pace,
     packet::{DATA_HEADER, ErrorCode, Packet, data_header},
     reader::{BlockReader, ReadFailed},
     rto::Rto,
@@ -31,8 +32,8 @@ const MIN_BUFFER: usize = 516;
 pub struct Sender {
     settings: Settings,
     granted: Granted,
-    /// The size of the file, in bytes.
-    size: u64,
+    /// The size of the file, in bytes, once it is known.
+    size: Option<u64>,
     /// The first block that is not acknowledged.
     base: u64,
     /// The block to send next; from `base` to the end of the window.
@@ -44,9 +45,11 @@ pub struct Sender {
     deadline: Instant,
     /// Since when the client owes an answer: its last progress, or when something new last left.
     waiting: Instant,
-    /// When the flight left, unless the timer began it: an answer may then as well be to the flight before (Karn's rule).
-    timed: Option<Instant>,
+    /// When the blocks in flight began to leave, and the first of them.
+    flight: Option<(Instant, u64)>,
+    /// Whether the timer began the flight: an answer may then as well be to the one before (Karn's rule).
     expired: bool,
+    pace: Pace,
     retransmitted: u64,
     /// How the transfer ended.
     outcome: Option<Outcome>,
@@ -55,8 +58,9 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Starts a transfer of a file of `size` bytes with what [`negotiate`](crate::options::negotiate) came to.
-    pub fn new(now: Instant, settings: Settings, granted: Granted, size: u64) -> Self {
+    /// Starts a transfer of a file of `size` bytes with what [`negotiate`](crate::options::negotiate) came to. Without a size
+    /// the file ends where a read of it gives less than was asked.
+    pub fn new(now: Instant, settings: Settings, granted: Granted, size: Option<u64>) -> Self {
         let first = if granted.is_empty() { 1 } else { 0 };
         Self {
             rto: Rto::new(settings.timeout),
@@ -68,8 +72,9 @@ impl Sender {
             frontier: first,
             deadline: now,
             waiting: now,
-            timed: None,
+            flight: None,
             expired: false,
+            pace: Pace::default(),
             retransmitted: 0,
             outcome: None,
             farewell: None,
@@ -78,7 +83,8 @@ impl Sender {
 
     /// How many bytes of the file the client has acknowledged.
     pub fn acknowledged(&self) -> u64 {
-        self.offset(self.base).min(self.size)
+        let before = self.offset(self.base);
+        self.size.map_or(before, |size| before.min(size))
     }
 
     /// How many packets were sent a second time.
@@ -121,14 +127,20 @@ impl Sender {
             }
             self.rewind();
         }
-        match self.fill(file, buf) {
+        let (began, first) = self.flight.unwrap_or((now, self.next));
+        let end = self.window_end().min(first.saturating_add(self.pace.allowed(now, began)));
+        if self.next >= end {
+            return Output::Wait(self.pace.next(began, self.next.saturating_sub(first)));
+        }
+        match self.fill(file, buf, end) {
             Ok(Some(transmit)) => {
+                self.flight = Some((began, first));
                 self.sent(now);
                 Output::Transmit(transmit)
             }
             Ok(None) => {
                 // What is loaded late leaves late.
-                self.timed = None;
+                self.flight = None;
                 Output::NeedData
             }
             Err(failed) => {
@@ -154,14 +166,21 @@ impl Sender {
         if block >= self.frontier {
             return;
         }
-        if let Some(left) = self.timed.take() {
-            self.rto.measured(now.since(left));
+        if let Some((began, _)) = self.flight.take() {
+            if !self.expired {
+                self.rto.measured(now.since(began));
+            }
+            if block.saturating_add(1) < self.next {
+                self.pace.lost(now.since(began), self.settings.windowsize);
+            } else {
+                self.pace.clean();
+            }
         }
         self.expired = false;
         self.waiting = now;
         self.base = block.saturating_add(1);
         self.next = self.base;
-        if block >= self.last_block() {
+        if self.last_block().is_some_and(|last| block >= last) {
             self.outcome = Some(Outcome::Complete);
         }
     }
@@ -184,14 +203,17 @@ impl Sender {
     /// Goes back to the first block that is not acknowledged.
     fn rewind(&mut self) {
         self.next = self.base;
-        self.timed = None;
+        self.flight = None;
         self.expired = true;
+        if self.base > 0 {
+            self.pace.lost(self.rto.base(), self.settings.windowsize);
+        }
         self.rto.expired();
     }
 
     /// The last block: shorter than the others, empty if the file is a multiple of the block size (RFC 1350 section 6).
-    fn last_block(&self) -> u64 {
-        self.size.checked_div(u64::from(self.settings.blksize)).unwrap_or(0).saturating_add(1)
+    fn last_block(&self) -> Option<u64> {
+        Some(self.size?.checked_div(u64::from(self.settings.blksize))?.saturating_add(1))
     }
 
     /// One past the last block of the window; the OACK is a window of its own.
@@ -200,7 +222,7 @@ impl Sender {
             return 1;
         }
         let end = self.base.saturating_add(u64::from(self.settings.windowsize));
-        end.min(self.last_block().saturating_add(1))
+        self.last_block().map_or(end, |last| end.min(last.saturating_add(1)))
     }
 
     /// Where a block begins in the file, in bytes.
@@ -208,8 +230,8 @@ impl Sender {
         block.saturating_sub(1).saturating_mul(u64::from(self.settings.blksize))
     }
 
-    /// Writes the OACK, or as many blocks of the window as are loaded and fit; `None` when not even the first is loaded.
-    fn fill(&mut self, file: &mut impl BlockReader, buf: &mut [u8]) -> Result<Option<Transmit>, ReadFailed> {
+    /// Writes the OACK, or as many blocks before `end` as are loaded and fit; `None` when not even the first is loaded.
+    fn fill(&mut self, file: &mut impl BlockReader, buf: &mut [u8], end: u64) -> Result<Option<Transmit>, ReadFailed> {
         const TOO_SMALL: ReadFailed = ReadFailed("the send buffer is too small");
         let segment = usize::from(self.settings.blksize).saturating_add(DATA_HEADER);
         if buf.len() < segment.max(MIN_BUFFER) {
@@ -226,12 +248,18 @@ impl Sender {
         }
         let mut len = 0usize;
         for datagram in buf.chunks_exact_mut(segment) {
-            if self.next >= self.window_end() {
+            if self.next >= end {
                 break;
             }
             let Some(payload) = self.read(file, self.next, datagram)? else { break };
             len = len.saturating_add(DATA_HEADER).saturating_add(payload);
             self.count();
+            if payload < usize::from(self.settings.blksize) {
+                let end_of_file =
+                    self.offset(self.next.saturating_sub(1)).saturating_add(u64::try_from(payload).unwrap_or(0));
+                self.size = self.size.or(Some(end_of_file));
+                break;
+            }
         }
         Ok(if len == 0 { None } else { Some(Transmit { len, segment: segment.min(len) }) })
     }
@@ -240,12 +268,15 @@ impl Sender {
     fn read(&self, file: &mut impl BlockReader, block: u64, datagram: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
         let offset = self.offset(block);
         let blksize = u64::from(self.settings.blksize);
-        let expected = usize::try_from(self.size.saturating_sub(offset).min(blksize)).unwrap_or(0);
+        let left = self.size.map_or(blksize, |size| size.saturating_sub(offset).min(blksize));
+        let expected = usize::try_from(left).unwrap_or(0);
         let Some((header, payload)) = datagram.split_first_chunk_mut::<DATA_HEADER>() else { return Ok(None) };
         *header = data_header(self.settings.rollover.number_of(block));
         match file.read_at(offset, payload.get_mut(..expected).unwrap_or_default())? {
             // Fewer bytes than the client was promised must not look like the file's end.
-            Some(got) if got < expected => Err(ReadFailed("the file changed during the transfer")),
+            Some(got) if got < expected && self.size.is_some() => {
+                Err(ReadFailed("the file changed during the transfer"))
+            }
             ready => Ok(ready),
         }
     }
@@ -263,9 +294,6 @@ impl Sender {
         if self.next > self.frontier {
             self.frontier = self.next;
             self.waiting = now;
-        }
-        if !self.expired {
-            self.timed = self.timed.or(Some(now));
         }
         self.deadline = now.after(self.rto.current());
     }
@@ -294,7 +322,7 @@ mod tests {
             let now = Instant::from_micros(0);
             let (settings, granted) = negotiate(Options::new(options), &Limits::default(), Some(size as u64));
             let file = (0..size).map(|at| (at / 7) as u8).collect();
-            Self { sender: Sender::new(now, settings, granted, size as u64), file, now, buf: vec![0; 70_000] }
+            Self { sender: Sender::new(now, settings, granted, Some(size as u64)), file, now, buf: vec![0; 70_000] }
         }
 
         fn poll(&mut self) -> Output {
@@ -499,18 +527,16 @@ mod tests {
 
     #[test]
     fn what_is_not_acknowledged_is_sent_again_ever_more_slowly_and_then_given_up() {
-        let mut transfer = Transfer::new(100_000, b"windowsize\x002\0");
-        transfer.datagrams();
-        transfer.ack(0);
-        transfer.sends(&[1, 2]);
+        let mut transfer = Transfer::new(100_000, b"");
+        transfer.sends(&[1]);
         let mut waits = vec![];
         let farewell = loop {
             waits.push(transfer.expire());
             let sent = transfer.datagrams();
-            if sent.len() == 1 {
+            assert_eq!(sent.len(), 1);
+            if !matches!(Packet::parse(&sent[0]), Ok(Packet::Data { block: 1, .. })) {
                 break sent[0].clone();
             }
-            assert_eq!(sent.len(), 2, "blocks 1 and 2");
         };
         assert_eq!(farewell, b"\x00\x05\x00\x00timed out\0");
         assert!(waits.is_sorted(), "{waits:?}");
@@ -651,6 +677,42 @@ mod tests {
         let error = b"\x00\x05\x00\x00the file changed during the transfer\0".to_vec();
         assert_eq!(transfer.datagrams(), [error]);
         transfer.ends(Outcome::ReadFailed(ReadFailed("the file changed during the transfer")));
+    }
+
+    #[test]
+    fn a_file_of_unknown_size_ends_where_reading_ends() {
+        for (size, blocks) in [(0, 1), (511, 1), (512, 2), (1300, 3)] {
+            let mut transfer = Transfer::new(size, b"");
+            transfer.sender = Sender::new(transfer.now, Settings::default(), Granted::default(), None);
+            for block in 1..=blocks {
+                transfer.sends(&[block]);
+                transfer.expire();
+                transfer.sends(&[block]);
+                transfer.ack(block);
+            }
+            transfer.ends(Outcome::Complete);
+            assert_eq!(transfer.sender.acknowledged(), size as u64);
+        }
+    }
+
+    #[test]
+    fn windows_that_keep_losing_are_spread_over_time() {
+        let mut transfer = Transfer::new(1_000_000, b"windowsize\x008\0");
+        transfer.datagrams();
+        transfer.ack(0);
+        for lost in [2, 3] {
+            assert_eq!(transfer.datagrams().len(), 8);
+            transfer.pass(8);
+            transfer.ack(lost - 1);
+        }
+        // The next one takes the time of an answer.
+        transfer.sends(&[3]);
+        assert_eq!(transfer.expire(), Duration::from_millis(1));
+        transfer.sends(&[4]);
+        transfer.pass(3);
+        transfer.sends(&[5, 6, 7]);
+        transfer.ack(4);
+        transfer.sends(&[5]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! An open file of either kind, as a transfer reads it.
 
-use rtftp_core::{BlockReader, ReadFailed};
+use rtftp_core::{BlockReader, ReadFailed, netascii::Netascii};
 
 use crate::{local::LocalFile, remote::RemoteFile};
 
@@ -11,14 +11,17 @@ pub(crate) enum OpenFile {
     Local(LocalFile),
     /// On a client's own disk.
     Remote(RemoteFile),
+    /// Either of them, sent as netascii.
+    Netascii(Box<Netascii<Self>>),
 }
 
 impl OpenFile {
-    /// The size when it was opened, in bytes.
-    pub(crate) fn size(&self) -> u64 {
+    /// How many bytes are sent, if that is known.
+    pub(crate) fn size(&self) -> Option<u64> {
         match self {
-            Self::Local(file) => file.size(),
-            Self::Remote(file) => file.size(),
+            Self::Local(file) => Some(file.size()),
+            Self::Remote(file) => Some(file.size()),
+            Self::Netascii(_) => None,
         }
     }
 
@@ -28,6 +31,7 @@ impl OpenFile {
         match self {
             Self::Local(file) => file.ready().await,
             Self::Remote(file) => file.ready().await,
+            Self::Netascii(file) => Box::pin(file.reader().ready()).await,
         }
     }
 }
@@ -37,6 +41,7 @@ impl BlockReader for OpenFile {
         match self {
             Self::Local(file) => file.read_at(offset, buf),
             Self::Remote(file) => file.read_at(offset, buf),
+            Self::Netascii(file) => file.read_at(offset, buf),
         }
     }
 }

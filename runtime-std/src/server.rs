@@ -156,13 +156,15 @@ impl Server {
     /// Takes requests in, for ever. Nothing here waits for anything but the next datagram.
     async fn accept(&self) {
         let mut buf = [0; 2048];
-        loop {
+        for count in 1usize.. {
             match self.listener.recv(&mut buf).await {
                 Ok((len, route)) => self.take(&buf[..len], route),
                 Err(error) => log::debug!("receiving requests: {error}"),
             }
-            // However fast they come, the sessions have their turn.
-            yield_now().await;
+            // However fast they come, the sessions have their turn; but a burst must not overflow the socket meanwhile.
+            if count % 32 == 0 {
+                yield_now().await;
+            }
         }
     }
 

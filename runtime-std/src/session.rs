@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use rtftp_core::{
     Outcome, Packet, RequestPath, Sender,
+    netascii::{self, Netascii},
     options::{Limits, negotiate},
     packet::{ErrorCode, Mode, Request},
 };
@@ -77,27 +78,39 @@ impl Session {
 
     /// Finds the file.
     async fn open(&self, request: Request<'_>) -> Result<(OpenFile, Origin), Refused> {
-        if request.mode != Mode::Octet {
-            return Err(Refused::new((ErrorCode::NOT_DEFINED, "only octet mode is served"), "the mode is not octet"));
+        if request.mode == Mode::Other {
+            let refusal = (ErrorCode::NOT_DEFINED, "only octet and netascii mode are served");
+            return Err(Refused::new(refusal, "the mode is neither octet nor netascii"));
         }
         let path = RequestPath::parse(request.file)
             .map_err(|error| Refused::new((ErrorCode::ACCESS_VIOLATION, "access violation"), error))?;
         let opened = self.roots.open(self.route.client.ip(), &path).await;
-        opened.map_err(|(error, origin)| {
-            let refused = match &error {
-                OpenError::NotFound => Refused::new((ErrorCode::FILE_NOT_FOUND, "file not found"), error),
-                OpenError::Forbidden(_) => Refused::new((ErrorCode::ACCESS_VIOLATION, "access violation"), error),
-                // Why is in the log once already, as an event of the disk or the directory.
-                OpenError::Unavailable(why) => Refused::new((ErrorCode::NOT_DEFINED, why.to_client), why.to_client),
-            };
-            Refused { origin, ..refused }
-        })
+        opened
+            .map(|(file, origin)| match request.mode {
+                Mode::Netascii => (OpenFile::Netascii(Box::new(Netascii::new(file))), origin),
+                Mode::Octet | Mode::Other => (file, origin),
+            })
+            .map_err(|(error, origin)| {
+                let refused = match &error {
+                    OpenError::NotFound => Refused::new((ErrorCode::FILE_NOT_FOUND, "file not found"), error),
+                    OpenError::Forbidden(_) => Refused::new((ErrorCode::ACCESS_VIOLATION, "access violation"), error),
+                    // Why is in the log once already, as an event of the disk or the directory.
+                    OpenError::Unavailable(why) => Refused::new((ErrorCode::NOT_DEFINED, why.to_client), why.to_client),
+                };
+                Refused { origin, ..refused }
+            })
     }
 
     /// Sends the file, and writes the line.
     async fn send(&self, request: Request<'_>, mut file: OpenFile, origin: Origin, peer: &mut Peer) {
         let started = Instant::now();
-        let (settings, granted) = negotiate(request.options, &self.limits, Some(file.size()));
+        let limits = match file {
+            OpenFile::Netascii(_) => {
+                Limits { windowsize: self.limits.windowsize.min(netascii::MAX_WINDOWSIZE), ..self.limits }
+            }
+            OpenFile::Local(_) | OpenFile::Remote(_) => self.limits,
+        };
+        let (settings, granted) = negotiate(request.options, &limits, file.size());
         let mut sender = Sender::new(clock::now(), settings, granted, file.size());
         let outcome = transfer::run(&mut sender, &mut file, peer, &self.stop, || self.ticket.heard.now()).await;
         let outcome = match outcome {
@@ -113,11 +126,11 @@ impl Session {
         };
         let seconds = started.elapsed().as_secs_f64();
         log::info!(
-            "{} {} from {origin}: {} of {} bytes in {seconds:.3} s, {:.1} MB/s, {} retransmitted, {outcome}",
+            "{} {} from {origin}: {}{} bytes in {seconds:.3} s, {:.1} MB/s, {} retransmitted, {outcome}",
             self.route.client,
             request.file.escape_ascii(),
             sender.acknowledged(),
-            file.size(),
+            file.size().map(|size| format!(" of {size}")).unwrap_or_default(),
             sender.acknowledged() as f64 / seconds / 1e6,
             sender.retransmitted(),
         );

@@ -18,6 +18,9 @@ use nix::{
 use rtftp_core::{Packet, packet::ErrorCode};
 use smol::{Async, future::yield_now};
 
+/// How much room there is for requests that wait, in bytes as the kernel counts them: some 2 KiB each.
+const REQUESTS_BUFFER: usize = 4 << 20;
+
 /// The socket that requests come to.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -46,6 +49,10 @@ impl Listener {
                 }
             })?,
         };
+        // Room for the requests of a whole cluster that is switched on at once. Only root may have as much as it likes.
+        if setsockopt(&socket, sockopt::RcvBufForce, &REQUESTS_BUFFER).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &REQUESTS_BUFFER)?;
+        }
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         if socket.local_addr()?.is_ipv6() {
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;

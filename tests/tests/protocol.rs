@@ -111,11 +111,40 @@ fn what_is_not_a_read_request_gets_the_proper_error() {
     for request in [&b"\0\x09f\0octet\0"[..], b"\xff\xffx", b"\0\x01f", b"\0\x01f\0", b"\0\x01f\0octet"] {
         assert_eq!(daemon.client("127.0.0.7").ask(request).code(), 4, "{}", request.escape_ascii());
     }
-    for mode in ["mail", "netascii", "nonsense"] {
+    for mode in ["mail", "nonsense"] {
         let request = format!("\0\u{1}f\0{mode}\0");
         let code = daemon.client("127.0.0.7").ask(request.as_bytes()).code();
         assert!(matches!(code, 0 | 4), "{mode}: {code}");
     }
+}
+
+#[test]
+fn netascii_turns_line_ends() {
+    let daemon = Rtftp::start();
+    daemon.put("default/text", "one\ntwo\r\nthree".repeat(100));
+    let mut client = daemon.client("127.0.0.7");
+    // The size is not known before it is sent, so `tsize` is left out (RFC 2349).
+    let first = client.ask(&request("text NETASCII tsize 0 blksize 700"));
+    assert_eq!(first, Answer::oack(&[("blksize", "700")]));
+    let text = client.finish(first).expect("the text");
+    assert_same(&text, "one\r\ntwo\r\0\r\nthree".repeat(100).as_bytes(), "netascii");
+    daemon.logged(&["127.0.0.7", "text", "default/", "complete"]);
+}
+
+#[test]
+fn what_is_granted_has_the_limits_that_were_set() {
+    let args =
+        ["--max-blksize", "1000", "--max-windowsize", "9", "--max-window-bytes", "4000", "--max-per-client", "2"];
+    let daemon = Rtftp::with("127.0.0.1", 3600, &args);
+    daemon.put("default/f", noise(5000, 7));
+    let mut first = daemon.client("127.0.0.7");
+    let granted = first.ask(&request("f octet blksize 1468 windowsize 64"));
+    assert_eq!(granted, Answer::oack(&[("blksize", "1000"), ("windowsize", "4")]));
+    let mut second = daemon.client("127.0.0.7");
+    let granted = second.ask(&request("f octet windowsize 64 utimeout 300000 rollover 1"));
+    assert_eq!(granted, Answer::oack(&[("windowsize", "7"), ("utimeout", "300000"), ("rollover", "1")]));
+    assert_eq!(daemon.client("127.0.0.7").ask(&request("f octet")).code(), 0, "two transfers are running");
+    assert_eq!(daemon.client("127.0.0.8").ask(&request("f octet")).block(), 1, "to another client as well");
 }
 
 #[test]

@@ -310,12 +310,13 @@ fn a_network_that_hardly_passes_packets_ends_a_transfer_cleanly() {
     assert!((1..300).contains(&failed), "{failed} of 300 failed");
 }
 
-/// A link with room for 16 datagrams, and a window of 64: what goes out at once is lost from the 17th on.
+/// A link with room for 16 datagrams, and a window of 64: of every window that goes out at once three quarters are lost, however
+/// often it is sent. Sent always at once, this file took 3.8 times the datagrams and 24 times the time.
 #[test]
 fn a_short_queue_is_got_through() {
     /// What it may cost, as multiples of what a link without that limit takes.
-    const DATA: f64 = 4.0;
-    const TIME: f64 = 25.0;
+    const DATA: f64 = 1.3;
+    const TIME: f64 = 3.5;
 
     let mut scenario = plain(2_000 * 512 - 1, 512, 64, 0.0);
     scenario.down = Link { delay: 200, service: 120, queue: 16, ..Link::default() };

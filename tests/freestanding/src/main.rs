@@ -43,7 +43,7 @@ fn serve() -> Option<()> {
     RequestPath::parse(file).ok().filter(|path| path.as_bytes() == b"boot/kernel8.img")?;
     let (settings, granted) = negotiate(options, &Limits::default(), Some(FILE.len() as u64));
     let mut now = Instant::from_micros(0);
-    let mut sender = Sender::new(now, settings, granted, FILE.len() as u64);
+    let mut sender = Sender::new(now, settings, granted, Some(FILE.len() as u64));
     let (mut file, mut buf, mut received) = (&FILE[..], [0; 8192], 0);
     loop {
         now = now.after(Duration::from_millis(1));

@@ -151,7 +151,7 @@ impl Run {
             }
         } else if let Ok(Packet::ReadRequest(request)) = Packet::parse(datagram) {
             let (settings, granted) = negotiate(request.options, &LIMITS, Some(self.source.size));
-            self.sender = Some(Sender::new(now, settings, granted, self.source.size));
+            self.sender = Some(Sender::new(now, settings, granted, Some(self.source.size)));
             return self.poll_sender();
         }
         Ok(())
