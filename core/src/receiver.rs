@@ -153,7 +153,7 @@ impl Receiver {
         match Packet::parse(datagram) {
             Ok(Packet::OptionAck(granted)) => self.options(now, granted),
             Ok(Packet::Data { block, payload }) => {
-                self.data(now, Rollover::ToZero.block_of(self.next, block), payload, sink)
+                self.data(now, Rollover::ToZero.block_of(self.next, block), payload, sink);
             }
             Ok(Packet::Error { code, .. }) => {
                 self.outcome = Some(if self.is_delivered() { Outcome::Complete } else { Outcome::PeerError(code) });

@@ -259,10 +259,19 @@ impl Owner {
                             let _ = reply.try_send(Ok(RemoteFile::new(Disk(disk), file, size)));
                         }
                     }
-                    Err(error) => drop(reply.try_send(Err(error))),
+                    Err(error) => {
+                        if let OpenError::Unavailable(why) = &error {
+                            self.report(why);
+                        }
+                        let _ = reply.try_send(Err(error));
+                    }
                 },
                 Request::Read { file, offset, len, reply } if file.connection == self.connections => {
-                    let _ = reply.try_send(appliance.read(file.id, offset, len).await);
+                    let read = appliance.read(file.id, offset, len).await;
+                    if let Err(why) = &read {
+                        self.report(why);
+                    }
+                    let _ = reply.try_send(read);
                 }
                 Request::Close(file) if file.connection == self.connections => {
                     open_files -= 1;
@@ -272,7 +281,7 @@ impl Owner {
                 request => request.refuse(&let_go()),
             }
             if !appliance.is_alive() {
-                log::error!("{}: connection lost", self.name);
+                log::warn!("{}: let go, the connection is lost", self.name);
                 return None;
             }
             answered += 1;

@@ -65,10 +65,7 @@ impl RemoteFile {
                     self.request(index + 1);
                 }
             }
-            Err(why) => {
-                log::error!("reading a file: {why}");
-                self.failed = Some(why);
-            }
+            Err(why) => self.failed = Some(why),
         }
     }
 
