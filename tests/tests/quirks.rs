@@ -1,0 +1,283 @@
+//! Boot clients, each as literally as is known, against the real sender, over a network that loses chosen datagrams.
+//!
+//! A request to repeat is the daemon's business; here every request arrives once.
+
+use rtftp_core::{
+    Instant, Outcome, Output, Packet, Sender,
+    options::{Limits, negotiate},
+    packet::data_header,
+};
+use rtftp_tests::{
+    assert_same, noise,
+    sim::{ACK, Client, DATA, Network, OACK, Step, meet},
+};
+
+/// Window 4. Every DATA out of order brings one more ACK of the last good block: a storm of up to three for a loss.
+const EDK2: Client = Client {
+    name: "EDK2",
+    request: b"\x00\x01grub/x86_64-efi/core.efi\0octet\0blksize\x001468\0windowsize\x004\0",
+    other: |file, _| Some(file.last()),
+    timer: &[4_000; 6],
+};
+
+/// Acknowledges any lower number with that number, compared as 16 bits: at the wrap a repeated 65535 is not lower than 0, and
+/// ignored. Has no timer of its own, so that the server's is the only rescue.
+const GRUB: Client = Client {
+    name: "GRUB",
+    request: b"\x00\x01/grub/x86_64-efi/normal.mod\0octet\0blksize\x001024\0tsize\x000\0",
+    other: |file, number| (number < file.next()).then_some(number),
+    timer: &[],
+};
+
+/// Repeats its last ACK on any wrong packet, and 0.1 s after the last DATA.
+const PXELINUX: Client = Client {
+    name: "PXELINUX",
+    request: b"\x00\x01ldlinux.c32\0octet\0tsize\x000\0blksize\x001408\0",
+    other: |file, _| Some(file.last()),
+    timer: &[110, 110, 160, 160, 220, 270, 330, 440],
+};
+
+/// Acknowledges what precedes the first gap in its bitmap on every packet; with one block under way that is its last block.
+const IPXE: Client = Client {
+    name: "iPXE",
+    request: b"\x00\x01boot.ipxe\0octet\0blksize\x001432\0tsize\x000\0",
+    other: |file, _| Some(file.last()),
+    timer: &[250, 500, 1_000, 2_000, 4_000, 8_000],
+};
+
+/// One NACK for a gap, then silence. The comparison is signed: no NACK above block 32767, nor when block 1 of the file is lost;
+/// a lower number brings nothing. Ten time-outs are all it allows in a transfer.
+const UBOOT: Client = Client {
+    name: "U-Boot, window 8",
+    request: b"\x00\x01big40m\0octet\0timeout\x005\0blksize\x00512\0windowsize\x008\0",
+    other: |file, number| {
+        if i32::from(file.next()) > i32::from(number as i16) || file.nacked == file.last() {
+            return None;
+        }
+        file.nacked = file.last();
+        Some(file.last())
+    },
+    timer: &[5_000; 10],
+};
+
+/// The same with the largest window seen.
+const UBOOT_64: Client = Client {
+    name: "U-Boot, window 64",
+    request: b"\x00\x01big40m\0octet\0timeout\x005\0blksize\x001468\0windowsize\x0064\0",
+    ..UBOOT
+};
+
+/// Acknowledges the last block again, and no other.
+const CURL: Client = Client {
+    name: "curl",
+    request: b"\x00\x01f0\0octet\0tsize\x000\0blksize\x001428\0timeout\x005\0",
+    other: |file, number| (number == file.last()).then_some(number),
+    timer: &[6_000; 10],
+};
+
+/// As curl, but any other number ends the transfer with ERROR 5 to the server.
+const LWIP: Client = Client {
+    name: "U-Boot with lwIP",
+    request: b"\x00\x01f0\0octet\0tsize\x000\0blksize\x001468\0",
+    other: |file, number| {
+        assert_eq!(number, file.last(), "ERROR 5, wrong block number");
+        Some(number)
+    },
+    timer: &[1_000; 5],
+};
+
+/// Ignores old DATA; its own timer begins with 0.1 s.
+const BUSYBOX: Client = Client {
+    name: "busybox",
+    request: b"\x00\x01f0\0octet\0blksize\x001468\0tsize\x000\0",
+    other: |_, _| None,
+    timer: &[100, 150, 225, 337, 506, 759, 1_139, 1_708, 2_000, 2_000, 2_000, 2_000],
+};
+
+/// Of 2021: a repeated block makes it acknowledge one it never had. Nothing can save it when an ACK is lost.
+const PI4: Client = Client {
+    name: "Pi 4 start4.elf",
+    request: b"\x00\x0112345678/kernel8.img\0octet\0tsize\x000\0blksize\x001024\0",
+    other: |_, number| panic!("block {number} came again: a block is acknowledged that never came"),
+    timer: &[],
+};
+
+/// No options. What it does with a repeated block is not known; that it acknowledges it again is assumed.
+const PI3: Client =
+    Client { name: "Pi 3 boot ROM", request: b"\x00\x01bootcode.bin\0octet\0", other: CURL.other, timer: &[] };
+
+/// Only whole windows count: no NACK, no timer.
+const WHOLE_WINDOWS: Client = Client { name: "whole windows", other: |_, _| None, timer: &[], ..UBOOT_64 };
+
+const CLIENTS: [Client; 11] = [EDK2, GRUB, PXELINUX, IPXE, UBOOT, UBOOT_64, CURL, LWIP, BUSYBOX, PI4, PI3];
+
+/// The real sender, as the daemon starts it.
+struct Server<'a> {
+    sender: Sender,
+    file: &'a [u8],
+    buf: Vec<u8>,
+    outcome: Option<Outcome>,
+}
+
+impl<'a> Server<'a> {
+    fn new(client: &Client, file: &'a [u8]) -> Self {
+        let size = Some(file.len() as u64);
+        let (settings, granted) = negotiate(client.options(), &Limits::default(), size);
+        let sender = Sender::new(Instant::from_micros(0), settings, granted, size);
+        Self { sender, file, buf: vec![0; 65_536], outcome: None }
+    }
+
+    fn step(&mut self, now: u64, datagram: Option<&[u8]>) -> Step {
+        let now = Instant::from_micros(now);
+        datagram.inspect(|datagram| self.sender.handle(now, datagram));
+        let mut sent = vec![];
+        loop {
+            match self.sender.poll(now, &mut self.file, &mut self.buf) {
+                Output::Transmit(transmit) => {
+                    sent.extend(self.buf[..transmit.len].chunks(transmit.segment).map(Vec::from));
+                }
+                Output::Wait(until) => return (sent, Some(until.as_micros())),
+                Output::NeedData => panic!("the file is in memory"),
+                Output::Finished(outcome) => {
+                    self.outcome = Some(outcome);
+                    return (sent, None);
+                }
+            }
+        }
+    }
+}
+
+/// Runs a transfer of a file of so many bytes. The client must end with the file, at no more than its price: every block once;
+/// two windows for a lost block; eight for a lost ACK, which is our timer from 50 ms up to U-Boot's 5 s; twenty for the very last ACK,
+/// which is all the server's patience.
+#[track_caller]
+fn transfer(client: &Client, size: usize, network: &Network) {
+    println!("{}: {size} bytes, lost {:?}", client.name, network.lost);
+    let content = noise(size, 1);
+    let mut server = Server::new(client, &content);
+    let (file, data) = meet(|now, datagram| server.step(now, datagram), client, network.clone());
+    assert!(file.ended, "{}: {} of {size} bytes", client.name, file.bytes.len());
+    assert_same(&file.bytes, &content, client.name);
+    assert!(file.size.is_none_or(|told| told == size as u64));
+    let blocks = size as u64 / client.blksize() as u64 + 1;
+    let lost_end = network.lost.contains(&(ACK, blocks as u16));
+    assert_eq!(server.outcome, Some(if lost_end { Outcome::TimedOut } else { Outcome::Complete }), "{}", client.name);
+    let price = |lost: &(u8, u16)| match *lost {
+        (ACK, last) if last == blocks as u16 => 20,
+        (ACK, _) => 8,
+        // The price of a defect: of a window sent again EDK2 acknowledges the old blocks too, and the answer to that is one
+        // more copy of a block under way, and so on to the end of the file or the next loss.
+        (DATA, end) if client.name == EDK2.name && u64::from(end) % client.window() == 0 => blocks / client.window(),
+        _ => 2,
+    };
+    let most = blocks + client.window() * network.lost.iter().map(price).sum::<u64>();
+    println!("{data} datagrams for {blocks} blocks, {most} allowed");
+    assert!(data <= most, "{}: {data} datagrams for {blocks} blocks, {most} allowed", client.name);
+}
+
+#[test]
+fn without_loss_no_block_is_sent_twice() {
+    for client in CLIENTS {
+        for late in [false, true] {
+            for rest in [0, 1, client.blksize() - 1] {
+                transfer(&client, 200 * client.blksize() + rest, &Network { late, ..Network::default() });
+            }
+        }
+    }
+}
+
+#[test]
+fn every_client_gets_its_file_whatever_is_lost() {
+    for client in CLIENTS {
+        let window = client.window() as u16;
+        let blocks = 5 * window + window / 2 + 1;
+        let (first, middle, end) = (window + 1, window + window / 2 + 1, 2 * window);
+        let patterns: [&[(u8, u16)]; 12] = [
+            &[(OACK, 0)],
+            &[(ACK, 0)],
+            &[(DATA, 1)],
+            &[(DATA, first)],
+            &[(DATA, middle)],
+            &[(DATA, end)],
+            &[(ACK, end)],
+            &[(DATA, blocks)],
+            &[(ACK, blocks)],
+            &[(DATA, first), (DATA, middle), (DATA, 4 * window)],
+            &[(DATA, middle), (ACK, middle - 1), (DATA, end)],
+            &[(OACK, 0), (DATA, 1), (ACK, end), (DATA, blocks), (ACK, blocks)],
+        ];
+        for lost in patterns {
+            let fatal = client.name == PI4.name && lost.iter().any(|(opcode, _)| *opcode == ACK);
+            let size = (usize::from(blocks) - 1) * client.blksize() + 7;
+            if !fatal {
+                transfer(&client, size, &Network { lost: lost.to_vec(), ..Network::default() });
+            }
+        }
+    }
+}
+
+/// Where U-Boot sends no NACK any more, and where the numbers begin again. GRUB has no answer to a repeated 65535, so its ACK
+/// may not be lost, whoever the server is.
+#[test]
+fn files_beyond_block_65535_arrive() {
+    let lost =
+        [(DATA, 32_767), (DATA, 32_768), (DATA, 40_001), (DATA, 65_535), (DATA, 0), (ACK, 40_000), (ACK, 65_472)];
+    for client in [EDK2, GRUB, UBOOT, UBOOT_64] {
+        transfer(&client, 65_700 * client.blksize(), &Network { lost: lost.to_vec(), ..Network::default() });
+    }
+}
+
+/// Firmware asks only for the size, and says so with an ERROR; GRUB and PXELINUX do when the file is empty.
+#[test]
+fn a_probe_is_no_failure() {
+    let edk2 = b"\x00\x01grub/x86_64-efi/core.efi\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0";
+    let probes: [(Client, usize, &[u8]); 4] = [
+        (Client { request: edk2, ..EDK2 }, 70_000, b"\x00\x05\x00\x08User aborted the transfer\0"),
+        (GRUB, 0, b"\x00\x05\x00\x00closed\0"),
+        (PXELINUX, 0, b"\x00\x05\x00\x00No error, file close\0"),
+        (PI4, 70_000, b"\x00\x05\x00\x00Early terminate\0"),
+    ];
+    for (client, size, error) in probes {
+        let content = noise(size, 1);
+        let mut server = Server::new(&client, &content);
+        let mut file = client.file();
+        let (oack, _) = server.step(0, None);
+        assert_eq!((oack.len(), client.react(&mut file, &oack[0])), (1, Some(0)), "{}", client.name);
+        assert_eq!(file.size, Some(size as u64), "{}", client.name);
+        assert_eq!(server.step(1_000, Some(error)), (vec![], None), "{}", client.name);
+        assert_eq!(server.outcome, Some(Outcome::Probed), "{}", client.name);
+    }
+}
+
+/// A queue of 16 loses the same end of every window of 64, and a client that acknowledges whole windows never gets one.
+#[test]
+fn a_window_sent_at_once_never_fits_a_short_queue() {
+    const WINDOWS: u64 = 1_000;
+    const BLOCKS: usize = 2_000;
+
+    let client = WHOLE_WINDOWS;
+    let network = Network { room: Some(16), ..Network::default() };
+    let content = noise((BLOCKS - 1) * client.blksize() + 7, 1);
+
+    let (mut base, mut windows) = (0, 0);
+    let at_once = |now: u64, datagram: Option<&[u8]>| {
+        if let Some(Ok(Packet::Ack { block })) = datagram.map(Packet::parse) {
+            base = usize::from(block) + 1;
+        }
+        if base == 0 {
+            return (vec![b"\x00\x06blksize\x001468\0windowsize\x0064\0".to_vec()], Some(now + 200_000));
+        }
+        windows += 1;
+        let blocks = content.chunks(client.blksize()).zip(1u16..).skip(base - 1).take(64);
+        let window = blocks.map(|(block, number)| [&data_header(number), block].concat()).collect();
+        (window, (windows < WINDOWS).then_some(now + 200_000))
+    };
+    let (file, _) = meet(at_once, &client, network.clone());
+    assert_eq!((windows, file.acked, file.ended), (WINDOWS, 0, false));
+
+    let mut server = Server::new(&client, &content);
+    let (file, data) = meet(|now, datagram| server.step(now, datagram), &client, network);
+    println!("short queue: {} of {BLOCKS} blocks with {data} datagrams", file.blocks);
+    assert_same(&file.bytes, &content, "over the short queue");
+    assert_eq!(server.outcome, Some(Outcome::Complete));
+}
