@@ -46,9 +46,17 @@ impl Pace {
     pub(crate) fn lost(&mut self, time: Duration, blocks: u16) {
         self.trouble = self.trouble.saturating_add(2).min(MOST);
         if self.trouble >= ENOUGH {
-            let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(LONGEST);
-            self.pause = self.pause.max(time.checked_div(u64::from(blocks)).unwrap_or(0));
+            self.pause = self.pause.max(micros(time).min(LONGEST).checked_div(u64::from(blocks)).unwrap_or(0));
         }
+    }
+
+    /// Notes that a window was lost without a word, twice or more in a row, where an answer takes so long.
+    ///
+    /// A client that does not tell of gaps leaves nothing to measure, so the speed is halved every time.
+    pub(crate) fn stalled(&mut self, round_trip: Duration, blocks: u16) {
+        let spread = micros(round_trip).checked_div(u64::from(blocks)).unwrap_or(0);
+        let longest = LONGEST.checked_div(u64::from(blocks)).unwrap_or(LONGEST);
+        self.pause = self.pause.saturating_mul(2).max(spread).max(NO_PAUSE).min(longest);
     }
 
     /// Notes that a whole window arrived.
@@ -59,6 +67,10 @@ impl Pace {
             self.pause = 0;
         }
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -93,6 +105,17 @@ mod tests {
             let next = pace.next(START, sent);
             assert_eq!(pace.allowed(next, START), sent + 1);
         }
+    }
+
+    #[test]
+    fn silence_halves_the_speed() {
+        let mut pace = Pace::default();
+        for pause in [10, 20, 40, 80] {
+            pace.stalled(Duration::from_micros(640), 64);
+            assert_eq!(pace.next(START, 1), after(pause));
+        }
+        (0..99).for_each(|_| pace.stalled(Duration::from_micros(640), 64));
+        assert_eq!(pace.next(START, 64), after(200_000));
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl Rto {
         Duration::from_micros(self.undoubled())
     }
 
+    /// How long an answer takes, as far as is known.
+    pub(crate) fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.round_trip.map_or(FLOOR, |(smoothed, _)| smoothed))
+    }
+
     fn undoubled(&self) -> u64 {
         match self.round_trip {
             Some((smoothed, variation)) => smoothed.saturating_add(variation.saturating_mul(4).max(MARGIN)).max(FLOOR),

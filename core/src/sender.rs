@@ -49,6 +49,8 @@ pub struct Sender {
     flight: Option<(Instant, u64)>,
     /// Whether the timer began the flight: an answer may then as well be to the one before (Karn's rule).
     expired: bool,
+    /// One past the last block that the timer sent again, during the flight after it.
+    echo: u64,
     pace: Pace,
     retransmitted: u64,
     /// How the transfer ended.
@@ -74,6 +76,7 @@ impl Sender {
             waiting: now,
             flight: None,
             expired: false,
+            echo: 0,
             pace: Pace::default(),
             retransmitted: 0,
             outcome: None,
@@ -176,10 +179,13 @@ impl Sender {
                 self.pace.clean();
             }
         }
+        let sent_again = if self.expired { self.next } else { 0 };
         self.expired = false;
         self.waiting = now;
         self.base = block.saturating_add(1);
-        self.next = self.base;
+        // EDK2 answers old blocks too: its second ACK of what the timer sent again names the very end of that, and is no loss.
+        self.next = if self.base == self.echo { self.next.max(self.base) } else { self.base };
+        self.echo = sent_again;
         if self.last_block().is_some_and(|last| block >= last) {
             self.outcome = Some(Outcome::Complete);
         }
@@ -204,10 +210,10 @@ impl Sender {
     fn rewind(&mut self) {
         self.next = self.base;
         self.flight = None;
-        self.expired = true;
-        if self.base > 0 {
-            self.pace.lost(self.rto.base(), self.settings.windowsize);
+        if self.expired && self.base > 0 {
+            self.pace.stalled(self.rto.round_trip(), self.settings.windowsize);
         }
+        self.expired = true;
         self.rto.expired();
     }
 

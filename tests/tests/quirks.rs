@@ -165,9 +165,6 @@ fn transfer(client: &Client, size: usize, network: &Network) {
     let price = |lost: &(u8, u16)| match *lost {
         (ACK, last) if last == blocks as u16 => 20,
         (ACK, _) => 8,
-        // The price of a defect: of a window sent again EDK2 acknowledges the old blocks too, and the answer to that is one
-        // more copy of a block under way, and so on to the end of the file or the next loss.
-        (DATA, end) if client.name == EDK2.name && u64::from(end) % client.window() == 0 => blocks / client.window(),
         _ => 2,
     };
     let most = blocks + client.window() * network.lost.iter().map(price).sum::<u64>();
