@@ -251,6 +251,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_to_everybody_is_passed_over() {
+        let listener = Listener::bind(None, 0).expect("a listener");
+        let port = listener.local_addr().expect("bound").port();
+        let client = UdpSocket::bind((loopback(7), 0)).expect("a client");
+        client.set_broadcast(true).expect("allowed");
+        client.send_to(b"everybody", ("127.255.255.255", port)).expect("sent");
+        client.send_to(b"you", ("127.0.0.1", port)).expect("sent");
+        let mut buf = [0; 64];
+        let (len, _) = block_on(listener.recv(&mut buf)).expect("received");
+        assert_eq!(&buf[..len], b"you");
+    }
+
+    #[test]
     fn a_buffer_leaves_as_datagrams_in_order() {
         // Also more segments, and more bytes, than one call can take, and segments above the loopback's MTU.
         for (segment, count) in [(100, 3), (12, 200), (1472, 100), (65_468, 3)] {
