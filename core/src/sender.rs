@@ -95,6 +95,12 @@ impl Sender {
         self.retransmitted
     }
 
+    /// How many bytes a buffer needs to take every packet of a whole window at once. A smaller one does, from one packet on.
+    pub fn window_len(&self) -> usize {
+        let segment = usize::from(self.settings.blksize).saturating_add(DATA_HEADER);
+        segment.saturating_mul(usize::from(self.settings.windowsize)).max(MIN_BUFFER)
+    }
+
     /// Takes in a datagram that came from the client's address and port. Cannot fail: noise changes nothing.
     pub fn handle(&mut self, now: Instant, datagram: &[u8]) {
         if self.outcome.is_some() {
@@ -450,6 +456,7 @@ mod tests {
     #[test]
     fn a_window_larger_than_the_buffer_leaves_in_parts() {
         let mut transfer = Transfer::new(100_000, b"blksize\x00512\0windowsize\x008\0");
+        assert_eq!(transfer.sender.window_len(), 8 * 516);
         transfer.datagrams();
         transfer.ack(0);
         transfer.buf.truncate(3 * 516 + 100);

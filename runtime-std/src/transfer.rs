@@ -9,7 +9,7 @@ use smol::{
 
 use crate::{clock, file::OpenFile, udp::Peer};
 
-/// How much of a window goes out at once, in bytes; the largest packet fits.
+/// How much of a window goes out at once at most, in bytes; the largest packet fits.
 const SEND_BUFFER: usize = 65_536;
 
 /// What the transfer waited for.
@@ -32,7 +32,7 @@ pub(crate) async fn run(
     stop: &Receiver<&'static str>,
     heard: impl Fn(),
 ) -> Option<Outcome> {
-    let mut buf = vec![0; SEND_BUFFER];
+    let mut buf = vec![0; sender.window_len().min(SEND_BUFFER)];
     let mut received = [0; 1024];
     let mut stopped = false;
     loop {
