@@ -78,6 +78,7 @@ extern crate std;
 
 pub mod block;
 pub mod disk;
+mod ending;
 pub mod netascii;
 pub mod options;
 pub mod output;

@@ -9,7 +9,7 @@
 
 use core::time::Duration;
 
-use crate::time::Instant;
+use crate::time::{Instant, micros};
 
 /// So much trouble is enough to slow down: two windows with a loss.
 const ENOUGH: u8 = 4;
@@ -67,10 +67,6 @@ impl Pace {
             self.pause = 0;
         }
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

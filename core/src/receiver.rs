@@ -6,6 +6,7 @@ use heapless::Vec;
 
 use crate::{
     block::Rollover,
+    ending::Ending,
     options::{Settings, Wanted},
     output::{Outcome, Output, Transmit},
     packet::{ErrorCode, Mode, Options, Packet, Request},
@@ -61,10 +62,7 @@ pub struct Receiver {
     /// Since when the server owes an answer: its last new block, or the start.
     waiting: Instant,
     retransmitted: u64,
-    /// How the transfer ended.
-    outcome: Option<Outcome>,
-    /// The ERROR that the server is still to be told.
-    farewell: Option<(ErrorCode, &'static str)>,
+    ending: Ending,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,8 +110,7 @@ impl Receiver {
             deadline: now,
             waiting: now,
             retransmitted: 0,
-            outcome: None,
-            farewell: None,
+            ending: Ending::default(),
         })
     }
 
@@ -147,7 +144,7 @@ impl Receiver {
 
     /// Takes in a datagram of the server; the bytes of the file go into `sink`. Cannot fail: noise changes nothing.
     pub fn handle(&mut self, now: Instant, datagram: &[u8], sink: &mut impl BlockSink) {
-        if self.outcome.is_some() {
+        if self.ending.has_come() {
             return;
         }
         match Packet::parse(datagram) {
@@ -156,7 +153,7 @@ impl Receiver {
                 self.data(now, Rollover::ToZero.block_of(self.next, block), payload, sink);
             }
             Ok(Packet::Error { code, .. }) => {
-                self.outcome = Some(if self.is_delivered() { Outcome::Complete } else { Outcome::PeerError(code) });
+                self.ending.end(if self.is_delivered() { Outcome::Complete } else { Outcome::PeerError(code) });
             }
             _ => {}
         }
@@ -164,14 +161,8 @@ impl Receiver {
 
     /// Says what to do next. `buf` takes the datagram to send; it needs [`MAX_REQUEST`] bytes, or the transfer ends.
     pub fn poll(&mut self, now: Instant, buf: &mut [u8]) -> Output {
-        if let Some((code, message)) = self.farewell.take() {
-            let error = Packet::Error { code, message: message.as_bytes() };
-            if let Some(len) = error.write(buf) {
-                return Output::Transmit(Transmit { len, segment: len });
-            }
-        }
-        if let Some(outcome) = self.outcome {
-            return Output::Finished(outcome);
+        if let Some(output) = self.ending.poll(buf) {
+            return output;
         }
         if !self.due {
             let end = self.waiting.after(PATIENCE);
@@ -180,7 +171,7 @@ impl Receiver {
                 return Output::Wait(until);
             }
             if self.is_delivered() {
-                self.outcome = Some(Outcome::Complete);
+                self.ending.end(Outcome::Complete);
                 return self.poll(now, buf);
             }
             if now >= end {
@@ -202,7 +193,7 @@ impl Receiver {
 
     /// Ends the transfer from this side: the next poll tells the server why, the one after that says `Finished`.
     pub fn abort(&mut self, reason: &'static str) {
-        if self.outcome.is_none() {
+        if !self.ending.has_come() {
             self.fail(Outcome::Aborted, ErrorCode::NOT_DEFINED, reason);
         }
     }
@@ -334,9 +325,12 @@ impl Receiver {
     }
 
     fn fail(&mut self, outcome: Outcome, code: ErrorCode, message: &'static str) {
-        self.outcome = Some(outcome);
-        // As long as no server has answered there is nobody to tell.
-        self.farewell = self.is_answered().then_some((code, message));
+        if self.is_answered() {
+            self.ending.fail(outcome, code, message);
+        } else {
+            // There is nobody to tell.
+            self.ending.end(outcome);
+        }
     }
 
     /// Writes the request or the ACK.

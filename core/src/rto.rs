@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::time::micros;
+
 /// Before anything was measured (RFC 6298 section 2), in microseconds like all that follows.
 const INITIAL: u64 = 1_000_000;
 /// Never less: a client on a busy processor, or one writing to flash, is not lost. RFC 6298 says 1 s because TCP delays its
@@ -78,10 +80,6 @@ impl Rto {
             }
         });
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// `old` moved towards `new` by one part in `parts`.

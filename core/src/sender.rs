@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::{
+    ending::Ending,
     options::{Granted, Settings},
     output::{Outcome, Output, Transmit},
     pace::Pace,
@@ -53,10 +54,7 @@ pub struct Sender {
     echo: u64,
     pace: Pace,
     retransmitted: u64,
-    /// How the transfer ended.
-    outcome: Option<Outcome>,
-    /// The ERROR that the client is still to be told.
-    farewell: Option<(ErrorCode, &'static str)>,
+    ending: Ending,
 }
 
 impl Sender {
@@ -79,8 +77,7 @@ impl Sender {
             echo: 0,
             pace: Pace::default(),
             retransmitted: 0,
-            outcome: None,
-            farewell: None,
+            ending: Ending::default(),
         }
     }
 
@@ -97,18 +94,17 @@ impl Sender {
 
     /// How many bytes a buffer needs to take every packet of a whole window at once. A smaller one does, from one packet on.
     pub fn window_len(&self) -> usize {
-        let segment = usize::from(self.settings.blksize).saturating_add(DATA_HEADER);
-        segment.saturating_mul(usize::from(self.settings.windowsize)).max(MIN_BUFFER)
+        self.segment().saturating_mul(usize::from(self.settings.windowsize)).max(MIN_BUFFER)
     }
 
     /// Takes in a datagram that came from the client's address and port. Cannot fail: noise changes nothing.
     pub fn handle(&mut self, now: Instant, datagram: &[u8]) {
-        if self.outcome.is_some() {
+        if self.ending.has_come() {
             return;
         }
         match Packet::parse(datagram) {
             Ok(Packet::Ack { block }) => self.acknowledge(now, self.settings.rollover.block_of(self.base, block)),
-            Ok(Packet::Error { code, .. }) => self.outcome = Some(self.peer_error(code)),
+            Ok(Packet::Error { code, .. }) => self.ending.end(self.peer_error(code)),
             _ => {}
         }
     }
@@ -117,21 +113,15 @@ impl Sender {
     ///
     /// A `buf` that is too small for a single packet of the transfer (the block size and 4 bytes, at least 516) ends it.
     pub fn poll(&mut self, now: Instant, file: &mut impl BlockReader, buf: &mut [u8]) -> Output {
-        if let Some((code, message)) = self.farewell.take() {
-            let error = Packet::Error { code, message: message.as_bytes() };
-            if let Some(len) = error.write(buf) {
-                return Output::Transmit(Transmit { len, segment: len });
-            }
-        }
-        if let Some(outcome) = self.outcome {
-            return Output::Finished(outcome);
+        if let Some(output) = self.ending.poll(buf) {
+            return output;
         }
         if self.next >= self.window_end() {
             if now < self.deadline {
                 return Output::Wait(self.deadline);
             }
             if now.since(self.waiting) >= PATIENCE {
-                self.fail(Outcome::TimedOut, ErrorCode::NOT_DEFINED, "timed out");
+                self.ending.fail(Outcome::TimedOut, ErrorCode::NOT_DEFINED, "timed out");
                 return self.poll(now, file, buf);
             }
             self.rewind();
@@ -153,7 +143,7 @@ impl Sender {
                 Output::NeedData
             }
             Err(failed) => {
-                self.fail(Outcome::ReadFailed(failed), ErrorCode::NOT_DEFINED, failed.0);
+                self.ending.fail(Outcome::ReadFailed(failed), ErrorCode::NOT_DEFINED, failed.0);
                 self.poll(now, file, buf)
             }
         }
@@ -161,8 +151,8 @@ impl Sender {
 
     /// Ends the transfer from this side: the next poll tells the client why, the one after that says `Finished`.
     pub fn abort(&mut self, reason: &'static str) {
-        if self.outcome.is_none() {
-            self.fail(Outcome::Aborted, ErrorCode::NOT_DEFINED, reason);
+        if !self.ending.has_come() {
+            self.ending.fail(Outcome::Aborted, ErrorCode::NOT_DEFINED, reason);
         }
     }
 
@@ -193,7 +183,7 @@ impl Sender {
         self.next = if self.base == self.echo { self.next.max(self.base) } else { self.base };
         self.echo = sent_again;
         if self.last_block().is_some_and(|last| block >= last) {
-            self.outcome = Some(Outcome::Complete);
+            self.ending.end(Outcome::Complete);
         }
     }
 
@@ -205,11 +195,6 @@ impl Sender {
         } else {
             Outcome::PeerError(code)
         }
-    }
-
-    fn fail(&mut self, outcome: Outcome, code: ErrorCode, message: &'static str) {
-        self.outcome = Some(outcome);
-        self.farewell = Some((code, message));
     }
 
     /// Goes back to the first block that is not acknowledged.
@@ -237,6 +222,11 @@ impl Sender {
         self.last_block().map_or(end, |last| end.min(last.saturating_add(1)))
     }
 
+    /// The length of every DATA packet but the last, in bytes.
+    fn segment(&self) -> usize {
+        usize::from(self.settings.blksize).saturating_add(DATA_HEADER)
+    }
+
     /// Where a block begins in the file, in bytes.
     fn offset(&self, block: u64) -> u64 {
         block.saturating_sub(1).saturating_mul(u64::from(self.settings.blksize))
@@ -245,7 +235,7 @@ impl Sender {
     /// Writes the OACK, or as many blocks before `end` as are loaded and fit; `None` when not even the first is loaded.
     fn fill(&mut self, file: &mut impl BlockReader, buf: &mut [u8], end: u64) -> Result<Option<Transmit>, ReadFailed> {
         const TOO_SMALL: ReadFailed = ReadFailed("the send buffer is too small");
-        let segment = usize::from(self.settings.blksize).saturating_add(DATA_HEADER);
+        let segment = self.segment();
         if buf.len() < segment.max(MIN_BUFFER) {
             return Err(TOO_SMALL);
         }

@@ -27,8 +27,13 @@ impl Instant {
 
     /// The instant `duration` later, stopping at the end of time instead of overflowing.
     pub fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(micros(duration)))
     }
+}
+
+/// The microseconds of a duration; the longest ones count as the end of time.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -60,14 +60,12 @@ const GRACE: Duration = Duration::from_secs(3);
 /// A boot server, listening.
 #[derive(Debug)]
 pub struct Server {
+    config: Config,
     listener: Listener,
-    root_dir: PathBuf,
     roots: Arc<Roots>,
-    limits: Limits,
     sessions: Arc<Mutex<Sessions>>,
     throttle: Mutex<Throttle>,
     executor: Arc<Executor<'static>>,
-    monitor_configs: bool,
 }
 
 /// Lets so many ERRORs a second go to those who are not served; a flood of nonsense is not worth more answers.
@@ -96,21 +94,13 @@ impl Server {
     ///
     /// The root is not a directory, or the address or port cannot be listened on.
     pub fn bind(config: Config) -> io::Result<Self> {
-        let Config {
-            listen_ip,
-            listen_port,
-            root_dir,
-            idle_timeout,
-            monitor_configs,
-            limits,
-            capacity,
-            open_limit,
-            read_limit,
-        } = config;
-        let launcher = Launcher::new(client::Limits { start: open_limit, answer: read_limit, ..Default::default() });
+        let limits = client::Limits { start: config.open_limit, answer: config.read_limit, ..Default::default() };
+        let launcher = Launcher::new(limits);
+        let root_dir = &config.root_dir;
         let at_root = |error| io::Error::other(format!("{}: {error}", root_dir.display()));
         // Also a first look: a root that cannot be read would look empty to every client.
-        std::fs::read_dir(&root_dir).map_err(at_root)?;
+        std::fs::read_dir(root_dir).map_err(at_root)?;
+        let (listen_ip, listen_port) = (config.listen_ip, config.listen_port);
         let listener = Listener::bind(listen_ip, listen_port).map_err(|error| {
             let ip = listen_ip.map_or("all addresses".to_owned(), |ip| ip.to_string());
             let hint = if error.kind() == io::ErrorKind::PermissionDenied {
@@ -122,11 +112,11 @@ impl Server {
         })?;
         allow_descriptors();
         let executor = Arc::new(Executor::new());
-        let disks = Disks::new(root_dir.clone(), idle_timeout, launcher, executor.clone());
-        let sessions = Arc::new(Mutex::new(Sessions::new(capacity)));
+        let disks = Disks::new(root_dir.clone(), config.idle_timeout, launcher, executor.clone());
+        let sessions = Arc::new(Mutex::new(Sessions::new(config.capacity)));
         let throttle = Mutex::new(Throttle { since: Instant::now(), sent: 0 });
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));
-        Ok(Self { listener, root_dir, roots, limits, sessions, throttle, executor, monitor_configs })
+        Ok(Self { config, listener, roots, sessions, throttle, executor })
     }
 
     /// The address that is listened on.
@@ -141,8 +131,8 @@ impl Server {
     /// Serves until `stop` is ready, gives running transfers a short grace, and lets every disk go.
     pub fn run(self, stop: impl Future<Output = ()>) {
         let watching = async {
-            if self.monitor_configs {
-                watch(&self.root_dir, self.roots.disks()).await;
+            if self.config.monitor_configs {
+                watch(&self.config.root_dir, self.roots.disks()).await;
             }
             pending::<()>().await;
         };
@@ -192,7 +182,7 @@ impl Server {
         let sessions = self.sessions.clone();
         let session = Session {
             roots: self.roots.clone(),
-            limits: self.limits,
+            limits: self.config.limits,
             route,
             request: datagram.to_vec(),
             ticket: ticket.clone(),
