@@ -3,6 +3,7 @@
 mod disk;
 mod file;
 pub mod guestfs;
+pub mod native;
 mod nbd;
 pub mod resolve;
 
