@@ -37,6 +37,18 @@ pub struct DiskConfig {
     pub mounts: Vec<Mount, MAX_MOUNTS>,
     /// The directory that clients see as their root.
     pub tftp_root: DiskPath,
+    /// Who reads the disk; `None` for the native reader where it can, and libguestfs for the rest.
+    pub backend: Option<Backend>,
+}
+
+/// Who reads a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Backend {
+    /// The daemon itself.
+    Native,
+    /// libguestfs, in a virtual machine.
+    Guestfs,
 }
 
 /// One file system and the directory it is mounted on.
@@ -54,6 +66,8 @@ pub struct Mount {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum MountSource {
+    /// On the whole disk, which has no partitions.
+    Disk,
     /// In the partition that Linux gives this number (2 is `sda2`), from 1 to [`MAX_PARTITION`].
     Partition(u32),
     /// Behind a name that libguestfs can mount: `/dev/sda`, `/dev/vg/root`, `btrfsvol:/dev/sda2/@`. It is not empty and has no
@@ -75,8 +89,9 @@ impl DiskConfig {
     /// # Ok::<(), rtftp_core::disk::ConfigError>(())
     /// ```
     ///
-    /// A mount has a `device` instead of a `partition` where the file system is in none. Without `tftp_root`, `/` is served.
-    /// Paths lose their double and trailing slashes.
+    /// A mount without `partition`, or with number 0, is of the whole disk; with a `device` instead, it is of what libguestfs knows
+    /// by that name. Without `tftp_root`, `/` is served. Paths lose their double and trailing slashes. A `backend` is `"native"` or
+    /// `"guestfs"`.
     ///
     /// # Errors
     ///
@@ -130,6 +145,14 @@ fn read_device(text: &str) -> Result<String<MAX_DISK_PATH>, Mistake> {
         return Err(Mistake::Expected("a device without control characters"));
     }
     text.try_into().map_err(|_| Mistake::TooLong(MAX_DISK_PATH))
+}
+
+fn read_backend(text: &str) -> Result<Backend, Mistake> {
+    match text {
+        "native" => Ok(Backend::Native),
+        "guestfs" => Ok(Backend::Guestfs),
+        _ => Err(Mistake::Expected("\"native\" or \"guestfs\"")),
+    }
 }
 
 fn read_url(text: &str) -> Result<NbdUri, Mistake> {
@@ -206,6 +229,7 @@ mod tests {
         for (source, expected) in [
             (r#""partition": 1"#, MountSource::Partition(1)),
             (r#""partition": 255"#, MountSource::Partition(255)),
+            (r#""partition": 0"#, MountSource::Disk),
             (r#""device": "/dev/sda""#, MountSource::Device("/dev/sda".try_into().expect("short"))),
             (
                 r#""device": "btrfsvol:/dev/sda2/@home""#,
@@ -215,6 +239,19 @@ mod tests {
             let config = parse(&with_mounts(&format!(r#"[{{{source}, "mountpoint": "/"}}]"#)));
             assert_eq!(config.mounts[0].source, expected);
             assert_eq!(config.tftp_root, "/");
+        }
+        assert_eq!(parse(&with_mounts(r#"[{"mountpoint": "/"}]"#)).mounts[0].source, MountSource::Disk);
+    }
+
+    #[test]
+    fn a_backend_may_be_named() {
+        for (backend, expected) in [
+            ("", None),
+            (r#", "backend": "native""#, Some(Backend::Native)),
+            (r#", "backend": "guestfs""#, Some(Backend::Guestfs)),
+        ] {
+            let json = with_mounts(r#"[{"mountpoint": "/"}]"#).replace(']', &format!("]{backend}"));
+            assert_eq!(parse(&json).backend, expected);
         }
     }
 

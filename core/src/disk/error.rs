@@ -10,7 +10,7 @@ use crate::uri::InvalidUri;
 /// The first mistake in a description. Its `Display` is one line for the person who wrote the file:
 ///
 /// ```text
-/// line 3, column 19: mounts[1].partition: expected a partition number from 1 to 255, found 0
+/// line 3, column 19: mounts[1].partition: expected a partition number from 0 to 255, found 256
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -64,7 +64,7 @@ pub enum Mistake {
     DuplicateField,
     /// A mount has both a partition and a device.
     PartitionAndDevice,
-    /// A partition is no number from 1 to [`MAX_PARTITION`].
+    /// A partition is no number from 0 to [`MAX_PARTITION`].
     Partition,
     /// There are more than [`MAX_MOUNTS`] mounts.
     TooManyMounts,
@@ -99,7 +99,7 @@ impl fmt::Display for ConfigError {
             Mistake::DuplicateField => f.write_str("expected the field once, found it a second time"),
             Mistake::PartitionAndDevice => f.write_str("expected either partition or device, found both"),
             Mistake::Partition => {
-                write!(f, "expected a partition number from 1 to {MAX_PARTITION}, found {found}")
+                write!(f, "expected a partition number from 0 to {MAX_PARTITION}, found {found}")
             }
             Mistake::TooManyMounts => write!(f, "expected at most {MAX_MOUNTS} mounts, found more"),
             Mistake::ParentNotMounted => {
@@ -258,23 +258,26 @@ mod tests {
             ("{\"tftp_root\": true}", "line 1, column 15: tftp_root: expected a string, found true"),
             (
                 "{\"uri\": \"nbd://h/x\"}",
-                r#"line 1, column 2: expected one of the fields url, mounts and tftp_root, found "uri""#,
+                r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "uri""#,
             ),
             (
                 "{\"URL\": \"nbd://h/x\"}",
-                r#"line 1, column 2: expected one of the fields url, mounts and tftp_root, found "URL""#,
+                r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "URL""#,
             ),
-            ("{\"\": 1}", r#"line 1, column 2: expected one of the fields url, mounts and tftp_root, found """#),
+            (
+                "{\"\": 1}",
+                r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found """#,
+            ),
             (
                 "{\"a\\nb\u{1b}[31m\nINFO \u{202e}\": 1}",
-                r#"line 1, column 2: expected one of the fields url, mounts and tftp_root, found "a\nb\x1b[31m\nINFO \xe2\x80\xae""#,
+                r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "a\nb\x1b[31m\nINFO \xe2\x80\xae""#,
             ),
         ] {
             refuses(json, message);
         }
         refuses(
             format!("{{\"{}\": 1}}", "a".repeat(2000)),
-            r#"line 1, column 2: expected one of the fields url, mounts and tftp_root, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
         );
         refuses(
             format!("{{\"{}\": 1}}", "\\u0061".repeat(2000)),
@@ -318,12 +321,8 @@ mod tests {
                 "[null]",
                 r#"line 1, column 36: mounts[0]: expected a mount such as {"partition": 1, "mountpoint": "/"}, found null"#,
             ),
-            ("[{}]", "line 1, column 37: mounts[0]: expected the field partition or device, found none"),
+            ("[{}]", "line 1, column 37: mounts[0]: expected the field mountpoint, found none"),
             (r#"[{"partition": 1}]"#, "line 1, column 51: mounts[0]: expected the field mountpoint, found none"),
-            (
-                r#"[{"mountpoint": "/"}]"#,
-                "line 1, column 54: mounts[0]: expected the field partition or device, found none",
-            ),
             (
                 r#"[{"partition": 1, "device": "/dev/sda", "mountpoint": "/"}]"#,
                 "line 1, column 53: mounts[0]: expected either partition or device, found both",
@@ -341,48 +340,48 @@ mod tests {
                 r#"line 1, column 72: mounts[0]: expected one of the fields partition, device and mountpoint, found "type""#,
             ),
             (
-                r#"[{"partition": 0}]"#,
-                "line 1, column 50: mounts[0].partition: expected a partition number from 1 to 255, found 0",
+                r#"[{"partition": 257}]"#,
+                "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found 257",
             ),
             (
                 r#"[{"partition": 01}]"#,
-                "line 1, column 50: mounts[0].partition: expected a partition number from 1 to 255, found 01",
+                "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found 01",
             ),
             (
                 r#"[{"partition": -1}]"#,
-                "line 1, column 50: mounts[0].partition: expected a partition number from 1 to 255, found -1",
+                "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found -1",
             ),
             (
                 r#"[{"partition": +1}]"#,
-                "line 1, column 50: mounts[0].partition: expected a partition number from 1 to 255, found +1",
+                "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found +1",
             ),
             (
                 r#"[{"partition": 256}]"#,
-                "line 1, column 50: mounts[0].partition: expected a partition number from 1 to 255, found 256",
+                "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found 256",
             ),
             (
                 r#"[{"partition": 4294967296}]"#,
-                "line 1, column 50: mounts[0].partition: expected a partition number from 1 to 255, found 4294967296",
+                "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found 4294967296",
             ),
             (
                 r#"[{"partition": 1.5}]"#,
-                "line 1, column 50: mounts[0].partition: expected a partition number from 1 to 255, found 1.5",
+                "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found 1.5",
             ),
             (
                 r#"[{"partition":2e0}]"#,
-                "line 1, column 49: mounts[0].partition: expected a partition number from 1 to 255, found 2e0",
+                "line 1, column 49: mounts[0].partition: expected a partition number from 0 to 255, found 2e0",
             ),
             (
                 r#"[{"partition": "1"}]"#,
-                r#"line 1, column 50: mounts[0].partition: expected a partition number from 1 to 255, found "1""#,
+                r#"line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found "1""#,
             ),
             (
                 r#"[{"partition": null}]"#,
-                "line 1, column 50: mounts[0].partition: expected a partition number from 1 to 255, found null",
+                "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found null",
             ),
             (
                 r#"[{"partition": {}}]"#,
-                "line 1, column 50: mounts[0].partition: expected a partition number from 1 to 255, found an object",
+                "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found an object",
             ),
             (
                 r#"[{"device": ""}]"#,
@@ -429,16 +428,16 @@ mod tests {
                 r#"[{"partition": 1, "mountpoint": "/"}, {"partition": 2, "mountpoint": "//"}]"#,
                 r#"line 1, column 104: mounts[1].mountpoint: expected a mountpoint of its own, found "//", which mounts[0] has"#,
             ),
-            (
-                r#"[{"partition": 1, "mountpoint": "/"}, {"mountpoint": "/a"}]"#,
-                "line 1, column 92: mounts[1]: expected the field partition or device, found none",
-            ),
         ] {
             refuses(with_mounts(mounts), message);
         }
         refuses(
-            with_mounts("[\n{\"mountpoint\": \"/\", \"partition\": 1},\n{\"mountpoint\": \"/a\", \"partition\": 0}]"),
-            "line 3, column 35: mounts[1].partition: expected a partition number from 1 to 255, found 0",
+            with_mounts(r#"[{"mountpoint": "/"}], "backend": "kernel""#),
+            r#"line 1, column 69: backend: expected "native" or "guestfs", found "kernel""#,
+        );
+        refuses(
+            with_mounts("[\n{\"mountpoint\": \"/\", \"partition\": 1},\n{\"mountpoint\": \"/a\", \"partition\": 256}]"),
+            "line 3, column 35: mounts[1].partition: expected a partition number from 0 to 255, found 256",
         );
         refuses(
             with_mounts(&format!(r#"[{{"device": "{}"}}]"#, "a".repeat(256))),
@@ -487,7 +486,7 @@ mod tests {
         );
         refuses(
             format!("{{\"x\": {deep}"),
-            r#"line 1, column 2: expected one of the fields url, mounts and tftp_root, found "x""#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "x""#,
         );
         refuses(format!("{{\"url\": {deep}"), "line 1, column 9: url: expected a string, found a list");
         refuses(
@@ -496,7 +495,7 @@ mod tests {
         );
         refuses(
             with_mounts(&format!("[{{\"partition\": {}", "{\"partition\":".repeat(1000))),
-            "line 1, column 50: mounts[0].partition: expected a partition number from 1 to 255, found an object",
+            "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found an object",
         );
     }
 }

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json_core::de;
 
 use super::{
-    DiskConfig, FieldPath, MAX_MOUNTS, MAX_PARTITION, MAX_URL, Mistake, Mount, MountSource, read_device,
+    DiskConfig, FieldPath, MAX_MOUNTS, MAX_PARTITION, MAX_URL, Mistake, Mount, MountSource, read_backend, read_device,
     read_mountpoint, read_path, read_url,
 };
 
@@ -84,6 +84,7 @@ enum DiskField {
     Url,
     Mounts,
     TftpRoot,
+    Backend,
 }
 
 impl<'de> DeserializeSeed<'de> for DiskSeed<'_> {
@@ -108,15 +109,17 @@ impl<'de> Visitor<'de> for DiskSeed<'_> {
             "url" => Ok(DiskField::Url),
             "mounts" => Ok(DiskField::Mounts),
             "tftp_root" => Ok(DiskField::TftpRoot),
+            "backend" => Ok(DiskField::Backend),
             // Refused before its value is looked at: nesting of any depth would have to be skipped, on the stack.
-            _ => Err(Mistake::UnknownField("url, mounts and tftp_root")),
+            _ => Err(Mistake::UnknownField("url, mounts, tftp_root and backend")),
         };
-        let (mut url, mut mounts, mut tftp_root) = (None, None, None);
+        let (mut url, mut mounts, mut tftp_root, mut backend) = (None, None, None, None);
         while let Some(field) = map.next_key_seed(trace.text(key))? {
             match field {
                 DiskField::Url => trace.fill("url", &mut url, trace.text(read_url), &mut map)?,
                 DiskField::Mounts => trace.fill("mounts", &mut mounts, MountsSeed { trace }, &mut map)?,
                 DiskField::TftpRoot => trace.fill("tftp_root", &mut tftp_root, trace.text(read_path), &mut map)?,
+                DiskField::Backend => trace.fill("backend", &mut backend, trace.text(read_backend), &mut map)?,
             }
         }
         trace.come_to_token();
@@ -124,6 +127,7 @@ impl<'de> Visitor<'de> for DiskSeed<'_> {
             url: trace.required("url", url)?,
             mounts: trace.required("mounts", mounts)?,
             tftp_root: tftp_root.map_or_else(|| read_path("/").map_err(|mistake| trace.refuse(mistake)), Ok)?,
+            backend,
         })
     }
 }
@@ -223,11 +227,12 @@ impl<'de> Visitor<'de> for MountSeed<'_> {
             }
         }
         trace.come_to_token();
-        let source = partition.map(MountSource::Partition).or(device.map(MountSource::Device));
-        Ok(Mount {
-            source: trace.required("partition or device", source)?,
-            mountpoint: trace.required("mountpoint", mountpoint)?,
-        })
+        let source = match (device, partition) {
+            (Some(device), _) => MountSource::Device(device),
+            (None, None | Some(0)) => MountSource::Disk,
+            (None, Some(number)) => MountSource::Partition(number),
+        };
+        Ok(Mount { source, mountpoint: trace.required("mountpoint", mountpoint)? })
     }
 }
 
@@ -253,7 +258,7 @@ impl Visitor<'_> for PartitionSeed<'_> {
     }
 
     fn visit_u32<E: Error>(self, number: u32) -> Result<u32, E> {
-        if (1..=MAX_PARTITION).contains(&number) { Ok(number) } else { Err(self.trace.refuse(Mistake::Partition)) }
+        if number <= MAX_PARTITION { Ok(number) } else { Err(self.trace.refuse(Mistake::Partition)) }
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn explain(json: &[u8], json_error: de::Error, trace: &Trace) -> Conf
         de::Error::ExpectedObjectCommaOrEnd => {
             let at = last_looked_at();
             if splits_number(json, at) {
-                // A partition is the only number there is, and its visitor took the part before the `.` for all of it.
+                // A partition is the only number there is, and its visitor took its first part for all of it.
                 field.name = Some("partition");
                 (token(), Mistake::Partition)
             } else {
@@ -100,10 +100,10 @@ fn shortest(json: &[u8], holds: impl Fn(&[u8]) -> bool) -> usize {
     low
 }
 
-/// Whether the file goes on at `at` with the same number: 1.5, 1e3.
+/// Whether the file goes on at `at` with the same number: 1.5, 1e3, 01.
 fn splits_number(json: &[u8], at: usize) -> bool {
     let before = at.checked_sub(1).and_then(|before| json.get(before));
-    before.is_some_and(u8::is_ascii_digit) && rest(json, at).first().is_some_and(|byte| b".eE".contains(byte))
+    before.is_some_and(u8::is_ascii_digit) && rest(json, at).first().is_some_and(|byte| b".eE0123456789".contains(byte))
 }
 
 /// What a field should have held when it held a value of the wrong type.

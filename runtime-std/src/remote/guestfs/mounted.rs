@@ -18,6 +18,7 @@ impl Mounted {
     /// Mounts one file system more; the error is for the administrator.
     pub(super) fn mount(&mut self, mount: &Mount) -> Result<(), String> {
         let device = match &mount.source {
+            MountSource::Disk => "/dev/sda".into(),
             MountSource::Partition(number) => self.partition(*number)?,
             MountSource::Device(device) => device.as_str().to_owned(),
         };
