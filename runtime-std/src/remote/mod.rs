@@ -5,7 +5,7 @@ mod file;
 pub mod guestfs;
 pub mod native;
 mod nbd;
-pub mod resolve;
+mod resolve;
 
 use std::{
     collections::HashMap,

@@ -3,38 +3,32 @@
 //! Every name is looked up by itself, so that no link is ever followed by somebody else (the kernel of the machine that looks):
 //! whatever the links on a disk say, nothing outside of the directory that is served can be named.
 
-use rtftp_core::path::RequestPath;
+use std::fmt;
 
-use crate::error::OpenError;
+use rtftp_core::path::RequestPath;
 
 /// The greatest number of links that one path may go through, as in Linux.
 const MAX_LINKS: usize = 40;
 
 /// The questions that a mounted disk answers. A path is absolute and its directories are real ones, never links.
-pub trait Lookup {
-    /// Tells what `path` is, without following it if it is a link.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::NotFound`] if nothing is there.
-    fn lstat(&mut self, path: &[u8]) -> Result<Node, OpenError>;
+pub(super) trait Lookup {
+    /// What the disk knows of a regular file.
+    type File;
+    /// Why the disk cannot answer.
+    type Error;
 
-    /// Reads where the link at `path` points.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::NotFound`] if the link leads to a name that the backend cannot handle.
-    fn readlink(&mut self, path: &[u8]) -> Result<Vec<u8>, OpenError>;
+    /// Tells what `path` is, without following it if it is a link; `None` if nothing is there.
+    async fn lstat(&mut self, path: &[u8]) -> Result<Option<Node<Self::File>>, Self::Error>;
+
+    /// Reads where the link at `path` points; `None` if that is a name which the backend cannot handle.
+    async fn readlink(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>, Self::Error>;
 }
 
 /// What a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Node {
+pub(super) enum Node<F> {
     /// A regular file.
-    File {
-        /// Its length in bytes.
-        size: u64,
-    },
+    File(F),
     /// A directory.
     Directory,
     /// A symbolic link.
@@ -43,9 +37,36 @@ pub enum Node {
     Other,
 }
 
+/// Why a path leads to nothing that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Missed<E> {
+    /// Nothing is there.
+    NotFound,
+    /// It is not what it should be.
+    Forbidden(&'static str),
+    /// The disk cannot tell.
+    Failed(E),
+}
+
+impl<E> From<E> for Missed<E> {
+    fn from(error: E) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Missed<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("not found"),
+            Self::Forbidden(reason) => f.write_str(reason),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
 /// A directory of the disk that is served.
 #[derive(Debug, Clone)]
-pub struct Root {
+pub(super) struct Root {
     /// Where it is, links followed; empty for the top of the disk.
     real: Vec<u8>,
     /// How the description of the disk calls it; empty for the top of the disk.
@@ -54,53 +75,50 @@ pub struct Root {
 
 impl Root {
     /// Finds the directory at `path`, an absolute one.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::NotFound`], [`OpenError::Forbidden`] if it is not a directory.
-    pub fn find(disk: &mut impl Lookup, path: &str) -> Result<Self, OpenError> {
-        Ok(Self { real: directory(disk, path)?, configured: path.trim_end_matches('/').into() })
+    pub(super) async fn find<L: Lookup>(disk: &mut L, path: &str) -> Result<Self, Missed<L::Error>> {
+        Ok(Self { real: directory(disk, path).await?, configured: path.trim_end_matches('/').into() })
     }
 
-    /// Finds a regular file for a client, and gives its real path and its size.
+    /// Finds a regular file for a client, and gives its real path and what the disk knows of it.
     ///
     /// A link is relative to its directory. An absolute one that begins with the name of this root means what it means on the
     /// machine that boots from the disk; any other absolute one is read as if this root were `/`. `..` stops at the root.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::Forbidden`] for what is not a regular file, and for a path of too many links.
-    pub fn file(&self, disk: &mut impl Lookup, path: &RequestPath) -> Result<(Vec<u8>, u64), OpenError> {
-        match walk(disk, &self.real, &[&self.configured, &self.real], path.as_bytes())? {
-            (path, Node::File { size }) => Ok((path, size)),
-            _ => Err(OpenError::Forbidden("not a regular file".into())),
+    pub(super) async fn file<L: Lookup>(
+        &self,
+        disk: &mut L,
+        path: &RequestPath,
+    ) -> Result<(Vec<u8>, L::File), Missed<L::Error>> {
+        match walk(disk, &self.real, &[&self.configured, &self.real], path.as_bytes()).await? {
+            (path, Node::File(file)) => Ok((path, file)),
+            _ => Err(Missed::Forbidden("not a regular file")),
         }
     }
 }
 
 /// Finds the directory at `path`, an absolute one, and gives its path with all links followed; empty for the top of the disk.
-///
-/// # Errors
-///
-/// [`OpenError::NotFound`], [`OpenError::Forbidden`] if it is not a directory.
-pub fn directory(disk: &mut impl Lookup, path: &str) -> Result<Vec<u8>, OpenError> {
-    match walk(disk, b"", &[], path.as_bytes())? {
+pub(super) async fn directory<L: Lookup>(disk: &mut L, path: &str) -> Result<Vec<u8>, Missed<L::Error>> {
+    match walk(disk, b"", &[], path.as_bytes()).await? {
         (path, Node::Directory) => Ok(path),
-        _ => Err(OpenError::Forbidden("not a directory".into())),
+        _ => Err(Missed::Forbidden("not a directory")),
     }
 }
 
 /// Goes from the directory `top` down `path`, name by name. An absolute link starts again at `top`, after one of the names that
 /// `top` is known by is taken off it.
-fn walk(disk: &mut impl Lookup, top: &[u8], known_as: &[&[u8]], path: &[u8]) -> Result<(Vec<u8>, Node), OpenError> {
+async fn walk<L: Lookup>(
+    disk: &mut L,
+    top: &[u8],
+    known_as: &[&[u8]],
+    path: &[u8],
+) -> Result<(Vec<u8>, Node<L::File>), Missed<L::Error>> {
     let mut here = top.to_vec();
     let mut node = Node::Directory;
     // The names to come, the next one last.
     let mut names: Vec<Vec<u8>> = names(path);
     let mut links = 0;
     while let Some(name) = names.pop() {
-        if node != Node::Directory {
-            return Err(OpenError::NotFound);
+        if !matches!(node, Node::Directory) {
+            return Err(Missed::NotFound);
         }
         match name.as_slice() {
             b"" | b"." => continue,
@@ -115,13 +133,13 @@ fn walk(disk: &mut impl Lookup, top: &[u8], known_as: &[&[u8]], path: &[u8]) -> 
         let parent = here.len();
         here.push(b'/');
         here.extend_from_slice(&name);
-        node = disk.lstat(&here)?;
-        if node == Node::Link {
+        node = disk.lstat(&here).await?.ok_or(Missed::NotFound)?;
+        if matches!(node, Node::Link) {
             links += 1;
             if links > MAX_LINKS {
-                return Err(OpenError::Forbidden("too many symbolic links".into()));
+                return Err(Missed::Forbidden("too many symbolic links"));
             }
-            let target = disk.readlink(&here)?;
+            let target = disk.readlink(&here).await?.ok_or(Missed::NotFound)?;
             here.truncate(parent);
             let mut target = target.as_slice();
             if target.starts_with(b"/") {
@@ -147,7 +165,9 @@ fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::{collections::HashMap, convert::Infallible};
+
+    use smol::block_on;
 
     use super::*;
 
@@ -159,27 +179,30 @@ mod tests {
     const FIFO: &str = "|";
 
     impl Disk {
-        fn entry(&self, path: &[u8]) -> Result<&'static str, OpenError> {
+        fn entry(&self, path: &[u8]) -> Option<&'static str> {
             assert!(path.starts_with(b"/"), "an absolute path");
-            let path = std::str::from_utf8(path).map_err(|_| OpenError::NotFound)?;
+            let path = std::str::from_utf8(path).ok()?;
             let parent = &path[..path.rfind('/').unwrap_or(0)];
             assert!(parent.is_empty() || self.0[parent] == DIRECTORY, "{path} goes through something else");
-            self.0.get(path).copied().ok_or(OpenError::NotFound)
+            self.0.get(path).copied()
         }
     }
 
     impl Lookup for Disk {
-        fn lstat(&mut self, path: &[u8]) -> Result<Node, OpenError> {
-            Ok(match self.entry(path)? {
+        type File = ();
+        type Error = Infallible;
+
+        async fn lstat(&mut self, path: &[u8]) -> Result<Option<Node<()>>, Infallible> {
+            Ok(self.entry(path).map(|entry| match entry {
                 DIRECTORY => Node::Directory,
-                FILE => Node::File { size: 7 },
+                FILE => Node::File(()),
                 FIFO => Node::Other,
                 _ => Node::Link,
-            })
+            }))
         }
 
-        fn readlink(&mut self, path: &[u8]) -> Result<Vec<u8>, OpenError> {
-            Ok(self.entry(path)?.strip_prefix("->").expect("a link").into())
+        async fn readlink(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>, Infallible> {
+            Ok(self.entry(path).map(|entry| entry.strip_prefix("->").expect("a link").into()))
         }
     }
 
@@ -223,15 +246,15 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(root: &str, path: &str, expected: Result<&str, OpenError>) {
+    fn check(root: &str, path: &str, expected: Result<&str, Missed<Infallible>>) {
         let mut disk = disk();
-        let root = Root::find(&mut disk, root).expect("a directory");
+        let root = block_on(Root::find(&mut disk, root)).expect("a directory");
         let path = RequestPath::parse(path.as_bytes()).expect("a path");
-        assert_eq!(root.file(&mut disk, &path), expected.map(|path| (path.into(), 7)));
+        assert_eq!(block_on(root.file(&mut disk, &path)), expected.map(|path| (path.into(), ())));
     }
 
-    fn not_regular() -> OpenError {
-        OpenError::Forbidden("not a regular file".into())
+    fn not_regular() -> Missed<Infallible> {
+        Missed::Forbidden("not a regular file")
     }
 
     #[test]
@@ -258,24 +281,24 @@ mod tests {
     #[test]
     fn an_absolute_link_may_call_the_root_as_the_description_does() {
         check("/tftp", "as-configured", Ok("/srv/tftp/deep/er/file"));
-        check("/srv/tftp", "as-configured", Err(OpenError::NotFound));
-        check("/tftp", "as-other", Err(OpenError::NotFound));
+        check("/srv/tftp", "as-configured", Err(Missed::NotFound));
+        check("/tftp", "as-other", Err(Missed::NotFound));
     }
 
     #[test]
     fn no_link_leaves_the_root() {
         for path in ["escape", "escape-absolute", "escape-dots"] {
-            check("/srv/tftp", path, Err(OpenError::NotFound));
+            check("/srv/tftp", path, Err(Missed::NotFound));
         }
         check("/", "srv/tftp/escape-absolute", Ok("/etc/shadow"));
         check("/", "tftp/escape", Ok("/etc/shadow"));
-        check("/", "tftp/clamped", Err(OpenError::NotFound));
+        check("/", "tftp/clamped", Err(Missed::NotFound));
     }
 
     #[test]
     fn what_is_not_there_is_not_found() {
         for path in ["nothing", "kernel/x", "dangling", "through-file", "above-file", "file-slash", "deep/nothing/x"] {
-            check("/tftp", path, Err(OpenError::NotFound));
+            check("/tftp", path, Err(Missed::NotFound));
         }
     }
 
@@ -284,13 +307,13 @@ mod tests {
         for path in ["fifo", "deep", "to-directory", "slash", "to-root", "empty"] {
             check("/tftp", path, Err(not_regular()));
         }
-        check("/tftp", "fifo/x", Err(OpenError::NotFound));
+        check("/tftp", "fifo/x", Err(Missed::NotFound));
     }
 
     #[test]
     fn a_circle_of_links_ends() {
         for path in ["loop", "ping", "loop/x"] {
-            check("/tftp", path, Err(OpenError::Forbidden("too many symbolic links".into())));
+            check("/tftp", path, Err(Missed::Forbidden("too many symbolic links")));
         }
     }
 
@@ -299,18 +322,18 @@ mod tests {
         let chain: Vec<(String, String)> = (0..=40).map(|i| (format!("/{i}"), format!("->{}", i + 1))).collect();
         let mut disk = Disk(chain.leak().iter().map(|(path, target)| (path.as_str(), target.as_str())).collect());
         disk.0.insert("/41", FILE);
-        let root = Root::find(&mut disk, "/").expect("the top");
-        let mut file = |path: &[u8]| root.file(&mut disk, &RequestPath::parse(path).expect("a path"));
-        assert_eq!(file(b"1"), Ok((b"/41".to_vec(), 7)));
-        assert_eq!(file(b"0"), Err(OpenError::Forbidden("too many symbolic links".into())));
+        let root = block_on(Root::find(&mut disk, "/")).expect("the top");
+        let mut file = |path: &[u8]| block_on(root.file(&mut disk, &RequestPath::parse(path).expect("a path")));
+        assert_eq!(file(b"1"), Ok((b"/41".to_vec(), ())));
+        assert_eq!(file(b"0"), Err(Missed::Forbidden("too many symbolic links")));
     }
 
     #[test]
     fn a_root_is_a_directory() {
         let mut disk = disk();
-        assert_eq!(directory(&mut disk, "/"), Ok(b"".to_vec()));
-        assert_eq!(directory(&mut disk, "/tftp/to-directory"), Ok(b"/srv/tftp/deep/er".to_vec()));
-        assert_eq!(directory(&mut disk, "/nothing"), Err(OpenError::NotFound));
-        assert_eq!(directory(&mut disk, "/vmlinuz"), Err(OpenError::Forbidden("not a directory".into())));
+        assert_eq!(block_on(directory(&mut disk, "/")), Ok(b"".to_vec()));
+        assert_eq!(block_on(directory(&mut disk, "/tftp/to-directory")), Ok(b"/srv/tftp/deep/er".to_vec()));
+        assert_eq!(block_on(directory(&mut disk, "/nothing")), Err(Missed::NotFound));
+        assert_eq!(block_on(directory(&mut disk, "/vmlinuz")), Err(Missed::Forbidden("not a directory")));
     }
 }

@@ -20,13 +20,14 @@ use nix::{
     unistd::{Pid, dup2_stdin, dup2_stdout, getpgrp, setpgid},
 };
 use rtftp_core::{disk::DiskConfig, path::RequestPath, uri::NbdServer};
+use smol::block_on;
 
 use super::{
     failure::Failure,
     mounted::Mounted,
     wire::{self, Reply, Request, Step},
 };
-use crate::{error::OpenError, remote::resolve::Root};
+use crate::remote::resolve::{Missed, Root};
 
 /// The memory of the virtual machine, in MiB. What the host spends on it hardly depends on this number.
 const MEMORY: i32 = 512;
@@ -190,7 +191,7 @@ impl Disk {
         for mount in &config.mounts {
             mounted.mount(mount)?;
         }
-        let root = Root::find(&mut mounted, &config.tftp_root)
+        let root = block_on(Root::find(&mut mounted, &config.tftp_root))
             .map_err(|error| format!("tftp_root {}: {error}", config.tftp_root))?;
         // From now on an error comes with its own message; a line for every call would only cost time.
         let _ = mounted.guestfs.set_verbose(false);
@@ -199,11 +200,11 @@ impl Disk {
 
     fn open(&mut self, path: &[u8]) -> Reply {
         let Ok(path) = RequestPath::parse(path) else { return Reply::NotFound };
-        let (path, size) = match self.root.file(&mut self.mounted, &path) {
+        let (path, size) = match block_on(self.root.file(&mut self.mounted, &path)) {
             Ok(found) => found,
-            Err(OpenError::NotFound) => return Reply::NotFound,
-            Err(OpenError::Forbidden(reason)) => return Reply::Forbidden(reason),
-            Err(OpenError::Unavailable(unavailable)) => return self.failed(unavailable.reason),
+            Err(Missed::NotFound) => return Reply::NotFound,
+            Err(Missed::Forbidden(reason)) => return Reply::Forbidden(reason.into()),
+            Err(Missed::Failed(reason)) => return self.failed(reason),
         };
         let Ok(path) = String::from_utf8(path) else { return Reply::NotFound };
         let id = self.next_id;

@@ -2,12 +2,10 @@
 
 use guestfs::Handle;
 use rtftp_core::disk::{Mount, MountSource};
+use smol::block_on;
 
 use super::failure::Failure;
-use crate::{
-    error::{OpenError, Unavailable},
-    remote::resolve::{self, Lookup, Node},
-};
+use crate::remote::resolve::{self, Lookup, Node};
 
 /// A launched appliance and the file systems mounted in it.
 pub(super) struct Mounted {
@@ -25,7 +23,7 @@ impl Mounted {
         // The top has to be there first, and is always a directory.
         let mut mountpoint = String::from("/");
         if mount.mountpoint.as_str() != "/" {
-            let real = resolve::directory(self, &mount.mountpoint)
+            let real = block_on(resolve::directory(self, &mount.mountpoint))
                 .map_err(|error| format!("mountpoint {}: {error}", mount.mountpoint))?;
             mountpoint = String::from_utf8(real).map_err(|_| format!("mountpoint {}: not UTF-8", mount.mountpoint))?;
         }
@@ -66,34 +64,37 @@ impl Mounted {
     }
 }
 
+/// Nothing here waits: libguestfs holds up the thread.
 impl Lookup for Mounted {
-    fn lstat(&mut self, path: &[u8]) -> Result<Node, OpenError> {
+    /// The length in bytes.
+    type File = u64;
+    type Error = String;
+
+    async fn lstat(&mut self, path: &[u8]) -> Result<Option<Node<u64>>, String> {
         // The guestfs crate takes no other names.
-        let path = std::str::from_utf8(path).map_err(|_| OpenError::NotFound)?;
-        let stat = self.guestfs.lstatns(path).map_err(|error| Failure::from(error).into_open_error())?;
-        Ok(match stat.st_mode & 0o170_000 {
-            0o100_000 => Node::File { size: u64::try_from(stat.st_size).unwrap_or(0) },
+        let Ok(path) = std::str::from_utf8(path) else { return Ok(None) };
+        let stat = match self.guestfs.lstatns(path).map_err(Failure::from) {
+            Ok(stat) => stat,
+            Err(failure) if failure.is_not_found() => return Ok(None),
+            Err(failure) => return Err(failure.message),
+        };
+        Ok(Some(match stat.st_mode & 0o170_000 {
+            0o100_000 => Node::File(u64::try_from(stat.st_size).unwrap_or(0)),
             0o040_000 => Node::Directory,
             0o120_000 => Node::Link,
             _ => Node::Other,
-        })
+        }))
     }
 
-    fn readlink(&mut self, path: &[u8]) -> Result<Vec<u8>, OpenError> {
-        let path = std::str::from_utf8(path).map_err(|_| OpenError::NotFound)?;
+    async fn readlink(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        let Ok(path) = std::str::from_utf8(path) else { return Ok(None) };
         match self.guestfs.readlink(path) {
-            Ok(target) => Ok(target.into_bytes()),
-            Err(guestfs::Error::Utf8Error(_)) => Err(OpenError::NotFound),
-            Err(error) => Err(Failure::from(error).into_open_error()),
+            Ok(target) => Ok(Some(target.into_bytes())),
+            Err(guestfs::Error::Utf8Error(_)) => Ok(None),
+            Err(error) => match Failure::from(error) {
+                failure if failure.is_not_found() => Ok(None),
+                failure => Err(failure.message),
+            },
         }
-    }
-}
-
-impl Failure {
-    fn into_open_error(self) -> OpenError {
-        if self.is_not_found() {
-            return OpenError::NotFound;
-        }
-        OpenError::Unavailable(Unavailable { to_client: "disk cannot be read", reason: self.message })
     }
 }
