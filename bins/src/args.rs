@@ -29,6 +29,8 @@ Options:
   -l, --listen-ip IP          listen on this address only [default: all, IPv4 and IPv6]
   -p, --listen-port PORT      listen on this UDP port; 0 takes any free one [default: 69]
   -t, --idle-timeout SECONDS  let a disk go that nobody has asked for this long [default: 60]
+      --view-gap SECONDS      after this long without a request a boot is over, and the next
+                              request sees its disk afresh; 0: every request does [default: 5]
   -m, --monitor-configs[=BOOL]
                               connect disks when their .nbd file appears or changes,
                               true or false [default: true]
@@ -39,7 +41,7 @@ Options:
       --max-transfers N       serve no more transfers at a time [default: 4096]
       --max-per-client N      serve no more transfers to one address [default: 128]
       --open-limit SECONDS    how long opening a disk may take in all [default: 120]
-      --read-limit SECONDS    how long one answer of an open disk may take [default: 30]
+      --read-limit SECONDS    how long one answer of an open disk may take [default: 10]
       --log-level LEVEL       error, warn, info, debug or trace [default: info]
   -h, --help                  print this
   -V, --version               print the version
@@ -72,6 +74,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     let listen_port = option(&mut args, Both("-p", "--listen-port"), "a port from 0 to 65535")?.unwrap_or(69);
     let root_dir = root_dir(&mut args)?;
     let idle_timeout = seconds(&mut args, Both("-t", "--idle-timeout"), 60)?;
+    let view_gap = Duration::from_secs(within(&mut args, Long("--view-gap"), 0..=1_000_000)?.unwrap_or(5));
     let monitor_configs = option(&mut args, Both("-m", "--monitor-configs"), "true or false")?.unwrap_or(true);
     let limits = Limits {
         blksize: within(&mut args, Long("--max-blksize"), 8..=MAX_BLKSIZE)?.unwrap_or(MAX_BLKSIZE),
@@ -83,7 +86,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         per_client: within(&mut args, Long("--max-per-client"), 1..=1_000_000)?.unwrap_or(128),
     };
     let open_limit = seconds(&mut args, Long("--open-limit"), 120)?;
-    let read_limit = seconds(&mut args, Long("--read-limit"), 30)?;
+    let read_limit = seconds(&mut args, Long("--read-limit"), 10)?;
     let log_level = option(&mut args, Long("--log-level"), "error, warn, info, debug or trace")?;
     if let Some(unknown) = args.finish().first() {
         return Err(format!("unknown argument `{}`", unknown.to_string_lossy()));
@@ -94,6 +97,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         listen_port,
         root_dir,
         idle_timeout,
+        view_gap,
         monitor_configs,
         limits,
         capacity,

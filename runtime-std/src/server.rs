@@ -21,7 +21,7 @@ use smol::{
 pub use crate::sessions::Capacity;
 use crate::{
     remote::{
-        Disks,
+        Disks, Times,
         guestfs::client::{self, Launcher},
     },
     roots::Roots,
@@ -42,6 +42,8 @@ pub struct Config {
     pub root_dir: PathBuf,
     /// How long a disk stays connected that nobody asks for.
     pub idle_timeout: Duration,
+    /// After how long without a request and without a transfer a boot is over: the next request sees the disk as it is then.
+    pub view_gap: Duration,
     /// Whether disks are connected as soon as their `.nbd` file appears.
     pub monitor_configs: bool,
     /// What clients are granted at most.
@@ -112,7 +114,8 @@ impl Server {
         })?;
         allow_descriptors();
         let executor = Arc::new(Executor::new());
-        let disks = Disks::new(root_dir.clone(), config.idle_timeout, launcher, executor.clone());
+        let times = Times { idle: config.idle_timeout, gap: config.view_gap, answer: config.read_limit };
+        let disks = Disks::new(root_dir.clone(), times, launcher, executor.clone());
         let sessions = Arc::new(Mutex::new(Sessions::new(config.capacity)));
         let throttle = Mutex::new(Throttle { since: Instant::now(), sent: 0 });
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));

@@ -116,7 +116,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::remote::guestfs::client::{Launcher, Limits};
+    use crate::remote::{
+        Times,
+        guestfs::client::{Launcher, Limits},
+    };
 
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
@@ -124,7 +127,9 @@ mod tests {
     /// The disks of a directory; nothing is connected, as the descriptions in here are all wrong.
     fn disks(root: &Path) -> Disks {
         let launcher = Launcher::new(Limits::default());
-        Disks::new(root.to_owned(), Duration::from_secs(60), launcher, Arc::new(Executor::new()))
+        let minute = Duration::from_secs(60);
+        let times = Times { idle: minute, gap: minute, answer: minute };
+        Disks::new(root.to_owned(), times, launcher, Arc::new(Executor::new()))
     }
 
     /// Watches until the disks of exactly these clients have been looked at.

@@ -100,6 +100,13 @@ impl Disk {
         disk
     }
 
+    /// A disk with these bytes.
+    pub fn raw(bytes: &[u8]) -> Self {
+        let disk = Self::blank(0);
+        fs::write(disk.path(), bytes).expect("an image");
+        disk
+    }
+
     /// The image file.
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("disk.img")
@@ -167,12 +174,13 @@ pub struct DiskConfig {
     url: String,
     mounts: Vec<String>,
     tftp_root: String,
+    backend: Option<&'static str>,
 }
 
 impl DiskConfig {
     /// A description of the disk behind this NBD URI: nothing mounted yet, `/` served.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), mounts: Vec::new(), tftp_root: "/".into() }
+        Self { url: url.into(), mounts: Vec::new(), tftp_root: "/".into(), backend: None }
     }
 
     /// Mounts the partition with this number.
@@ -195,15 +203,23 @@ impl DiskConfig {
         self.tftp_root = path.into();
         self
     }
+
+    /// Has the disk read in this way only: `native` or `guestfs`.
+    #[must_use]
+    pub fn backend(mut self, backend: &'static str) -> Self {
+        self.backend = Some(backend);
+        self
+    }
 }
 
 impl fmt::Display for DiskConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, mounts, tftp_root } = self;
+        let Self { url, mounts, tftp_root, backend } = self;
         let mounts = mounts.join(",\n    ");
-        write!(
-            f,
-            "{{\n  \"url\": \"{url}\",\n  \"mounts\": [\n    {mounts}\n  ],\n  \"tftp_root\": \"{tftp_root}\"\n}}\n"
-        )
+        write!(f, "{{\n  \"url\": \"{url}\",\n  \"mounts\": [\n    {mounts}\n  ],\n  \"tftp_root\": \"{tftp_root}\"")?;
+        if let Some(backend) = backend {
+            write!(f, ",\n  \"backend\": \"{backend}\"")?;
+        }
+        f.write_str("\n}\n")
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! [`sim`] is the network that exists in the computer's mind only, for the core's state machines.
 
+mod board;
 pub mod client;
 mod daemon;
 mod disk;
@@ -15,6 +16,7 @@ pub mod sim;
 pub mod tools;
 mod wait;
 
+pub use board::{board, mounted};
 pub use client::{Answer, Client};
 pub use daemon::{Rtftp, arguments_refused, binary};
 pub use disk::{Disk, DiskConfig, FileSystem, Tree};

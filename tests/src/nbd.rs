@@ -2,9 +2,10 @@
 
 use std::{
     io::Read as _,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     process::{Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     thread,
     time::Duration,
 };
@@ -15,6 +16,7 @@ use crate::{Disk, Process, poll_until};
 #[derive(Debug)]
 pub struct NbdServer {
     process: Process,
+    address: Option<SocketAddr>,
     url: String,
 }
 
@@ -35,6 +37,26 @@ impl NbdServer {
         Self::start(&["nbdkit", "--foreground", "file", &disk.path().display().to_string()], "")
     }
 
+    /// Exports a disk with `nbdkit` and one of its filters, which gets these parameters.
+    #[track_caller]
+    pub fn nbdkit_with(disk: &Disk, filter: &str, parameters: &[&str]) -> Self {
+        let (filter, image) = (format!("--filter={filter}"), disk.path().display().to_string());
+        let command = ["nbdkit", "--foreground", &filter, "file", &image];
+        Self::start(&[&command, parameters].concat(), "")
+    }
+
+    /// Kills the server; the address is free for [`NbdServer::back`], and for nobody else here.
+    pub fn die(self) -> SocketAddr {
+        self.address.expect("a server on TCP")
+    }
+
+    /// Exports a disk with `nbdkit` where another server has died.
+    #[track_caller]
+    pub fn back(address: SocketAddr, disk: &Disk) -> Self {
+        let listener = TcpListener::bind(address).expect("the address of a server that is dead");
+        Self::start_on(listener, &["nbdkit", "--foreground", "file", &disk.path().display().to_string()], "")
+    }
+
     /// Exports a disk with `nbdkit` on a Unix socket beside the image.
     #[track_caller]
     pub fn unix(disk: &Disk) -> Self {
@@ -44,7 +66,7 @@ impl NbdServer {
         command.args(["--foreground", "--unix"]).arg(&socket).arg("file").arg(&image).stderr(Stdio::null());
         let process = Process::start(&mut command);
         poll_until("the socket of nbdkit", Duration::from_secs(10), || socket.exists().then_some(()));
-        Self { process, url: format!("nbd+unix:///?socket={}", socket.display()) }
+        Self { process, address: None, url: format!("nbd+unix:///?socket={}", socket.display()) }
     }
 
     /// Its NBD URI.
@@ -60,10 +82,15 @@ impl NbdServer {
     /// Starts a server on a socket that listens already (systemd's way), so that no port can be taken in between.
     #[track_caller]
     fn start(command: &[&str], path: &str) -> Self {
+        Self::start_on(listener().0, command, path)
+    }
+
+    #[track_caller]
+    fn start_on(listener: TcpListener, command: &[&str], path: &str) -> Self {
         const SCRIPT: &str = r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@""#;
         let installed = Command::new(command[0]).arg("--version").stdout(Stdio::null()).status();
         assert!(installed.is_ok(), "this test needs the program `{}`, which is not installed", command[0]);
-        let (listener, address) = listener();
+        let address = listener.local_addr().expect("a bound socket");
         let mut server = Command::new("sh");
         server.args(["-c", SCRIPT, "sh"]).args(command).stdin(OwnedFd::from(listener)).stderr(Stdio::null());
         let process = Process::start(&mut server);
@@ -72,13 +99,16 @@ impl NbdServer {
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
         stream.read_exact(&mut magic).unwrap_or_else(|error| panic!("{command:?} does not answer: {error}"));
         assert_eq!(&magic, b"NBDMAGIC");
-        Self { process, url: format!("nbd://{address}{path}") }
+        Self { process, address: Some(address), url: format!("nbd://{address}{path}") }
     }
 }
 
-/// Listens on a free port of 127.0.0.1.
+/// Listens on a free port of an address that nobody else uses, so that the port stays free when a server dies.
 fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, 100 + high % 100, low, COUNT.fetch_add(1, Ordering::Relaxed));
+    let listener = TcpListener::bind((address, 0)).expect("a free port");
     let address = listener.local_addr().expect("a bound socket");
     (listener, address)
 }

@@ -27,7 +27,7 @@ fn a_broken_description_is_reported_once_with_line_and_column() {
     let descriptions = [
         ("127.0.0.10", "{\n  \"url\": nonsense\n}\n".to_owned(), "line 2, column 10"),
         ("127.0.0.11", format!("{{\"url\": \"http://host/\", {mount}}}"), "url"),
-        ("127.0.0.12", format!("{{\"url\": \"nbd://host/x\", {}}}", mount.replace(": 1", ": 0")), "partition"),
+        ("127.0.0.12", format!("{{\"url\": \"nbd://host/x\", {}}}", mount.replace(": 1", ": 256")), "partition"),
         (
             "127.0.0.13",
             format!("{{\"url\": \"nbd://host/x\", {}}}", mount.replace("\"/\"}", "\"boot\"}")),

@@ -1,11 +1,14 @@
-//! One disk: connected when it is asked for, let go when nobody asks.
+//! One disk: connected when it is asked for, looked at afresh for every boot, let go when nobody asks.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use rtftp_core::{RequestPath, uri::NbdUri};
+use rtftp_core::{
+    RequestPath,
+    disk::{self, DiskConfig},
+};
 use smol::{
     Executor, Task, Timer,
     channel::{Receiver, Sender, bounded, unbounded},
@@ -15,8 +18,10 @@ use smol::{
 
 use super::{
     file::RemoteFile,
-    guestfs::client::{Appliance, Launcher, OpenedFile},
-    nbd,
+    guestfs::{client::Launcher, shared::Shared},
+    native,
+    nbd::{self, Nbd},
+    view::{Failure, Opened, View},
 };
 use crate::error::{OpenError, Unavailable};
 
@@ -24,17 +29,39 @@ use crate::error::{OpenError, Unavailable};
 const UNASKED_CONNECTS: usize = 2;
 /// How long after a failure a disk that no client waits for is tried again, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The longest that a view serves, however often it is asked: no boot loads files for longer, and a board that asks for ever must
+/// see what has changed.
+const LONGEST_BURST: Duration = Duration::from_secs(60);
+/// How long a disk that contradicts itself is looked at again and again before it counts as damaged: its owner may be writing.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often to ask whether the transfers from a view are over.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait before looking again.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long things on a disk may take, and how long they hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// After this long without a request the connection is let go.
+    pub(crate) idle: Duration,
+    /// After this long without a request and without a transfer, a boot is over: the next request sees the disk afresh.
+    pub(crate) gap: Duration,
+    /// For connecting to the NBD server, and then for one answer of it.
+    pub(crate) answer: Duration,
+}
 
 /// What all disks share.
 #[derive(Debug)]
 pub(super) struct Backend {
     launcher: Launcher,
+    times: Times,
+    executor: Arc<Executor<'static>>,
     unasked: Arc<Semaphore>,
 }
 
 impl Backend {
-    pub(super) fn new(launcher: Launcher) -> Self {
-        Self { launcher, unasked: Arc::new(Semaphore::new(UNASKED_CONNECTS)) }
+    pub(super) fn new(launcher: Launcher, times: Times, executor: Arc<Executor<'static>>) -> Self {
+        Self { launcher, times, executor, unasked: Arc::new(Semaphore::new(UNASKED_CONNECTS)) }
     }
 
     /// Waits for the end of all that was started for disks which are let go.
@@ -49,142 +76,181 @@ pub(crate) struct Disk(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
+    /// The name of the `.nbd` file.
+    name: String,
     requests: Sender<Request>,
+    executor: Arc<Executor<'static>>,
     /// Dropped with the last [`Disk`], which ends whatever the owner is doing.
     _owner: Task<()>,
-}
-
-/// Which file of which connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileId {
-    connection: u64,
-    id: u32,
 }
 
 /// What the owner of a disk is asked.
 #[derive(Debug)]
 enum Request {
+    /// Connect, for nobody in particular.
     Connect,
-    /// Carries the disk, which is gone if nobody waits for the file any more.
-    Open {
-        path: Box<RequestPath>,
-        disk: Weak<Handle>,
-        reply: Sender<Result<RemoteFile, OpenError>>,
-    },
-    Read {
-        file: FileId,
-        offset: u64,
-        len: u32,
-        reply: Sender<Result<Vec<u8>, Unavailable>>,
-    },
-    Close(FileId),
+    /// Give the view of this boot, or one that is younger than the request.
+    Look { afresh: bool, reply: Sender<Result<Arc<Look>, Failure>> },
 }
 
-impl Request {
-    /// Answers that the disk is not to be had.
-    fn refuse(self, why: &Unavailable) {
-        // A send fails only when nobody waits for the answer any more; here and below that is no matter.
-        match self {
-            Self::Open { reply, .. } => drop(reply.try_send(Err(why.clone().into()))),
-            Self::Read { reply, .. } => drop(reply.try_send(Err(why.clone()))),
-            Self::Connect | Self::Close(_) => {}
-        }
+/// A view while a boot lasts.
+#[derive(Debug)]
+pub(super) struct Look {
+    view: View,
+    since: Instant,
+    /// When a file of it was last opened or done with.
+    used: Mutex<Instant>,
+}
+
+impl Look {
+    fn new(view: View) -> Self {
+        let now = Instant::now();
+        Self { view, since: now, used: Mutex::new(now) }
+    }
+
+    /// Opens a regular file.
+    pub(super) async fn open(&self, path: &RequestPath) -> Result<Opened, Failure> {
+        self.view.open(path).await
+    }
+
+    /// Notes that somebody was here.
+    pub(super) fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn used(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Disk {
     /// A disk that is not connected yet.
-    pub(super) fn new(
-        name: String,
-        json: Vec<u8>,
-        url: NbdUri,
-        idle: Duration,
-        backend: Arc<Backend>,
-        executor: &Executor<'static>,
-    ) -> Self {
+    pub(super) fn new(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
         let (requests, inbox) = unbounded();
-        let owner = Owner { name, json, url, idle, backend, inbox, connections: 0, reported: None };
-        Self(Arc::new(Handle { requests, _owner: executor.spawn(owner.run()) }))
+        let executor = backend.executor.clone();
+        let owner = Owner {
+            name: name.clone(),
+            json,
+            config,
+            backend,
+            inbox,
+            nbd: None,
+            look: None,
+            used: Instant::now(),
+            told: Told::default(),
+        };
+        Self(Arc::new(Handle { name, requests, _owner: executor.spawn(owner.run()), executor }))
+    }
+
+    /// The name of the `.nbd` file.
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Where tasks for this disk run.
+    pub(super) fn executor(&self) -> &Executor<'static> {
+        &self.0.executor
     }
 
     /// Has the disk connected in the background.
     pub(super) fn connect(&self) {
+        // Here and below, a channel is closed only when nobody waits for what is sent any more.
         let _ = self.0.requests.try_send(Request::Connect);
     }
 
     /// Opens a file, on a disk that is connected first if need be.
     pub(super) async fn open(&self, path: &RequestPath) -> Result<RemoteFile, OpenError> {
-        let (reply, answer) = bounded(1);
-        let _ = self.0.requests.try_send(Request::Open {
-            path: Box::new(path.clone()),
-            disk: Arc::downgrade(&self.0),
-            reply,
-        });
-        answer.recv().await.unwrap_or_else(|_| Err(let_go().into()))
+        let until = Instant::now() + PATIENCE;
+        let mut afresh = false;
+        loop {
+            let failure = match self.look(afresh).await {
+                Ok(look) => match look.open(path).await {
+                    Ok(opened) => return Ok(RemoteFile::new(self.clone(), path.clone().into(), look, opened)),
+                    Err(failure) => failure,
+                },
+                Err(failure) => failure,
+            };
+            match failure {
+                Failure::Passing(_) if Instant::now() < until => afresh = true,
+                Failure::Passing(why) => {
+                    log::error!("{}: {why}", self.0.name);
+                    return Err(why.into());
+                }
+                Failure::Lasting(error) => return Err(error),
+            }
+            Timer::after(PAUSE).await;
+        }
     }
 
-    /// Asks for a part of a file; the answer comes through the channel.
-    pub(super) fn read(&self, file: FileId, offset: u64, len: u32) -> Receiver<Result<Vec<u8>, Unavailable>> {
+    /// The view of this boot, or one that is younger than this call.
+    pub(super) async fn look(&self, afresh: bool) -> Result<Arc<Look>, Failure> {
         let (reply, answer) = bounded(1);
-        let _ = self.0.requests.try_send(Request::Read { file, offset, len, reply });
-        answer
-    }
-
-    /// Says that a file is not needed any more.
-    pub(super) fn close(&self, file: FileId) {
-        let _ = self.0.requests.try_send(Request::Close(file));
+        let _ = self.0.requests.try_send(Request::Look { afresh, reply });
+        answer.recv().await.unwrap_or_else(|_| Err(Failure::Lasting(let_go().into())))
     }
 }
 
-/// Why a file of an earlier connection cannot be read on.
-pub(super) fn let_go() -> Unavailable {
+fn let_go() -> Unavailable {
     Unavailable { to_client: "the disk was disconnected", reason: "the disk was disconnected".into() }
 }
 
-/// The task that a disk belongs to: it alone talks to the appliance.
+/// The task that a disk belongs to: it alone connects it, and says how long a view is good.
 struct Owner {
     name: String,
     json: Vec<u8>,
-    url: NbdUri,
-    idle: Duration,
+    config: DiskConfig,
     backend: Arc<Backend>,
     inbox: Receiver<Request>,
-    /// How often the disk has been connected.
-    connections: u64,
-    /// The failure that the log shows already.
-    reported: Option<String>,
+    /// The connection of the native reader.
+    nbd: Option<Arc<Nbd>>,
+    /// The view of the latest boot.
+    look: Option<Arc<Look>>,
+    /// When there last was a view, or the connection began.
+    used: Instant,
+    told: Told,
+}
+
+/// What the log shows already, and need not show again.
+#[derive(Debug, Default)]
+struct Told {
+    failure: Option<String>,
+    in_use: String,
+    unsupported: Option<String>,
 }
 
 impl Owner {
     /// Runs until the last [`Disk`] is dropped.
     async fn run(mut self) {
         let mut retry = None;
-        let mut again = None;
         loop {
-            let first = match again.take() {
-                Some(request) => request,
-                None => or(self.wanted(), after(retry, Request::Connect)).await,
+            let idle = async {
+                self.idle().await;
+                None
             };
-            let (first, permit) = self.permit(first).await;
-            let unasked = matches!(first, Request::Connect);
-            let connected = self.connect().await;
-            drop(permit);
-            match connected {
-                Ok(appliance) => {
-                    retry = None;
-                    again = self.serve(appliance, first).await;
-                }
-                Err(why) => {
-                    self.report(&why);
-                    first.refuse(&why);
-                    while let Ok(waiting) = self.inbox.try_recv() {
-                        waiting.refuse(&why);
-                    }
-                    if unasked {
+            let request = or(async { Some(or(self.next(), after(retry, Request::Connect)).await) }, idle).await;
+            let Some(request) = request else {
+                self.let_go();
+                continue;
+            };
+            let (request, permit) = self.permit(request).await;
+            match request {
+                Request::Connect if self.look.is_some() || self.nbd.is_some() => retry = None,
+                Request::Connect => match self.look(false).await {
+                    Ok(_) => retry = None,
+                    Err(failure) => {
+                        self.refuse_waiting(&failure);
                         retry = Some(retry.map_or(RETRY.0, |last: Duration| (2 * last).min(RETRY.1)));
                     }
+                },
+                Request::Look { afresh, reply } => {
+                    let look = self.look(afresh).await;
+                    if let Err(failure) = &look {
+                        self.refuse_waiting(failure);
+                    }
+                    let _ = reply.try_send(look);
                 }
             }
+            drop(permit);
         }
     }
 
@@ -196,108 +262,154 @@ impl Owner {
         }
     }
 
-    /// The next request that a disk which is not connected should be connected for.
-    async fn wanted(&self) -> Request {
-        loop {
-            match self.next().await {
-                request @ (Request::Connect | Request::Open { .. }) => return request,
-                request @ (Request::Read { .. } | Request::Close(_)) => request.refuse(&let_go()),
-            }
-        }
-    }
-
     /// Waits its turn to connect if no client waits for the disk; one that comes meanwhile has it at once.
-    async fn permit(&self, mut first: Request) -> (Request, Option<SemaphoreGuardArc>) {
-        while matches!(first, Request::Connect) {
+    async fn permit(&self, mut request: Request) -> (Request, Option<SemaphoreGuardArc>) {
+        while matches!(request, Request::Connect) {
             let turn = async { Err(self.backend.unasked.acquire_arc().await) };
-            match or(turn, async { Ok(self.wanted().await) }).await {
-                Ok(request) => first = request,
-                Err(permit) => return (first, Some(permit)),
+            match or(turn, async { Ok(self.next().await) }).await {
+                Ok(next) => request = next,
+                Err(permit) => return (request, Some(permit)),
             }
         }
-        (first, None)
+        (request, None)
     }
 
-    async fn connect(&mut self) -> Result<Appliance, Unavailable> {
-        log::debug!("{}: connecting to {}", self.name, self.url);
+    /// Tells everybody who waits that the disk is not to be had.
+    fn refuse_waiting(&mut self, failure: &Failure) {
+        if let Failure::Lasting(error) = failure {
+            let reason = error.to_string();
+            if self.told.failure.as_ref() != Some(&reason) {
+                log::error!("{}: {reason}", self.name);
+                self.told.failure = Some(reason);
+            }
+        }
+        while let Ok(request) = self.inbox.try_recv() {
+            if let Request::Look { reply, .. } = request {
+                let _ = reply.try_send(Err(failure.clone()));
+            }
+        }
+    }
+
+    /// Returns when something may have been kept for its time; never, if nothing is kept.
+    async fn idle(&self) {
+        let until = match (&self.look, &self.nbd) {
+            (Some(look), _) if is_used(look) => Instant::now() + ASK_AGAIN,
+            (Some(look), _) => look.used() + self.lifetime(look),
+            (None, Some(_)) => self.used + self.backend.times.idle,
+            (None, None) => pending().await,
+        };
+        Timer::at(until).await;
+    }
+
+    /// Lets go what nobody has used for its time.
+    fn let_go(&mut self) {
+        if let Some(look) = &self.look {
+            if is_used(look) || look.used() + self.lifetime(look) > Instant::now() {
+                return;
+            }
+            self.used = look.used();
+            self.look = None;
+        } else {
+            self.nbd = None;
+        }
+        if self.nbd.is_none() {
+            log::info!("{}: let go, idle for {} s", self.name, self.used.elapsed().as_secs());
+        }
+    }
+
+    /// How long a view that nobody uses is kept.
+    fn lifetime(&self, look: &Look) -> Duration {
+        let Times { idle, gap, .. } = self.backend.times;
+        match look.view {
+            View::Native(_) => gap,
+            View::Guestfs(_) => gap.min(idle),
+        }
+    }
+
+    /// The view of this boot; a new one if there is none, or if it must be younger than this call.
+    async fn look(&mut self, afresh: bool) -> Result<Arc<Look>, Failure> {
+        let is_alive = self.look.as_ref().is_some_and(|look| look.view.is_alive());
+        if !is_alive && self.look.take().is_some() {
+            log::warn!("{}: let go, the connection is lost", self.name);
+        }
+        if let Some(look) = self.look.as_ref().filter(|look| !afresh && self.is_of_this_boot(look)) {
+            look.touch();
+            return Ok(look.clone());
+        }
+        let look = Arc::new(Look::new(self.view().await?));
+        self.told.failure = None;
+        if !afresh || self.look.is_none() {
+            self.look = Some(look.clone());
+        }
+        Ok(look)
+    }
+
+    fn is_of_this_boot(&self, look: &Arc<Look>) -> bool {
+        look.since.elapsed() < LONGEST_BURST && (is_used(look) || look.used().elapsed() < self.backend.times.gap)
+    }
+
+    /// Looks at the disk, connected first if need be, in the first way that can.
+    async fn view(&mut self) -> Result<View, Failure> {
+        let choice = self.config.backend;
+        if choice == Some(disk::Backend::Guestfs) {
+            // An appliance needs long to tell what a look at the server tells at once.
+            nbd::check(&self.config.url).await.map_err(|why| Failure::Lasting(why.into()))?;
+            return self.appliance().await;
+        }
         let started = Instant::now();
-        // An appliance needs long to tell what a look at the server tells at once.
-        nbd::check(&self.url).await?;
-        let appliance = self.backend.launcher.start(&self.name, &self.json).await?;
-        self.connections += 1;
-        self.reported = None;
-        log::info!("{}: connected to {} in {:.1} s", self.name, self.url, started.elapsed().as_secs_f64());
-        Ok(appliance)
+        let (nbd, is_new) = self.connect().await?;
+        let view = match native::View::open(nbd, &self.config).await {
+            Ok(view) => view,
+            Err(native::Error::Unsupported(reason)) if choice.is_none() => {
+                if self.told.unsupported.as_ref() != Some(&reason) {
+                    log::info!("{}: {reason}; libguestfs is asked", self.name);
+                    self.told.unsupported = Some(reason);
+                }
+                self.nbd = None;
+                return self.appliance().await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if is_new {
+            let seconds = started.elapsed().as_secs_f64();
+            log::info!("{}: connected to {} in {seconds:.3} s: {}", self.name, self.config.url, view.contents());
+        }
+        let in_use = view.in_use();
+        if self.told.in_use != in_use {
+            if !in_use.is_empty() {
+                log::info!("{}: in use by its owner, or not unmounted: {in_use}", self.name);
+            }
+            self.told.in_use = in_use;
+        }
+        Ok(View::Native(view))
     }
 
-    /// Tells of a failure, but not of the same one again and again.
-    fn report(&mut self, why: &Unavailable) {
-        if self.reported.as_ref() != Some(&why.reason) {
-            log::error!("{}: {why}", self.name);
-            self.reported = Some(why.reason.clone());
+    /// The connection of the native reader, and whether it is a new one.
+    async fn connect(&mut self) -> Result<(Arc<Nbd>, bool), Failure> {
+        if let Some(nbd) = self.nbd.as_ref().filter(|nbd| nbd.is_alive()) {
+            return Ok((nbd.clone(), false));
         }
+        log::debug!("{}: connecting to {}", self.name, self.config.url);
+        let connected = Nbd::connect(&self.config.url, self.backend.times.answer, &self.backend.executor).await;
+        let nbd = Arc::new(connected.map_err(|why| Failure::Lasting(why.into()))?);
+        self.used = Instant::now();
+        self.nbd = Some(nbd.clone());
+        Ok((nbd, true))
     }
 
-    /// Answers requests until the disk has been idle for its time or the connection is lost.
-    ///
-    /// Returns a request that found the connection lost and deserves a new one.
-    async fn serve(&mut self, mut appliance: Appliance, first: Request) -> Option<Request> {
-        let mut open_files = 0usize;
-        let mut answered = 0usize;
-        let mut request = first;
-        loop {
-            match request {
-                Request::Open { path, disk, reply } => match appliance.open(&path).await {
-                    Err(_) if !appliance.is_alive() && answered > 0 => {
-                        return Some(Request::Open { path, disk, reply });
-                    }
-                    Ok(OpenedFile { id, size }) => {
-                        // A file that nobody takes any more is closed when it is dropped here.
-                        if let Some(disk) = disk.upgrade() {
-                            open_files += 1;
-                            let file = FileId { connection: self.connections, id };
-                            let _ = reply.try_send(Ok(RemoteFile::new(Disk(disk), file, size)));
-                        }
-                    }
-                    Err(error) => {
-                        if let OpenError::Unavailable(why) = &error {
-                            self.report(why);
-                        }
-                        let _ = reply.try_send(Err(error));
-                    }
-                },
-                Request::Read { file, offset, len, reply } if file.connection == self.connections => {
-                    let read = appliance.read(file.id, offset, len).await;
-                    if let Err(why) = &read {
-                        self.report(why);
-                    }
-                    let _ = reply.try_send(read);
-                }
-                Request::Close(file) if file.connection == self.connections => {
-                    open_files -= 1;
-                    // What fails here shows in the next line.
-                    let _ = appliance.close(file.id).await;
-                }
-                request => request.refuse(&let_go()),
-            }
-            if !appliance.is_alive() {
-                log::warn!("{}: let go, the connection is lost", self.name);
-                return None;
-            }
-            answered += 1;
-            request = loop {
-                match or(async { Some(self.next().await) }, after(Some(self.idle), None)).await {
-                    Some(request) => break request,
-                    None if open_files > 0 => {}
-                    None => {
-                        appliance.stop().await;
-                        log::info!("{}: let go, idle for {} s", self.name, self.idle.as_secs());
-                        return None;
-                    }
-                }
-            };
-        }
+    async fn appliance(&mut self) -> Result<View, Failure> {
+        let started = Instant::now();
+        let appliance = self.backend.launcher.start(&self.name, &self.json).await;
+        let appliance = appliance.map_err(|why| Failure::Lasting(why.into()))?;
+        let seconds = started.elapsed().as_secs_f64();
+        log::info!("{}: connected to {} in {seconds:.1} s, through libguestfs", self.name, self.config.url);
+        Ok(View::Guestfs(Shared::new(appliance, &self.backend.executor)))
     }
+}
+
+/// Whether a transfer goes on that began with this look.
+fn is_used(look: &Arc<Look>) -> bool {
+    Arc::strong_count(look) > 1
 }
 
 /// The value, after some time or never.

@@ -1,33 +1,50 @@
 //! A file on a client's disk, read ahead of the transfer.
 
-use rtftp_core::{BlockReader, ReadFailed};
-use smol::channel::Receiver;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::disk::{Disk, FileId, let_go};
-use crate::error::Unavailable;
+use rtftp_core::{BlockReader, ReadFailed, RequestPath};
+use smol::{Task, Timer};
+
+use super::{
+    disk::{Disk, Look, PAUSE},
+    view::{Failure, Opened},
+};
+use crate::error::{OpenError, Unavailable};
 
 /// How much is asked of the disk at once, in bytes.
 const CHUNK: usize = 256 * 1024;
 /// How many parts are kept: a transfer reads at its window's two ends.
 const KEPT: usize = 2;
-
-/// The bytes of a part, once the disk has read them.
-type Answer = Receiver<Result<Vec<u8>, Unavailable>>;
+/// How long a disk that was lost in the middle of a transfer may take to come back.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A file on a client's disk: two parts of it in memory and the next on its way.
+///
+/// The last part is handed out only after the file was found unchanged on the disk since it was opened, and so is every part that
+/// is read after it: a client that has all of a file has it as it was at one moment.
 #[derive(Debug)]
 pub(crate) struct RemoteFile {
     disk: Disk,
-    file: FileId,
-    size: u64,
+    path: Arc<RequestPath>,
+    /// Keeps the view of this boot for as long as the file is open.
+    look: Arc<Look>,
+    opened: Opened,
     /// The parts in memory, the oldest first.
     parts: Vec<Part>,
     /// The part that a read lacked.
     wanted: u64,
     /// The part on its way.
-    coming: Option<(u64, Answer)>,
+    coming: Option<(u64, Loading)>,
+    /// Whether the last part has been read.
+    is_complete: bool,
     failed: Option<Unavailable>,
 }
+
+/// The bytes of a part, and the file that they were read from, which may have been opened again.
+type Loading = Task<Result<(Vec<u8>, Opened), Unavailable>>;
 
 /// The `index`th [`CHUNK`] bytes of the file; the last part is shorter.
 #[derive(Debug)]
@@ -37,13 +54,13 @@ struct Part {
 }
 
 impl RemoteFile {
-    pub(super) fn new(disk: Disk, file: FileId, size: u64) -> Self {
-        Self { disk, file, size, parts: vec![], wanted: 0, coming: None, failed: None }
+    pub(super) fn new(disk: Disk, path: Arc<RequestPath>, look: Arc<Look>, opened: Opened) -> Self {
+        Self { disk, path, look, opened, parts: vec![], wanted: 0, coming: None, is_complete: false, failed: None }
     }
 
     /// The size when it was opened, in bytes.
     pub(crate) fn size(&self) -> u64 {
-        self.size
+        self.opened.size()
     }
 
     /// See [`OpenFile::ready`](crate::file::OpenFile::ready).
@@ -52,25 +69,87 @@ impl RemoteFile {
         if self.coming.as_ref().is_none_or(|(coming, _)| *coming != index) {
             self.request(index);
         }
-        let Some((_, answer)) = &self.coming else { return };
-        let answer = answer.recv().await.unwrap_or_else(|_| Err(let_go()));
+        let Some((_, loading)) = &mut self.coming else { return };
+        let loaded = loading.await;
         self.coming = None;
-        match answer {
-            Ok(bytes) => {
+        match loaded {
+            Ok((bytes, opened)) => {
+                self.opened = opened;
                 if self.parts.len() == KEPT {
                     self.parts.remove(0);
                 }
                 self.parts.push(Part { index, bytes });
-                if start(index + 1) < self.size {
+                if self.is_last(index) {
+                    self.is_complete = true;
+                } else {
                     self.request(index + 1);
                 }
             }
-            Err(why) => self.failed = Some(why),
+            Err(why) => {
+                log::error!("{}: {}: {why}", self.disk.name(), self.path.as_bytes().escape_ascii());
+                self.failed = Some(why);
+            }
         }
     }
 
+    fn is_last(&self, index: u64) -> bool {
+        start(index + 1) >= self.size()
+    }
+
     fn request(&mut self, index: u64) {
-        self.coming = Some((index, self.disk.read(self.file, start(index), CHUNK as u32)));
+        let check = self.is_complete || self.is_last(index);
+        let load = load(self.disk.clone(), self.path.clone(), self.opened.clone(), start(index), check);
+        self.coming = Some((index, self.disk.executor().spawn(load)));
+    }
+}
+
+/// Reads the part from `offset` on, of the file opened again if need be; if `check`, the file must be unchanged after that.
+async fn load(
+    disk: Disk,
+    path: Arc<RequestPath>,
+    mut opened: Opened,
+    offset: u64,
+    check: bool,
+) -> Result<(Vec<u8>, Opened), Unavailable> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let read = opened.read(offset, CHUNK as u32).await;
+        // Only the native reader can see a file as it is now.
+        if matches!(opened, Opened::Guestfs(_)) || (read.is_ok() && !check) {
+            return Ok((read?, opened));
+        }
+        opened = open_again(&disk, &path, &opened, until).await?;
+        match read {
+            Ok(bytes) => return Ok((bytes, opened)),
+            Err(why) if Instant::now() >= until => return Err(why),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Opens a file again in a fresh view of its disk; it must be the same one, and unchanged.
+async fn open_again(disk: &Disk, path: &RequestPath, opened: &Opened, until: Instant) -> Result<Opened, Unavailable> {
+    loop {
+        let again = match disk.look(true).await {
+            Ok(look) => look.open(path).await,
+            Err(failure) => Err(failure),
+        };
+        let why = match again {
+            Ok(again) if opened.is_unchanged(&again) == Some(true) => return Ok(again),
+            Ok(_) | Err(Failure::Lasting(OpenError::NotFound | OpenError::Forbidden(_))) => return Err(changed()),
+            Err(Failure::Passing(why) | Failure::Lasting(OpenError::Unavailable(why))) => why,
+        };
+        if Instant::now() >= until {
+            return Err(why);
+        }
+        Timer::after(PAUSE).await;
+    }
+}
+
+fn changed() -> Unavailable {
+    Unavailable {
+        to_client: "the file changed during the transfer",
+        reason: "the owner changed the file during the transfer, which is ended so that nobody gets a mixture".into(),
     }
 }
 
@@ -84,7 +163,7 @@ impl BlockReader for RemoteFile {
         if let Some(why) = &self.failed {
             return Err(ReadFailed(why.to_client));
         }
-        let len = buf.len().min(usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX));
+        let len = buf.len().min(usize::try_from(self.size().saturating_sub(offset)).unwrap_or(usize::MAX));
         let mut copied = 0;
         while copied < len {
             let at = offset + copied as u64;
@@ -108,6 +187,6 @@ impl BlockReader for RemoteFile {
 
 impl Drop for RemoteFile {
     fn drop(&mut self) {
-        self.disk.close(self.file);
+        self.look.touch();
     }
 }

@@ -4,8 +4,9 @@ mod disk;
 mod file;
 pub mod guestfs;
 pub mod native;
-mod nbd;
+pub mod nbd;
 mod resolve;
+mod view;
 
 use std::{
     collections::HashMap,
@@ -15,7 +16,6 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use nix::libc;
@@ -26,7 +26,7 @@ use rtftp_core::{
 use smol::Executor;
 
 use self::disk::{Backend, Disk};
-pub(crate) use self::file::RemoteFile;
+pub(crate) use self::{disk::Times, file::RemoteFile};
 use crate::error::{OpenError, Unavailable};
 
 /// The name of the file that describes a client's disk.
@@ -51,9 +51,7 @@ pub(crate) fn client_of(name: &str) -> Result<IpAddr, Option<String>> {
 #[derive(Debug)]
 pub(crate) struct Disks {
     directory: PathBuf,
-    idle: Duration,
     backend: Arc<Backend>,
-    executor: Arc<Executor<'static>>,
     known: Mutex<HashMap<IpAddr, Known>>,
 }
 
@@ -66,15 +64,14 @@ struct Known {
 }
 
 impl Disks {
-    /// The disks of a directory; each is let go after being `idle` for so long.
+    /// The disks of a directory.
     pub(crate) fn new(
         directory: PathBuf,
-        idle: Duration,
+        times: Times,
         launcher: guestfs::client::Launcher,
         executor: Arc<Executor<'static>>,
     ) -> Self {
-        let backend = Arc::new(Backend::new(launcher));
-        Self { directory, idle, backend, executor, known: Mutex::default() }
+        Self { directory, backend: Arc::new(Backend::new(launcher, times, executor)), known: Mutex::default() }
     }
 
     /// Opens a file on a client's disk, which is connected first if need be.
@@ -143,9 +140,7 @@ impl Disks {
     fn describe(&self, name: &str, content: &Result<Vec<u8>, String>) -> Result<Disk, String> {
         let json = content.as_ref().map_err(Clone::clone)?;
         let config = DiskConfig::parse(json).map_err(|error| error.to_string())?;
-        let disk =
-            Disk::new(name.to_owned(), json.clone(), config.url, self.idle, self.backend.clone(), &self.executor);
-        Ok(disk)
+        Ok(Disk::new(name.to_owned(), json.clone(), config, self.backend.clone()))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, Known>> {

@@ -15,4 +15,5 @@ mod fake;
 mod launch;
 #[cfg(feature = "guestfs")]
 mod mounted;
+pub(crate) mod shared;
 pub mod wire;

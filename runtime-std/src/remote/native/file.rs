@@ -7,7 +7,7 @@ use super::{Error, Source};
 pub struct File {
     /// How long it is, in bytes.
     pub size: u64,
-    /// What tells this state of the file from others: its inode and generation, its times.
+    /// What tells this state of the file from others: its file system, its inode and generation, its times.
     pub identity: Vec<u64>,
     /// Its first bytes if they are kept beside its inode, and on no block of their own.
     pub inline: Vec<u8>,
@@ -98,7 +98,7 @@ mod tests {
         file.push(Extent { escaped: Some(*b"abcd"), ..extent(24, 8, 8) });
         file.push(extent(40, 16, 200));
         assert_eq!(file.extents.len(), 4, "neighbours are one");
-        let mut whole = vec![0; 50];
+        let mut whole = [0; 50];
         whole[..8].copy_from_slice(&disk[100..108]);
         whole[16..32].copy_from_slice(&disk[..16]);
         whole[24..28].copy_from_slice(b"abcd");

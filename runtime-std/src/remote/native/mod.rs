@@ -7,13 +7,23 @@
 //! long as one look at the disk does. File systems find a [`File`] in their volume, which says where its bytes are; those are then
 //! read from the source itself.
 
+mod bytes;
+pub mod ext;
+pub mod fat;
 mod file;
+mod filesystem;
+pub mod partition;
+#[cfg(test)]
+mod testing;
+mod view;
 mod volume;
 
 use std::{fmt, future::Future, pin::Pin};
 
 pub use self::{
     file::{Extent, File},
+    filesystem::FileSystem,
+    view::{NoFile, View},
     volume::{Cache, Volume},
 };
 
@@ -32,6 +42,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     ///
     /// [`Error::Io`], also if they are not all below [`size`](Self::size).
     fn read(&self, offset: u64, len: usize) -> Reading<'_>;
+
+    /// Whether it can be read, as far as is known; once `false`, it stays so.
+    fn is_alive(&self) -> bool {
+        true
+    }
 }
 
 /// A disk in memory.

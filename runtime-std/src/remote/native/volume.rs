@@ -109,6 +109,11 @@ impl Volume {
         Self { cache: self.cache.clone(), start: self.start + start, len: len.min(self.len - start) }
     }
 
+    /// The disk that it is a part of.
+    pub fn disk(&self) -> &Arc<dyn Source> {
+        &self.cache.source
+    }
+
     /// How many bytes it has.
     pub fn size(&self) -> u64 {
         self.len

@@ -1,4 +1,4 @@
-//! Files from the disk of a client: connected in the background, read through the appliance, let go again.
+//! Files from disks that libguestfs reads: connected in the background, read through the appliance, let go again.
 
 use std::{
     fs,
@@ -7,34 +7,18 @@ use std::{
 
 use nix::sys::signal::Signal;
 use rtftp_tests::{
-    Answer, Appliance, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, SIZES, Tree, assert_same,
+    Answer, Appliance, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, SIZES, Tree, assert_same, board,
     client::{ack, rrq},
-    noise, poll_until, sized_files,
+    mounted, noise, poll_until,
     tools::{TOOLS, Tool},
 };
 
 /// How long a client may have to wait for the start of an appliance.
 const START: Duration = Duration::from_secs(120);
 
-/// The disk of a board with an MBR: `/boot` on vfat, `/` on ext4 with links of every kind.
-fn board(seed: u64) -> Disk {
-    let boot = sized_files(seed).file("dir/name", format!("board {seed}"));
-    let root = Tree::new()
-        .file("etc/shadow", "secret")
-        .file("srv/inside", "inside")
-        .link("srv/near", "inside")
-        .link("srv/absolute", "/inside")
-        .link("srv/up", "../../../srv/inside")
-        .link("srv/escape", "../etc/shadow")
-        .link("srv/escape2", "/etc/shadow")
-        .link("srv/loop", "loop")
-        .directory("boot");
-    Disk::mbr(&[(1, 64, FileSystem::Vfat(&boot)), (2, 32, FileSystem::Ext4(&root))])
-}
-
-/// How the disk of a board is mounted; `tftp_root` is still to be said.
-fn mounted(server: &NbdServer) -> DiskConfig {
-    DiskConfig::new(server.url()).partition(2, "/").partition(1, "/boot")
+/// How the disk of a board is mounted in an appliance.
+fn in_appliance(server: &NbdServer) -> DiskConfig {
+    mounted(server).backend("guestfs")
 }
 
 #[test]
@@ -42,11 +26,11 @@ fn real_clients_fetch_from_a_disk_that_was_connected_in_the_background() {
     let _slot = Appliance::slot();
     let disk = board(1);
     let server = NbdServer::qemu(&disk);
-    let daemon = Rtftp::with("127.0.0.1", 15, &[]);
+    let daemon = Rtftp::with("127.0.0.1", 15, &["--view-gap", "3600"]);
     daemon.put("default/only-here", "default");
     daemon.put("default/f1", "never");
     let files = SIZES.map(|(name, size)| (name, size, noise(size, 1)));
-    daemon.connect_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    daemon.connect_disk("127.0.0.1", &in_appliance(&server).tftp_root("/boot"));
 
     for (name, size, expected) in files {
         // Each large file takes seconds: one client with small blocks and one with large ones will do.
@@ -85,9 +69,10 @@ fn two_boards_have_two_disks() {
     ]);
     let disk = board(2);
     let (unix, tcp) = (NbdServer::unix(&gpt), NbdServer::nbdkit(&disk));
-    let daemon = Rtftp::start();
-    daemon.put_disk("127.0.0.7", &DiskConfig::new(unix.url()).partition(1, "/").partition(15, "/boot/efi"));
-    daemon.put_disk("127.0.0.70", &mounted(&tcp).tftp_root("/srv"));
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "3600"]);
+    let of_first = DiskConfig::new(unix.url()).backend("guestfs").partition(1, "/").partition(15, "/boot/efi");
+    daemon.put_disk("127.0.0.7", &of_first);
+    daemon.put_disk("127.0.0.70", &in_appliance(&tcp).tftp_root("/srv"));
     daemon.wait_for_disk("127.0.0.7", " connected");
     daemon.wait_for_disk("127.0.0.70", " connected");
 
@@ -115,7 +100,7 @@ fn two_boards_have_two_disks() {
     daemon.wait_for_disk("127.0.0.7", "removed");
     assert_eq!(daemon.fetch("127.0.0.7", "which"), Err(1), "the board has no disk any more");
     drop(tcp);
-    daemon.put_disk("127.0.0.70", &mounted(&NbdServer::nbdkit(&disk)).tftp_root("/boot"));
+    daemon.put_disk("127.0.0.70", &in_appliance(&NbdServer::nbdkit(&disk)).tftp_root("/boot"));
     let asked = Instant::now();
     assert_eq!(daemon.fetch("127.0.0.70", "f40m"), Err(0), "its server is gone, before or after the connection");
     assert!(asked.elapsed() < START);
@@ -130,7 +115,10 @@ fn a_disk_without_partitions_is_opened_by_the_first_request() {
     let server = NbdServer::qemu(&disk);
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     daemon.put("default/local", "local");
-    daemon.put_disk("127.0.0.7", &DiskConfig::new(server.url()).device("/dev/sda", "/").tftp_root("/current"));
+    daemon.put_disk(
+        "127.0.0.7",
+        &DiskConfig::new(server.url()).backend("guestfs").device("/dev/sda", "/").tftp_root("/current"),
+    );
     assert_eq!(daemon.fetch("127.0.0.8", "local").as_deref(), Ok("local"));
     assert!(daemon.log_lines(&["127.0.0.7.nbd", "connect"]).is_empty(), "nobody has asked for the disk yet");
 
@@ -156,10 +144,10 @@ fn a_disk_that_stops_answering_is_an_error_in_bounded_time() {
     let _slot = Appliance::slot();
     let disk = board(3);
     let server = NbdServer::nbdkit(&disk);
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--read-limit", "5"]);
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--read-limit", "5", "--view-gap", "3600"]);
     daemon.put("default/local", "local");
     daemon.put("default/f40m", "never");
-    daemon.connect_disk("127.0.0.7", &mounted(&server).tftp_root("/boot"));
+    daemon.connect_disk("127.0.0.7", &in_appliance(&server).tftp_root("/boot"));
     let mut client = daemon.client("127.0.0.7");
     assert_eq!(client.ask(&rrq("f40m", &[])).block(), 1);
     server.process().signal(Signal::SIGSTOP);

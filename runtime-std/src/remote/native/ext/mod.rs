@@ -1,0 +1,217 @@
+//! ext2, ext3 and ext4.
+//!
+//! A file system that was not unmounted is read as it would be after its journal was replayed: see [`Blocks`](blocks::Blocks),
+//! through which everything is read. What has a checksum is verified.
+
+mod blocks;
+mod checksum;
+mod directory;
+mod features;
+mod fields;
+mod group;
+mod inline;
+mod inode;
+mod journal;
+mod map;
+mod recovery;
+mod superblock;
+#[cfg(test)]
+mod tests;
+
+use std::ops::ControlFlow;
+
+use self::{
+    blocks::Blocks,
+    directory::Entry,
+    features::Feature,
+    inode::{Inode, corrupt, unsupported},
+    superblock::Superblock,
+};
+use super::{Error, File, Kind, Node, Volume};
+
+/// The inode of the top directory.
+const ROOT: u32 = 2;
+/// How many names of a directory are listed.
+const MOST_NAMES: usize = 1 << 18;
+/// How far a symbolic link may point, in bytes.
+const LONGEST_LINK: u64 = 4096;
+
+/// An ext2, ext3 or ext4 file system, as it would be after its journal is replayed.
+#[derive(Debug)]
+pub struct Ext {
+    superblock: Superblock,
+    blocks: Blocks,
+    is_in_use: bool,
+}
+
+impl Ext {
+    /// Looks at the file system in a volume; `None` if it holds another, or none at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if it has features that are not known here, which the text names, or a journal that must be replayed
+    /// and cannot be; [`Error::Corrupt`], [`Error::Io`].
+    pub async fn open(volume: Volume) -> Result<Option<Self>, Error> {
+        if volume.size() < superblock::PLACE + superblock::LEN as u64 {
+            return Ok(None);
+        }
+        let bytes = volume.read(superblock::PLACE, superblock::LEN).await?;
+        let Some(superblock) = Superblock::parse(&bytes)? else { return Ok(None) };
+        let has_journal = superblock.features.has(Feature::HAS_JOURNAL);
+        let needs_recovery = superblock.features.has(Feature::NEEDS_RECOVERY);
+        let is_in_use = needs_recovery || !has_journal && !superblock.is_clean;
+        let blocks = Blocks::new(volume, &superblock)?;
+        let mut ext = Self { superblock, blocks, is_in_use };
+        if has_journal && needs_recovery {
+            ext.recover().await?;
+        }
+        Ok(Some(ext))
+    }
+
+    /// The top directory.
+    pub fn root(&self) -> Node {
+        Node { id: ROOT.into(), kind: Kind::Directory }
+    }
+
+    /// Finds a name in a directory; `None` if it is not there. There are no `.` and `..`. In a directory that takes large and small
+    /// letters for the same, those of ASCII are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`], [`Error::Unsupported`] if the directory is encrypted or too large, [`Error::Io`].
+    pub async fn lookup(&self, directory: Node, name: &[u8]) -> Result<Option<Node>, Error> {
+        let directory = self.inode(directory, Kind::Directory).await?;
+        let is_casefolded = directory.is_casefolded();
+        let (mut exact, mut similar) = (None, None);
+        self.walk(&directory, |entry| {
+            if entry.name == name {
+                exact = Some(entry.inode);
+                return ControlFlow::Break(());
+            }
+            if is_casefolded && entry.name.eq_ignore_ascii_case(name) {
+                similar = Some(entry.inode);
+            }
+            ControlFlow::Continue(())
+        })
+        .await?;
+        match exact.or(similar) {
+            Some(number) => self.node(number).await.map(Some),
+            None if is_casefolded && !name.is_ascii() => {
+                Err(unsupported(directory.number, "is a directory that may have this name in other letters"))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Lists the names in a directory but `.` and `..`, and what they stand for, in the order in which they are on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`], [`Error::Unsupported`] if the directory is encrypted or too large, [`Error::Io`].
+    pub async fn list(&self, directory: Node) -> Result<Vec<(Vec<u8>, Node)>, Error> {
+        let directory = self.inode(directory, Kind::Directory).await?;
+        let mut names = Vec::new();
+        self.walk(&directory, |entry| {
+            names.push((entry.name.to_vec(), entry.inode));
+            if names.len() <= MOST_NAMES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
+        .await?;
+        if names.len() > MOST_NAMES {
+            return Err(unsupported(directory.number, "is a directory with too many names"));
+        }
+        let mut nodes = Vec::with_capacity(names.len());
+        for (name, number) in names {
+            nodes.push((name, self.node(number).await?));
+        }
+        Ok(nodes)
+    }
+
+    /// Where a symbolic link points.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] also if it points nowhere or further than 4,096 bytes, [`Error::Unsupported`] if it is encrypted,
+    /// [`Error::Io`].
+    pub async fn link(&self, link: Node) -> Result<Vec<u8>, Error> {
+        let inode = self.inode(link, Kind::Link).await?;
+        if !(1..=LONGEST_LINK).contains(&inode.size) {
+            return Err(corrupt(inode.number, &format!("is a link with {} bytes", inode.size)));
+        }
+        if inode.is_inline() {
+            return inline::content(&inode);
+        }
+        let len = inode.size as usize;
+        if let Some(target) = inode.block.get(..len).filter(|_| len < inode.block.len()) {
+            return Ok(target.to_vec());
+        }
+        let target = File { size: inode.size, extents: map::map(&self.blocks, &inode).await?, ..File::default() };
+        target.read(self.blocks.volume().disk().as_ref(), 0, len).await
+    }
+
+    /// A regular file, and where its bytes are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`], [`Error::Unsupported`] if it is encrypted or too fragmented, [`Error::Io`].
+    pub async fn file(&self, file: Node) -> Result<File, Error> {
+        let inode = self.inode(file, Kind::File).await?;
+        let mut file = File { size: inode.size, ..File::default() };
+        if inode.is_inline() {
+            file.inline = inline::content(&inode)?;
+        } else {
+            file.extents = map::map(&self.blocks, &inode).await?;
+        }
+        file.identity = inode.identity;
+        Ok(file)
+    }
+
+    /// Whether it is mounted read-write somewhere, or was not unmounted.
+    pub fn is_in_use(&self) -> bool {
+        self.is_in_use
+    }
+
+    /// What kind of ext it is: `ext2`, `ext3` or `ext4`, as `blkid` would say.
+    pub fn name(&self) -> &'static str {
+        self.superblock.features.name()
+    }
+
+    /// Reads the journal, and the superblock as it is with it.
+    async fn recover(&mut self) -> Result<(), Error> {
+        self.blocks.journal = recovery::load(&self.blocks, &self.superblock).await?;
+        let size = u64::from(self.superblock.block_size);
+        let (block, from) = (superblock::PLACE / size, superblock::PLACE % size);
+        let superblock = Superblock::parse(&self.blocks.read(block, from, superblock::LEN).await?)?;
+        let superblock = superblock.filter(|now| u64::from(now.block_size) == size);
+        self.superblock =
+            superblock.ok_or_else(|| Error::Corrupt("the journal has another file system's superblock".into()))?;
+        Ok(())
+    }
+
+    /// What an inode is that a name leads to.
+    async fn node(&self, number: u32) -> Result<Node, Error> {
+        if number < self.superblock.first_inode && number != ROOT {
+            return Err(corrupt(number, "is the file system's own, and yet has a name"));
+        }
+        let bytes = group::read_inode(&self.blocks, &self.superblock, number).await?;
+        let inode = Inode::parse(number, &bytes, self.superblock.seed)?;
+        Ok(Node { id: number.into(), kind: inode.kind })
+    }
+
+    /// An inode that must be of a kind, and whose content can be read.
+    async fn inode(&self, node: Node, kind: Kind) -> Result<Inode, Error> {
+        let number = u32::try_from(node.id).unwrap_or(u32::MAX);
+        let bytes = group::read_inode(&self.blocks, &self.superblock, number).await?;
+        let inode = Inode::parse(number, &bytes, self.superblock.seed)?;
+        if inode.kind != kind {
+            return Err(corrupt(number, "is not any more what it was a moment ago"));
+        }
+        inode.check_readable()?;
+        Ok(inode)
+    }
+
+    /// Calls back for every name in a directory, until it has enough.
+    async fn walk(&self, directory: &Inode, each: impl FnMut(Entry<'_>) -> ControlFlow<()>) -> Result<(), Error> {
+        let may_be_indexed = self.superblock.features.has(Feature::DIR_INDEX);
+        directory::walk(&self.blocks, directory, may_be_indexed, each).await
+    }
+}

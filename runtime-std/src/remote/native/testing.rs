@@ -1,0 +1,97 @@
+//! What the tests of the readers share: disks that count, programs that make disks, damage that can be repeated.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    os::unix::fs::FileExt,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::{Cache, Error, Reading, Source, Volume};
+
+/// A disk that counts how often it is read.
+#[derive(Debug)]
+pub(super) struct Disk {
+    source: Box<dyn Source>,
+    reads: AtomicUsize,
+}
+
+impl Disk {
+    pub(super) fn new(source: impl Source + 'static) -> Arc<Self> {
+        Arc::new(Self { source: Box::new(source), reads: AtomicUsize::new(0) })
+    }
+
+    pub(super) fn reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// All of it, with nothing in the cache.
+    pub(super) fn volume(self: &Arc<Self>) -> Volume {
+        Volume::whole(&Cache::new(self.clone()))
+    }
+}
+
+impl Source for Disk {
+    fn size(&self) -> u64 {
+        self.source.size()
+    }
+
+    fn read(&self, offset: u64, len: usize) -> Reading<'_> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.source.read(offset, len)
+    }
+}
+
+/// A disk in a file, which may be longer than what fits into memory.
+impl Source for File {
+    fn size(&self) -> u64 {
+        self.metadata().expect("an open file").len()
+    }
+
+    fn read(&self, offset: u64, len: usize) -> Reading<'_> {
+        let mut bytes = vec![0; len];
+        let read = self.read_exact_at(&mut bytes, offset);
+        Box::pin(async { read.map(|()| bytes).map_err(|error| Error::Io(error.to_string())) })
+    }
+}
+
+/// Runs a program that must be installed and must succeed, with nothing in its input.
+#[track_caller]
+pub(super) fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) {
+    // The programs that make file systems live in sbin, which is not in everybody's PATH.
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new(program);
+    command.args(args).env("PATH", path).env("MTOOLS_SKIP_CHECK", "1").env("LC_ALL", "C.UTF-8");
+    let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Numbers that look random and are the same for the same seed (xorshift).
+#[derive(Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// A number below `limit`.
+    pub(super) fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % limit
+    }
+
+    /// A byte, often one of those that mean something.
+    pub(super) fn byte(&mut self) -> u8 {
+        match self.below(4) {
+            0 => [0x00, 0xFF, 0xF8, 0x7F, 0x80, 0x01][self.below(6)],
+            _ => self.below(256) as u8,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Files from disks that the daemon reads by itself: fresh for every boot, whole or not at all, whatever their servers do.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use rtftp_tests::{
+    Answer, Client, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree, assert_same, board,
+    client::{ack, rrq},
+    mounted, noise, run,
+};
+
+/// The longest that a client may wait for the word that its disk is lost.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Where `/boot` is on the disk of a board, for mtools.
+fn boot(disk: &Disk) -> String {
+    format!("{}@@1M", disk.path().display())
+}
+
+/// Puts a file on `/boot` as its owner would, and has it written back.
+fn write_boot(disk: &Disk, name: &str, bytes: &[u8]) {
+    let file = Tree::new().file("new", bytes);
+    run("mcopy", ["-o", "-i", &boot(disk), &file.path().join("new").display().to_string(), &format!("::{name}")]);
+}
+
+/// Starts a daemon for which every request is a boot of its own.
+fn daemon(args: &[&str]) -> Rtftp {
+    Rtftp::with("127.0.0.1", 3600, &[&["--view-gap", "0"], args].concat())
+}
+
+/// A client that has received the first block of a file, and nothing more.
+fn begin(daemon: &Rtftp, from: &str, name: &str) -> Client {
+    let mut client = daemon.client(from);
+    assert_eq!(client.insist(&rrq(name, &[("blksize", "8192")]), LIMIT), Answer::oack(&[("blksize", "8192")]));
+    assert_eq!(client.acknowledge(0).block(), 1);
+    client
+}
+
+/// Acknowledges one block after the other from the first on, and returns what ends the transfer: the file's length, or a code.
+fn go_on(client: &mut Client) -> Result<usize, u16> {
+    let (mut block, mut length) = (1, 8192);
+    client.reply(&ack(block));
+    loop {
+        match client.receive_within(LIMIT).expect("blocks, or an ERROR at last") {
+            Answer::Data(number, bytes) if number == block + 1 => {
+                (block, length) = (number, length + bytes.len());
+                client.reply(&ack(block));
+                if bytes.len() < 8192 {
+                    return Ok(length);
+                }
+            }
+            Answer::Data(..) => {}
+            answer => return Err(answer.code()),
+        }
+    }
+}
+
+#[test]
+fn links_are_followed_inside_the_root_and_never_out_of_it() {
+    let disk = board(2);
+    let server = NbdServer::unix(&disk);
+    let daemon = daemon(&["--monitor-configs", "false"]);
+    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/srv"));
+    for name in ["inside", "near", "absolute"] {
+        assert_eq!(daemon.fetch("127.0.0.1", name).as_deref(), Ok("inside"), "{name}");
+    }
+    for name in ["escape", "escape2", "loop", "../etc/shadow", "..", "/etc/shadow", "near/../../etc/shadow"] {
+        assert!(matches!(daemon.fetch("127.0.0.1", name), Err(1 | 2)), "{name}");
+    }
+}
+
+#[test]
+fn partitions_have_their_own_numbers() {
+    // As cloud images have them: the numbers 14 and 15 lie before 1, and the first has no file system.
+    let (first, second) = (Tree::new().file("which", "gpt"), Tree::new().file("efi", "efi").file("only", "first"));
+    let gpt = Disk::gpt(&[
+        (14, 4, FileSystem::Nothing),
+        (15, 36, FileSystem::Vfat(&second)),
+        (1, 16, FileSystem::Ext4(&first.directory("boot/efi"))),
+    ]);
+    let server = NbdServer::nbdkit(&gpt);
+    let whole = Disk::whole(16, FileSystem::Ext4(&Tree::new().file("boot/kernel", "whole").link("current", "boot")));
+    let whole_server = NbdServer::nbdkit(&whole);
+    let daemon = daemon(&[]);
+    let disk = |server: &NbdServer| DiskConfig::new(server.url());
+    daemon.put_disk("127.0.0.2", &disk(&server).partition(1, "/").partition(15, "/boot/efi"));
+    assert_eq!(daemon.fetch("127.0.0.2", "which").as_deref(), Ok("gpt"));
+    assert_eq!(daemon.fetch("127.0.0.2", "boot/efi/efi").as_deref(), Ok("efi"));
+    daemon.put_disk("127.0.0.3", &disk(&server).device("/dev/sda15", "/"));
+    assert_eq!(daemon.fetch("127.0.0.3", "only").as_deref(), Ok("first"));
+    daemon.put_disk("127.0.0.4", &disk(&whole_server).partition(0, "/").tftp_root("/current"));
+    assert_eq!(daemon.fetch("127.0.0.4", "kernel").as_deref(), Ok("whole"));
+    daemon.put_disk("127.0.0.5", &disk(&server).partition(2, "/"));
+    assert_eq!(daemon.fetch("127.0.0.5", "which"), Err(0));
+    daemon.logged(&["127.0.0.5.nbd", "partition 2 is not there; the disk has 1, 14, 15"]);
+}
+
+#[test]
+fn a_boot_sees_what_its_owner_has_changed() {
+    let disk = board(3);
+    let server = NbdServer::nbdkit(&disk);
+    let daemon = daemon(&[]);
+    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    daemon.put_disk("127.0.0.2", &mounted(&server).tftp_root("/srv"));
+    for round in 0..5 {
+        let kernel = noise(3_000_000 + round, round as u64);
+        write_boot(&disk, "kernel8.img", &kernel);
+        assert_same(&daemon.client("127.0.0.1").fetch("kernel8.img", &[]).expect("a file"), &kernel, "the new kernel");
+        run("mdel", ["-i", &boot(&disk), "::kernel8.img"]);
+        assert_eq!(daemon.fetch("127.0.0.1", "kernel8.img"), Err(1), "it is gone at once");
+
+        let text = format!("round {round}");
+        let file = Tree::new().file("new", &text);
+        let root = format!("{}?offset={}", disk.path().display(), 65 << 20);
+        let write = format!("write {} /srv/file{round}", file.path().join("new").display());
+        assert_eq!(daemon.fetch("127.0.0.2", &format!("file{round}")), Err(1));
+        run("debugfs", ["-w", "-R", &write, &root]);
+        assert_eq!(daemon.fetch("127.0.0.2", &format!("file{round}")), Ok(text));
+    }
+}
+
+#[test]
+fn a_boot_has_one_view() {
+    let disk = board(4);
+    let server = NbdServer::nbdkit(&disk);
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "3600"]);
+    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    assert_eq!(daemon.fetch("127.0.0.1", "new"), Err(1));
+    write_boot(&disk, "new", b"new");
+    assert_eq!(daemon.fetch("127.0.0.1", "new"), Err(1), "the same boot");
+}
+
+#[test]
+fn a_file_that_changes_during_its_transfer_is_never_completed() {
+    let disk = board(5);
+    let server = NbdServer::nbdkit(&disk);
+    let daemon = daemon(&[]);
+    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    let sizes = [3_000_000, 200_000];
+    for size in sizes {
+        write_boot(&disk, "kernel8.img", &noise(size, 1));
+        let mut client = begin(&daemon, "127.0.0.1", "kernel8.img");
+        write_boot(&disk, "other", &noise(size, 2));
+        assert_eq!(go_on(&mut client), Ok(size), "another file is no matter");
+    }
+    // A smaller file has been read and looked at again before its first block was sent.
+    write_boot(&disk, "kernel8.img", &noise(sizes[0], 1));
+    let mut client = begin(&daemon, "127.0.0.1", "kernel8.img");
+    write_boot(&disk, "kernel8.img", &noise(sizes[0] + 5, 3));
+    assert_eq!(go_on(&mut client), Err(0));
+    daemon.logged(&["127.0.0.1.nbd: kernel8.img", "changed"]);
+}
+
+#[test]
+fn a_transfer_survives_the_restart_of_its_server() {
+    let disk = board(6);
+    let server = NbdServer::nbdkit(&disk);
+    let daemon = daemon(&[]);
+    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    let mut client = begin(&daemon, "127.0.0.1", "f40m");
+    let address = server.die();
+    let _server = NbdServer::back(address, &disk);
+    assert_eq!(go_on(&mut client), Ok(40 << 20));
+}
+
+#[test]
+fn another_disk_at_the_same_address_is_another_disk() {
+    let (disk, other) = (board(7), board(8));
+    let server = NbdServer::nbdkit(&disk);
+    let daemon = daemon(&[]);
+    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    let mut client = begin(&daemon, "127.0.0.1", "f40m");
+    let _server = NbdServer::back(server.die(), &other);
+    assert_eq!(go_on(&mut client), Err(0), "no mixture");
+    assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 8"));
+}
+
+#[test]
+fn a_server_that_is_gone_is_an_error_in_bounded_time() {
+    let disk = board(9);
+    let server = NbdServer::nbdkit(&disk);
+    let daemon = daemon(&[]);
+    daemon.put("default/f40m", "never");
+    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    let mut client = begin(&daemon, "127.0.0.1", "f40m");
+    server.die();
+    let died = Instant::now();
+    assert_eq!(go_on(&mut client), Err(0));
+    assert!(died.elapsed() < LIMIT, "{:?}", died.elapsed());
+    assert_eq!(daemon.fetch("127.0.0.1", "f40m"), Err(0), "never \"not found\", never from default/");
+}
+
+#[test]
+fn a_server_that_stops_answering_holds_up_nobody_else() {
+    let disk = board(10);
+    let server = NbdServer::nbdkit(&disk);
+    let daemon = daemon(&["--read-limit", "2"]);
+    daemon.put("default/local", "local");
+    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    let mut client = begin(&daemon, "127.0.0.1", "f40m");
+    server.process().signal(Signal::SIGSTOP);
+    let stopped = Instant::now();
+    client.reply(&ack(1));
+    for _ in 0..10 {
+        let asked = Instant::now();
+        assert_eq!(daemon.fetch("127.0.0.9", "local").as_deref(), Ok("local"));
+        assert!(asked.elapsed() < Duration::from_secs(2), "another client waits for a stopped disk");
+    }
+    assert_eq!(go_on(&mut client), Err(0));
+    assert!(stopped.elapsed() < LIMIT, "{:?}", stopped.elapsed());
+    server.process().signal(Signal::SIGCONT);
+    assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 10"), "it is back");
+}
+
+#[test]
+fn blocks_that_cannot_be_read_are_an_error_of_their_file_alone() {
+    let disk = board(11);
+    let trigger = disk.path().with_file_name("trigger");
+    let parameter = format!("error-file={}", trigger.display());
+    let server = NbdServer::nbdkit_with(&disk, "error", &["error-pread=EIO", "error-pread-rate=100%", &parameter]);
+    let daemon = daemon(&[]);
+    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    let mut client = begin(&daemon, "127.0.0.1", "f40m");
+    fs::write(&trigger, "").expect("a trigger");
+    assert_eq!(go_on(&mut client), Err(0));
+    assert_eq!(daemon.fetch("127.0.0.1", "f1"), Err(0));
+    fs::remove_file(&trigger).expect("a trigger");
+    assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 11"));
+}
+
+#[test]
+fn what_is_not_read_natively_is_named() {
+    let disk = Disk::whole(16, FileSystem::Nothing);
+    let mut image = fs::read(disk.path()).expect("the image");
+    image[..4].copy_from_slice(b"XFSB");
+    fs::write(disk.path(), image).expect("the image");
+    let server = NbdServer::nbdkit(&disk);
+    let daemon = daemon(&[]);
+    daemon.put_disk("127.0.0.1", &DiskConfig::new(server.url()).partition(0, "/").backend("native"));
+    assert_eq!(daemon.fetch("127.0.0.1", "kernel"), Err(0));
+    daemon.logged(&["127.0.0.1.nbd", "the whole disk: XFS, which is not read natively"]);
+}
