@@ -1,10 +1,12 @@
 //! The rtftp boot server on smol: sockets, local directories and disks behind NBD exports.
 //!
 //! [`Server`](server::Server) takes requests in; each becomes a session, a task of its own, which looks for the file in the
-//! client's roots and drives the core's [`Sender`](rtftp_core::Sender) with a socket and a clock.
+//! client's roots and drives the core's [`Sender`](rtftp_core::Sender) with a socket and a clock. [`fetch`](fetch::fetch) is the
+//! other end: it drives the core's [`Receiver`](rtftp_core::Receiver).
 
 mod clock;
 pub mod error;
+pub mod fetch;
 mod file;
 mod local;
 pub mod remote;

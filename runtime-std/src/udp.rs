@@ -49,10 +49,8 @@ impl Listener {
                 }
             })?,
         };
-        // Room for the requests of a whole cluster that is switched on at once. Only root may have as much as it likes.
-        if setsockopt(&socket, sockopt::RcvBufForce, &REQUESTS_BUFFER).is_err() {
-            setsockopt(&socket, sockopt::RcvBuf, &REQUESTS_BUFFER)?;
-        }
+        // Room for the requests of a whole cluster that is switched on at once.
+        make_room(&socket, REQUESTS_BUFFER)?;
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         if socket.local_addr()?.is_ipv6() {
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
@@ -74,6 +72,14 @@ impl Listener {
             }
         }
     }
+}
+
+/// Lets the kernel keep this many bytes that were not read yet; only root may have as much as it likes.
+pub(crate) fn make_room(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
+    if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_err() {
+        setsockopt(socket, sockopt::RcvBuf, &bytes)?;
+    }
+    Ok(())
 }
 
 /// Receives one datagram; `None` when it was not sent to us alone.
@@ -105,7 +111,8 @@ fn destination(message: &RecvMsg<'_, '_, SockaddrStorage>) -> io::Result<Option<
     Ok(v4.or(v6))
 }
 
-fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
+/// The address as the standard library has it.
+pub(crate) fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = || address.as_sockaddr_in().map(|&v4| SocketAddr::from(SocketAddrV4::from(v4)));
     let v6 = || address.as_sockaddr_in6().map(|&v6| SocketAddrV6::from(v6));
     // An IPv4 client on a socket for both is an IPv4 client; the scope of a link-local address must stay.
@@ -124,15 +131,12 @@ pub(crate) struct Peer {
     client: SocketAddr,
     /// Whether the kernel cuts a buffer into datagrams for us, until it says that it cannot on this path.
     segmentation: bool,
-    /// When the last stranger was told so.
-    stranger_told: Option<Instant>,
+    strangers: Strangers,
 }
 
 /// What the kernel takes in one call: 64 segments, and no more bytes than the largest UDP payload.
 const MAX_SEGMENTS: usize = 64;
 const MAX_BATCH: usize = 65_507;
-/// How often strangers are answered, at most.
-const STRANGER_PAUSE: Duration = Duration::from_millis(100);
 
 impl Peer {
     /// Opens a port for a transfer.
@@ -143,7 +147,7 @@ impl Peer {
             (ip, _) => SocketAddr::new(ip, 0),
         };
         let socket = Async::new(UdpSocket::bind(local)?)?;
-        Ok(Self { socket, client: route.client, segmentation: true, stranger_told: None })
+        Ok(Self { socket, client: route.client, segmentation: true, strangers: Strangers::default() })
     }
 
     /// Sends datagrams that lie one after the other in `buf`, each `segment` bytes long, only the last may be shorter.
@@ -176,26 +180,39 @@ impl Peer {
         loop {
             match self.socket.recv_from(buf).await {
                 Ok((len, from)) if from == self.client => return len,
-                Ok((len, from)) => self.refuse(from, &buf[..len]).await,
+                Ok((len, from)) => self.strangers.refuse(&self.socket, from, &buf[..len]).await,
                 Err(error) => log::debug!("{}: receiving: {error}", self.client),
             }
             // However many strangers come, the other sessions have their turn.
             yield_now().await;
         }
     }
+}
 
-    async fn refuse(&mut self, stranger: SocketAddr, datagram: &[u8]) {
+/// How often strangers are answered, at most.
+const STRANGER_PAUSE: Duration = Duration::from_millis(100);
+
+/// Tells those who have no part in a transfer that they have none (RFC 1350 section 4), with a pause in between.
+#[derive(Debug, Default)]
+pub(crate) struct Strangers {
+    /// When the last one was told.
+    told: Option<Instant>,
+}
+
+impl Strangers {
+    /// Answers a stranger's datagram.
+    pub(crate) async fn refuse(&mut self, socket: &Async<UdpSocket>, stranger: SocketAddr, datagram: &[u8]) {
         // An ERROR is never answered with another one, or two programs could go on for ever.
         if matches!(Packet::parse(datagram), Ok(Packet::Error { .. }))
-            || self.stranger_told.is_some_and(|told| told.elapsed() < STRANGER_PAUSE)
+            || self.told.is_some_and(|told| told.elapsed() < STRANGER_PAUSE)
         {
             return;
         }
-        self.stranger_told = Some(Instant::now());
+        self.told = Some(Instant::now());
         let mut buf = [0; 64];
         let error = Packet::Error { code: ErrorCode::UNKNOWN_TRANSFER_ID, message: b"unknown transfer ID" };
         if let Some(len) = error.write(&mut buf) {
-            let _ = self.socket.send_to(&buf[..len], stranger).await;
+            let _ = socket.send_to(&buf[..len], stranger).await;
         }
     }
 }
