@@ -1,19 +1,15 @@
 //! The command line.
 
-use std::{
-    ffi::OsString,
-    fmt::{self, Display},
-    ops::RangeInclusive,
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+use std::{ffi::OsString, time::Duration};
 
 use log::LevelFilter;
 use pico_args::Arguments;
 use rtftp_runtime::server::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
 
-use self::Names::{Both, Long};
+use crate::values::{
+    Names::{self, Both, Long},
+    option, path, within,
+};
 
 /// What `--help` prints.
 const HELP: &str = "\
@@ -72,7 +68,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     }
     let listen_ip = option(&mut args, Both("-l", "--listen-ip"), "an IPv4 or IPv6 address")?;
     let listen_port = option(&mut args, Both("-p", "--listen-port"), "a port from 0 to 65535")?.unwrap_or(69);
-    let root_dir = root_dir(&mut args)?;
+    let root_dir = path(&mut args, Both("-r", "--root-dir"), "a directory")?;
     let idle_timeout = seconds(&mut args, Both("-t", "--idle-timeout"), 60)?;
     let view_gap = Duration::from_secs(within(&mut args, Long("--view-gap"), 0..=1_000_000)?.unwrap_or(5));
     let monitor_configs = option(&mut args, Both("-m", "--monitor-configs"), "true or false")?.unwrap_or(true);
@@ -117,59 +113,14 @@ fn name_monitor_value(args: &mut Vec<OsString>) {
     }
 }
 
-/// The root, which need not be UTF-8 unless it is joined to its option by `=`.
-fn root_dir(args: &mut Arguments) -> Result<Option<PathBuf>, String> {
-    let names = Both("-r", "--root-dir");
-    match args.opt_value_from_os_str(["-r", "--root-dir"], |dir| Ok::<_, String>(PathBuf::from(dir))) {
-        Ok(None) => option(args, names, "a directory"),
-        given => given.map_err(|error| error.to_string()),
-    }
-}
-
-/// How an option is spelled.
-#[derive(Debug, Clone, Copy)]
-enum Names {
-    Both(&'static str, &'static str),
-    Long(&'static str),
-}
-
-impl Display for Names {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Both(_, long) | Self::Long(long)) = self;
-        f.write_str(long)
-    }
-}
-
-/// The value of an option, if it is given.
-fn option<T: FromStr>(args: &mut Arguments, names: Names, expected: &str) -> Result<Option<T>, String> {
-    let value: Option<String> = match names {
-        Names::Both(short, long) => args.opt_value_from_str([short, long]),
-        Names::Long(long) => args.opt_value_from_str(long),
-    }
-    .map_err(|error| error.to_string())?;
-    value.map(|value| value.parse().map_err(|_| format!("{names}: expected {expected}, found `{value}`"))).transpose()
-}
-
 /// The value of an option that is a time.
 fn seconds(args: &mut Arguments, names: Names, default: u64) -> Result<Duration, String> {
     Ok(Duration::from_secs(within(args, names, 1..=1_000_000)?.unwrap_or(default)))
 }
 
-/// The value of an option that is a whole number with bounds.
-fn within<T>(args: &mut Arguments, names: Names, range: RangeInclusive<T>) -> Result<Option<T>, String>
-where
-    T: Copy + Display + FromStr + PartialOrd,
-{
-    let expected = format!("a whole number from {} to {}", range.start(), range.end());
-    match option(args, names, &expected)? {
-        Some(value) if !range.contains(&value) => Err(format!("{names}: expected {expected}, found `{value}`")),
-        value => Ok(value),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::{net::IpAddr, path::PathBuf};
 
     use super::*;
 

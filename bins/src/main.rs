@@ -2,6 +2,7 @@
 
 mod args;
 mod logging;
+mod values;
 
 use std::process::ExitCode;
 
