@@ -9,12 +9,14 @@ export CARGO_INCREMENTAL=0
 export LIBGUESTFS_BACKEND=${LIBGUESTFS_BACKEND:-direct}
 export LIBGUESTFS_BACKEND_SETTINGS=${LIBGUESTFS_BACKEND_SETTINGS:-force_tcg}
 
-# libguestfs with its appliance; NBD servers; programs that make disks; TFTP clients; what building takes.
+# libguestfs with its appliance; NBD servers; programs that make disks; TFTP clients; a TFTP server and the network it gets;
+# what building takes.
 packages=(
     libguestfs-dev "linux-image-$(dpkg --print-architecture)"
     nbdkit qemu-utils
     fdisk dosfstools mtools e2fsprogs
     curl tftp-hpa busybox atftp
+    dnsmasq-base iproute2
     gcc g++ libc6-dev pkg-config
 )
 
@@ -37,6 +39,17 @@ formatting() {
     done
 }
 
+# TFTP servers whose packages start them, and exclude each other: nothing to install on somebody's machine for a test.
+foreign_server() { # TEST PROGRAM
+    if ! PATH=$PATH:/usr/sbin command -v "$2" >/dev/null; then
+        echo "not tested: $2 is not installed"
+    elif [ "$(id -u)" != 0 ]; then
+        echo "not tested: $2 wants to be root"
+    else
+        cargo test --quiet --locked -p rtftp-tests --test get -- --ignored --exact "$1"
+    fi
+}
+
 run packages bins/install-packages.sh "${packages[@]}"
 run formatting formatting
 run clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
@@ -44,6 +57,8 @@ run docs env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace -
 # Before the tests: they run the daemon and its helper as users do, from one directory.
 run build cargo build --quiet --locked --workspace
 run tests cargo test --locked --workspace --no-fail-fast
+run tftpd-hpa foreign_server tftpd_hpa in.tftpd
+run atftpd foreign_server atftpd atftpd
 run freestanding tests/freestanding/run.sh
 run fuzz fuzz/run.sh 5
 

@@ -1,8 +1,9 @@
 //! The kit of the end-to-end tests: the built daemon, real disks, real NBD servers, real TFTP clients.
 //!
 //! A test makes a [`Disk`] from [`Tree`]s, exports it with an [`NbdServer`], writes its [`DiskConfig`] into the root directory
-//! of an [`Rtftp`] and fetches files with the programs of [`tools`] or, byte by byte, with a [`Client`]. Nothing uses a fixed
-//! port, nothing sleeps for a guessed time, and whatever was started is gone when its value is dropped.
+//! of an [`Rtftp`] and fetches files with the programs of [`tools`] or, byte by byte, with a [`Client`].
+//! The other way round, a [`Getter`] fetches from an [`Rtftp`], a [`ForeignServer`] or, byte by byte, a [`PlayedServer`].
+//! Nothing uses a fixed port, nothing sleeps for a guessed time, and whatever was started is gone when its value is dropped.
 //!
 //! [`sim`] is the network that exists in the computer's mind only, for the core's state machines.
 
@@ -10,9 +11,11 @@ mod board;
 pub mod client;
 mod daemon;
 mod disk;
+pub mod get;
 mod nbd;
 mod process;
 pub mod sim;
+mod tftpd;
 pub mod tools;
 mod wait;
 
@@ -20,8 +23,10 @@ pub use board::{board, mounted};
 pub use client::{Answer, Client};
 pub use daemon::{Rtftp, arguments_refused, binary};
 pub use disk::{Disk, DiskConfig, FileSystem, Tree};
+pub use get::{Getter, Got, PlayedServer};
 pub use nbd::{NbdServer, hung_server, refused_port};
 pub use process::{Process, run};
+pub use tftpd::{ForeignServer, Tftpd};
 pub use wait::{Appliance, poll_until};
 
 /// The file sizes at which block transfers go wrong, and one that a boot really has.

@@ -1,0 +1,100 @@
+//! The TFTP servers that people have.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use nix::unistd::geteuid;
+use tempfile::TempDir;
+
+use crate::{get::Getter, poll_until, process::Process};
+
+/// How long a server may take to start.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A server program.
+#[derive(Debug, Clone, Copy)]
+pub enum Tftpd {
+    /// tftpd-hpa: `blksize`, `tsize`, `timeout`. It runs as the real root only.
+    Hpa,
+    /// dnsmasq: `blksize`, `tsize`.
+    Dnsmasq,
+    /// atftpd: `blksize`, `tsize`, `timeout`, `windowsize`.
+    Atftpd,
+}
+
+/// One of them, running: on port 69 of a network of its own, so that no port of this machine is taken.
+#[derive(Debug)]
+pub struct ForeignServer {
+    process: Process,
+    root: TempDir,
+}
+
+impl ForeignServer {
+    /// Starts it with an empty directory to serve.
+    #[track_caller]
+    pub fn start(program: Tftpd) -> Self {
+        let root = TempDir::new().expect("a temporary directory");
+        let directory = root.path().to_str().expect("a temporary directory with a name in UTF-8");
+        let tftp_root = format!("--tftp-root={directory}");
+        let server = match program {
+            Tftpd::Hpa => vec!["in.tftpd", "-L", "--user", "root", "--secure", directory],
+            Tftpd::Dnsmasq => vec![
+                "dnsmasq",
+                "--no-daemon",
+                "--conf-file=/dev/null",
+                "--pid-file=",
+                "--port=0",
+                "--enable-tftp",
+                &tftp_root,
+            ],
+            Tftpd::Atftpd => {
+                vec!["atftpd", "--daemon", "--no-fork", "--user", "root.root", "--logfile", "/dev/null", directory]
+            }
+        };
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("unshare");
+        command
+            .args(user_namespace(&["--user", "--map-root-user"]))
+            .args(["--net", "--pid", "--fork", "--kill-child", "--"])
+            .args(["sh", "-c", "ip link set lo up && exec \"$@\"", "sh"])
+            .args(&server)
+            // in.tftpd and dnsmasq live in sbin, which is not in everybody's PATH.
+            .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+            .stderr(Stdio::null());
+        let process = Process::start(&mut command);
+        let server = Self { process, root };
+        poll_until(&format!("{program:?} listens on its port 69"), SOON, || {
+            assert!(!server.process.has_ended(), "{program:?} does not start: is it installed?");
+            server.listens().then_some(())
+        });
+        server
+    }
+
+    /// Whether something listens on UDP port 69 of its network (proc(5), `/proc/pid/net/udp`).
+    fn listens(&self) -> bool {
+        ["udp", "udp6"].iter().any(|table| {
+            let table = fs::read_to_string(format!("/proc/{}/net/{table}", self.process.id())).unwrap_or_default();
+            table.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(":0045")))
+        })
+    }
+
+    /// Puts a file into the directory it serves.
+    pub fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        fs::write(self.root.path().join(name), bytes).expect("write a file");
+    }
+
+    /// rtftp-get on its network, where it is 127.0.0.1.
+    pub fn getter(&self) -> Getter {
+        let target = self.process.id().to_string();
+        let enter = [&["nsenter", "--target", &target, "--net"], user_namespace(&["--user", "--preserve-credentials"])];
+        Getter::behind(&[&enter.concat()[..], &["--"]].concat())
+    }
+}
+
+/// What makes or enters a user namespace, in which everybody is root; root itself needs none.
+fn user_namespace<'a>(args: &'a [&'a str]) -> &'a [&'a str] {
+    if geteuid().is_root() { &[] } else { args }
+}

@@ -1,0 +1,262 @@
+//! rtftp-get with our own daemon and with the servers that people have: what it fetches, and what it shows.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, symlink},
+};
+
+use rtftp_tests::{ForeignServer, Getter, PlayedServer, Rtftp, Tftpd, assert_same, client::ack, noise};
+
+/// More blocks of 512 bytes than there are numbers.
+const LARGE: usize = 40 << 20;
+
+/// Ways to ask, and the block size of each.
+const WAYS: [(&[&str], usize); 6] = [
+    (&[], 1428),
+    (&["--no-options"], 512),
+    (&["--blksize", "1468", "--windowsize", "64"], 1468),
+    (&["--blksize", "512", "--windowsize", "1", "--timeout", "3"], 512),
+    (&["--blksize", "1000", "--windowsize", "7"], 1000),
+    (&["--blksize", "65464", "--windowsize", "4"], 65_464),
+];
+
+/// The sizes at which transfers in blocks of this size go wrong.
+fn sizes(blksize: usize) -> [usize; 7] {
+    [0, 1, blksize - 1, blksize, blksize + 1, 16 * blksize, 16 * blksize + 1]
+}
+
+/// Fetches a file of each size in each way.
+#[track_caller]
+fn fetches_everything(getter: &Getter, server: &str, put: impl Fn(&str, &[u8])) {
+    let large = noise(LARGE, 3);
+    put("large", &large);
+    for (options, blksize) in WAYS {
+        for size in sizes(blksize) {
+            let (name, expected) = (format!("f{size}"), noise(size, 5));
+            put(&name, &expected);
+            getter.get(&[&[server, &name], options].concat()).ended(0, &[&format!("{name}: {size} bytes in ")]);
+            assert_same(&getter.read(&name), &expected, &format!("{options:?} {size}"));
+        }
+        getter.get(&[&[server, "large"], options].concat()).ended(0, &["large: 41943040 bytes in "]);
+        assert_same(&getter.read("large"), &large, &format!("{options:?} large"));
+    }
+    getter.get(&[server, "missing"]).ended(1, &["refuses: ERROR 1 (file not found)"]);
+    assert!(!getter.files().contains(&"missing".to_owned()));
+}
+
+/// A daemon with one file, how to name the daemon, and the file.
+fn serving(len: usize) -> (Rtftp, String, Vec<u8>) {
+    let daemon = Rtftp::start();
+    let file = noise(len, 9);
+    daemon.put("default/dir/f", &file);
+    let server = daemon.address().to_string();
+    (daemon, server, file)
+}
+
+#[test]
+fn our_daemon() {
+    let daemon = Rtftp::start();
+    fetches_everything(&Getter::new(), &daemon.address().to_string(), |name, bytes| {
+        daemon.put(&format!("default/{name}"), bytes);
+    });
+}
+
+#[test]
+fn dnsmasq() {
+    let server = ForeignServer::start(Tftpd::Dnsmasq);
+    fetches_everything(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
+}
+
+#[test]
+#[ignore = "wants to be root, and its Debian package starts a server: tests/run.sh runs it where it is installed"]
+fn tftpd_hpa() {
+    let server = ForeignServer::start(Tftpd::Hpa);
+    fetches_everything(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
+}
+
+#[test]
+#[ignore = "its Debian package starts a server and removes tftpd-hpa: tests/run.sh runs it where it is installed"]
+fn atftpd() {
+    let server = ForeignServer::start(Tftpd::Atftpd);
+    fetches_everything(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
+}
+
+#[test]
+fn block_numbers_go_on_after_65535() {
+    let (_daemon, server, file) = serving(8 * 65_536 + 5000);
+    let getter = Getter::new();
+    getter.get(&[&server, "dir/f", "--blksize", "8"]).ended(0, &["blksize 8, windowsize 16"]);
+    assert_same(&getter.read("f"), &file, "across the wrap");
+}
+
+#[test]
+fn ipv6() {
+    let daemon = Rtftp::with("::1", 60, &[]);
+    daemon.put("default/f", "six");
+    let getter = Getter::new();
+    getter.get(&[&format!("[::1]:{}", daemon.address().port()), "f"]).ended(0, &["f: 3 bytes"]);
+    assert_eq!(getter.read("f"), b"six");
+}
+
+#[test]
+fn the_address_where_somebody_listens_is_found() {
+    let (daemon, _, file) = serving(100);
+    let getter = Getter::new();
+    // Most machines know `localhost` as ::1 first.
+    getter.get(&[&format!("localhost:{}", daemon.address().port()), "dir/f"]).ended(0, &[]);
+    assert_eq!(getter.read("f"), file);
+}
+
+#[test]
+fn the_summary_tells_what_was_agreed_on() {
+    let (_daemon, server, _) = serving(100);
+    let getter = Getter::new();
+    let summary = |options: &[&str], words: &[&str]| {
+        let got = getter.get(&[&[&*server, "dir/f"], options].concat());
+        got.ended(0, words);
+        assert_eq!(got.said.lines().count(), 1, "{}", got.said);
+        assert!(got.stdout.is_empty());
+    };
+    summary(&[], &["dir/f: 100 bytes in ", " s, ", " MB/s, 0 retransmissions, blksize 1428, windowsize 16\n"]);
+    summary(&["--no-options"], &["blksize 512, windowsize 1\n"]);
+    summary(&["--timeout", "3"], &["windowsize 16, timeout 3 s\n"]);
+    let got = getter.get(&[&server, "dir/f", "--quiet"]);
+    got.ended(0, &[]);
+    assert_eq!(got.said, "");
+}
+
+#[test]
+fn the_file_takes_the_place_of_another_one() {
+    let (_daemon, server, file) = serving(3000);
+    let getter = Getter::new();
+    fs::write(getter.path("f"), "old").expect("written");
+    getter.get(&[&server, "dir/f"]).ended(0, &[]);
+    assert_same(&getter.read("f"), &file, "replaced");
+    fs::write(getter.path("real"), "old").expect("written");
+    symlink("real", getter.path("link")).expect("a link");
+    getter.get(&[&server, "dir/f", "-o", "link"]).ended(0, &[]);
+    assert_same(&getter.read("real"), &file, "what the link points to");
+    assert!(fs::symlink_metadata(getter.path("link")).expect("there").is_symlink());
+    assert_eq!(getter.files(), ["f", "link", "real"]);
+    // As any other new file, and not as a secret.
+    let plain = getter.path("plain");
+    fs::write(&plain, "").expect("written");
+    let mode = |name| fs::metadata(getter.path(name)).expect("there").permissions().mode();
+    assert_eq!(Permissions::from_mode(mode("f")), Permissions::from_mode(mode("plain")));
+}
+
+#[test]
+fn standard_output_gets_the_bytes_alone() {
+    let (_daemon, server, file) = serving(200_000);
+    let getter = Getter::new();
+    let got = getter.get(&[&server, "dir/f", "-o", "-"]);
+    got.ended(0, &["200000 bytes"]);
+    assert_same(&got.stdout, &file, "standard output");
+    assert_eq!(getter.files(), Vec::<String>::new());
+}
+
+#[test]
+fn verify_compares_and_writes_nothing() {
+    let (_daemon, server, mut file) = serving(5000);
+    let getter = Getter::new();
+    fs::write(getter.path("local"), &file).expect("written");
+    getter.get(&[&server, "dir/f", "--verify", "local"]).ended(0, &["5000 bytes"]);
+    file[3210] ^= 1;
+    fs::write(getter.path("local"), &file).expect("written");
+    getter.get(&[&server, "dir/f", "--verify", "local"]).ended(5, &["local differs at byte 3210"]);
+    fs::write(getter.path("local"), &file[..3000]).expect("written");
+    getter.get(&[&server, "dir/f", "--verify", "local"]).ended(5, &["local ends after 3000 bytes"]);
+    assert_eq!(getter.files(), ["local"]);
+    getter.get(&[&server, "dir/f", "--verify", "local", "-o", "new"]).ended(5, &["local ends after"]);
+    assert_eq!((getter.read("new").len(), getter.read("local").len()), (5000, 3000));
+    getter.get(&[&server, "dir/f", "--verify", "nothing"]).ended(4, &["cannot read nothing: No such file"]);
+}
+
+#[test]
+fn trace_prints_every_packet() {
+    let (_daemon, server, _) = serving(2500);
+    let got = Getter::new().get(&[&server, "dir/f", "--trace", "--blksize", "1000", "--windowsize", "2"]);
+    got.ended(0, &[]);
+    let lines: Vec<Vec<&str>> = got.said.lines().map(|line| line.split_whitespace().collect()).collect();
+    let transfer = lines[1][2];
+    assert_ne!(transfer, server, "the server answers from a port of its own");
+    let expected = [
+        format!("-> {server} RRQ dir/f octet tsize=0 blksize=1000 windowsize=2, 48 bytes"),
+        format!("<- {transfer} OACK tsize=2500 blksize=1000 windowsize=2, 39 bytes"),
+        format!("-> {transfer} ACK 0"),
+        format!("<- {transfer} DATA 1, 1000 bytes"),
+        format!("<- {transfer} DATA 2, 1000 bytes"),
+        format!("-> {transfer} ACK 2"),
+        format!("<- {transfer} DATA 3, 500 bytes"),
+        format!("-> {transfer} ACK 3"),
+    ];
+    let packets: Vec<_> = lines.iter().map(|words| words[1..].join(" ")).collect();
+    assert_eq!(packets[..8], expected);
+    assert!(packets[8].starts_with("2500 bytes in"), "the summary: {}", got.said);
+    let times: Vec<f64> = lines[..8].iter().map(|words| words[0].parse().expect("seconds")).collect();
+    assert!(times.is_sorted() && times[0] >= 0.0, "{times:?}");
+}
+
+/// Runs another program on a terminal of its own, what that shows being the standard output.
+const TERMINAL: [&str; 4] = ["sh", "-c", "exec script --quiet --return --command \"$*\" /dev/null", "sh"];
+
+/// What a fetch shows, with these options, that takes a while with 1428 of 10,000 bytes there.
+fn shown(getter: &Getter, options: &[&str]) -> String {
+    let (file, mut server) = (noise(10_000, 1), PlayedServer::new());
+    let running = getter.start(&[&[&*server.address(), "f"], options].concat());
+    server.request();
+    server.say(b"\0\x06tsize\x0010000\0blksize\x001428\0windowsize\x0016\0");
+    assert_eq!(server.hear(), ack(0));
+    let mut blocks = file.chunks(1428).zip(1_u16..).map(|(bytes, block)| {
+        server.say(&[&[0, 3], &block.to_be_bytes()[..], bytes].concat());
+        block
+    });
+    blocks.next();
+    // It asks again after 50 ms at the earliest, then after 100 ms.
+    for _ in 0..3 {
+        assert_eq!(server.hear(), ack(1));
+    }
+    blocks.for_each(drop);
+    assert_eq!(server.hear(), ack(8));
+    let got = running.end();
+    got.ended(0, &[]);
+    assert_same(&getter.read("f"), &file, "the file");
+    String::from_utf8_lossy(&got.stdout).into_owned() + &got.said
+}
+
+#[test]
+fn progress_is_for_terminals() {
+    let terminal = Getter::behind(&TERMINAL);
+    let said = shown(&terminal, &[]);
+    let (progress, summary) = said.rsplit_once("\r\x1b[K").expect("a line that is erased");
+    let drawn = progress.split('\r').find(|line| line.contains('%')).expect("percent");
+    for part in [" 14% [===                     ] 0.0 MB  ", " MB/s  ", " left"] {
+        assert!(drawn.contains(part), "`{part}` is missing in {drawn}");
+    }
+    assert!(summary.starts_with("f: 10000 bytes in "), "{said}");
+    for (getter, options) in [(&terminal, &["--quiet"][..]), (&terminal, &["--trace"]), (&Getter::new(), &[])] {
+        let said = shown(getter, options);
+        assert!(!said.contains(['%', '\x1b']), "{options:?}: {}", said.escape_debug());
+    }
+}
+
+#[test]
+fn help_and_readme_tell_the_same() {
+    let help = Getter::new().get(&["--help"]);
+    help.ended(0, &[]);
+    let text = String::from_utf8(help.stdout).expect("text");
+    let readme = include_str!("../../README.md");
+    for option in text.split_whitespace().filter(|word| word.starts_with("--")) {
+        let option = option.trim_end_matches(',');
+        assert!(
+            readme.contains(&format!("`{option}")) || readme.contains(&format!(" `{option}")),
+            "{option} in README"
+        );
+    }
+    for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "130 "] {
+        assert!(text.lines().any(|line| line.trim_start().starts_with(code)), "exit code {code}");
+    }
+    Getter::new().get(&["127.0.0.1"]).ended(2, &["HOST and FILE", "rtftp-get --help"]);
+    Getter::new().get(&["[::1", "f"]).ended(2, &["`[::1`", "HOST:PORT"]);
+    Getter::new().get(&["127.0.0.1", &"f".repeat(500)]).ended(2, &["too long"]);
+}

@@ -1,0 +1,240 @@
+//! rtftp-get when something goes wrong: what it says, to people and to the server, and that it leaves nothing behind.
+
+use std::{
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use rtftp_tests::{
+    Getter, Got, PlayedServer,
+    client::{ack, error},
+    noise, poll_until,
+};
+
+/// An OACK that grants the default options for a file of 10,000 bytes.
+const OACK: &[u8] = b"\0\x06tsize\x0010000\0blksize\x001428\0windowsize\x0016\0";
+
+fn data(block: u16, len: usize) -> Vec<u8> {
+    [&[0, 3], &block.to_be_bytes()[..], &noise(len, 1)].concat()
+}
+
+/// Plays a server to a client with these arguments; the client must leave no file.
+#[track_caller]
+fn played(args: &[&str], play: impl FnOnce(&mut PlayedServer)) -> Got {
+    let (getter, mut server) = (Getter::new(), PlayedServer::new());
+    let address = server.address();
+    let running = getter.start(&[&[&*address, "f"], args].concat());
+    server.request();
+    play(&mut server);
+    drop(server);
+    let got = running.end();
+    assert_eq!(getter.files(), Vec::<String>::new(), "{}", got.said);
+    got
+}
+
+#[test]
+fn an_error_of_the_server_is_told_and_does_nothing_to_the_terminal() {
+    let got = played(&[], |server| server.say(&error(2, "not \x1b[31mfor you\r\n")));
+    got.ended(1, &["127.0.0.1:", r"refuses: ERROR 2 (access violation): not \u{1b}[31mfor you\r\n"]);
+    let got = played(&["--trace"], |server| {
+        server.say(OACK);
+        assert_eq!(server.hear(), ack(0));
+        server.say(&data(1, 1428));
+        server.say(&error(0, "disk is \x07down"));
+    });
+    got.ended(1, &[r"ERROR 0 (see the text): disk is \u{7}down"]);
+    assert!(!got.said.contains(['\x07', '\x1b']));
+}
+
+#[test]
+fn a_file_that_was_there_stays_when_the_transfer_fails() {
+    let (getter, mut server) = (Getter::new(), PlayedServer::new());
+    std::fs::write(getter.path("f"), "old").expect("written");
+    let running = getter.start(&[&server.address(), "f"]);
+    server.request();
+    server.say(OACK);
+    server.hear();
+    server.say(&data(1, 1428));
+    server.say(&error(0, "no more"));
+    running.end().ended(1, &["no more"]);
+    assert_eq!((getter.files(), getter.read("f")), (vec!["f".to_owned()], b"old".to_vec()));
+}
+
+#[test]
+fn nobody_listens() {
+    // A port that is taken, but by a socket that hears one other port only: the kernel says that it is closed.
+    let closed = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    closed.connect("127.0.0.1:1").expect("an address");
+    let (getter, started) = (Getter::new(), Instant::now());
+    let address = closed.local_addr().expect("bound").to_string();
+    getter.get(&[&address, "f"]).ended(3, &["nobody listens on", &address, "is the server running"]);
+    assert!(started.elapsed().as_secs() < 30, "not after the whole of its patience");
+    assert_eq!(getter.files(), Vec::<String>::new());
+}
+
+#[test]
+fn nobody_answers() {
+    let got = played(&["--patience", "2"], |server| {
+        assert_eq!(server.request()[..2], [0, 1], "the request again");
+        // The client gives up while this server is still there.
+        let silent = server.client();
+        poll_until("the client's end", Duration::from_secs(30), || UdpSocket::bind(silent).ok());
+    });
+    got.ended(3, &["no answer from 127.0.0.1:", "firewall"]);
+}
+
+#[test]
+fn an_answer_from_another_address_is_named() {
+    let (getter, mut server) = (Getter::new(), PlayedServer::answering_from("127.0.0.2"));
+    let address = server.address();
+    let running = getter.start(&[&address, "f", "--patience", "1", "--trace"]);
+    server.request();
+    server.say(OACK);
+    assert_eq!(server.hear(), error(5, "unknown transfer ID"));
+    let stranger = server.transfer_port().to_string();
+    let words = [&format!("no answer from {address}, but one from {stranger}"), "(not the server) OACK"];
+    running.end().ended(3, &words);
+}
+
+#[test]
+fn a_server_that_goes_away_is_missed_quickly() {
+    let started = Instant::now();
+    let got = played(&[], |server| {
+        server.say(OACK);
+        server.hear();
+        server.say(&data(1, 1428));
+    });
+    got.ended(3, &["127.0.0.1:", "went away after 1428 bytes", "Connection refused"]);
+    assert!(started.elapsed().as_secs() < 30, "not after the whole of its patience");
+}
+
+#[test]
+fn a_server_that_falls_silent_is_told() {
+    let got = played(&["--patience", "1"], |server| {
+        server.say(OACK);
+        server.hear();
+        server.say(&data(1, 1428));
+        while server.hear() != error(0, "timed out") {}
+    });
+    got.ended(3, &["127.0.0.1:", "fell silent after 1428 bytes"]);
+}
+
+#[test]
+fn an_oack_that_was_not_asked_for_is_refused() {
+    for (oack, words) in [
+        (&b"\0\x06blksize\x001429\0"[..], "blksize=1429"),
+        (b"\0\x06windowsize\x0017\0", "windowsize=17"),
+        (b"\0\x06timeout\x003\0", "timeout=3"),
+        (b"\0\x06multicast\0\x1b[2J\0", r"multicast=\u{1b}[2J"),
+        (b"\0\x06blksize\0many\0", "blksize=many"),
+        (b"\0\x06tsize\0-1\0", "tsize=-1"),
+    ] {
+        let got = played(&[], |server| {
+            server.say(oack);
+            assert_eq!(server.hear()[..4], [0, 5, 0, 8], "{words}");
+        });
+        got.ended(3, &["broke the rules", "were not asked for", words]);
+    }
+    let got = played(&["--no-options"], |server| {
+        server.say(b"\0\x06blksize\x00512\0");
+        assert_eq!(server.hear()[..4], [0, 5, 0, 8]);
+    });
+    got.ended(3, &["blksize=512"]);
+}
+
+#[test]
+fn a_block_that_is_too_long_is_refused() {
+    let got = played(&[], |server| {
+        server.say(OACK);
+        server.hear();
+        server.say(&data(1, 1429));
+        assert_eq!(server.hear()[..4], [0, 5, 0, 4]);
+    });
+    got.ended(3, &["broke the rules", "longer block"]);
+}
+
+#[test]
+fn a_full_disk_ends_the_transfer() {
+    let got = played(&["-o", "/dev/full"], |server| {
+        server.say(OACK);
+        server.hear();
+        server.say(&data(1, 1428));
+        assert_eq!(server.hear(), error(3, "no space left"));
+    });
+    got.ended(4, &["cannot write /dev/full: No space left on device"]);
+    // A file system of one megabyte, in a mount namespace as any user may have it.
+    let script = "mount -t tmpfs -o size=1m none . && cd \"$PWD\" && \"$@\"; code=$?; ls -A; exit $code";
+    let getter = Getter::behind(&["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-c", script, "sh"]);
+    let daemon = rtftp_tests::Rtftp::start();
+    daemon.put("default/f", noise(2 << 20, 1));
+    let got = getter.get(&[&daemon.address().to_string(), "f"]);
+    got.ended(4, &["cannot write f: No space left on device (os error 28)\n"]);
+    assert_eq!(String::from_utf8_lossy(&got.stdout), "", "nothing is left");
+    daemon.logged(&["127.0.0.1", " f ", "ended by the client with error 3"]);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_transfer() {
+    let (getter, mut server) = (Getter::new(), PlayedServer::new());
+    let mut running = getter.start(&[&server.address(), "f", "-o", "-"]);
+    running.close_stdout();
+    server.request();
+    server.say(OACK);
+    server.hear();
+    server.say(&data(1, 1428));
+    assert_eq!(server.hear(), error(3, "nobody reads the file any more"));
+    running.end().ended(4, &["cannot write standard output: Broken pipe"]);
+}
+
+#[test]
+fn what_cannot_be_written_is_told_before_the_server_is_asked() {
+    let (getter, server) = (Getter::new(), PlayedServer::new());
+    for (out, words) in [("nowhere/f", "No such file or directory"), (".", "is a directory")] {
+        getter.get(&[&server.address(), "f", "-o", out]).ended(4, &["cannot write", words]);
+    }
+    assert!(!server.was_asked());
+}
+
+#[test]
+fn signals_leave_nothing_and_the_server_is_told() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let (getter, mut server) = (Getter::new(), PlayedServer::new());
+        let running = getter.start(&[&server.address(), "f"]);
+        server.request();
+        server.say(OACK);
+        server.hear();
+        server.say(&data(1, 1428));
+        assert_eq!(getter.files().len(), 1, "what came so far is in a hidden file: {:?}", getter.files());
+        running.signal(signal);
+        while server.hear() != error(0, "interrupted") {}
+        running.end().ended(130, &["interrupted"]);
+        assert_eq!(getter.files(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn strangers_and_lost_packets_change_nothing() {
+    let (getter, mut server) = (Getter::new(), PlayedServer::new());
+    let running = getter.start(&[&server.address(), "f", "--trace", "-o", "out"]);
+    server.request();
+    server.request();
+    server.say(OACK);
+    assert_eq!(server.hear(), ack(0));
+    let stranger = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    stranger.send_to(&data(1, 1428), server.client()).expect("sent");
+    let mut answer = [0; 64];
+    let len = stranger.recv(&mut answer).expect("an answer");
+    assert_eq!(answer[..len], error(5, "unknown transfer ID"));
+    // Its port is closed when the next answer comes, which says nothing about the server.
+    for _ in 0..3 {
+        let gone = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        gone.send_to(&ack(1), server.client()).expect("sent");
+    }
+    server.say(&data(1, 10));
+    assert_eq!(server.hear(), ack(1));
+    let got = running.end();
+    got.ended(0, &["f: 10 bytes", " 1 retransmissions", "(not the server) DATA 1, 1428 bytes"]);
+    got.ended(0, &["warning: the server announced 10000 bytes and sent 10"]);
+    assert_eq!(getter.read("out"), noise(10, 1));
+}
