@@ -160,17 +160,27 @@ impl Disk {
 
     /// Opens a file, on a disk that is connected first if need be.
     pub(super) async fn open(&self, path: &RequestPath) -> Result<RemoteFile, OpenError> {
-        let until = Instant::now() + PATIENCE;
+        let asked = Instant::now();
+        let until = asked + PATIENCE;
         let mut afresh = false;
         loop {
+            let mut is_older_and_in_use = false;
             let failure = match self.look(afresh).await {
                 Ok(look) => match look.open(path).await {
                     Ok(opened) => return Ok(RemoteFile::new(self.clone(), path.clone().into(), look, opened)),
-                    Err(failure) => failure,
+                    Err(failure) => {
+                        is_older_and_in_use = look.since < asked && look.view.is_in_use();
+                        failure
+                    }
                 },
                 Err(failure) => failure,
             };
             match failure {
+                // The journal that an older view has read may have been written over, and names with it.
+                Failure::Lasting(OpenError::NotFound) if !afresh && is_older_and_in_use => {
+                    afresh = true;
+                    continue;
+                }
                 Failure::Passing(_) if Instant::now() < until => afresh = true,
                 Failure::Passing(why) => {
                     log::error!("{}: {why}", self.0.name);
@@ -215,6 +225,7 @@ struct Owner {
 struct Told {
     failure: Option<String>,
     in_use: String,
+    may_lag: bool,
     unsupported: Option<String>,
 }
 
@@ -392,6 +403,15 @@ impl Owner {
         log::debug!("{}: connecting to {}", self.name, self.config.url);
         let connected = Nbd::connect(&self.config.url, self.backend.times.answer, &self.backend.executor).await;
         let nbd = Arc::new(connected.map_err(|why| Failure::Lasting(why.into()))?);
+        if !nbd.export().multi_conn && !self.told.may_lag {
+            log::warn!(
+                "{}: {} does not say that all its connections see the same data (CAN_MULTI_CONN): what the owner writes may be \
+                 seen late",
+                self.name,
+                self.config.url
+            );
+            self.told.may_lag = true;
+        }
         self.used = Instant::now();
         self.nbd = Some(nbd.clone());
         Ok((nbd, true))

@@ -70,6 +70,14 @@ impl View {
             Self::Guestfs(appliance) => appliance.is_alive(),
         }
     }
+
+    /// Whether somebody writes to the disk, as far as is known.
+    pub(super) fn is_in_use(&self) -> bool {
+        match self {
+            Self::Native(view) => !view.in_use().is_empty(),
+            Self::Guestfs(_) => false,
+        }
+    }
 }
 
 impl Opened {

@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 
 use super::{
     super::Error,
+    super::bytes::{u16_at, u32_at},
     blocks::Blocks,
     checksum::Seed,
-    fields::{le16, le32},
     inline,
     inode::{Inode, corrupt, unsupported},
     map::map,
@@ -104,7 +104,7 @@ fn entries(number: u32, block: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, 
                 return Some(Err(corrupt(number, "is a directory with an entry that does not fit")));
             };
             rest = next;
-            let inode = le32(entry, 0);
+            let inode = u32_at(entry, 0);
             if inode != 0 && name != b"." && name != b".." {
                 return Some(Ok(Entry { name, inode }));
             }
@@ -126,19 +126,19 @@ fn verify(number: u32, block: &[u8], is_root: bool, seed: Seed) -> Result<(), Er
     let Some(index) = index else {
         let (summed, tail) = block.split_at_checked(inner).unwrap_or_default();
         let is_tail =
-            le32(tail, 0) == 0 && usize::from(le16(tail, 4)) == TAIL && tail.get(6..8) == Some(&[0, TAIL_KIND]);
-        return if is_tail { seed.and(summed).verify(le32(tail, 8), what) } else { Err(none()) };
+            u32_at(tail, 0) == 0 && usize::from(u16_at(tail, 4)) == TAIL && tail.get(6..8) == Some(&[0, TAIL_KIND]);
+        return if is_tail { seed.and(summed).verify(u32_at(tail, 8), what) } else { Err(none()) };
     };
-    let [limit, count] = [0, 2].map(|at| usize::from(le16(block, index + at)));
+    let [limit, count] = [0, 2].map(|at| usize::from(u16_at(block, index + at)));
     let tail = block.get(index + limit * 8..).and_then(|tail| tail.get(..8)).ok_or_else(none)?;
     let summed = block.get(..index + count * 8).ok_or_else(none)?;
     let (reserved, sum) = tail.split_at_checked(4).unwrap_or_default();
-    seed.and(summed).and(reserved).and(&[0; 4]).verify(le32(sum, 0), what)
+    seed.and(summed).and(reserved).and(&[0; 4]).verify(u32_at(sum, 0), what)
 }
 
 /// How long an entry says that it is, in bytes; 64 KiB do not fit into its 16 bits as they are.
 fn entry_len(entry: &[u8], block_len: usize) -> usize {
-    let len = usize::from(le16(entry, 4));
+    let len = usize::from(u16_at(entry, 4));
     match len {
         _ if block_len < 65_536 => len,
         0 | 65_535 => block_len,

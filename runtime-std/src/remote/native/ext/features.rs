@@ -1,6 +1,6 @@
 //! What a file system uses that the first of its kind did not have.
 
-use super::fields::le32;
+use crate::remote::native::bytes::u32_at;
 
 /// A feature: in which word of the superblock it is named, and by which bit. The numbers are those of Linux, `fs/ext4/ext4.h`.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +20,6 @@ impl Feature {
     pub(super) const HAS_JOURNAL: Self = Self(Word::Compatible, 0x4);
     pub(super) const DIR_INDEX: Self = Self(Word::Compatible, 0x20);
     pub(super) const SPARSE_SUPER2: Self = Self(Word::Compatible, 0x200);
-    pub(super) const FAST_COMMIT: Self = Self(Word::Compatible, 0x400);
     pub(super) const NEEDS_RECOVERY: Self = Self(Word::Incompatible, 0x4);
     pub(super) const META_BG: Self = Self(Word::Incompatible, 0x10);
     pub(super) const SIXTY_FOUR: Self = Self(Word::Incompatible, 0x80);
@@ -61,7 +60,7 @@ pub(super) struct Features {
 impl Features {
     /// Reads them from a superblock.
     pub(super) fn parse(superblock: &[u8]) -> Self {
-        let [compatible, incompatible, read_only] = [0x5c, 0x60, 0x64].map(|at| le32(superblock, at));
+        let [compatible, incompatible, read_only] = [0x5c, 0x60, 0x64].map(|at| u32_at(superblock, at));
         Self { compatible, incompatible, read_only }
     }
 

@@ -2,10 +2,10 @@
 
 use super::{
     super::Error,
+    super::bytes::{split_u64_at, u16_at},
     blocks::Blocks,
     checksum::{Seed, mismatch},
     features::Feature,
-    fields::{le16, split64},
     superblock::{self, Superblock},
 };
 use crc::{CRC_16_MODBUS, Crc};
@@ -43,7 +43,7 @@ async fn inode_table(blocks: &Blocks, superblock: &Superblock, group: u64) -> Re
     let block = descriptors(superblock, group / in_block, in_block)?;
     let bytes = blocks.read(block, group % in_block * size, superblock.descriptor_size as usize).await?;
     verify(superblock, group, &bytes)?;
-    Ok(split64(&bytes, 0x08, 0x28))
+    Ok(split_u64_at(&bytes, 0x08, 0x28))
 }
 
 /// The block that is the `part`th of the descriptors of all groups, `in_block` of them in each.
@@ -69,7 +69,7 @@ fn verify(superblock: &Superblock, group: u64, bytes: &[u8]) -> Result<(), Error
     let after = rest.get(2..).unwrap_or_default();
     let number = (group as u32).to_le_bytes();
     let what = format!("the descriptor of group {group}");
-    let kept = le16(bytes, SUM);
+    let kept = u16_at(bytes, SUM);
     if superblock.seed != Seed::NONE {
         return superblock.seed.and(&number).and(before).and(&[0; 2]).and(after).verify_half(kept, what);
     }

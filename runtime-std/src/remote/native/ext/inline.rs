@@ -5,7 +5,7 @@
 
 use super::{
     super::Error,
-    fields::{le16, le32},
+    super::bytes::{u16_at, u32_at},
     inode::{Inode, corrupt, unsupported},
 };
 
@@ -22,18 +22,18 @@ const SYSTEM: u8 = 7;
 /// [`Error::Corrupt`], [`Error::Unsupported`] if it is not in the inode.
 pub(super) fn rest(inode: &Inode) -> Result<&[u8], Error> {
     let elsewhere = || unsupported(inode.number, "keeps its content in attributes that are elsewhere");
-    if le32(&inode.attributes, 0) != MAGIC {
+    if u32_at(&inode.attributes, 0) != MAGIC {
         return Err(elsewhere());
     }
     let attributes = inode.attributes.get(4..).unwrap_or_default();
     let mut entry = attributes;
     // Four zeros end the list.
-    while le32(entry, 0) != 0 {
+    while u32_at(entry, 0) != 0 {
         let name_len = usize::from(entry.first().copied().unwrap_or(0));
         let name = entry.get(ENTRY..ENTRY + name_len).ok_or_else(|| damaged(inode))?;
         if entry.get(1) == Some(&SYSTEM) && name == b"data" {
-            let (from, len) = (usize::from(le16(entry, 2)), le32(entry, 8) as usize);
-            if le32(entry, 4) != 0 {
+            let (from, len) = (usize::from(u16_at(entry, 2)), u32_at(entry, 8) as usize);
+            if u32_at(entry, 4) != 0 {
                 return Err(elsewhere());
             }
             return attributes.get(from..).and_then(|value| value.get(..len)).ok_or_else(|| damaged(inode));

@@ -1,9 +1,9 @@
 //! Inodes: what a file is, apart from its names and its bytes.
 
 use super::{
+    super::bytes::{array_at, split_u64_at, u16_at, u32_at},
     super::{Error, Kind},
     checksum::Seed,
-    fields::{array, le16, le32, split64},
 };
 
 /// How long an inode is without the fields that came later, in bytes.
@@ -41,36 +41,36 @@ impl Inode {
     ///
     /// [`Error::Corrupt`] also if no name may lead to it any more.
     pub(super) fn parse(number: u32, bytes: &[u8], seed: Seed) -> Result<Self, Error> {
-        let extra = if bytes.len() > OLD { usize::from(le16(bytes, 0x80)) } else { 0 };
+        let extra = if bytes.len() > OLD { usize::from(u16_at(bytes, 0x80)) } else { 0 };
         let used = OLD + extra;
         if used > bytes.len() {
             return Err(Error::Corrupt(format!("inode {number} says that it is {used} bytes long")));
         }
-        let generation = le32(bytes, 0x64);
+        let generation = u32_at(bytes, 0x64);
         let seed = seed.and(&number.to_le_bytes()).and(&generation.to_le_bytes());
         verify(number, bytes, used, seed)?;
         // The time of the deletion says nothing: while files are shortened, it is the number of another inode.
-        if le16(bytes, 0x1a) == 0 {
+        if u16_at(bytes, 0x1a) == 0 {
             return Err(Error::Corrupt(format!("a name leads to inode {number}, which was deleted")));
         }
-        let flags = le32(bytes, 0x20);
+        let flags = u32_at(bytes, 0x20);
         // Upper halves and later fields; an old inode does not have them.
         let new = bytes.get(..used).unwrap_or_default();
-        let version = split64(new, 0x24, 0x98);
+        let version = split_u64_at(new, 0x24, 0x98);
         let identity = vec![
             number.into(),
             generation.into(),
-            split64(new, 0x10, 0x88),
-            split64(new, 0x0c, 0x84),
+            split_u64_at(new, 0x10, 0x88),
+            split_u64_at(new, 0x0c, 0x84),
             version,
             flags.into(),
         ];
         Ok(Self {
             number,
-            kind: kind(le16(bytes, 0)),
-            size: split64(bytes, 0x04, 0x6c),
+            kind: kind(u16_at(bytes, 0)),
+            size: split_u64_at(bytes, 0x04, 0x6c),
             flags,
-            block: array(bytes, 0x28).unwrap_or([0; 60]),
+            block: array_at(bytes, 0x28),
             attributes: bytes.get(used..).unwrap_or_default().to_vec(),
             identity,
             seed,
@@ -128,8 +128,8 @@ fn verify(number: u32, bytes: &[u8], used: usize, seed: Seed) -> Result<(), Erro
     }
     let (sum, what) = (seed.and(&summed), format!("inode {number}"));
     match has_high {
-        true => sum.verify(u32::from(le16(bytes, HIGH)) << 16 | u32::from(le16(bytes, LOW)), what),
-        false => sum.verify_half(le16(bytes, LOW), what),
+        true => sum.verify(u32::from(u16_at(bytes, HIGH)) << 16 | u32::from(u16_at(bytes, LOW)), what),
+        false => sum.verify_half(u16_at(bytes, LOW), what),
     }
 }
 

@@ -1,13 +1,11 @@
 //! ext2, ext3 and ext4.
 //!
-//! A file system that was not unmounted is read as it would be after its journal was replayed: see [`Blocks`](blocks::Blocks),
-//! through which everything is read. What has a checksum is verified.
+//! A file system that was not unmounted is read as it would be after its journal was replayed; what has a checksum is verified.
 
 mod blocks;
 mod checksum;
 mod directory;
 mod features;
-mod fields;
 mod group;
 mod inline;
 mod inode;
@@ -78,7 +76,8 @@ impl Ext {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`], [`Error::Unsupported`] if the directory is encrypted or too large, [`Error::Io`].
+    /// [`Error::Corrupt`], [`Error::Unsupported`] if the directory is encrypted or too large, or may have the name in letters that
+    /// are not of ASCII, [`Error::Io`].
     pub async fn lookup(&self, directory: Node, name: &[u8]) -> Result<Option<Node>, Error> {
         let directory = self.inode(directory, Kind::Directory).await?;
         let is_casefolded = directory.is_casefolded();
@@ -162,6 +161,8 @@ impl Ext {
             file.extents = map::map(&self.blocks, &inode).await?;
         }
         file.identity = inode.identity;
+        // Another disk may be behind the same address.
+        file.identity.extend(self.superblock.uuid.map(u64::from));
         Ok(file)
     }
 

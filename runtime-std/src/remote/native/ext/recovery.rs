@@ -1,10 +1,10 @@
 //! Finding the journal of a file system that was not unmounted.
 
 use super::{
+    super::bytes::{array_at, u16_at, u32_at},
     super::{Error, File, Kind},
     blocks::Blocks,
     checksum::Seed,
-    fields::{array, le16, le32},
     group,
     inode::{EXTENTS, Inode},
     journal::Journal,
@@ -16,7 +16,7 @@ use super::{
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`] also if it is on another disk.
+/// [`Error::Unsupported`] also if it is on another disk, or has fast commits in it: those are no blocks.
 pub(super) async fn load(blocks: &Blocks, superblock: &Superblock) -> Result<Journal, Error> {
     if superblock.journal_inode == 0 {
         return Err(Error::Unsupported("an ext file system whose journal is on another disk, and needed".into()));
@@ -29,18 +29,19 @@ pub(super) async fn load(blocks: &Blocks, superblock: &Superblock) -> Result<Jou
         }
     };
     let log = File { size: inode.size, extents: map(blocks, &inode).await?, ..File::default() };
-    Journal::load(&log, blocks.volume().disk(), blocks.size).await
+    let disk = blocks.volume().disk();
+    Journal::load(&log, disk, blocks.size).await
 }
 
 /// The inode of the journal from its copy in the superblock, which is good even if the inode itself is only so in the journal.
 fn copied(number: u32, copy: &[u8; 68]) -> Inode {
-    let block = array(copy, 0).unwrap_or([0; 60]);
+    let block = array_at(copy, 0);
     // The flags are not copied. A tree of extents begins with these numbers, which are no two blocks of a journal.
-    let is_tree = le16(&block, 0) == 0xf30a && le16(&block, 4) == 4;
+    let is_tree = u16_at(&block, 0) == 0xf30a && u16_at(&block, 4) == 4;
     Inode {
         number,
         kind: Kind::File,
-        size: u64::from(le32(copy, 60)) << 32 | u64::from(le32(copy, 64)),
+        size: u64::from(u32_at(copy, 60)) << 32 | u64::from(u32_at(copy, 64)),
         flags: if is_tree { EXTENTS } else { 0 },
         block,
         attributes: Vec::new(),

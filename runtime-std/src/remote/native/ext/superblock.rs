@@ -2,9 +2,9 @@
 
 use super::{
     super::Error,
+    super::bytes::{array_at, split_u64_at, u16_at, u32_at},
     checksum::Seed,
     features::{Feature, Features},
-    fields::{array, le16, le32, split64},
 };
 
 /// Where it is, in bytes from the start of the volume.
@@ -48,7 +48,7 @@ pub(super) struct Superblock {
     pub(super) is_clean: bool,
     /// The inode of the journal; 0 if that is on another disk.
     pub(super) journal_inode: u32,
-    /// A copy of the map and the size of that inode.
+    /// A copy of the map and the size of that inode, if there is one.
     pub(super) journal_copy: Option<[u8; 68]>,
 }
 
@@ -59,7 +59,7 @@ impl Superblock {
     ///
     /// [`Error::Corrupt`], [`Error::Unsupported`].
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, Error> {
-        if le16(bytes, 0x38) != MAGIC {
+        if u16_at(bytes, 0x38) != MAGIC {
             return Ok(None);
         }
         let features = Features::parse(bytes);
@@ -67,26 +67,26 @@ impl Superblock {
         if !unknown.is_empty() {
             return Err(Error::Unsupported(format!("an ext file system with {}", unknown.join(", "))));
         }
-        let uuid = array(bytes, 0x68).unwrap_or_default();
+        let uuid = array_at(bytes, 0x68);
         let superblock = Self {
             features,
-            block_size: 1024u32.checked_shl(le32(bytes, 0x18)).unwrap_or(0),
-            blocks: split64(bytes, 0x04, if features.has(Feature::SIXTY_FOUR) { 0x150 } else { bytes.len() }),
-            first_block: le32(bytes, 0x14).into(),
-            blocks_per_group: le32(bytes, 0x20),
-            inodes: le32(bytes, 0x00),
-            inodes_per_group: le32(bytes, 0x28),
+            block_size: 1024u32.checked_shl(u32_at(bytes, 0x18)).unwrap_or(0),
+            blocks: split_u64_at(bytes, 0x04, if features.has(Feature::SIXTY_FOUR) { 0x150 } else { bytes.len() }),
+            first_block: u32_at(bytes, 0x14).into(),
+            blocks_per_group: u32_at(bytes, 0x20),
+            inodes: u32_at(bytes, 0x00),
+            inodes_per_group: u32_at(bytes, 0x28),
             // The first revision had no fields for these two.
-            first_inode: if le32(bytes, 0x4c) == 0 { 11 } else { le32(bytes, 0x54) },
-            inode_size: if le32(bytes, 0x4c) == 0 { 128 } else { le16(bytes, 0x58).into() },
-            descriptor_size: if features.has(Feature::SIXTY_FOUR) { le16(bytes, 0xfe).into() } else { 32 },
-            first_meta_bg: le32(bytes, 0x104),
-            backup_groups: [le32(bytes, 0x24c), le32(bytes, 0x250)],
+            first_inode: if u32_at(bytes, 0x4c) == 0 { 11 } else { u32_at(bytes, 0x54) },
+            inode_size: if u32_at(bytes, 0x4c) == 0 { 128 } else { u16_at(bytes, 0x58).into() },
+            descriptor_size: if features.has(Feature::SIXTY_FOUR) { u16_at(bytes, 0xfe).into() } else { 32 },
+            first_meta_bg: u32_at(bytes, 0x104),
+            backup_groups: [u32_at(bytes, 0x24c), u32_at(bytes, 0x250)],
             uuid,
             seed: seed(features, bytes, &uuid)?,
-            is_clean: le16(bytes, 0x3a) & CLEAN != 0,
-            journal_inode: le32(bytes, 0xe0),
-            journal_copy: array(bytes, 0x10c).filter(|_| bytes.get(0xfd) == Some(&1)),
+            is_clean: u16_at(bytes, 0x3a) & CLEAN != 0,
+            journal_inode: u32_at(bytes, 0xe0),
+            journal_copy: Some(array_at(bytes, 0x10c)).filter(|copy| bytes.get(0xfd) == Some(&1) && *copy != [0; 68]),
         };
         superblock.check()?;
         Ok(Some(superblock))
@@ -146,8 +146,8 @@ fn seed(features: Features, bytes: &[u8], uuid: &[u8; 16]) -> Result<Seed, Error
         other => return Err(Error::Unsupported(format!("an ext file system with checksums of type {other:?}"))),
     }
     let (summed, sum) = bytes.split_at_checked(0x3fc).unwrap_or_default();
-    Seed::NEW.and(summed).verify(le32(sum, 0), "the superblock")?;
-    Ok(if features.has(Feature::CHECKSUM_SEED) { Seed::kept(le32(bytes, 0x270)) } else { Seed::NEW.and(uuid) })
+    Seed::NEW.and(summed).verify(u32_at(sum, 0), "the superblock")?;
+    Ok(if features.has(Feature::CHECKSUM_SEED) { Seed::kept(u32_at(bytes, 0x270)) } else { Seed::NEW.and(uuid) })
 }
 
 /// Whether a number is a power of another.

@@ -1,9 +1,8 @@
 //! File systems made by the tools of their own makers, in files of this machine.
 
 use std::{
-    ffi::OsStr,
     fs::{self, File as OpenFile},
-    io::Write,
+    io::{self, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -57,31 +56,23 @@ impl Made {
     /// Makes a file system of `size` bytes with `mke2fs` and these options, with a copy of `tree` in it. What it leaves free is not
     /// zeros, so that one sees what should be read as zeros and is not.
     pub(super) fn new(options: &str, size: usize, tree: &Path) -> Self {
-        let made = Self::empty(options, size as u64, |path| {
-            fs::write(path, vec![0xa5; size]).expect("room for an image");
-            vec!["-d".as_ref(), tree.as_os_str()]
-        });
-        made.check();
-        made
+        Self::with(options, size as u64, tree, |path| fs::write(path, vec![0xa5; size]))
     }
 
-    /// Makes a file system with nothing in it in a file that takes no room.
-    pub(super) fn sparse(options: &str, size: u64) -> Self {
-        Self::empty(options, size, |path| {
-            OpenFile::create(path).and_then(|file| file.set_len(size)).expect("room for an image");
-            Vec::new()
-        })
+    /// The same, but what it leaves free takes no room.
+    pub(super) fn sparse(options: &str, size: u64, tree: &Path) -> Self {
+        Self::with(options, size, tree, |path| OpenFile::create(path)?.set_len(size))
     }
 
-    fn empty<'a>(options: &str, size: u64, prepare: impl FnOnce(&Path) -> Vec<&'a OsStr>) -> Self {
+    fn with(options: &str, size: u64, tree: &Path, prepare: impl FnOnce(&Path) -> io::Result<()>) -> Self {
         // In memory if possible: the tools wait for the disk again and again.
         let directory =
             tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory for an image");
         let path = directory.path().join("image");
+        prepare(&path).expect("room for an image");
         let mut command = tool("mke2fs");
-        command.args(["-q", "-F", "-E", "nodiscard"]).args(options.split(' ')).args(prepare(&path));
-        command.arg(&path).arg(format!("{}k", size / 1024));
-        run(&mut command, "", 0);
+        command.args(["-q", "-F", "-E", "nodiscard"]).args(options.split(' ')).arg("-d").arg(tree);
+        run(command.arg(&path).arg(format!("{}k", size / 1024)), "", 0);
         Self { directory, path }
     }
 
@@ -108,9 +99,9 @@ impl Made {
         run(tool("e2fsck").args(["-fp"]).arg(&self.path), "", 1);
     }
 
-    /// What `dumpe2fs` says about it as a whole.
-    pub(super) fn description(&self) -> String {
-        run(tool("dumpe2fs").arg("-h").arg(&self.path), "", 0).0
+    /// Asks `debugfs` something.
+    pub(super) fn ask(&self, question: &str) -> String {
+        run(tool("debugfs").args(["-R", question]).arg(&self.path), "", 0).0
     }
 
     /// All of its bytes.

@@ -16,9 +16,6 @@ use smol::block_on;
 
 use super::super::super::{File, Kind, Node, Source, ext::Ext};
 
-/// How many names are in the largest directory.
-pub(super) const MANY: usize = 5000;
-
 /// What is found at a path.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Found {
@@ -72,14 +69,14 @@ pub(super) fn make_small(root: &Path) {
     }
 }
 
-/// Makes all that is hard to read.
-pub(super) fn make(root: &Path) {
+/// Makes all that is hard to read; with a directory of so many names.
+pub(super) fn make(root: &Path, names: usize) {
     make_small(root);
     let write = |path: &str, bytes: &[u8]| fs::write(root.join(path), bytes).expect("a new file");
     for directory in ["many", "sizes", "sparse", "links", "names", "few", "few/empty", "few/one", "special"] {
         fs::create_dir(root.join(directory)).expect("a new directory");
     }
-    for number in 0..MANY {
+    for number in 0..names {
         write(&many(number), if number % 100 == 0 { b"some" } else { b"" });
     }
     for size in [0, 1, 59, 60, 61, 100, 130, 150, 160, 1023, 1024, 1025, 4095, 4096, 4097, 70_000, 1_000_000] {
@@ -88,7 +85,7 @@ pub(super) fn make(root: &Path) {
     for (name, len) in [("holes", 3_000_000), ("unwritten", 1_000_000), ("huge", 4_300_000_000)] {
         let sparse = OpenFile::create(root.join("sparse").join(name)).expect("a new file");
         sparse.set_len(len).expect("a file system that knows sparse files");
-        for at in [0, len / 2, len - 5000] {
+        for at in [0, len / 2, len - 4000] {
             sparse.write_all_at(&noise(at, 4000), at).expect("room for it");
         }
     }
@@ -114,7 +111,7 @@ pub(super) fn make(root: &Path) {
 
 /// The path of one of many files.
 pub(super) fn many(number: usize) -> String {
-    format!("many/one-of-{MANY}-names-{number:05}")
+    format!("many/one-of-many-names-{number:05}")
 }
 
 /// What is in a directory of this machine.
