@@ -12,7 +12,7 @@ const FLOOR: u64 = 50_000;
 /// Always this much more than the round trip (the `G` of RFC 6298 section 2.3): after a while of steady round trips there is
 /// no variation left, and then the least delay would count as a loss.
 const MARGIN: u64 = 10_000;
-/// Never more, unless the client names a longer `timeout`.
+/// Never more, however long a `timeout` the client names: many tries must fit in before a silent peer is given up.
 const CEILING: Duration = Duration::from_secs(5);
 
 /// The retransmission time: follows the round trips measured, doubles on every expiry.
@@ -27,9 +27,9 @@ pub(crate) struct Rto {
 }
 
 impl Rto {
-    /// Starts without a measurement; `ceiling` is the `timeout` the client asked for.
-    pub(crate) fn new(ceiling: Option<Duration>) -> Self {
-        Self { round_trip: None, expiries: 0, ceiling: micros(ceiling.unwrap_or(CEILING)) }
+    /// Starts without a measurement; the `timeout` that the client asked for is a ceiling.
+    pub(crate) fn new(timeout: Option<Duration>) -> Self {
+        Self { round_trip: None, expiries: 0, ceiling: micros(timeout.unwrap_or(CEILING).min(CEILING)) }
     }
 
     /// How long to wait for an answer to what is sent now.
@@ -112,9 +112,12 @@ mod tests {
     #[test]
     fn the_clients_timeout_is_the_ceiling() {
         assert_eq!(Rto::new(Some(ms(300))).current(), ms(300));
-        let mut patient = Rto::new(Some(ms(255_000)));
-        (0..40).for_each(|_| patient.expired());
-        assert_eq!(patient.current(), ms(255_000));
+        for (timeout, longest) in [(1, 1), (3, 3), (255, 5)] {
+            let mut rto = Rto::new(Some(Duration::from_secs(timeout)));
+            assert_eq!(rto.current(), ms(1_000), "a long one does not slow the first tries down");
+            (0..40).for_each(|_| rto.expired());
+            assert_eq!(rto.current(), Duration::from_secs(longest));
+        }
     }
 
     #[test]

@@ -548,6 +548,29 @@ mod tests {
         transfer.ends(Outcome::TimedOut);
     }
 
+    /// The doubling went on up to the client's 255 s, far beyond our patience: after some losses one more was the end.
+    #[test]
+    fn a_client_that_names_a_long_timeout_is_tried_again_and_again() {
+        let mut transfer = Transfer::new(100_000, b"timeout\x00255\0");
+        transfer.datagrams();
+        assert_eq!([(); 3].map(|()| (transfer.expire(), transfer.datagrams().len()).0.as_secs()), [1, 2, 4]);
+        transfer.ack(0);
+        for block in 1..20 {
+            transfer.sends(&[block]);
+            transfer.expire();
+            transfer.sends(&[block]);
+            transfer.ack(block);
+        }
+        transfer.sends(&[20]);
+        let mut waited = transfer.expire();
+        for _ in 1..12 {
+            transfer.sends(&[20]);
+            waited += transfer.expire();
+        }
+        assert_eq!(transfer.datagrams(), [b"\x00\x05\x00\x00timed out\0".to_vec()]);
+        assert_eq!(waited, PATIENCE);
+    }
+
     #[test]
     fn only_a_measured_answer_ends_the_slowness() {
         let mut transfer = Transfer::new(100_000, b"");
