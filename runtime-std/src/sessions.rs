@@ -1,7 +1,7 @@
 //! The table of running sessions: who is being answered, which requests are copies, and how many there may be.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -29,7 +29,7 @@ impl Heard {
     }
 
     /// Whether the client has answered at all: until then its address may be forged.
-    fn is_proven(&self) -> bool {
+    pub(crate) fn is_proven(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
 
@@ -57,8 +57,10 @@ pub(crate) struct Sessions {
     capacity: Capacity,
     running: HashMap<SocketAddr, Running>,
     per_client: HashMap<IpAddr, usize>,
-    /// The sessions in the order of their starts, as far as they are not known to be proven or over.
-    unproven: VecDeque<Arc<Ticket>>,
+    /// The running sessions by their numbers, but for those that are known to be proven.
+    unproven: BTreeMap<u64, Arc<Ticket>>,
+    /// How many sessions there have been.
+    started: u64,
 }
 
 /// A session in the table. Dropping it ends the session.
@@ -73,6 +75,8 @@ struct Running {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     client: SocketAddr,
+    /// Counts the sessions from the first to the latest.
+    number: u64,
     /// When the client was last heard.
     pub(crate) heard: Heard,
 }
@@ -90,7 +94,7 @@ pub(crate) enum Admission {
 
 impl Sessions {
     pub(crate) fn new(capacity: Capacity) -> Self {
-        Self { capacity, running: HashMap::new(), per_client: HashMap::new(), unproven: VecDeque::new() }
+        Self { capacity, running: HashMap::new(), per_client: HashMap::new(), unproven: BTreeMap::new(), started: 0 }
     }
 
     /// Whether none is running.
@@ -110,15 +114,15 @@ impl Sessions {
         if self.per_client.get(&client.ip()).is_some_and(|&sessions| sessions >= self.capacity.per_client) {
             return Admission::Full("too many transfers to this client");
         }
-        if self.running.len() >= self.capacity.transfers && !self.make_room() {
+        if self.running.len() >= self.capacity.transfers && !self.make_room(client.ip()) {
             return Admission::Full("too many transfers");
         }
-        let ticket = Arc::new(Ticket { client, heard: Heard::default() });
+        self.started += 1;
+        let ticket = Arc::new(Ticket { client, number: self.started, heard: Heard::default() });
         let (stop, stopped) = bounded(1);
         self.running.insert(client, Running { request: request.to_vec(), ticket: ticket.clone(), stop });
         *self.per_client.entry(client.ip()).or_default() += 1;
-        self.forget_proven();
-        self.unproven.push_back(ticket.clone());
+        self.unproven.insert(ticket.number, ticket.clone());
         Admission::Start(ticket, stopped)
     }
 
@@ -137,24 +141,17 @@ impl Sessions {
         }
     }
 
-    /// Ends the oldest session whose client has never answered: strangers with forged addresses must not keep others out.
-    fn make_room(&mut self) -> bool {
-        while let Some(oldest) = self.unproven.pop_front() {
-            if self.is_running(&oldest) && !oldest.heard.is_proven() {
-                self.remove(oldest.client);
-                return true;
-            }
+    /// Ends the oldest session whose client has never answered, of the newcomer's own if there is one: strangers with forged
+    /// addresses must not keep others out, and who asks a lot pushes only itself aside.
+    fn make_room(&mut self, newcomer: IpAddr) -> bool {
+        while let Some(first) = self.unproven.first_entry().filter(|first| first.get().heard.is_proven()) {
+            first.remove();
         }
-        false
-    }
-
-    /// Keeps the list from growing: what is at its front longer than a session can be unproven is taken off.
-    fn forget_proven(&mut self) {
-        while self.unproven.len() > 2 * self.capacity.transfers
-            || self.unproven.front().is_some_and(|first| first.heard.is_proven() || !self.is_running(first))
-        {
-            self.unproven.pop_front();
-        }
+        let silent = || self.unproven.values().filter(|ticket| !ticket.heard.is_proven()).map(|ticket| ticket.client);
+        let has_some = self.per_client.contains_key(&newcomer);
+        let own = if has_some { silent().find(|client| client.ip() == newcomer) } else { None };
+        let oldest = own.or_else(|| silent().next());
+        oldest.inspect(|oldest| self.remove(*oldest)).is_some()
     }
 
     fn is_running(&self, ticket: &Arc<Ticket>) -> bool {
@@ -162,9 +159,9 @@ impl Sessions {
     }
 
     fn remove(&mut self, client: SocketAddr) {
-        if self.running.remove(&client).is_some()
-            && let Some(sessions) = self.per_client.get_mut(&client.ip())
-        {
+        let Some(gone) = self.running.remove(&client) else { return };
+        self.unproven.remove(&gone.ticket.number);
+        if let Some(sessions) = self.per_client.get_mut(&client.ip()) {
             *sessions -= 1;
             if *sessions == 0 {
                 self.per_client.remove(&client.ip());
@@ -243,13 +240,27 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_unproven_sessions_does_not_grow() {
+    fn who_asks_a_lot_pushes_only_itself_aside() {
+        let mut sessions = sessions(3, 9);
+        let (_, honest) = start(&mut sessions, client(1, 1), b"a");
+        let (_, first) = start(&mut sessions, client(2, 1), b"a");
+        let (_, second) = start(&mut sessions, client(2, 2), b"a");
+        let _third = start(&mut sessions, client(2, 3), b"a");
+        assert!((first.is_closed(), second.is_closed(), honest.is_closed()) == (true, false, false));
+        let _stranger = start(&mut sessions, client(3, 1), b"a");
+        assert!(honest.is_closed(), "the oldest one makes room for another address");
+    }
+
+    /// What had ended counted, and so pushed off the list what had not: that kept its place, and others out.
+    #[test]
+    fn short_requests_do_not_hide_the_strangers_that_stay() {
         let mut sessions = sessions(4, 4);
-        let _standing = start(&mut sessions, client(9, 9), b"a");
+        let _standing: Vec<_> = (1..4).map(|last| start(&mut sessions, client(last, 9), b"a")).collect();
         for port in 0..1000 {
-            let (ticket, _stop) = start(&mut sessions, client(1, port), b"a");
+            let (ticket, _stop) = start(&mut sessions, client(9, port), b"a");
             sessions.finish(&ticket);
         }
-        assert!(sessions.unproven.len() <= 8, "{}", sessions.unproven.len());
+        assert_eq!(sessions.unproven.len(), 3, "the list does not grow");
+        let _new: Vec<_> = (11..15).map(|last| start(&mut sessions, client(last, 9), b"a")).collect();
     }
 }
