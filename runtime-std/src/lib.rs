@@ -14,6 +14,7 @@ mod roots;
 pub mod server;
 mod session;
 mod sessions;
+mod strangers;
 mod transfer;
 mod udp;
 mod watch;

@@ -166,7 +166,6 @@ fn open_error(errno: Errno) -> OpenError {
 }
 
 fn unavailable(error: io::Error) -> OpenError {
-    log::error!("opening a local file: {error}");
     Unavailable { to_client: "the file cannot be read", reason: error.to_string() }.into()
 }
 

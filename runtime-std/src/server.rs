@@ -20,6 +20,7 @@ use smol::{
 
 pub use crate::sessions::Capacity;
 use crate::{
+    clock,
     remote::{
         Disks, Times,
         guestfs::client::{self, Launcher},
@@ -27,6 +28,7 @@ use crate::{
     roots::Roots,
     session::{self, Session},
     sessions::{Admission, Sessions, Ticket},
+    strangers::{StrangersLog, Throttle},
     udp::{Listener, Route},
     watch::watch,
 };
@@ -56,6 +58,9 @@ pub struct Config {
     pub read_limit: Duration,
 }
 
+/// How many ERRORs a second go to those who are not served; a flood of nonsense is not worth more answers.
+const REFUSALS: u32 = 200;
+
 /// How long running transfers may go on when the server stops.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -66,27 +71,9 @@ pub struct Server {
     listener: Listener,
     roots: Arc<Roots>,
     sessions: Arc<Mutex<Sessions>>,
-    throttle: Mutex<Throttle>,
+    refusals: Mutex<Throttle>,
+    strangers: Arc<StrangersLog>,
     executor: Arc<Executor<'static>>,
-}
-
-/// Lets so many ERRORs a second go to those who are not served; a flood of nonsense is not worth more answers.
-#[derive(Debug)]
-struct Throttle {
-    since: Instant,
-    sent: u32,
-}
-
-impl Throttle {
-    const A_SECOND: u32 = 200;
-
-    fn allows(&mut self) -> bool {
-        if self.since.elapsed() >= Duration::from_secs(1) {
-            *self = Self { since: Instant::now(), sent: 0 };
-        }
-        self.sent += 1;
-        self.sent <= Self::A_SECOND
-    }
 }
 
 impl Server {
@@ -117,9 +104,10 @@ impl Server {
         let times = Times { idle: config.idle_timeout, gap: config.view_gap, answer: config.read_limit };
         let disks = Disks::new(root_dir.clone(), times, launcher, executor.clone());
         let sessions = Arc::new(Mutex::new(Sessions::new(config.capacity)));
-        let throttle = Mutex::new(Throttle { since: Instant::now(), sent: 0 });
+        let refusals = Mutex::new(Throttle::new(REFUSALS, REFUSALS));
+        let strangers = Arc::new(StrangersLog::new());
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));
-        Ok(Self { config, listener, roots, sessions, throttle, executor })
+        Ok(Self { config, listener, roots, sessions, refusals, strangers, executor })
     }
 
     /// The address that is listened on.
@@ -140,8 +128,9 @@ impl Server {
             pending::<()>().await;
         };
         smol::block_on(self.executor.run(async {
-            or(stop, or(self.accept(), watching)).await;
+            or(stop, or(self.accept(), or(watching, self.strangers.tell_of_the_rest()))).await;
             self.wind_up().await;
+            self.strangers.tell();
             self.roots.disks().close().await;
         }));
     }
@@ -174,9 +163,9 @@ impl Server {
             _ if datagram.starts_with(&[0, 5]) => return,
             _ => (ErrorCode::ILLEGAL_OPERATION, "not a TFTP request"),
         };
-        if lock(&self.throttle).allows() {
+        if lock(&self.refusals).allows(clock::now()) {
             log::debug!("{}: refused: {}", route.client, refusal.1);
-            self.executor.spawn(session::refuse(route, refusal)).detach();
+            self.executor.spawn(session::refuse(route, refusal, self.strangers.clone())).detach();
         }
     }
 
@@ -190,6 +179,7 @@ impl Server {
             request: datagram.to_vec(),
             ticket: ticket.clone(),
             stop,
+            strangers: self.strangers.clone(),
         };
         let run = async move {
             session.run().await;

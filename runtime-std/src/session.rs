@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
+use log::Level;
 use rtftp_core::{
     Outcome, Packet, RequestPath, Sender,
     netascii::{self, Netascii},
@@ -16,6 +17,7 @@ use crate::{
     file::OpenFile,
     roots::{Origin, Roots},
     sessions::Ticket,
+    strangers::StrangersLog,
     transfer,
     udp::{Peer, Route},
 };
@@ -24,10 +26,12 @@ use crate::{
 pub(crate) type Refusal = (ErrorCode, &'static str);
 
 /// Sends an ERROR, once: it is neither acknowledged nor repeated (RFC 1350 section 7).
-pub(crate) async fn refuse(route: Route, (code, message): Refusal) {
+pub(crate) async fn refuse(route: Route, refusal: Refusal, strangers: Arc<StrangersLog>) {
     match Peer::new(route) {
-        Ok(mut peer) => send_error(&mut peer, (code, message)).await,
-        Err(error) => log::error!("{}: no port for an answer: {error}", route.client),
+        Ok(mut peer) => send_error(&mut peer, refusal).await,
+        Err(error) => {
+            strangers.line(Level::Error, format_args!("{}: no port for an answer: {error}", route.client));
+        }
     }
 }
 
@@ -49,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) ticket: Arc<Ticket>,
     /// Word from the server; closed when the client asks for something else.
     pub(crate) stop: Receiver<&'static str>,
+    /// Takes the lines as long as the client has not answered.
+    pub(crate) strangers: Arc<StrangersLog>,
 }
 
 impl Session {
@@ -57,22 +63,32 @@ impl Session {
         let Ok(Packet::ReadRequest(request)) = Packet::parse(&self.request) else { return };
         let mut peer = match Peer::new(self.route) {
             Ok(peer) => peer,
-            Err(error) => return log::error!("{}: no port for a transfer: {error}", self.route.client),
+            Err(error) => return self.log(Level::Error, format_args!("no port for a transfer: {error}")),
         };
-        let name = request.file.escape_ascii();
+        let name = Name(request.file);
         let stopped = async {
             let _ = self.stop.recv().await;
             None
         };
         match or(async { Some(self.open(request).await) }, stopped).await {
             // Nothing was promised yet: silence, and the client asks again.
-            None => log::info!("{} {name}: given up before the file was open", self.route.client),
+            None => self.log(Level::Info, format_args!("{name}: given up before the file was open")),
             Some(Ok((file, origin))) => self.send(request, file, origin, &mut peer).await,
-            Some(Err(Refused { refusal, origin, reason })) => {
+            Some(Err(Refused { refusal, origin, level, reason })) => {
                 send_error(&mut peer, refusal).await;
                 let origin = origin.map(|origin| format!(" from {origin}")).unwrap_or_default();
-                log::info!("{} {name}{origin}: {reason}", self.route.client);
+                self.log(level, format_args!("{name}{origin}: {reason}"));
             }
+        }
+    }
+
+    /// Writes a line about the request.
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        let client = self.route.client;
+        if self.ticket.heard.is_proven() {
+            log::log!(level, "{client} {line}");
+        } else {
+            self.strangers.line(level, format_args!("{client} {line}"));
         }
     }
 
@@ -94,8 +110,13 @@ impl Session {
                 let refused = match &error {
                     OpenError::NotFound => Refused::new((ErrorCode::FILE_NOT_FOUND, "file not found"), error),
                     OpenError::Forbidden(_) => Refused::new((ErrorCode::ACCESS_VIOLATION, "access violation"), error),
-                    // Why is in the log once already, as an event of the disk or the directory.
-                    OpenError::Unavailable(why) => Refused::new((ErrorCode::NOT_DEFINED, why.to_client), why.to_client),
+                    // Why is in the log once already, as an event of the disk.
+                    OpenError::Unavailable(why) if matches!(origin, Some(Origin::Disk(_))) => {
+                        Refused::new((ErrorCode::NOT_DEFINED, why.to_client), why.to_client)
+                    }
+                    OpenError::Unavailable(why) => {
+                        Refused { level: Level::Error, ..Refused::new((ErrorCode::NOT_DEFINED, why.to_client), why) }
+                    }
                 };
                 Refused { origin, ..refused }
             })
@@ -125,15 +146,15 @@ impl Session {
             None => "given up for the client's next request".to_owned(),
         };
         let seconds = started.elapsed().as_secs_f64();
-        log::info!(
-            "{} {} from {origin}: {}{} bytes in {seconds:.3} s, {:.1} MB/s, {} retransmitted, {outcome}",
-            self.route.client,
-            request.file.escape_ascii(),
+        let line = format_args!(
+            "{} from {origin}: {}{} bytes in {seconds:.3} s, {:.1} MB/s, {} retransmitted, {outcome}",
+            Name(request.file),
             sender.acknowledged(),
             file.size().map(|size| format!(" of {size}")).unwrap_or_default(),
             sender.acknowledged() as f64 / seconds / 1e6,
             sender.retransmitted(),
         );
+        self.log(Level::Info, line);
     }
 }
 
@@ -141,12 +162,42 @@ impl Session {
 struct Refused {
     refusal: Refusal,
     origin: Option<Origin>,
-    /// For the log.
+    /// For the log, like the reason.
+    level: Level,
     reason: String,
 }
 
 impl Refused {
     fn new(refusal: Refusal, reason: impl fmt::Display) -> Self {
-        Self { refusal, origin: None, reason: reason.to_string() }
+        Self { refusal, origin: None, level: Level::Info, reason: reason.to_string() }
+    }
+}
+
+/// A requested name as the log shows it: what is not printable ASCII is escaped, so that no line can be forged, and of a very
+/// long one the rest is left out.
+struct Name<'a>(&'a [u8]);
+
+impl Name<'_> {
+    const SHOWN: usize = 128;
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.split_at_checked(Self::SHOWN) {
+            Some((shown, [_, ..])) => write!(f, "{}...", shown.escape_ascii()),
+            _ => self.0.escape_ascii().fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_the_log_is_harmless_and_short() {
+        assert_eq!(Name(b"boot/a\n\xff").to_string(), r"boot/a\n\xff");
+        assert_eq!(Name(&[b'a'; 128]).to_string(), "a".repeat(128));
+        assert_eq!(Name(&[b'a'; 2000]).to_string(), "a".repeat(128) + "...");
     }
 }
