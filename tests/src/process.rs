@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::ErrorKind,
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Output},
     time::Duration,
 };
@@ -67,6 +68,21 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.0.id()).expect("a process id"));
         kill(pid, signal).expect("signal a child that nobody has waited for");
+    }
+
+    /// The most memory it has ever used, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("the state of a process");
+        let peak =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        peak.expect("the line VmHWM")
+    }
+
+    /// What it has open: paths of files, and what the kernel calls sockets and the like.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.0.id())).expect("the open files of a process");
+        // One that has been closed meanwhile is none.
+        descriptors.filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok()).collect()
     }
 
     /// Whether it has ended by itself, or by somebody else's hand, and nobody has waited for it yet.
