@@ -22,47 +22,6 @@ fn request(words: &str) -> Vec<u8> {
     [b"\0\x01".to_vec(), words.collect::<String>().into_bytes()].concat()
 }
 
-/// What clients ask for, in their order: iPXE, PXELINUX, EDK2 (size, then file), GRUB, U-Boot (three settings), curl, busybox and
-/// the Raspberry Pi, `busybox -b`, atftp, and one that nobody sends but may.
-const REQUESTS: [&str; 13] = [
-    "f octet blksize 1432 tsize 0",
-    "f octet tsize 0 blksize 1408",
-    "f octet tsize 0 blksize 1468 windowsize 4",
-    "f octet blksize 1468 windowsize 4",
-    "/f octet blksize 1024 tsize 0",
-    "f octet timeout 5 blksize 1468",
-    "f octet timeout 1 blksize 512 windowsize 8",
-    "f octet timeout 5 blksize 1468 windowsize 64",
-    "f octet tsize 0 blksize 512 timeout 5",
-    "f octet tsize 0",
-    "f octet blksize 16384 tsize 0",
-    "f octet tsize 0 timeout 3 blksize 1428",
-    "f OCTET BlkSize 1000 TSIZE 0",
-];
-
-#[test]
-fn requests_of_real_clients_are_granted() {
-    let (daemon, file) = serving(5000);
-    for words in REQUESTS {
-        let asked: Vec<_> = words.split(' ').skip(2).collect();
-        let mut client = daemon.client("127.0.0.7");
-        let answer = client.ask(&request(words));
-        let Answer::Oack(options) = &answer else { panic!("{words}: {answer:?}") };
-        let mut size = 512;
-        for pair in asked.chunks_exact(2) {
-            let (name, value) = (pair[0], if pair[0].eq_ignore_ascii_case("tsize") { "5000" } else { pair[1] });
-            let granted = options.iter().find(|(granted, _)| granted == name).map(|(_, value)| &**value);
-            // A server may leave `timeout` out, and nothing else.
-            assert!(granted == Some(value) || name == "timeout" && granted.is_none(), "{words}: {options:?}");
-            if name.eq_ignore_ascii_case("blksize") {
-                size = value.parse().expect("a number");
-            }
-        }
-        assert!(options.iter().all(|(name, _)| asked.contains(&&**name)), "{words}: not asked for: {options:?}");
-        assert_eq!(client.acknowledge(0), Answer::Data(1, file[..size.min(5000)].into()), "{words}");
-    }
-}
-
 #[test]
 fn without_options_the_first_answer_is_data() {
     let (daemon, file) = serving(600);
