@@ -43,7 +43,7 @@ case ${0##*/} in
         hello; start; say '1\0\0\0\000'
         echo '    -machine accel=kvm:tcg \' >&2
         echo '[    0.000000] Linux version 6.1' >&2
-        for _ in 1 2 3 4 5 6 7 8; do sleep 0.1; printf . >&2; done
+        for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 0.5; printf . >&2; done
         [ "$emulate" = 0 ] && say '2\0\0\0\0003\0\0\0\000'; exec cat >/dev/null ;;
     broken-both) hello; start; say '1\0\0\0\000L\0\0\0\010no start'; linger ;;
     endless-line)

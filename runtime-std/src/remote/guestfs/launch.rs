@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn a_slow_appliance_that_speaks_is_waited_for() {
         let fake = Fake::new("slow-kvm");
-        let launcher = launcher(&fake, Limits { silence: Duration::from_secs(1), ..patient() }, true);
+        let launcher = launcher(&fake, Limits { silence: Duration::from_secs(4), ..patient() }, true);
         assert_eq!(start(&launcher), Ok(()));
         assert!(launcher.kvm.load(Ordering::Relaxed));
     }
