@@ -50,11 +50,12 @@ impl Pace {
         }
     }
 
-    /// Notes that a window was lost without a word, twice or more in a row, where an answer takes so long.
+    /// Notes that a window of so many blocks was lost without a word but for its first few, where an answer takes so long; or,
+    /// twice in a row, that nothing was heard at all.
     ///
-    /// A client that does not tell of gaps leaves nothing to measure, so the speed is halved every time.
-    pub(crate) fn stalled(&mut self, round_trip: Duration, blocks: u16) {
-        let spread = micros(round_trip).checked_div(u64::from(blocks)).unwrap_or(0);
+    /// What is lost without a word leaves little to measure, so the speed is halved every time.
+    pub(crate) fn stalled(&mut self, round_trip: Duration, few: u64, blocks: u16) {
+        let spread = micros(round_trip).checked_div(few).unwrap_or(0);
         let longest = LONGEST.checked_div(u64::from(blocks)).unwrap_or(LONGEST);
         self.pause = self.pause.saturating_mul(2).max(spread).max(NO_PAUSE).min(longest);
     }
@@ -107,10 +108,10 @@ mod tests {
     fn silence_halves_the_speed() {
         let mut pace = Pace::default();
         for pause in [10, 20, 40, 80] {
-            pace.stalled(Duration::from_micros(640), 64);
+            pace.stalled(Duration::from_micros(640), 64, 64);
             assert_eq!(pace.next(START, 1), after(pause));
         }
-        (0..99).for_each(|_| pace.stalled(Duration::from_micros(640), 64));
+        (0..99).for_each(|_| pace.stalled(Duration::from_micros(640), 64, 64));
         assert_eq!(pace.next(START, 64), after(200_000));
     }
 

@@ -13,6 +13,8 @@ use crate::{
     time::Instant,
 };
 
+/// Less than one in so many blocks of a window are few.
+const FEW: u64 = 8;
 /// A peer that has acknowledged nothing new for this long is given up. GRUB leaves one transfer alone while it reads another
 /// to its end, so this is a matter of a minute, not of a number of retries.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -173,10 +175,14 @@ impl Sender {
             if !self.expired {
                 self.rto.measured(now.since(began));
             }
-            if block.saturating_add(1) < self.next {
-                self.pace.lost(now.since(began), self.settings.windowsize);
-            } else {
+            let arrived = block.saturating_add(1).saturating_sub(self.base);
+            if block.saturating_add(1) >= self.next {
                 self.pace.clean();
+            } else if self.expired && arrived.saturating_mul(FEW) < u64::from(self.settings.windowsize) {
+                // After the first few nothing came, of which the client would have told: a queue was full.
+                self.pace.stalled(self.rto.round_trip(), arrived.max(1), self.settings.windowsize);
+            } else {
+                self.pace.lost(now.since(began), self.settings.windowsize);
             }
         }
         let sent_again = if self.expired { self.next } else { 0 };
@@ -206,7 +212,7 @@ impl Sender {
         self.next = self.base;
         self.flight = None;
         if self.expired && self.base > 0 {
-            self.pace.stalled(self.rto.round_trip(), self.settings.windowsize);
+            self.pace.stalled(self.rto.round_trip(), self.settings.windowsize.into(), self.settings.windowsize);
         }
         self.expired = true;
         self.rto.expired();

@@ -331,10 +331,12 @@ fn a_short_queue_is_got_through() {
 #[test]
 fn every_window_gets_through_a_short_queue() {
     /// What it may cost, as multiples of what links without that limit take.
-    const DATA: f64 = 3.0;
+    const DATA: f64 = 4.0;
     const TIME: f64 = 12.0;
 
-    for (windowsize, queue) in [(1, 1), (4, 1), (4, 4), (16, 4), (16, 16), (64, 16), (64, 64), (1000, 1000)] {
+    for (windowsize, queue) in
+        [(1, 1), (4, 1), (4, 4), (16, 4), (16, 16), (64, 4), (64, 7), (64, 16), (64, 64), (1000, 1000)]
+    {
         for loss in [0.0, 0.01, 0.1] {
             let mut scenario = plain(3_000 * 512 - 1, 512, windowsize, loss);
             let narrow = Link { delay: 200, service: 120, queue, duplicate: loss, reorder: loss, ..scenario.down };
