@@ -208,6 +208,16 @@ impl Client {
     /// The ERROR that came instead.
     #[track_caller]
     pub fn finish(&mut self, first: Answer) -> Result<Vec<u8>, Answer> {
+        self.finish_with(first, |_| {})
+    }
+
+    /// Does the same, and something else before it acknowledges each block, whose number is given.
+    ///
+    /// # Errors
+    ///
+    /// The ERROR that came instead.
+    #[track_caller]
+    pub fn finish_with(&mut self, first: Answer, mut before: impl FnMut(u16)) -> Result<Vec<u8>, Answer> {
         let (mut file, mut last, mut blksize, mut answer) = (Vec::new(), 0_u16, 512, first);
         loop {
             answer = match answer {
@@ -218,6 +228,7 @@ impl Client {
                 }
                 Answer::Data(number, bytes) if number == last.wrapping_add(1) => {
                     last = number;
+                    before(number);
                     file.extend_from_slice(&bytes);
                     if bytes.len() < blksize {
                         self.reply(&ack(last));

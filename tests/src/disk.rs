@@ -16,6 +16,9 @@ use crate::{process::Process, run};
 /// One mebibyte in sectors, the unit of partition tables.
 const MIB: u64 = 2048;
 
+/// The number of the first logical partition of an MBR.
+const LOGICAL: u32 = 5;
+
 /// A directory of files that becomes a file system, or a client's directory.
 #[derive(Debug)]
 pub struct Tree(TempDir);
@@ -70,8 +73,14 @@ impl Tree {
 pub enum FileSystem<'a> {
     /// vfat; the tree must be without links.
     Vfat(&'a Tree),
+    /// vfat with these options of `mkfs.vfat`: `-F 12`, `-s 1`, ...
+    VfatWith(&'a Tree, &'a [&'a str]),
     /// ext4.
     Ext4(&'a Tree),
+    /// ext4 with these options of `mke2fs`: `-O ^64bit`, `-b 1024`, ...
+    Ext4With(&'a Tree, &'a [&'a str]),
+    /// `ext2`, `ext3` or `ext4`, with such options.
+    Ext(&'a str, &'a Tree, &'a [&'a str]),
     /// Nothing: a partition without a file system, as boot loaders have.
     Nothing,
 }
@@ -84,6 +93,8 @@ pub struct Disk {
 
 impl Disk {
     /// A disk with an MBR; each partition has a number, a size in MiB and a file system.
+    ///
+    /// Those from 5 on, which come last, are logical partitions; the one that holds them gets the number 4.
     pub fn mbr(partitions: &[(u32, u64, FileSystem<'_>)]) -> Self {
         Self::partitioned("dos", partitions)
     }
@@ -119,15 +130,22 @@ impl Disk {
     }
 
     fn partitioned(label: &str, partitions: &[(u32, u64, FileSystem<'_>)]) -> Self {
-        let disk = Self::blank(partitions.iter().map(|(_, size, _)| size).sum::<u64>() + 2);
-        let starts = partitions.iter().scan(1, |end, (_, size, _)| {
-            *end += size;
-            Some(*end - size)
-        });
         let mut table = format!("label: {label}\n");
-        for ((number, size, _), start) in partitions.iter().zip(starts.clone()) {
-            let _ = writeln!(table, "{number} : start={}, size={}", start * MIB, size * MIB);
+        let mut starts = Vec::new();
+        let mut end = 1;
+        for (number, size, _) in partitions {
+            if label == "dos" && *number >= LOGICAL {
+                // Each has a partition table of its own in the mebibyte before it, all of that in partition 4.
+                if !table.contains("type=5") {
+                    let _ = writeln!(table, "4 : start={}, type=5", end * MIB + MIB / 2);
+                }
+                end += 1;
+            }
+            let _ = writeln!(table, "{number} : start={}, size={}", end * MIB, size * MIB);
+            starts.push(end);
+            end += size;
         }
+        let disk = Self::blank(end + 1);
         disk.partition(&table);
         for ((_, size, contents), start) in partitions.iter().zip(starts) {
             disk.format(start, *size, *contents);
@@ -150,18 +168,23 @@ impl Disk {
     fn format(&self, offset: u64, size: u64, contents: FileSystem<'_>) {
         let (image, kib) = (self.path().display().to_string(), size << 10);
         match contents {
-            FileSystem::Vfat(tree) => {
+            FileSystem::Vfat(tree) => self.format(offset, size, FileSystem::VfatWith(tree, &[])),
+            FileSystem::VfatWith(tree, options) => {
                 let sector = (offset * MIB).to_string();
-                run("mkfs.vfat", ["--offset", &sector, &image, &kib.to_string()]);
+                let kib = kib.to_string();
+                run("mkfs.vfat", [options, &["--offset", &sector, &image, &kib]].concat());
                 let at = format!("{image}@@{offset}M");
                 for entry in fs::read_dir(tree.path()).expect("a tree") {
                     let path = entry.expect("an entry").path().display().to_string();
                     run("mcopy", ["-s", "-i", &at, &path, "::"]);
                 }
             }
-            FileSystem::Ext4(tree) => {
+            FileSystem::Ext4(tree) => self.format(offset, size, FileSystem::Ext4With(tree, &[])),
+            FileSystem::Ext4With(tree, options) => self.format(offset, size, FileSystem::Ext("ext4", tree, options)),
+            FileSystem::Ext(kind, tree, options) => {
                 let (offset, tree) = (format!("offset={}", offset << 20), tree.path().display().to_string());
-                run("mke2fs", ["-q", "-t", "ext4", "-d", &tree, "-E", &offset, &image, &format!("{kib}k")]);
+                let last = ["-d", &tree, "-E", &offset, &image, &format!("{kib}k")];
+                run("mke2fs", [&["-q", "-t", kind], options, &last].concat());
             }
             FileSystem::Nothing => {}
         }
@@ -221,5 +244,35 @@ impl fmt::Display for DiskConfig {
             write!(f, ",\n  \"backend\": \"{backend}\"")?;
         }
         f.write_str("\n}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fat_is_made_in_each_of_its_kinds() {
+        let tree = Tree::new().file("overlays/a.dtbo", "overlay");
+        for (bits, size, at) in [("12", 2, 54), ("16", 16, 54), ("32", 40, 82)] {
+            let disk = Disk::whole(size, FileSystem::VfatWith(&tree, &["-F", bits, "-s", "1"]));
+            let image = fs::read(disk.path()).expect("the image");
+            assert_eq!(image[at..at + 8], *format!("FAT{bits}   ").as_bytes());
+            let path = disk.path().display().to_string();
+            assert_eq!(run("mtype", ["-i", &path, "::overlays/a.dtbo"]).stdout, b"overlay");
+        }
+    }
+
+    #[test]
+    fn logical_partitions_lie_in_partition_4() {
+        let disk = Disk::mbr(&[(1, 4, FileSystem::Nothing), (5, 2, FileSystem::Nothing), (6, 3, FileSystem::Nothing)]);
+        let dump = run("sfdisk", ["--dump".as_ref(), disk.path().as_os_str()]).stdout;
+        let dump = String::from_utf8_lossy(&dump).replace(' ', "");
+        for (number, place) in
+            [(1, "start=2048,size=8192,"), (5, "start=12288,size=4096,"), (6, "start=18432,size=6144,")]
+        {
+            assert!(dump.contains(&format!("{number}:{place}")), "{number}: {dump}");
+        }
+        assert!(dump.lines().any(|line| line.contains("img4:") && line.contains("type=5")), "{dump}");
     }
 }

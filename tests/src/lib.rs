@@ -1,7 +1,8 @@
 //! The kit of the end-to-end tests: the built daemon, real disks, real NBD servers, real TFTP clients.
 //!
 //! A test makes a [`Disk`] from [`Tree`]s, exports it with an [`NbdServer`], writes its [`DiskConfig`] into the root directory
-//! of an [`Rtftp`] and fetches files with the programs of [`tools`] or, byte by byte, with a [`Client`].
+//! of an [`Rtftp`] and fetches files with the programs of [`tools`] or, byte by byte, with a [`Client`]. The machine whose disk
+//! it is can run meanwhile and change it: an [`Owner`].
 //! The other way round, a [`Getter`] fetches from an [`Rtftp`], a [`ForeignServer`] or, byte by byte, a [`PlayedServer`].
 //! Nothing uses a fixed port, nothing sleeps for a guessed time, and whatever was started is gone when its value is dropped.
 //!
@@ -12,7 +13,10 @@ pub mod client;
 mod daemon;
 mod disk;
 pub mod get;
+mod kernel;
+mod listing;
 mod nbd;
+mod owner;
 mod process;
 pub mod sim;
 mod tftpd;
@@ -24,7 +28,9 @@ pub use client::{Answer, Client};
 pub use daemon::{Rtftp, arguments_refused, binary};
 pub use disk::{Disk, DiskConfig, FileSystem, Tree};
 pub use get::{Getter, Got, PlayedServer};
+pub use listing::{Entry, Listing, write_awkward_files};
 pub use nbd::{NbdServer, hung_server, refused_port};
+pub use owner::Owner;
 pub use process::{Process, run};
 pub use tftpd::{ForeignServer, Tftpd};
 pub use wait::{Appliance, poll_until};

@@ -1,0 +1,139 @@
+//! The kit itself: what a machine flushed is on its disk, and nothing else is. No daemon gets to run.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom},
+    path::PathBuf,
+    process::Command,
+};
+
+use rtftp_tests::{
+    Disk, Entry, FileSystem, Listing, NbdServer, Owner, Tree, assert_same, noise, run, write_awkward_files,
+};
+use tempfile::TempDir;
+
+/// A partition that was copied to a file of its own.
+struct Partition {
+    directory: TempDir,
+}
+
+impl Partition {
+    /// Copies `size` MiB at `start` MiB of a disk.
+    fn copy(disk: &Disk, start: u64, size: u64) -> Self {
+        let mut image = File::open(disk.path()).expect("the image");
+        image.seek(SeekFrom::Start(start << 20)).expect("seek");
+        let mut bytes = Vec::new();
+        image.take(size << 20).read_to_end(&mut bytes).expect("read the image");
+        let partition = Self { directory: TempDir::new().expect("a temporary directory") };
+        fs::write(partition.path(), bytes).expect("write a file");
+        partition
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("partition.img")
+    }
+
+    /// Whether its journal must be replayed.
+    fn is_dirty(&self) -> bool {
+        let superblock = run("dumpe2fs", ["-h".as_ref(), self.path().as_os_str()]).stdout;
+        String::from_utf8_lossy(&superblock).contains("needs_recovery")
+    }
+
+    /// What debugfs writes, which does not look at the journal.
+    fn debugfs(&self, request: &str) -> Vec<u8> {
+        run("debugfs", ["-R".as_ref(), request.as_ref(), self.path().as_os_str()]).stdout
+    }
+
+    /// Replays the journal with other code than the kernel's; returns all files.
+    fn recovered(&self) -> PathBuf {
+        let script = "PATH=$PATH:/sbin:/usr/sbin e2fsck -fy \"$0\"";
+        let output = Command::new("sh").args(["-c", script]).arg(self.path()).output().expect("sh starts");
+        assert!(output.status.code() <= Some(1), "e2fsck: {}", String::from_utf8_lossy(&output.stdout));
+        let files = self.directory.path().join("files");
+        fs::create_dir(&files).expect("make a directory");
+        self.debugfs(&format!("rdump / {}", files.display()));
+        files
+    }
+}
+
+/// Reads files below a directory.
+fn read_below(directory: PathBuf) -> impl FnMut(&str) -> Vec<u8> {
+    move |path| fs::read(directory.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn an_update_before_a_power_cut_is_in_the_journal_and_nowhere_else() {
+    let (old, new) = (noise(300_000, 1), noise(299_000, 2));
+    let tree = Tree::new().file("vmlinuz", &old);
+    let disk = Disk::mbr(&[
+        (1, 32, FileSystem::Ext4(&tree)),
+        (2, 32, FileSystem::Ext4With(&tree, &["-b", "4096", "-O", "^64bit,^metadata_csum"])),
+        (5, 32, FileSystem::Ext("ext3", &tree, &[])),
+    ]);
+    let server = NbdServer::nbdkit(&disk);
+    let mut owner = Owner::boot(&server);
+    owner.hold_back();
+    assert_eq!(owner.try_run("echo no; exit 7"), (7, "no\n".to_owned()));
+    for (number, kind) in [(1, "ext4"), (2, "ext4"), (5, "ext3")] {
+        owner.run(&format!("mkdir /mnt/{number}; mount -t {kind} /dev/vda{number} /mnt/{number}"));
+        owner.write(&format!("/mnt/{number}/vmlinuz.new"), &new);
+        owner.run(&format!("cd /mnt/{number}; sync vmlinuz.new; mv vmlinuz.new vmlinuz; sync ."));
+        owner.write(&format!("/mnt/{number}/lost"), b"never flushed");
+    }
+    owner.power_cut();
+
+    for start in [1, 33, 66] {
+        let partition = Partition::copy(&disk, start, 32);
+        assert!(partition.is_dirty());
+        assert_same(&partition.debugfs("cat /vmlinuz"), &old, "without the journal");
+        let files = partition.recovered();
+        assert_same(&fs::read(files.join("vmlinuz")).expect("a file"), &new, "with the journal");
+        assert!(!files.join("lost").exists(), "what was not flushed is lost");
+    }
+}
+
+#[test]
+fn awkward_files_are_read_as_their_kernel_reads_them() {
+    let empty = Tree::new();
+    let disk = Disk::mbr(&[
+        (1, 64, FileSystem::Ext4(&empty)),
+        (2, 64, FileSystem::Ext("ext3", &empty, &[])),
+        (3, 64, FileSystem::Ext4With(&empty, &["-b", "4096", "-O", "^64bit,^metadata_csum"])),
+        (5, 40, FileSystem::VfatWith(&empty, &["-F", "32", "-s", "1"])),
+    ]);
+    let server = NbdServer::qemu(&disk);
+    let mut owner = Owner::boot(&server);
+    let mut listings = Vec::new();
+    for (number, options) in
+        [(1, "-t ext4 -o noatime"), (2, "-t ext3 -o noatime"), (3, "-t ext4 -o noatime,data=journal")]
+    {
+        let directory = format!("/mnt/{number}");
+        owner.run(&format!("mkdir {directory}; mount {options} /dev/vda{number} {directory}"));
+        write_awkward_files(&mut owner, &directory);
+        listings.push(Listing::of(&mut owner, &directory));
+    }
+    owner.run("mkdir /mnt/5; mount -t vfat /dev/vda5 /mnt/5; mkdir /mnt/5/overlays");
+    owner.write("/mnt/5/overlays/a long name.dtbo", &noise(77_777, 3));
+    let vfat = Listing::of(&mut owner, "/mnt/5");
+    owner.run("umount /mnt/5");
+    owner.power_cut();
+
+    for (listing, start) in listings.iter().zip([1, 65, 129]) {
+        assert!(listing.0.len() > 4900, "{}", listing.0.len());
+        assert_eq!(listing.0["deep/link"], Entry::Link("../first".into()));
+        assert!(matches!(&listing.0["sparse"], Entry::File { size: 9_000_000, .. }));
+        let partition = Partition::copy(&disk, start, 64);
+        assert!(partition.is_dirty());
+        if start == 129 {
+            let at_home = partition.debugfs("cat /magic");
+            assert!(!at_home.starts_with(b"\xc0\x3b\x39\x98"), "with data=journal it is in the journal only");
+        }
+        listing.assert_files(read_below(partition.recovered()));
+    }
+    let partition = Partition::copy(&disk, 194, 40);
+    let image = partition.path();
+    vfat.assert_files(|path| run("mtype", ["-i".as_ref(), image.as_os_str(), format!("::{path}").as_ref()]).stdout);
+    assert_eq!(vfat.0["overlays"], Entry::Directory);
+    let lie = std::panic::catch_unwind(|| vfat.assert_files(|_| noise(77_777, 4)));
+    assert!(lie.is_err(), "a comparison that cannot fail proves nothing");
+}
