@@ -18,6 +18,7 @@ mod listing;
 mod nbd;
 mod owner;
 mod process;
+mod reading;
 pub mod sim;
 mod tftpd;
 pub mod tools;
@@ -32,6 +33,7 @@ pub use listing::{Entry, Listing, write_awkward_files};
 pub use nbd::{NbdServer, hung_server, refused_port};
 pub use owner::Owner;
 pub use process::{Process, run};
+pub use reading::{Content, read_natively};
 pub use tftpd::{ForeignServer, Tftpd};
 pub use wait::{Appliance, poll_until};
 

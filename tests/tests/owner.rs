@@ -1,4 +1,4 @@
-//! The kit itself: what a machine flushed is on its disk, and nothing else is. No daemon gets to run.
+//! What a machine has flushed is on its disk, nothing else is, and our reading of it is its kernel's. No daemon gets to run.
 
 use std::{
     fs::{self, File},
@@ -8,7 +8,8 @@ use std::{
 };
 
 use rtftp_tests::{
-    Disk, Entry, FileSystem, Listing, NbdServer, Owner, Tree, assert_same, noise, run, write_awkward_files,
+    Content, Disk, Entry, FileSystem, Listing, NbdServer, Owner, Tree, assert_same, noise, read_natively, run,
+    write_awkward_files,
 };
 use tempfile::TempDir;
 
@@ -59,6 +60,23 @@ impl Partition {
 /// Reads files below a directory.
 fn read_below(directory: PathBuf) -> impl FnMut(&str) -> Vec<u8> {
     move |path| fs::read(directory.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Asserts that rtftp finds what the kernel has found: the same names, and the same behind each.
+fn assert_read_natively(listing: &Listing, server: &NbdServer, number: u32) {
+    let contents = read_natively(server, number);
+    for (path, content) in &contents {
+        match (content, listing.0.get(path)) {
+            (Content::File(_), Some(Entry::File { .. })) | (Content::Directory, Some(Entry::Directory)) => {}
+            (Content::Link(target), Some(Entry::Link(expected))) if target == expected => {}
+            (_, other) => panic!("{path} on partition {number} is {other:?} for the kernel"),
+        }
+    }
+    assert_eq!(contents.len(), listing.0.len(), "all names");
+    listing.assert_files(|path| match contents.get(path) {
+        Some(Content::File(bytes)) => bytes.clone(),
+        other => panic!("{path}: {other:?}"),
+    });
 }
 
 #[test]
@@ -118,6 +136,10 @@ fn awkward_files_are_read_as_their_kernel_reads_them() {
     owner.run("umount /mnt/5");
     owner.power_cut();
 
+    for (listing, number) in listings.iter().zip([1, 2, 3]) {
+        assert_read_natively(listing, &server, number);
+    }
+    assert_read_natively(&vfat, &server, 5);
     for (listing, start) in listings.iter().zip([1, 65, 129]) {
         assert!(listing.0.len() > 4900, "{}", listing.0.len());
         assert_eq!(listing.0["deep/link"], Entry::Link("../first".into()));

@@ -1,0 +1,71 @@
+//! A partition as rtftp itself reads it, over NBD, for comparing with what others read there.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rtftp_core::uri::NbdUri;
+use rtftp_runtime::remote::{
+    native::{Cache, FileSystem, Kind, Node, Volume, partition::partitions},
+    nbd::Nbd,
+};
+use smol::Executor;
+
+use crate::NbdServer;
+
+/// How long an answer of a server may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A regular file with these bytes.
+    File(Vec<u8>),
+    /// A directory.
+    Directory,
+    /// A symbolic link with this target.
+    Link(String),
+    /// A device, a FIFO, a socket.
+    Other,
+}
+
+/// Everything that rtftp finds in a partition; the paths are relative to its top.
+#[track_caller]
+pub fn read_natively(server: &NbdServer, number: u32) -> BTreeMap<String, Content> {
+    let url = NbdUri::parse(server.url()).expect("a URI");
+    let executor = Executor::new();
+    smol::block_on(executor.run(async {
+        let disk = Arc::new(Nbd::connect(&url, LIMIT, &executor).await.expect("a server"));
+        let whole = Volume::whole(&Cache::new(disk.clone()));
+        let table = partitions(&whole).await.expect("a partition table");
+        let partition = table.iter().find(|partition| partition.number == number).expect("the partition");
+        let volume = whole.part(partition.start, partition.len);
+        let filesystem = FileSystem::open(volume).await.expect("a file system");
+        read_all(&filesystem, &disk).await
+    }))
+}
+
+async fn read_all(filesystem: &FileSystem, disk: &Nbd) -> BTreeMap<String, Content> {
+    let mut contents = BTreeMap::new();
+    let mut directories: Vec<(String, Node)> = vec![(String::new(), filesystem.root())];
+    while let Some((directory, node)) = directories.pop() {
+        for (name, node) in filesystem.list(node).await.unwrap_or_else(|error| panic!("{directory}: {error}")) {
+            let path = format!("{directory}{}", String::from_utf8_lossy(&name));
+            let content = match node.kind {
+                Kind::Directory => {
+                    directories.push((format!("{path}/"), node));
+                    Content::Directory
+                }
+                Kind::Link => {
+                    let target = filesystem.link(node).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+                    Content::Link(String::from_utf8_lossy(&target).into_owned())
+                }
+                Kind::File => {
+                    let file = filesystem.file(node).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+                    Content::File(file.read(disk, 0, file.size as usize).await.expect("its bytes"))
+                }
+                Kind::Other => Content::Other,
+            };
+            contents.insert(path, content);
+        }
+    }
+    contents
+}
