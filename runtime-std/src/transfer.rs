@@ -32,12 +32,10 @@ pub(crate) async fn run(
     stop: &Receiver<&'static str>,
     heard: impl Fn(),
 ) -> Option<Outcome> {
-    let mut buf = vec![];
+    let mut buf = vec![0; sender.window_len().min(SEND_BUFFER)];
     let mut received = [0; 1024];
     let mut stopped = false;
     loop {
-        // Little until the client has answered: thousands of strangers must not take much.
-        buf.resize(sender.window_len().min(SEND_BUFFER), 0);
         let event = match sender.poll(clock::now(), file, &mut buf) {
             Output::Transmit(transmit) => {
                 peer.send(&buf[..transmit.len], transmit.segment).await;
