@@ -38,7 +38,7 @@ fn serve(config: rtftp_runtime::server::Config) -> ExitCode {
     match started {
         Ok((address, server, mut signals)) => {
             log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
-            server.run(async {
+            server.run(async move {
                 let _ = signals.next().await;
                 log::info!("stopping");
             });

@@ -10,7 +10,8 @@ use core::fmt;
 pub trait BlockReader {
     /// Copies the bytes from `offset` on into `buf` and returns how many; fewer than `buf.len()` means the file ends there.
     ///
-    /// `None` means that these bytes are not loaded yet; the same call is made again once they are.
+    /// `None` means that not all of these bytes are loaded yet. Fewer of them are asked for then; once that is `None` too, the
+    /// last call is made again when its bytes are loaded.
     ///
     /// # Errors
     ///

@@ -238,49 +238,57 @@ impl Sender {
         block.saturating_sub(1).saturating_mul(u64::from(self.settings.blksize))
     }
 
-    /// Writes the OACK, or as many blocks before `end` as are loaded and fit; `None` when not even the first is loaded.
+    /// Writes the OACK, or as many blocks before `end` as fit and are loaded; `None` when not even the first is loaded.
     fn fill(&mut self, file: &mut impl BlockReader, buf: &mut [u8], end: u64) -> Result<Option<Transmit>, ReadFailed> {
-        const TOO_SMALL: ReadFailed = ReadFailed("the send buffer is too small");
         let segment = self.segment();
         if buf.len() < segment.max(MIN_BUFFER) {
             return Err(TOO_SMALL);
         }
         if self.next == 0 {
             // The answer commits the server: it leaves only when the file can really be read.
-            if self.read(file, 1, buf.get_mut(..segment).ok_or(TOO_SMALL)?)?.is_none() {
+            if self.read(file, 1, 1, buf)?.is_none() {
                 return Ok(None);
             }
             let len = Packet::OptionAck(self.granted.options()).write(buf).ok_or(TOO_SMALL)?;
-            self.count();
+            self.count(1);
             return Ok(Some(Transmit { len, segment: len }));
         }
-        let mut len = 0usize;
-        for datagram in buf.chunks_exact_mut(segment) {
-            if self.next >= end {
-                break;
+        let room = buf.len().checked_div(segment).unwrap_or(0);
+        let mut blocks = usize::try_from(end.saturating_sub(self.next)).unwrap_or(room).min(room);
+        let read = loop {
+            match self.read(file, self.next, blocks, buf)? {
+                Some(read) => break read,
+                None if blocks <= 1 => return Ok(None),
+                None => blocks >>= 1,
             }
-            let Some(payload) = self.read(file, self.next, datagram)? else { break };
-            len = len.saturating_add(DATA_HEADER).saturating_add(payload);
-            self.count();
-            if payload < usize::from(self.settings.blksize) {
-                let end_of_file =
-                    self.offset(self.next.saturating_sub(1)).saturating_add(u64::try_from(payload).unwrap_or(0));
-                self.size = self.size.or(Some(end_of_file));
-                break;
-            }
+        };
+        let whole = read.checked_div(usize::from(self.settings.blksize)).unwrap_or(0);
+        if whole < blocks && self.size.is_none() {
+            self.size = Some(self.offset(self.next).saturating_add(u64::try_from(read).unwrap_or(0)));
         }
-        Ok(if len == 0 { None } else { Some(Transmit { len, segment: segment.min(len) }) })
+        // The block that ends the file is shorter than the others, if need be empty.
+        let filled = whole.saturating_add(1).min(blocks);
+        self.packetize(buf, headers(blocks), read, filled).ok_or(TOO_SMALL)?;
+        self.count(filled);
+        let len = read.saturating_add(headers(filled));
+        Ok(Some(Transmit { len, segment: segment.min(len) }))
     }
 
-    /// Writes one DATA packet and returns the length of its payload, or `None` when that is not loaded.
-    fn read(&self, file: &mut impl BlockReader, block: u64, datagram: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
-        let offset = self.offset(block);
-        let blksize = u64::from(self.settings.blksize);
-        let left = self.size.map_or(blksize, |size| size.saturating_sub(offset).min(blksize));
-        let expected = usize::try_from(left).unwrap_or(0);
-        let Some((header, payload)) = datagram.split_first_chunk_mut::<DATA_HEADER>() else { return Ok(None) };
-        *header = data_header(self.settings.rollover.number_of(block));
-        match file.read_at(offset, payload.get_mut(..expected).unwrap_or_default())? {
+    /// Reads so many blocks at once, to behind as much room as all their headers need, and returns how many bytes these are, or
+    /// `None` when they are not loaded.
+    fn read(
+        &self,
+        file: &mut impl BlockReader,
+        first: u64,
+        blocks: usize,
+        buf: &mut [u8],
+    ) -> Result<Option<usize>, ReadFailed> {
+        let offset = self.offset(first);
+        let wanted = blocks.saturating_mul(usize::from(self.settings.blksize));
+        let left = self.size.map_or(u64::MAX, |size| size.saturating_sub(offset));
+        let expected = usize::try_from(left).unwrap_or(wanted).min(wanted);
+        let payload = buf.get_mut(headers(blocks)..).and_then(|rest| rest.get_mut(..expected)).ok_or(TOO_SMALL)?;
+        match file.read_at(offset, payload)? {
             // Fewer bytes than the client was promised must not look like the file's end.
             Some(got) if got < expected && self.size.is_some() => {
                 Err(ReadFailed("the file changed during the transfer"))
@@ -289,12 +297,26 @@ impl Sender {
         }
     }
 
-    /// Notes that `next` is in the buffer.
-    fn count(&mut self) {
-        if self.next < self.frontier {
-            self.retransmitted = self.retransmitted.saturating_add(1);
+    /// Makes DATA packets of the `read` bytes that lie at `start`: moves each block to the front, behind its header.
+    fn packetize(&self, buf: &mut [u8], start: usize, read: usize, blocks: usize) -> Option<()> {
+        let (mut from, mut left, mut to) = (start, read, 0usize);
+        for block in (self.next..).take(blocks) {
+            let len = left.min(usize::from(self.settings.blksize));
+            let end = from.saturating_add(len);
+            let (header, rest) = buf.get_mut(to..end)?.split_first_chunk_mut::<DATA_HEADER>()?;
+            *header = data_header(self.settings.rollover.number_of(block));
+            rest.copy_within(rest.len().saturating_sub(len).., 0);
+            (from, left, to) = (end, left.saturating_sub(len), to.saturating_add(self.segment()));
         }
-        self.next = self.next.saturating_add(1);
+        Some(())
+    }
+
+    /// Notes that so many packets from `next` on are in the buffer.
+    fn count(&mut self, packets: usize) {
+        let packets = u64::try_from(packets).unwrap_or(0);
+        let again = self.frontier.saturating_sub(self.next).min(packets);
+        self.retransmitted = self.retransmitted.saturating_add(again);
+        self.next = self.next.saturating_add(packets);
     }
 
     /// Notes that what is in the buffer leaves now.
@@ -305,6 +327,13 @@ impl Sender {
         }
         self.deadline = now.after(self.rto.current());
     }
+}
+
+const TOO_SMALL: ReadFailed = ReadFailed("the send buffer is too small");
+
+/// How many bytes the headers of so many DATA packets take.
+fn headers(packets: usize) -> usize {
+    packets.saturating_mul(DATA_HEADER)
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ pub async fn fetch(
                 for datagram in received[..batch.len].chunks(batch.segment) {
                     if !port.is_server(batch.from) {
                         said.stranger = Some(batch.from);
-                        port.refuse(batch.from, datagram).await;
+                        port.refuse(batch.from, datagram);
                         watch(&receiver, Event::Stranger(batch.from, datagram));
                         continue;
                     }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod fetch;
 mod file;
 mod local;
+mod reactor;
 pub mod remote;
 mod roots;
 pub mod server;

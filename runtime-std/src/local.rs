@@ -23,6 +23,9 @@ use crate::error::{OpenError, Unavailable};
 
 /// How much is read at once when the page cache does not have it, in bytes.
 const CHUNK: usize = 256 * 1024;
+/// How much is read at once from the page cache, at least, in bytes: a few blocks of a transfer without windows. Larger pays
+/// little, and there may be a thousand transfers.
+const AHEAD: usize = 8 * 1024;
 
 /// A regular file. Its bytes come straight from the page cache; only what is not there is read by another thread, so that a
 /// slow disk holds up this transfer and no other.
@@ -32,17 +35,21 @@ pub(crate) struct LocalFile {
     opened: Metadata,
     /// What another thread has read.
     chunk: Option<Chunk>,
+    /// What was read from the page cache beyond what was asked.
+    ahead: Chunk,
     /// Where the read that was not possible at once began.
     wanted: u64,
     loading: Option<Task<io::Result<Chunk>>>,
     failed: bool,
 }
 
-/// A part of a file; one shorter than [`CHUNK`] ends where the file ends.
-#[derive(Debug)]
+/// A part of a file.
+#[derive(Debug, Default)]
 struct Chunk {
     offset: u64,
     bytes: Vec<u8>,
+    /// Whether it ends where the file ends.
+    last: bool,
 }
 
 impl LocalFile {
@@ -64,7 +71,8 @@ impl LocalFile {
         if !opened.is_file() {
             return Err(OpenError::Forbidden("not a regular file".into()));
         }
-        Ok(Self { file: Arc::new(file), opened, chunk: None, wanted: 0, loading: None, failed: false })
+        let ahead = Chunk::default();
+        Ok(Self { file: Arc::new(file), opened, chunk: None, ahead, wanted: 0, loading: None, failed: false })
     }
 
     /// The size when it was opened, in bytes.
@@ -86,6 +94,20 @@ impl LocalFile {
         self.loading = None;
     }
 
+    /// Reads what the page cache holds; `None` unless it is all that is asked.
+    fn read_cached(&mut self, offset: u64, buf: &mut [u8]) -> Option<usize> {
+        if buf.len() > AHEAD / 2 {
+            return read_now(&self.file, offset, buf).filter(|&read| read == buf.len());
+        }
+        self.ahead.read(offset, buf).or_else(|| {
+            self.ahead.offset = offset;
+            self.ahead.bytes.resize(AHEAD, 0);
+            let read = read_now(&self.file, offset, &mut self.ahead.bytes).unwrap_or(0);
+            self.ahead.bytes.truncate(read);
+            self.ahead.read(offset, buf)
+        })
+    }
+
     /// Whether the file is still the one that was opened, as far as its inode tells.
     fn is_unchanged(&self) -> bool {
         // Not the time of the inode's own change: a file that was replaced by renaming another over it is still whole.
@@ -99,11 +121,8 @@ impl BlockReader for LocalFile {
         if self.failed {
             return Err(ReadFailed("the file cannot be read"));
         }
-        let read = self
-            .chunk
-            .as_ref()
-            .and_then(|chunk| chunk.read(offset, buf))
-            .or_else(|| read_cached(&self.file, offset, buf));
+        let loaded = self.chunk.as_ref().and_then(|chunk| chunk.read(offset, buf));
+        let read = loaded.or_else(|| self.read_cached(offset, buf));
         let end = offset.saturating_add(buf.len() as u64);
         // The client completes the file only with its last block: that is the moment to see that it was one file throughout.
         if read.is_some() && end >= self.opened.len() && !self.is_unchanged() {
@@ -121,7 +140,7 @@ impl Chunk {
     fn read(&self, offset: u64, buf: &mut [u8]) -> Option<usize> {
         let from = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
         let rest = self.bytes.get(from..)?;
-        if rest.len() < buf.len() && self.bytes.len() == CHUNK {
+        if rest.len() < buf.len() && !self.last {
             return None;
         }
         let len = rest.len().min(buf.len());
@@ -130,11 +149,9 @@ impl Chunk {
     }
 }
 
-/// Reads what the page cache holds; `None` unless it is all that is asked.
-fn read_cached(file: &File, offset: u64, buf: &mut [u8]) -> Option<usize> {
-    let len = buf.len();
-    let read = preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT);
-    read.ok().filter(|&read| read == len)
+/// Reads without waiting for the disk: perhaps less than there is.
+fn read_now(file: &File, offset: u64, buf: &mut [u8]) -> Option<usize> {
+    preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT).ok()
 }
 
 /// Reads from the disk, however long it takes.
@@ -150,7 +167,7 @@ fn read_chunk(file: &File, offset: u64) -> io::Result<Chunk> {
         }
     }
     bytes.truncate(len);
-    Ok(Chunk { offset, bytes })
+    Ok(Chunk { offset, bytes, last: len < CHUNK })
 }
 
 fn open_error(errno: Errno) -> OpenError {
@@ -213,12 +230,12 @@ mod tests {
     #[test]
     fn a_chunk_ends_where_the_file_ends() {
         let mut buf = [0; 8];
-        let whole = Chunk { offset: 100, bytes: vec![7; CHUNK] };
+        let whole = Chunk { offset: 100, bytes: vec![7; CHUNK], last: false };
         assert_eq!(whole.read(99, &mut buf), None);
         assert_eq!(whole.read(100, &mut buf), Some(8));
         assert_eq!(whole.read(100 + CHUNK as u64 - 8, &mut buf), Some(8));
         assert_eq!(whole.read(100 + CHUNK as u64 - 7, &mut buf), None, "the rest is in the next chunk");
-        let last = Chunk { offset: 100, bytes: vec![7; 10] };
+        let last = Chunk { offset: 100, bytes: vec![7; 10], last: true };
         assert_eq!(last.read(105, &mut buf), Some(5));
         assert_eq!(last.read(110, &mut buf), Some(0));
         assert_eq!(last.read(111, &mut buf), None);

@@ -21,6 +21,7 @@ use smol::{
 pub use crate::sessions::Capacity;
 use crate::{
     clock,
+    reactor::Reactor,
     remote::{
         Disks, Times,
         guestfs::client::{self, Launcher},
@@ -68,6 +69,7 @@ const GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Server {
     config: Config,
+    reactor: Arc<Reactor>,
     listener: Listener,
     roots: Arc<Roots>,
     sessions: Arc<Mutex<Sessions>>,
@@ -90,7 +92,8 @@ impl Server {
         // Also a first look: a root that cannot be read would look empty to every client.
         std::fs::read_dir(root_dir).map_err(at_root)?;
         let (listen_ip, listen_port) = (config.listen_ip, config.listen_port);
-        let listener = Listener::bind(listen_ip, listen_port).map_err(|error| {
+        let reactor = Reactor::new()?;
+        let listener = Listener::bind(&reactor, listen_ip, listen_port).map_err(|error| {
             let ip = listen_ip.map_or("all addresses".to_owned(), |ip| ip.to_string());
             let hint = if error.kind() == io::ErrorKind::PermissionDenied {
                 " (a port below 1024 needs root, or the capability CAP_NET_BIND_SERVICE)"
@@ -107,7 +110,7 @@ impl Server {
         let refusals = Mutex::new(Throttle::new(REFUSALS, REFUSALS));
         let strangers = Arc::new(StrangersLog::new());
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));
-        Ok(Self { config, listener, roots, sessions, refusals, strangers, executor })
+        Ok(Self { config, reactor, listener, roots, sessions, refusals, strangers, executor })
     }
 
     /// The address that is listened on.
@@ -120,19 +123,29 @@ impl Server {
     }
 
     /// Serves until `stop` is ready, gives running transfers a short grace, and lets every disk go.
-    pub fn run(self, stop: impl Future<Output = ()>) {
+    pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
+        let server = Arc::new(self);
+        // Tasks of their own: what this thread waits for itself is looked at whenever any task has run.
+        let stop = server.executor.spawn(stop);
+        let serving = server.executor.spawn(server.clone().serve());
+        server.reactor.block_on(server.executor.run(async {
+            stop.await;
+            drop(serving);
+            server.wind_up().await;
+            server.strangers.tell();
+            server.roots.disks().close().await;
+        }));
+    }
+
+    /// Answers requests and watches the root, for ever.
+    async fn serve(self: Arc<Self>) {
         let watching = async {
             if self.config.monitor_configs {
                 watch(&self.config.root_dir, self.roots.disks()).await;
             }
             pending::<()>().await;
         };
-        smol::block_on(self.executor.run(async {
-            or(stop, or(self.accept(), or(watching, self.strangers.tell_of_the_rest()))).await;
-            self.wind_up().await;
-            self.strangers.tell();
-            self.roots.disks().close().await;
-        }));
+        or(self.accept(), or(watching, self.strangers.tell_of_the_rest())).await;
     }
 
     /// Takes requests in, for ever. Nothing here waits for anything but the next datagram.
@@ -165,7 +178,8 @@ impl Server {
         };
         if lock(&self.refusals).allows(clock::now()) {
             log::debug!("{}: refused: {}", route.client, refusal.1);
-            self.executor.spawn(session::refuse(route, refusal, self.strangers.clone())).detach();
+            let answer = session::refuse(self.reactor.clone(), route, refusal, self.strangers.clone());
+            self.executor.spawn(answer).detach();
         }
     }
 
@@ -173,6 +187,7 @@ impl Server {
     fn start(&self, datagram: &[u8], route: Route, ticket: Arc<Ticket>, stop: Receiver<&'static str>) {
         let sessions = self.sessions.clone();
         let session = Session {
+            reactor: self.reactor.clone(),
             roots: self.roots.clone(),
             limits: self.config.limits,
             route,

@@ -15,6 +15,7 @@ use crate::{
     clock,
     error::OpenError,
     file::OpenFile,
+    reactor::Reactor,
     roots::{Origin, Roots},
     sessions::Ticket,
     strangers::StrangersLog,
@@ -26,8 +27,8 @@ use crate::{
 pub(crate) type Refusal = (ErrorCode, &'static str);
 
 /// Sends an ERROR, once: it is neither acknowledged nor repeated (RFC 1350 section 7).
-pub(crate) async fn refuse(route: Route, refusal: Refusal, strangers: Arc<StrangersLog>) {
-    match Peer::new(route) {
+pub(crate) async fn refuse(reactor: Arc<Reactor>, route: Route, refusal: Refusal, strangers: Arc<StrangersLog>) {
+    match Peer::new(&reactor, route) {
         Ok(mut peer) => send_error(&mut peer, refusal).await,
         Err(error) => {
             strangers.line(Level::Error, format_args!("{}: no port for an answer: {error}", route.client));
@@ -45,6 +46,7 @@ async fn send_error(peer: &mut Peer, (code, message): Refusal) {
 /// A read request that is being answered.
 #[derive(Debug)]
 pub(crate) struct Session {
+    pub(crate) reactor: Arc<Reactor>,
     pub(crate) roots: Arc<Roots>,
     pub(crate) limits: Limits,
     pub(crate) route: Route,
@@ -61,7 +63,7 @@ impl Session {
     /// Answers the request to its end.
     pub(crate) async fn run(self) {
         let Ok(Packet::ReadRequest(request)) = Packet::parse(&self.request) else { return };
-        let mut peer = match Peer::new(self.route) {
+        let mut peer = match Peer::new(&self.reactor, self.route) {
             Ok(peer) => peer,
             Err(error) => return self.log(Level::Error, format_args!("no port for a transfer: {error}")),
         };
@@ -133,7 +135,7 @@ impl Session {
         };
         let (settings, granted) = negotiate(request.options, &limits, file.size());
         let mut sender = Sender::new(clock::now(), settings, granted, file.size());
-        let outcome = transfer::run(&mut sender, &mut file, peer, &self.stop, || self.ticket.heard.now()).await;
+        let outcome = transfer::run(&mut sender, &mut file, peer, &self.stop, |now| self.ticket.heard.at(now)).await;
         let outcome = match outcome {
             Some(Outcome::Complete) => "complete".into(),
             Some(Outcome::Probed) => "probe".into(),

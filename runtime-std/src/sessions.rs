@@ -24,8 +24,8 @@ pub(crate) struct Heard(AtomicU64);
 
 impl Heard {
     /// Notes a packet of the client.
-    pub(crate) fn now(&self) {
-        self.0.store(clock::now().as_micros().max(1), Ordering::Relaxed);
+    pub(crate) fn at(&self, now: Instant) {
+        self.0.store(now.as_micros().max(1), Ordering::Relaxed);
     }
 
     /// Whether the client has answered at all: until then its address may be forged.
@@ -195,7 +195,7 @@ mod tests {
         let mut sessions = sessions(9, 9);
         let (ticket, _stop) = start(&mut sessions, client(1, 7), b"a");
         assert!(matches!(sessions.admit(client(1, 7), b"a"), Admission::Copy), "nothing heard yet");
-        ticket.heard.now();
+        ticket.heard.at(clock::now());
         assert!(matches!(sessions.admit(client(1, 7), b"a"), Admission::Copy), "it was under way");
         let long_after = clock::now().after(Duration::from_secs(2));
         assert!(!ticket.heard.explains_copy(long_after), "the client has started again");
@@ -228,13 +228,13 @@ mod tests {
     fn who_never_answers_makes_room_for_who_comes() {
         let mut sessions = sessions(3, 9);
         let (proven, _stop) = start(&mut sessions, client(1, 1), b"a");
-        proven.heard.now();
+        proven.heard.at(clock::now());
         let (_, forged) = start(&mut sessions, client(2, 1), b"a");
         let (later, _stop) = start(&mut sessions, client(3, 1), b"a");
         let (new, _stop) = start(&mut sessions, client(4, 1), b"a");
         assert!(forged.is_closed(), "the oldest one that has not answered");
-        later.heard.now();
-        new.heard.now();
+        later.heard.at(clock::now());
+        new.heard.at(clock::now());
         assert!(matches!(sessions.admit(client(5, 1), b"a"), Admission::Full(_)), "all are at work");
         assert_eq!(sessions.running.len(), 3);
     }

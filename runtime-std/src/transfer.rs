@@ -1,9 +1,14 @@
 //! One transfer: the core's sender, driven by a socket, a file and the clock.
 
-use rtftp_core::{Outcome, Output, Sender};
+use std::{
+    cell::Cell,
+    ops::{Deref, DerefMut},
+    pin::{Pin, pin},
+};
+
+use rtftp_core::{Instant, Outcome, Output, Sender};
 use smol::{
-    Timer,
-    channel::Receiver,
+    channel::{Receiver, Recv},
     future::{or, pending, yield_now},
 };
 
@@ -30,15 +35,17 @@ pub(crate) async fn run(
     file: &mut OpenFile,
     peer: &mut Peer,
     stop: &Receiver<&'static str>,
-    heard: impl Fn(),
+    heard: impl Fn(Instant),
 ) -> Option<Outcome> {
-    let mut buf = vec![0; sender.window_len().min(SEND_BUFFER)];
     let mut received = [0; 1024];
+    let mut stop = pin!(stop.recv());
     let mut stopped = false;
     loop {
+        let mut buf = SendBuffer::take();
         let event = match sender.poll(clock::now(), file, &mut buf) {
             Output::Transmit(transmit) => {
                 peer.send(&buf[..transmit.len], transmit.segment).await;
+                drop(buf);
                 // A window may be larger than any buffer: between its parts the other sessions have their turn.
                 if transmit.len > SEND_BUFFER / 2 {
                     yield_now().await;
@@ -47,24 +54,23 @@ pub(crate) async fn run(
             }
             Output::Finished(outcome) => return Some(outcome),
             Output::NeedData => {
+                drop(buf);
                 let ready = async {
                     file.ready().await;
                     Event::Ready
                 };
-                or(next(peer, &mut received, stop, stopped), ready).await
+                or(next(peer, &mut received, None, stop.as_mut(), stopped), ready).await
             }
             Output::Wait(until) => {
-                let expired = async {
-                    Timer::at(clock::to_std(until)).await;
-                    Event::Ready
-                };
-                or(next(peer, &mut received, stop, stopped), expired).await
+                drop(buf);
+                next(peer, &mut received, Some(until), stop.as_mut(), stopped).await
             }
         };
         match event {
             Event::Datagram(len) => {
-                heard();
-                sender.handle(clock::now(), &received[..len]);
+                let now = clock::now();
+                heard(now);
+                sender.handle(now, &received[..len]);
             }
             Event::Ready => {}
             Event::Stop(None) => return None,
@@ -76,9 +82,52 @@ pub(crate) async fn run(
     }
 }
 
-/// The next datagram of the client, or word from the server, which is listened to once.
-async fn next(peer: &mut Peer, buf: &mut [u8], stop: &Receiver<&'static str>, stopped: bool) -> Event {
-    let datagram = async { Event::Datagram(peer.recv(buf).await) };
-    let stop = async { if stopped { pending().await } else { Event::Stop(stop.recv().await.ok()) } };
+/// The next datagram of the client, the end of the wait for it, or word from the server, which is listened to once.
+async fn next(
+    peer: &mut Peer,
+    buf: &mut [u8],
+    until: Option<Instant>,
+    stop: Pin<&mut Recv<'_, &'static str>>,
+    stopped: bool,
+) -> Event {
+    let datagram = async { peer.recv(buf, until).await.map_or(Event::Ready, Event::Datagram) };
+    let stop = async { if stopped { pending().await } else { Event::Stop(stop.await.ok()) } };
     or(datagram, stop).await
+}
+
+/// Memory for what is sent now. All transfers of a thread share it: what has been sent is read again if it must be sent again.
+struct SendBuffer(Vec<u8>);
+
+thread_local! {
+    /// The buffer that nobody uses. One that waits for room in its socket is with its transfer, and the next one makes another.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(vec![]) };
+}
+
+impl SendBuffer {
+    fn take() -> Self {
+        let mut buf = SPARE.take();
+        buf.resize(SEND_BUFFER, 0);
+        Self(buf)
+    }
+}
+
+impl Drop for SendBuffer {
+    fn drop(&mut self) {
+        // A thread that ends has no use for it.
+        let _ = SPARE.try_with(|spare| spare.set(std::mem::take(&mut self.0)));
+    }
+}
+
+impl Deref for SendBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for SendBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
 }

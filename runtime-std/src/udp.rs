@@ -4,7 +4,8 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
     os::fd::AsRawFd,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use nix::{
@@ -12,11 +13,16 @@ use nix::{
     errno::Errno,
     libc,
     sys::socket::{
-        ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
+        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockFlag, SockType, SockaddrLike,
+        SockaddrStorage, bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
     },
 };
-use rtftp_core::{Packet, packet::ErrorCode};
-use smol::{Async, future::yield_now};
+use rtftp_core::{Instant, Packet, packet::ErrorCode};
+
+use crate::{
+    clock,
+    reactor::{Reactor, Socket},
+};
 
 /// How much room there is for requests that wait, in bytes as the kernel counts them: some 2 KiB each.
 const REQUESTS_BUFFER: usize = 4 << 20;
@@ -24,7 +30,7 @@ const REQUESTS_BUFFER: usize = 4 << 20;
 /// The socket that requests come to.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: Async<UdpSocket>,
+    socket: Socket,
 }
 
 /// Where a request came from and the address it was sent to, which the answers must come from.
@@ -38,15 +44,13 @@ pub(crate) struct Route {
 
 impl Listener {
     /// Listens on one address, or on all of IPv4 and IPv6. Port 0 takes a free one.
-    pub(crate) fn bind(ip: Option<IpAddr>, port: u16) -> io::Result<Self> {
+    pub(crate) fn bind(reactor: &Arc<Reactor>, ip: Option<IpAddr>, port: u16) -> io::Result<Self> {
         let socket = match ip {
-            Some(ip) => UdpSocket::bind((ip, port))?,
+            Some(ip) => open((ip, port).into())?,
             // One socket takes both, as Linux has it; a machine without IPv6 has IPv4 only.
-            None => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|error| {
-                match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)),
-                    _ => Err(error),
-                }
+            None => open((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|errno| match errno {
+                Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL => open((Ipv4Addr::UNSPECIFIED, port).into()),
+                _ => Err(errno),
             })?,
         };
         // Room for the requests of a whole cluster that is switched on at once.
@@ -55,20 +59,23 @@ impl Listener {
         if socket.local_addr()?.is_ipv6() {
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
-        Ok(Self { socket: Async::new(socket)? })
+        Ok(Self { socket: Socket::new(reactor, socket) })
     }
 
     /// The address that is listened on.
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
+        self.socket.get().local_addr()
     }
 
     /// Waits for a datagram and returns its length in `buf`. What was sent to a broadcast or multicast address is passed over
     /// (RFC 1123 section 4.2.3.5).
     pub(crate) async fn recv(&self, buf: &mut [u8]) -> io::Result<(usize, Route)> {
         loop {
-            if let Some(received) = self.socket.read_with(|socket| recv(socket, buf)).await? {
-                return Ok(received);
+            match recv(self.socket.get(), buf) {
+                Ok(Some(received)) => return Ok(received),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => drop(self.socket.readable(None).await),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -80,6 +87,15 @@ pub(crate) fn make_room(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
         setsockopt(socket, sockopt::RcvBuf, &bytes)?;
     }
     Ok(())
+}
+
+/// Opens a socket that never blocks.
+fn open(address: SocketAddr) -> Result<UdpSocket, Errno> {
+    let address = SockaddrStorage::from(address);
+    let family = address.family().unwrap_or(AddressFamily::Inet);
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    bind(socket.as_raw_fd(), &address)?;
+    Ok(socket.into())
 }
 
 /// Receives one datagram; `None` when it was not sent to us alone.
@@ -127,7 +143,7 @@ pub(crate) fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
 /// The socket of one transfer: a port of its own, which is the transfer's identity (RFC 1350 section 4), and one client.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    socket: Async<UdpSocket>,
+    socket: Socket,
     client: SocketAddr,
     /// Whether the kernel cuts a buffer into datagrams for us, until it says that it cannot on this path.
     segmentation: bool,
@@ -140,13 +156,13 @@ const MAX_BATCH: usize = 65_507;
 
 impl Peer {
     /// Opens a port for a transfer.
-    pub(crate) fn new(route: Route) -> io::Result<Self> {
+    pub(crate) fn new(reactor: &Arc<Reactor>, route: Route) -> io::Result<Self> {
         let local = match (route.local, route.client) {
             // A link-local address is complete only with the interface it is on.
             (IpAddr::V6(ip), SocketAddr::V6(client)) => SocketAddrV6::new(ip, 0, 0, client.scope_id()).into(),
             (ip, _) => SocketAddr::new(ip, 0),
         };
-        let socket = Async::new(UdpSocket::bind(local)?)?;
+        let socket = Socket::new(reactor, open(local)?);
         Ok(Self { socket, client: route.client, segmentation: true, strangers: Strangers::default() })
     }
 
@@ -157,7 +173,7 @@ impl Peer {
         let batch = (MAX_BATCH / segment).clamp(1, MAX_SEGMENTS) * segment;
         for batch in buf.chunks(batch) {
             if self.segmentation && batch.len() > segment {
-                match self.socket.write_with(|socket| send_segments(socket, self.client, batch, segment)).await {
+                match self.when_writable(|socket, client| send_segments(socket, client, batch, segment)).await {
                     Ok(()) => continue,
                     // No checksum offload on this path, or the segment exceeds the MTU: fragments must be sent one by one.
                     Err(error) => {
@@ -167,25 +183,35 @@ impl Peer {
                 }
             }
             for datagram in batch.chunks(segment) {
-                if let Err(error) = self.socket.send_to(datagram, self.client).await {
+                if let Err(error) = self.when_writable(|socket, client| socket.send_to(datagram, client)).await {
                     log::debug!("{}: datagram not sent: {error}", self.client);
                 }
             }
         }
     }
 
-    /// Waits for a datagram of the client and returns its length in `buf`. A stranger is told that it is one, and is otherwise
-    /// without effect (RFC 1350 section 4).
-    pub(crate) async fn recv(&mut self, buf: &mut [u8]) -> usize {
+    /// Sends now, or as soon as there is room.
+    async fn when_writable<T>(&self, send: impl Fn(&UdpSocket, SocketAddr) -> io::Result<T>) -> io::Result<T> {
         loop {
-            match self.socket.recv_from(buf).await {
-                Ok((len, from)) if from == self.client => return len,
-                Ok((len, from)) => self.strangers.refuse(&self.socket, from, &buf[..len]).await,
+            match send(self.socket.get(), self.client) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket.writable().await,
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits for a datagram of the client and returns its length in `buf`, or `None` when `deadline` comes first. A stranger is
+    /// told that it is one, and is otherwise without effect (RFC 1350 section 4).
+    pub(crate) async fn recv(&mut self, buf: &mut [u8], deadline: Option<Instant>) -> Option<usize> {
+        while self.socket.readable(deadline).await {
+            match self.socket.get().recv_from(buf) {
+                Ok((len, from)) if from == self.client => return Some(len),
+                Ok((len, from)) => self.strangers.refuse(self.socket.get(), from, &buf[..len]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => log::debug!("{}: receiving: {error}", self.client),
             }
-            // However many strangers come, the other sessions have their turn.
-            yield_now().await;
         }
+        None
     }
 }
 
@@ -200,19 +226,20 @@ pub(crate) struct Strangers {
 }
 
 impl Strangers {
-    /// Answers a stranger's datagram.
-    pub(crate) async fn refuse(&mut self, socket: &Async<UdpSocket>, stranger: SocketAddr, datagram: &[u8]) {
+    /// Answers a stranger's datagram, if the socket has room for that at once.
+    pub(crate) fn refuse(&mut self, socket: &UdpSocket, stranger: SocketAddr, datagram: &[u8]) {
+        let now = clock::now();
         // An ERROR is never answered with another one, or two programs could go on for ever.
         if matches!(Packet::parse(datagram), Ok(Packet::Error { .. }))
-            || self.told.is_some_and(|told| told.elapsed() < STRANGER_PAUSE)
+            || self.told.is_some_and(|told| now.since(told) < STRANGER_PAUSE)
         {
             return;
         }
-        self.told = Some(Instant::now());
+        self.told = Some(now);
         let mut buf = [0; 64];
         let error = Packet::Error { code: ErrorCode::UNKNOWN_TRANSFER_ID, message: b"unknown transfer ID" };
         if let Some(len) = error.write(&mut buf) {
-            let _ = socket.send_to(&buf[..len], stranger).await;
+            let _ = socket.send_to(&buf[..len], stranger);
         }
     }
 }
@@ -228,21 +255,23 @@ fn send_segments(socket: &UdpSocket, client: SocketAddr, buf: &[u8], segment: us
 
 #[cfg(test)]
 mod tests {
-    use smol::block_on;
-
     use super::*;
+
+    fn reactor() -> Arc<Reactor> {
+        Reactor::new().expect("a reactor")
+    }
 
     fn loopback(last: u8) -> IpAddr {
         IpAddr::from([127, 0, 0, last])
     }
 
     /// A client on its own address, and the route a listener sees when it sends there.
-    fn request(listen: Option<IpAddr>, from: IpAddr, to: IpAddr) -> (UdpSocket, Route) {
-        let listener = Listener::bind(listen, 0).expect("a listener");
+    fn request(reactor: &Arc<Reactor>, listen: Option<IpAddr>, from: IpAddr, to: IpAddr) -> (UdpSocket, Route) {
+        let listener = Listener::bind(reactor, listen, 0).expect("a listener");
         let client = UdpSocket::bind((from, 0)).expect("a client");
         client.send_to(b"hello", (to, listener.local_addr().expect("bound").port())).expect("sent");
         let mut buf = [0; 64];
-        let (len, route) = block_on(listener.recv(&mut buf)).expect("received");
+        let (len, route) = reactor.block_on(listener.recv(&mut buf)).expect("received");
         assert_eq!(&buf[..len], b"hello");
         assert_eq!(route.client, client.local_addr().expect("bound"));
         (client, route)
@@ -250,11 +279,12 @@ mod tests {
 
     #[test]
     fn answers_come_from_the_address_that_was_asked() {
+        let reactor = reactor();
         for (from, to) in [(loopback(7), loopback(5)), (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into())] {
-            let (client, route) = request(None, from, to);
+            let (client, route) = request(&reactor, None, from, to);
             assert_eq!(route.local, to);
-            let mut peer = Peer::new(route).expect("a port");
-            block_on(peer.send(b"answer", 6));
+            let mut peer = Peer::new(&reactor, route).expect("a port");
+            reactor.block_on(peer.send(b"answer", 6));
             let mut buf = [0; 64];
             let (len, sender) = client.recv_from(&mut buf).expect("an answer");
             assert_eq!((&buf[..len], sender.ip()), (&b"answer"[..], to));
@@ -263,29 +293,32 @@ mod tests {
 
     #[test]
     fn one_address_can_be_listened_on() {
-        let (_, route) = request(Some(loopback(9)), loopback(7), loopback(9));
+        let reactor = reactor();
+        let (_, route) = request(&reactor, Some(loopback(9)), loopback(7), loopback(9));
         assert_eq!(route.local, loopback(9));
     }
 
     #[test]
     fn what_is_sent_to_everybody_is_passed_over() {
-        let listener = Listener::bind(None, 0).expect("a listener");
+        let reactor = reactor();
+        let listener = Listener::bind(&reactor, None, 0).expect("a listener");
         let port = listener.local_addr().expect("bound").port();
         let client = UdpSocket::bind((loopback(7), 0)).expect("a client");
         client.set_broadcast(true).expect("allowed");
         client.send_to(b"everybody", ("127.255.255.255", port)).expect("sent");
         client.send_to(b"you", ("127.0.0.1", port)).expect("sent");
         let mut buf = [0; 64];
-        let (len, _) = block_on(listener.recv(&mut buf)).expect("received");
+        let (len, _) = reactor.block_on(listener.recv(&mut buf)).expect("received");
         assert_eq!(&buf[..len], b"you");
     }
 
     #[test]
     fn a_buffer_leaves_as_datagrams_in_order() {
+        let reactor = reactor();
         // Also more segments, and more bytes, than one call can take, and segments above the loopback's MTU.
         for (segment, count) in [(100, 3), (12, 200), (1472, 100), (65_468, 3)] {
-            let (client, route) = request(None, loopback(7), loopback(1));
-            let mut peer = Peer::new(route).expect("a port");
+            let (client, route) = request(&reactor, None, loopback(7), loopback(1));
+            let mut peer = Peer::new(&reactor, route).expect("a port");
             let sent: Vec<u8> = (0..segment * count - 5).map(|at| (at / 3) as u8).collect();
             let receiver = std::thread::spawn(move || {
                 let mut received = vec![];
@@ -298,7 +331,7 @@ mod tests {
                 received
             });
             // Sent in parts that the socket's buffer holds, as a window is.
-            block_on(async {
+            reactor.block_on(async {
                 for part in sent.chunks(segment * 25) {
                     peer.send(part, segment).await;
                     smol::Timer::after(Duration::from_millis(2)).await;
@@ -310,15 +343,16 @@ mod tests {
 
     #[test]
     fn a_stranger_is_told_and_changes_nothing() {
-        let (client, route) = request(None, loopback(7), loopback(1));
-        let mut peer = Peer::new(route).expect("a port");
-        let port = peer.socket.get_ref().local_addr().expect("bound");
+        let reactor = reactor();
+        let (client, route) = request(&reactor, None, loopback(7), loopback(1));
+        let mut peer = Peer::new(&reactor, route).expect("a port");
+        let port = peer.socket.get().local_addr().expect("bound");
         let stranger = UdpSocket::bind((loopback(8), 0)).expect("a stranger");
         stranger.send_to(b"\x00\x05\x00\x00an error\0", port).expect("sent");
         stranger.send_to(b"\x00\x04\x00\x01", port).expect("sent");
         client.send_to(b"\x00\x04\x00\x02", port).expect("sent");
         let mut buf = [0; 64];
-        let len = block_on(peer.recv(&mut buf));
+        let len = reactor.block_on(peer.recv(&mut buf, None)).expect("received");
         assert_eq!(&buf[..len], b"\x00\x04\x00\x02");
         let len = stranger.recv(&mut buf).expect("one answer");
         assert_eq!(&buf[..len], b"\x00\x05\x00\x05unknown transfer ID\0");

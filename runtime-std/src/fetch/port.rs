@@ -92,8 +92,8 @@ impl Port {
     }
 
     /// Tells a stranger that it is one.
-    pub(super) async fn refuse(&mut self, stranger: SocketAddr, datagram: &[u8]) {
-        self.strangers.refuse(&self.socket, stranger, datagram).await;
+    pub(super) fn refuse(&mut self, stranger: SocketAddr, datagram: &[u8]) {
+        self.strangers.refuse(self.socket.get_ref(), stranger, datagram);
     }
 
     /// Whether the error that a call has just returned is about the server, not about a stranger or the port for requests.
@@ -167,7 +167,7 @@ mod tests {
         }
         let (server, address) = socket();
         let mut port = Port::open(address).expect("a port");
-        block_on(port.refuse(nobody, b"\0\x04\0\0"));
+        port.refuse(nobody, b"\0\x04\0\0");
         assert!(block_on(port.recv(&mut buf)).is_err());
         assert!(!port.concerns_server(), "the stranger's port is closed, not the server's");
         let own = SocketAddr::from(([127, 0, 0, 1], port.socket.get_ref().local_addr().expect("bound").port()));
