@@ -15,6 +15,7 @@ mod disk;
 pub mod get;
 mod kernel;
 mod listing;
+pub mod load;
 mod nbd;
 mod owner;
 mod process;

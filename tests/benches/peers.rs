@@ -1,0 +1,365 @@
+//! rtftp beside the other TFTP servers of this machine, in one run: speed, processor time, memory, fairness, startup.
+//!
+//! ```text
+//! cargo build --release && cargo bench -p rtftp-tests --bench peers [-- --rounds N] [-- --also PATH-OF-ANOTHER-RTFTP]
+//! ```
+//!
+//! Method. Every figure is the median of several rounds, and the rounds are interleaved (A B C, A B C, ...), so that whatever
+//! else the machine does hits all alike. Each run starts the server afresh, with the file in the page cache, and ends it by its
+//! process id. The client is `rtftp_tests::load`, which compares every byte; it takes part of the machine, so the server's own
+//! processor time (user and system, with its children's) says more than the time on the wall: quote both. Processor time on the
+//! loopback contains the receiving half of the kernel's work, up to the client's socket. Servers that do not know `windowsize`
+//! send block by block. As root it runs in a network namespace of its own; without root, dnsmasq, which wants port 69, is left out.
+//!
+//! Where rtftp's time goes: without windows nine tenths are the kernel's sending and receiving of single datagrams (one
+//! `sendto`, one `recvfrom` and a share of an `epoll_wait` a block, one `preadv2` for five); with windows it is the copying, one
+//! `preadv2`, one `sendmsg` and one `recvfrom` for up to 64 KiB.
+//!
+//! To come: the same file from a disk behind an NBD export, beside the local one.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::{SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sched::{CloneFlags, unshare},
+    unistd::{SysconfVar, geteuid, sysconf},
+};
+use rtftp_tests::{
+    Process, binary,
+    client::rrq,
+    load::{Load, Report},
+    noise,
+};
+
+/// The large file of a single stream and the file of each of many boards: names and sizes in bytes.
+const LARGE: (&str, usize) = ("large", 48 << 20);
+const SMALL: (&str, usize) = ("small", 1 << 20);
+const TIMEOUT: Duration = Duration::from_millis(1000);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A server program.
+struct Server {
+    name: String,
+    program: PathBuf,
+    /// Arguments; `{port}`, `{root}` and `{dir}` (`{root}/default`) stand for what they say.
+    args: &'static str,
+    /// The port, if it cannot be told another.
+    port: Option<u16>,
+}
+
+/// The servers to compare with: name, program, arguments, fixed port, how to install it.
+const PEERS: [(&str, &str, &str, Option<u16>, &str); 6] = [
+    ("tftpd-hpa", "in.tftpd", "-L -4 -a 127.0.0.1:{port} --secure -u nobody {dir}", None, "apt install tftpd-hpa"),
+    (
+        "dnsmasq",
+        "dnsmasq",
+        "-k -C /dev/null -p 0 --enable-tftp --tftp-root={dir} --tftp-max=4096 --listen-address=127.0.0.1 \
+         --bind-interfaces -u root --pid-file",
+        Some(69),
+        "apt install dnsmasq-base",
+    ),
+    (
+        "atftpd",
+        "atftpd",
+        // With more than 480 threads it aborts.
+        "--daemon --no-fork --port {port} --bind-address 127.0.0.1 --maxthread 480 --user nobody --group nogroup \
+         --logfile /dev/null {dir}",
+        None,
+        "apt install atftpd",
+    ),
+    (
+        "busybox",
+        "busybox",
+        "udpsvd -E -c 4096 127.0.0.1 {port} busybox tftpd -r -u nobody {dir}",
+        None,
+        "a busybox with the applets udpsvd and tftpd",
+    ),
+    ("tftpd", "tftpd", "-i 127.0.0.1 -p {port} -d {dir} -r", None, "cargo install tftpd"),
+    (
+        "async-tftp",
+        "async-tftp",
+        "127.0.0.1:{port} {dir}",
+        None,
+        "a program on the crate async-tftp that takes ADDRESS DIR",
+    ),
+];
+const RTFTP: &str = "--listen-ip 127.0.0.1 --listen-port {port} --root-dir {root} --log-level warn";
+
+/// One measurement of one server.
+struct Run {
+    report: Report,
+    cpu: Duration,
+    memory: u64,
+    bytes: u64,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if !args.iter().any(|arg| arg == "--bench") {
+        return;
+    }
+    let after = |name: &str| args.iter().skip_while(|arg| *arg != name).nth(1);
+    let rounds: usize = after("--rounds").map_or(3, |count| count.parse().expect("--rounds NUMBER"));
+    let only = after("--only").map_or("", String::as_str);
+    own_network();
+    let root = tempfile::tempdir().expect("a directory");
+    let directory = root.path().join("default");
+    fs::create_dir(&directory).expect("made");
+    for path in [root.path(), &directory] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    }
+    for (name, size) in [LARGE, SMALL] {
+        fs::write(directory.join(name), noise(size, 1)).expect("written");
+    }
+    let servers = servers(after("--also"));
+    println!("\nmedians of {rounds} rounds; MB = 10^6 bytes; (x) = beside the best of the others\n");
+    for (blksize, windowsize, gro, times) in [
+        (1468, 1, false, 1),
+        (1468, 8, false, 2),
+        (1468, 64, false, 2),
+        (1468, 8, true, 2),
+        (1468, 64, true, 4),
+        (65464, 1, false, 4),
+    ] {
+        let title = format!("one stream, {blksize}/{windowsize}{}", if gro { ", client with GRO" } else { "" });
+        let load = Load { clients: 1, times, name: LARGE.0, blksize, windowsize, gro, timeout: TIMEOUT, limit: LIMIT };
+        if title.contains(only) {
+            compare(&title, &servers, root.path(), &load, LARGE.1, rounds);
+        }
+    }
+    for (windowsize, gro) in [(1, false), (16, false), (16, true)] {
+        let title = format!("1000 boards, 1468/{windowsize}{}", if gro { ", clients with GRO" } else { "" });
+        let load = Load {
+            clients: 1000,
+            times: 1,
+            name: SMALL.0,
+            blksize: 1468,
+            windowsize,
+            gro,
+            timeout: TIMEOUT,
+            limit: LIMIT,
+        };
+        if title.contains(only) {
+            compare(&title, &servers, root.path(), &load, SMALL.1, rounds);
+        }
+    }
+    println!("startup to first answer, and memory when idle");
+    for server in &servers {
+        let mut times: Vec<Duration> = (0..rounds).map(|_| server.start(root.path()).1).collect();
+        times.sort();
+        let (process, _, _) = server.start(root.path());
+        let idle = Usage::of(process.id()).memory;
+        println!("  {:<14} {:8.1} ms {:8.1} MiB", server.name, times[times.len() / 2].as_secs_f64() * 1e3, mib(idle));
+    }
+}
+
+/// Leaves the machine's network for an empty one, where every port is free.
+fn own_network() {
+    if geteuid().is_root() && unshare(CloneFlags::CLONE_NEWNET).is_ok() {
+        rtftp_tests::run("ip", ["link", "set", "lo", "up"]);
+        // tftpd-hpa does not start where there is no address but 127.0.0.1.
+        rtftp_tests::run("ip", ["address", "add", "198.18.0.1/32", "dev", "lo"]);
+    } else {
+        println!("not root: dnsmasq, which wants port 69, cannot take part");
+    }
+}
+
+/// Ours, and whichever others there are.
+fn servers(also: Option<&String>) -> Vec<Server> {
+    let ours = |name: &str, program| Server { name: name.into(), program, args: RTFTP, port: None };
+    let mut servers = vec![ours("rtftp", binary("rtftp"))];
+    servers.extend(also.map(|path| ours("rtftp (also)", path.into())));
+    for (name, program, args, port, hint) in PEERS {
+        let found = find(program).filter(|path| name != "busybox" || has_applets(path));
+        match found {
+            Some(_) if port.is_some() && !geteuid().is_root() => {}
+            Some(program) => servers.push(Server { name: name.into(), program, args, port }),
+            None => println!("missing: {name} ({hint})"),
+        }
+    }
+    servers
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':').chain(["/usr/sbin", "/sbin"]).map(|dir| Path::new(dir).join(program)).find(|path| path.is_file())
+}
+
+fn has_applets(busybox: &Path) -> bool {
+    let applets = Command::new(busybox).arg("--list").output().map(|output| output.stdout).unwrap_or_default();
+    let applets = String::from_utf8_lossy(&applets).into_owned();
+    ["udpsvd", "tftpd"].iter().all(|wanted| applets.lines().any(|applet| applet == *wanted))
+}
+
+impl Server {
+    /// Starts it and waits for its first answer; returns how long that took.
+    fn start(&self, root: &Path) -> (Process, Duration, SocketAddr) {
+        let port = self.port.unwrap_or_else(free_port);
+        let (root, dir) = (root.display().to_string(), root.join("default").display().to_string());
+        let args = self
+            .args
+            .split_whitespace()
+            .map(|arg| arg.replace("{port}", &port.to_string()).replace("{root}", &root).replace("{dir}", &dir));
+        let mut command = Command::new(&self.program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let begun = Instant::now();
+        let process = Process::start(&mut command);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        client.set_read_timeout(Some(Duration::from_millis(1))).expect("set");
+        let mut buf = [0; 1024];
+        loop {
+            assert!(begun.elapsed() < LIMIT && !process.has_ended(), "{} does not answer", self.name);
+            client.send_to(&rrq(SMALL.0, &[]), address).expect("sent");
+            if let Ok((len, from)) = client.recv_from(&mut buf) {
+                assert_eq!(buf[..2], [0, 3], "{}: {}", self.name, buf[..len].escape_ascii());
+                let time = begun.elapsed();
+                // The end of the probe, or it would be repeated to a client that has gone.
+                client.send_to(b"\0\x05\0\0enough\0", from).expect("sent");
+                return (process, time, address);
+            }
+        }
+    }
+
+    fn measure(&self, root: &Path, load: &Load, size: usize) -> io::Result<Run> {
+        let expected = fs::read(root.join("default").join(load.name))?;
+        let (process, _, address) = self.start(root);
+        let before = Usage::of(process.id());
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let usage = scope.spawn(|| Usage::follow(process.id(), &over));
+            let report = load.run(address, &expected);
+            over.store(true, Ordering::Relaxed);
+            let usage = usage.join().expect("no panic");
+            let report = report?;
+            let bytes = (size * report.complete.len()) as u64;
+            Ok(Run { bytes, cpu: usage.cpu.saturating_sub(before.cpu), memory: usage.memory, report })
+        })
+    }
+}
+
+/// A port that nobody uses at this moment.
+fn free_port() -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.local_addr().expect("bound").port()
+}
+
+/// Measures all servers in turns and prints a line for each.
+fn compare(title: &str, servers: &[Server], root: &Path, load: &Load, size: usize, rounds: usize) {
+    let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| vec![]).collect();
+    for _ in 0..rounds {
+        for (server, runs) in servers.iter().zip(&mut runs) {
+            runs.push(server.measure(root, load, size).expect("sockets"));
+        }
+    }
+    let speed = |run: &Run| run.bytes as f64 / run.report.wall.as_secs_f64() / 1e6;
+    let cost = |run: &Run| run.cpu.as_secs_f64() / (run.bytes as f64 / f64::from(1 << 30));
+    let others = |of: &dyn Fn(&Run) -> f64| -> Vec<f64> {
+        servers
+            .iter()
+            .zip(&runs)
+            .filter(|(server, _)| !server.name.starts_with("rtftp"))
+            .map(|(_, runs)| median(runs, of))
+            .collect()
+    };
+    let fastest = others(&speed).into_iter().fold(0.0, f64::max);
+    let cheapest = others(&cost).into_iter().fold(f64::INFINITY, f64::min);
+    println!("{title}");
+    println!(
+        "                     MB/s          MB per CPU-s    CPU-s/GiB        median s    p99 s  peak MiB  complete"
+    );
+    for (server, runs) in servers.iter().zip(&runs) {
+        let (fast, dear) = (median(runs, &speed), median(runs, &cost));
+        println!(
+            "  {:<14} {fast:8.0} ({:4.2})   {:8.0}     {dear:8.2} ({:4.2})   {:9.3} {:8.3} {:9.1}  {}/{}",
+            server.name,
+            fast / fastest,
+            f64::from(1 << 30) / 1e6 / dear,
+            dear / cheapest,
+            median(runs, &|run| run.report.percentile(0.5).as_secs_f64()),
+            median(runs, &|run| run.report.percentile(0.99).as_secs_f64()),
+            median(runs, &|run| mib(run.memory)),
+            runs.iter().map(|run| run.report.complete.len()).sum::<usize>(),
+            runs.len() * usize::from(load.clients) * load.times as usize,
+        );
+        if let Some(run) = runs.iter().find(|run| run.report.failed.0 > 0) {
+            println!("  {:<14} {} failed, the first: {}", "", run.report.failed.0, run.report.failed.1);
+        }
+    }
+    println!();
+}
+
+fn median(runs: &[Run], of: &dyn Fn(&Run) -> f64) -> f64 {
+    let mut values: Vec<f64> = runs.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// What a process and its descendants have used.
+#[derive(Default)]
+struct Usage {
+    cpu: Duration,
+    /// The most at one moment, in bytes: what each has for itself, and what the first shares.
+    memory: u64,
+}
+
+impl Usage {
+    /// So far.
+    fn of(pid: u32) -> Self {
+        Self::follow(pid, &AtomicBool::new(true))
+    }
+
+    /// From now on until it is over. Children that nobody waits for leave no trace of their time, so they are looked at often.
+    fn follow(pid: u32, over: &AtomicBool) -> Self {
+        let mut seen = HashMap::new();
+        let mut memory = 0;
+        loop {
+            let last = over.load(Ordering::Relaxed);
+            let mut now = 0;
+            let mut queue = vec![pid];
+            while let Some(next) = queue.pop() {
+                let Some((ticks, private, shared)) = look(next) else { continue };
+                seen.insert(next, ticks);
+                now += if next == pid { private + shared } else { private };
+                let children = fs::read_to_string(format!("/proc/{next}/task/{next}/children")).unwrap_or_default();
+                queue.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            }
+            memory = memory.max(now);
+            if last {
+                let (own, waited_for) = seen.get(&pid).copied().unwrap_or_default();
+                let children: u64 = seen.iter().filter(|(id, _)| **id != pid).map(|(_, ticks)| ticks.0).sum();
+                return Self { cpu: time(own + children.max(waited_for)), memory };
+            }
+            thread::sleep(Duration::from_millis(if seen.len() > 50 { 200 } else { 20 }));
+        }
+    }
+}
+
+/// The ticks of a process and of its children that it has waited for; its private and shared memory in bytes.
+fn look(pid: u32) -> Option<((u64, u64), u64, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<u64> =
+        stat.rsplit(") ").next()?.split(' ').map(|field| field.trim().parse().unwrap_or(0)).collect();
+    let ticks = (fields.get(11)? + fields.get(12)?, fields.get(13)? + fields.get(14)?);
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: Vec<u64> = statm.split(' ').filter_map(|field| field.trim().parse().ok()).collect();
+    let (resident, shared) = (pages.get(1)?, pages.get(2)?);
+    Some((ticks, resident.saturating_sub(*shared) * 4096, shared * 4096))
+}
+
+fn time(ticks: u64) -> Duration {
+    let a_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+    Duration::from_secs_f64(ticks as f64 / a_second as f64)
+}

@@ -1,0 +1,277 @@
+//! Many clients at once, light enough to measure a server with.
+
+use std::{
+    io::{self, ErrorKind, IoSliceMut},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    cmsg_space,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt},
+    },
+};
+
+use crate::client::{Answer, rrq};
+
+/// What is fetched, by how many, and how.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// How many clients, each at an address of its own and all at once.
+    pub clients: u16,
+    /// How often each of them fetches the file, one time after the other.
+    pub times: u32,
+    /// The file's name.
+    pub name: &'static str,
+    /// The option `blksize`.
+    pub blksize: u16,
+    /// The option `windowsize`; not asked for if it is 1.
+    pub windowsize: u16,
+    /// Whether the kernel may hand over many datagrams of a window at once (`UDP_GRO`), as network cards do.
+    pub gro: bool,
+    /// After so much silence a client sends its last packet again.
+    pub timeout: Duration,
+    /// When to give up in all.
+    pub limit: Duration,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// The times of the fetches that were complete and right to the last byte, the shortest first.
+    pub complete: Vec<Duration>,
+    /// How many were not, and why the first of them was not.
+    pub failed: (usize, String),
+    /// From the first request to the last end.
+    pub wall: Duration,
+    /// How many packets were sent again.
+    pub repeated: u64,
+}
+
+impl Report {
+    /// The time that this part of the complete fetches took at most.
+    pub fn percentile(&self, part: f64) -> Duration {
+        let index = (self.complete.len() as f64 * part).ceil() as usize;
+        self.complete.get(index.saturating_sub(1)).copied().unwrap_or_default()
+    }
+}
+
+impl Load {
+    /// Fetches the file from a server; every byte is compared with `expected`.
+    ///
+    /// # Errors
+    ///
+    /// This machine does not give the sockets.
+    pub fn run(&self, server: SocketAddr, expected: &[u8]) -> io::Result<Report> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let mut report = Report::default();
+        let begun = Instant::now();
+        let mut fetches = Vec::new();
+        for client in 0..self.clients {
+            fetches.push(Some(self.begin(&epoll, client, server)?));
+        }
+        let mut buf = vec![0; 65_536];
+        let mut events = vec![EpollEvent::empty(); 256];
+        let mut looked = begun;
+        let mut running = fetches.len();
+        let mut left = vec![self.times.saturating_sub(1); fetches.len()];
+        while running > 0 && begun.elapsed() < self.limit {
+            let ready = epoll.wait(&mut events, EpollTimeout::from(20u8))?;
+            for event in &events[..ready] {
+                let client = event.data() as usize;
+                let Some(fetch) = &mut fetches[client] else { continue };
+                let Some(end) = fetch.receive(self, &mut buf, expected) else { continue };
+                match end {
+                    Ok(()) => report.complete.push(fetch.begun.elapsed()),
+                    Err(why) => report.fail(why),
+                }
+                report.repeated += fetch.repeated;
+                fetches[client] = if left[client] > 0 {
+                    left[client] -= 1;
+                    Some(self.begin(&epoll, client as u16, server)?)
+                } else {
+                    running -= 1;
+                    None
+                };
+            }
+            if looked.elapsed() > self.timeout / 10 {
+                looked = Instant::now();
+                fetches.iter_mut().flatten().for_each(|fetch| fetch.repeat_if_silent(self.timeout));
+            }
+        }
+        fetches.iter().flatten().for_each(|_| report.fail("not at its end in time".into()));
+        report.wall = begun.elapsed();
+        report.complete.sort();
+        Ok(report)
+    }
+
+    fn begin(&self, epoll: &Epoll, client: u16, server: SocketAddr) -> io::Result<Fetch> {
+        let [high, low] = client.to_be_bytes();
+        let socket = UdpSocket::bind((Ipv4Addr::new(127, 1 + high, low, 1), 0))?;
+        socket.set_nonblocking(true)?;
+        // Windows of large blocks; only root may have as much as it likes.
+        let room = 4 << 20;
+        if setsockopt(&socket, sockopt::RcvBufForce, &room).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &room)?;
+        }
+        if self.gro {
+            setsockopt(&socket, sockopt::UdpGroSegment, &true)?;
+        }
+        epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(client)))?;
+        let (blksize, windowsize) = (self.blksize.to_string(), self.windowsize.to_string());
+        let options = [("blksize", blksize.as_str()), ("windowsize", windowsize.as_str())];
+        let request = rrq(self.name, if self.windowsize == 1 { &options[..1] } else { &options });
+        socket.send_to(&request, server)?;
+        let now = Instant::now();
+        Ok(Fetch {
+            socket,
+            server,
+            connected: false,
+            request,
+            begun: now,
+            heard: now,
+            repeated: 0,
+            blksize: 512,
+            windowsize: 1,
+            block: 0,
+            acknowledged: 0,
+            offset: 0,
+        })
+    }
+}
+
+impl Report {
+    fn fail(&mut self, why: String) {
+        self.failed.0 += 1;
+        if self.failed.0 == 1 {
+            self.failed.1 = why;
+        }
+    }
+}
+
+/// One client's fetch.
+struct Fetch {
+    socket: UdpSocket,
+    server: SocketAddr,
+    /// To the transfer's own port, once that is known.
+    connected: bool,
+    request: Vec<u8>,
+    begun: Instant,
+    heard: Instant,
+    repeated: u64,
+    blksize: usize,
+    windowsize: u64,
+    /// The last block that came in its order.
+    block: u64,
+    acknowledged: u64,
+    offset: usize,
+}
+
+/// The end of a fetch: complete, or why it is not.
+type End = Result<(), String>;
+
+impl Fetch {
+    /// Takes in what has come; some of it, if it is much.
+    fn receive(&mut self, load: &Load, buf: &mut [u8], expected: &[u8]) -> Option<End> {
+        for _ in 0..8 {
+            let (len, segment) = match self.receive_some(load.gro, buf) {
+                Ok(received) => received,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(error) => return Some(Err(format!("receiving: {error}"))),
+            };
+            for datagram in buf[..len].chunks(segment) {
+                if let Some(end) = self.handle(datagram, expected) {
+                    return Some(end);
+                }
+            }
+        }
+        None
+    }
+
+    /// Receives a datagram, or several of the same size: the length of all and of each.
+    fn receive_some(&mut self, gro: bool, buf: &mut [u8]) -> io::Result<(usize, usize)> {
+        if !self.connected {
+            let (len, from) = self.socket.recv_from(buf)?;
+            self.socket.connect(from)?;
+            self.connected = true;
+            return Ok((len, len.max(1)));
+        }
+        if !gro {
+            let len = self.socket.recv(buf)?;
+            return Ok((len, len.max(1)));
+        }
+        let mut control = cmsg_space!(i32);
+        let mut iov = [IoSliceMut::new(buf)];
+        let message = recvmsg::<()>(self.socket.as_raw_fd(), &mut iov, Some(&mut control), MsgFlags::empty())?;
+        let segment = message.cmsgs()?.find_map(|control| match control {
+            ControlMessageOwned::UdpGroSegments(segment) => usize::try_from(segment).ok(),
+            _ => None,
+        });
+        Ok((message.bytes, segment.unwrap_or(message.bytes).max(1)))
+    }
+
+    fn handle(&mut self, datagram: &[u8], expected: &[u8]) -> Option<End> {
+        self.heard = Instant::now();
+        match datagram {
+            [0, 3, high, low, data @ ..] => self.data(u16::from_be_bytes([*high, *low]), data, expected),
+            [0, 6, ..] => {
+                let Answer::Oack(options) = Answer::parse(datagram) else { return None };
+                for (name, value) in options {
+                    match (name.to_ascii_lowercase().as_str(), value.parse()) {
+                        ("blksize", Ok(value)) => self.blksize = value,
+                        ("windowsize", Ok(value)) => self.windowsize = value as u64,
+                        _ => return Some(Err(format!("the option {name}={value} was not asked for"))),
+                    }
+                }
+                self.acknowledge();
+                None
+            }
+            [0, 5, ..] => Some(Err(datagram[2..].escape_ascii().to_string())),
+            _ => Some(Err(format!("not TFTP: {}", datagram.escape_ascii()))),
+        }
+    }
+
+    fn data(&mut self, number: u16, data: &[u8], expected: &[u8]) -> Option<End> {
+        if number != (self.block + 1) as u16 {
+            // Ahead of what is missing: said once, and the rest of the window is passed over (RFC 7440 section 4).
+            let ahead = number.wrapping_sub(self.block as u16) < 0x8000;
+            if ahead && number != self.block as u16 && self.acknowledged != self.block {
+                self.acknowledge();
+            }
+            return None;
+        }
+        let end = self.offset + data.len();
+        if expected.get(self.offset..end) != Some(data) {
+            return Some(Err(format!("block {} has other bytes than the file", self.block + 1)));
+        }
+        (self.block, self.offset) = (self.block + 1, end);
+        let last = data.len() < self.blksize;
+        if last || self.block == self.acknowledged + self.windowsize {
+            self.acknowledge();
+        }
+        last.then(|| if end == expected.len() { Ok(()) } else { Err(format!("{end} bytes of {}", expected.len())) })
+    }
+
+    fn acknowledge(&mut self) {
+        self.acknowledged = self.block;
+        let [high, low] = (self.block as u16).to_be_bytes();
+        // What does not leave is lost, and sent again like everything that is lost.
+        let _ = self.socket.send(&[0, 4, high, low]);
+    }
+
+    fn repeat_if_silent(&mut self, timeout: Duration) {
+        if self.heard.elapsed() <= timeout {
+            return;
+        }
+        self.heard = Instant::now();
+        self.repeated += 1;
+        if self.connected {
+            self.acknowledge();
+        } else {
+            let _ = self.socket.send_to(&self.request, self.server);
+        }
+    }
+}
