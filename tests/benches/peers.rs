@@ -13,8 +13,7 @@
 //!
 //! Where rtftp's time goes (perf, a thousand boards without windows): two thirds are the kernel's sending and receiving of
 //! single datagrams (one `sendto` and one `recvfrom` a block, one `preadv2` for five, one `epoll_wait` for over a hundred), a
-//! quarter is the program itself. A client on the same processor is woken by every answer and takes the processor over at once:
-//! that switch is the largest single item, and no network has it.
+//! quarter is the program itself.
 //!
 //! To come: the same file from a disk behind an NBD export, beside the local one.
 

@@ -51,7 +51,9 @@ fn mark(offset: u64) -> [u8; MARK] {
 /// buffer, so that a block costs the same whatever its size.
 pub(super) struct Source {
     pub(super) size: u64,
-    /// How likely it is that a block is not loaded yet.
+    /// The size of a block, in bytes; a read begins with one and may take in several.
+    pub(super) blksize: usize,
+    /// How likely it is that what is read is not loaded yet.
     pub(super) not_loaded: f64,
     pub(super) rng: Rng,
 }
@@ -62,7 +64,8 @@ impl BlockReader for Source {
             return Ok(None);
         }
         let len = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
-        write_marks(offset, &mut buf[..len]);
+        let offsets = (offset..).step_by(self.blksize);
+        offsets.zip(buf[..len].chunks_mut(self.blksize)).for_each(|(offset, block)| write_marks(offset, block));
         Ok(Some(len))
     }
 }

@@ -74,7 +74,12 @@ pub fn run(scenario: &Scenario) -> Result<Report, String> {
         order: 0,
         down: Wire::new(scenario.down, rng.draw()),
         up: Wire::new(scenario.up, rng.draw()),
-        source: Source { size: scenario.size, not_loaded: scenario.not_loaded, rng: Rng::new(rng.draw()) },
+        source: Source {
+            size: scenario.size,
+            blksize: 512,
+            not_loaded: scenario.not_loaded,
+            rng: Rng::new(rng.draw()),
+        },
         sink: Checked { size: scenario.size, delivered: 0 },
         sender: None,
         receiver,
@@ -151,6 +156,7 @@ impl Run {
             }
         } else if let Ok(Packet::ReadRequest(request)) = Packet::parse(datagram) {
             let (settings, granted) = negotiate(request.options, &LIMITS, Some(self.source.size));
+            self.source.blksize = usize::from(settings.blksize);
             self.sender = Some(Sender::new(now, settings, granted, Some(self.source.size)));
             return self.poll_sender();
         }
