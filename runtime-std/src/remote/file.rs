@@ -9,7 +9,8 @@ use rtftp_core::{BlockReader, ReadFailed, RequestPath};
 use smol::{Task, Timer};
 
 use super::{
-    disk::{Disk, Look, PAUSE},
+    disk::{Disk, PAUSE},
+    owner::Look,
     view::{Failure, Opened},
 };
 use crate::error::{OpenError, Unavailable};

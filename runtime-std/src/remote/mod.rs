@@ -5,6 +5,7 @@ mod file;
 pub mod guestfs;
 pub mod native;
 pub mod nbd;
+mod owner;
 mod resolve;
 mod view;
 
@@ -25,8 +26,8 @@ use rtftp_core::{
 };
 use smol::Executor;
 
-use self::disk::{Backend, Disk};
-pub(crate) use self::{disk::Times, file::RemoteFile};
+use self::{disk::Disk, owner::Backend};
+pub(crate) use self::{file::RemoteFile, owner::Times};
 use crate::error::{OpenError, Unavailable};
 
 /// The name of the file that describes a client's disk.

@@ -1,6 +1,6 @@
 //! A look at a disk through either backend, and the files it opens.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use rtftp_core::RequestPath;
 
@@ -24,6 +24,15 @@ pub(super) enum Failure {
     Passing(Unavailable),
     /// It will be the same in a moment.
     Lasting(OpenError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passing(why) => why.fmt(f),
+            Self::Lasting(error) => error.fmt(f),
+        }
+    }
 }
 
 impl From<native::Error> for Failure {
