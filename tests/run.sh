@@ -14,7 +14,7 @@ export LIBGUESTFS_BACKEND_SETTINGS=${LIBGUESTFS_BACKEND_SETTINGS:-force_tcg}
 packages=(
     libguestfs-dev "linux-image-$(dpkg --print-architecture)"
     nbdkit qemu-utils
-    fdisk dosfstools mtools e2fsprogs xz-utils
+    fdisk dosfstools mtools e2fsprogs btrfs-progs xz-utils
     curl tftp-hpa busybox atftp
     dnsmasq-base iproute2
     gcc g++ libc6-dev pkg-config

@@ -81,6 +81,8 @@ pub enum FileSystem<'a> {
     Ext4With(&'a Tree, &'a [&'a str]),
     /// `ext2`, `ext3` or `ext4`, with such options.
     Ext(&'a str, &'a Tree, &'a [&'a str]),
+    /// btrfs, which is not read natively; at least 128 MiB, and all of a disk.
+    Btrfs(&'a Tree),
     /// Nothing: a partition without a file system, as boot loaders have.
     Nothing,
 }
@@ -185,6 +187,9 @@ impl Disk {
                 let (offset, tree) = (format!("offset={}", offset << 20), tree.path().display().to_string());
                 let last = ["-d", &tree, "-E", &offset, &image, &format!("{kib}k")];
                 run("mke2fs", [&["-q", "-t", kind], options, &last].concat());
+            }
+            FileSystem::Btrfs(tree) => {
+                run("mkfs.btrfs", ["--quiet", "--rootdir", &tree.path().display().to_string(), &image]);
             }
             FileSystem::Nothing => {}
         }

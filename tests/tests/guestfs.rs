@@ -108,17 +108,14 @@ fn two_boards_have_two_disks() {
 }
 
 #[test]
-fn a_disk_without_partitions_is_opened_by_the_first_request() {
+fn a_disk_that_only_libguestfs_reads_is_opened_by_the_first_request() {
     let _slot = Appliance::slot();
     let tree = Tree::new().file("boot/kernel", "kernel").file("boot/late", "late").link("current", "boot");
-    let disk = Disk::whole(16, FileSystem::Ext4(&tree));
+    let disk = Disk::whole(128, FileSystem::Btrfs(&tree));
     let server = NbdServer::qemu(&disk);
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     daemon.put("default/local", "local");
-    daemon.put_disk(
-        "127.0.0.7",
-        &DiskConfig::new(server.url()).backend("guestfs").device("/dev/sda", "/").tftp_root("/current"),
-    );
+    daemon.put_disk("127.0.0.7", &DiskConfig::new(server.url()).device("/dev/sda", "/").tftp_root("/current"));
     assert_eq!(daemon.fetch("127.0.0.8", "local").as_deref(), Ok("local"));
     assert!(daemon.log_lines(&["127.0.0.7.nbd", "connect"]).is_empty(), "nobody has asked for the disk yet");
 
@@ -128,6 +125,7 @@ fn a_disk_without_partitions_is_opened_by_the_first_request() {
     assert_eq!(first, Answer::Data(1, b"kernel".into()));
     let transfer = client.peer();
     assert_eq!(client.finish(first).as_deref(), Ok(&b"kernel"[..]));
+    daemon.logged(&["127.0.0.7.nbd", "btrfs, which is not read natively; libguestfs is asked"]);
     daemon.logged(&["127.0.0.7", "kernel", "127.0.0.7.nbd", "complete"]);
     assert_eq!(client.peer(), transfer);
     assert_eq!(client.receive_within(Duration::from_millis(300)), None, "the repeated requests were absorbed");
