@@ -23,6 +23,7 @@ mod reading;
 pub mod sim;
 mod tftpd;
 pub mod tools;
+mod usage;
 mod wait;
 
 pub use board::{board, mounted};
@@ -36,6 +37,7 @@ pub use owner::Owner;
 pub use process::{Process, run};
 pub use reading::{Content, read_natively};
 pub use tftpd::{ForeignServer, Tftpd};
+pub use usage::Usage;
 pub use wait::{Appliance, poll_until};
 
 /// The file sizes at which block transfers go wrong, and one that a boot really has.

@@ -32,6 +32,8 @@ pub struct Load {
     pub windowsize: u16,
     /// Whether the kernel may hand over many datagrams of a window at once (`UDP_GRO`), as network cards do.
     pub gro: bool,
+    /// The part of the datagrams that is lost on the way, in either direction; the same ones in every run, by their order.
+    pub loss: f64,
     /// After so much silence a client sends its last packet again.
     pub timeout: Duration,
     /// When to give up in all.
@@ -52,11 +54,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// The time that this part of the complete fetches took at most.
-    pub fn percentile(&self, part: f64) -> Duration {
-        let index = (self.complete.len() as f64 * part).ceil() as usize;
-        self.complete.get(index.saturating_sub(1)).copied().unwrap_or_default()
+    /// The time, in seconds, that this part of all fetches took at most; infinite if fewer were complete.
+    pub fn percentile(&self, part: f64) -> f64 {
+        let all = self.complete.len() + self.failed.0;
+        let index = (all as f64 * part).ceil() as usize;
+        self.complete.get(index.saturating_sub(1)).map_or(f64::INFINITY, Duration::as_secs_f64)
     }
+}
+
+/// The address of a client, from its number.
+pub fn address(client: u16) -> Ipv4Addr {
+    let [high, low] = client.to_be_bytes();
+    Ipv4Addr::new(127, 1 + high, low, 1)
 }
 
 impl Load {
@@ -109,8 +118,7 @@ impl Load {
     }
 
     fn begin(&self, epoll: &Epoll, client: u16, server: SocketAddr) -> io::Result<Fetch> {
-        let [high, low] = client.to_be_bytes();
-        let socket = UdpSocket::bind((Ipv4Addr::new(127, 1 + high, low, 1), 0))?;
+        let socket = UdpSocket::bind((address(client), 0))?;
         socket.set_nonblocking(true)?;
         // Windows of large blocks; only root may have as much as it likes.
         let room = 4 << 20;
@@ -124,9 +132,8 @@ impl Load {
         let (blksize, windowsize) = (self.blksize.to_string(), self.windowsize.to_string());
         let options = [("blksize", blksize.as_str()), ("windowsize", windowsize.as_str())];
         let request = rrq(self.name, if self.windowsize == 1 { &options[..1] } else { &options });
-        socket.send_to(&request, server)?;
         let now = Instant::now();
-        Ok(Fetch {
+        let mut fetch = Fetch {
             socket,
             server,
             connected: false,
@@ -138,8 +145,13 @@ impl Load {
             windowsize: 1,
             block: 0,
             acknowledged: 0,
+            gap_told: false,
             offset: 0,
-        })
+            loss: self.loss,
+            random: (u64::from(client) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+        };
+        fetch.ask();
+        Ok(fetch)
     }
 }
 
@@ -167,7 +179,11 @@ struct Fetch {
     /// The last block that came in its order.
     block: u64,
     acknowledged: u64,
+    /// Whether the server knows of the gap before the blocks that come now.
+    gap_told: bool,
     offset: usize,
+    loss: f64,
+    random: u64,
 }
 
 /// The end of a fetch: complete, or why it is not.
@@ -177,12 +193,21 @@ impl Fetch {
     /// Takes in what has come; some of it, if it is much.
     fn receive(&mut self, load: &Load, buf: &mut [u8], expected: &[u8]) -> Option<End> {
         for _ in 0..8 {
-            let (len, segment) = match self.receive_some(load.gro, buf) {
+            let (len, segment, from) = match self.receive_some(load.gro, buf) {
                 Ok(received) => received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                 Err(error) => return Some(Err(format!("receiving: {error}"))),
             };
             for datagram in buf[..len].chunks(segment) {
+                if self.is_lost() {
+                    continue;
+                }
+                if !self.connected {
+                    if let Err(error) = self.socket.connect(from) {
+                        return Some(Err(format!("connecting: {error}")));
+                    }
+                    self.connected = true;
+                }
                 if let Some(end) = self.handle(datagram, expected) {
                     return Some(end);
                 }
@@ -191,17 +216,15 @@ impl Fetch {
         None
     }
 
-    /// Receives a datagram, or several of the same size: the length of all and of each.
-    fn receive_some(&mut self, gro: bool, buf: &mut [u8]) -> io::Result<(usize, usize)> {
+    /// Receives a datagram, or several of the same size: the length of all and of each, and who sent them.
+    fn receive_some(&mut self, gro: bool, buf: &mut [u8]) -> io::Result<(usize, usize, SocketAddr)> {
         if !self.connected {
             let (len, from) = self.socket.recv_from(buf)?;
-            self.socket.connect(from)?;
-            self.connected = true;
-            return Ok((len, len.max(1)));
+            return Ok((len, len.max(1), from));
         }
         if !gro {
             let len = self.socket.recv(buf)?;
-            return Ok((len, len.max(1)));
+            return Ok((len, len.max(1), self.server));
         }
         let mut control = cmsg_space!(i32);
         let mut iov = [IoSliceMut::new(buf)];
@@ -210,7 +233,7 @@ impl Fetch {
             ControlMessageOwned::UdpGroSegments(segment) => usize::try_from(segment).ok(),
             _ => None,
         });
-        Ok((message.bytes, segment.unwrap_or(message.bytes).max(1)))
+        Ok((message.bytes, segment.unwrap_or(message.bytes).max(1), self.server))
     }
 
     fn handle(&mut self, datagram: &[u8], expected: &[u8]) -> Option<End> {
@@ -236,10 +259,14 @@ impl Fetch {
 
     fn data(&mut self, number: u16, data: &[u8], expected: &[u8]) -> Option<End> {
         if number != (self.block + 1) as u16 {
-            // Ahead of what is missing: said once, and the rest of the window is passed over (RFC 7440 section 4).
+            // The last one once more: its ACK was lost. Ahead of what is missing: said once, and the rest of the window is passed
+            // over (RFC 7440 section 4).
             let ahead = number.wrapping_sub(self.block as u16) < 0x8000;
-            if ahead && number != self.block as u16 && self.acknowledged != self.block {
+            if number == self.block as u16 {
                 self.acknowledge();
+            } else if ahead && !self.gap_told {
+                self.acknowledge();
+                self.gap_told = true;
             }
             return None;
         }
@@ -247,7 +274,7 @@ impl Fetch {
         if expected.get(self.offset..end) != Some(data) {
             return Some(Err(format!("block {} has other bytes than the file", self.block + 1)));
         }
-        (self.block, self.offset) = (self.block + 1, end);
+        (self.block, self.offset, self.gap_told) = (self.block + 1, end, false);
         let last = data.len() < self.blksize;
         if last || self.block == self.acknowledged + self.windowsize {
             self.acknowledge();
@@ -258,8 +285,24 @@ impl Fetch {
     fn acknowledge(&mut self) {
         self.acknowledged = self.block;
         let [high, low] = (self.block as u16).to_be_bytes();
-        // What does not leave is lost, and sent again like everything that is lost.
-        let _ = self.socket.send(&[0, 4, high, low]);
+        if !self.is_lost() {
+            // What does not leave is lost, and sent again like everything that is lost.
+            let _ = self.socket.send(&[0, 4, high, low]);
+        }
+    }
+
+    fn ask(&mut self) {
+        if !self.is_lost() {
+            let _ = self.socket.send_to(&self.request, self.server);
+        }
+    }
+
+    /// Whether the next datagram is one of those that get lost.
+    fn is_lost(&mut self) -> bool {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        ((self.random >> 11) as f64) < self.loss * (1u64 << 53) as f64
     }
 
     fn repeat_if_silent(&mut self, timeout: Duration) {
@@ -268,10 +311,7 @@ impl Fetch {
         }
         self.heard = Instant::now();
         self.repeated += 1;
-        if self.connected {
-            self.acknowledge();
-        } else {
-            let _ = self.socket.send_to(&self.request, self.server);
-        }
+        self.gap_told = false;
+        if self.connected { self.acknowledge() } else { self.ask() }
     }
 }
