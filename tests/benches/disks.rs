@@ -1,4 +1,5 @@
-//! How fast disks are read natively: `cargo bench -p rtftp-tests --bench disks` prints a table.
+//! How fast disks are read natively, and served: `cargo bench -p rtftp-tests --bench disks` prints a table, and with
+//! `-- --only PART-OF-A-TITLE` some rows of it.
 //!
 //! Everything is on loopback, the NBD server on the same processors; the figures to compare with are of the same run.
 
@@ -11,15 +12,26 @@ use std::{
 
 use rtftp_core::{RequestPath, disk::DiskConfig as Description, uri::NbdUri};
 use rtftp_runtime::remote::{native::View, nbd::Nbd};
-use rtftp_tests::{Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree, client::rrq, noise, run};
+use rtftp_tests::{
+    Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree, Usage,
+    client::rrq,
+    load::{self, Load},
+    noise, run,
+};
 use smol::Executor;
 
 /// How long an answer of an NBD server may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How much the daemon reads at once, with one more reading on its way.
 const PART: usize = 256 * 1024;
+/// The size of the large files, in bytes.
+const LARGE: usize = 64 << 20;
+/// The size of the file of each of many boards, in bytes.
+const SMALL: usize = 1 << 20;
 /// How many disks serve at the same time.
-const DISKS: u64 = 200;
+const DISKS: u16 = 200;
+/// How often a file is fetched from a disk and, in between, from this machine.
+const ROUNDS: u64 = 7;
 
 fn main() {
     // `cargo test --benches` only wants to know whether this builds.
@@ -27,7 +39,7 @@ fn main() {
         return;
     }
     let disk = with_large_files();
-    println!("{:<58} {:>12} {:>12}", "", "qemu-nbd", "nbdkit");
+    println!("{:<64} {:>15} {:>15}", "", "qemu-nbd", "nbdkit");
     let servers = [NbdServer::qemu(&disk), NbdServer::nbdkit(&disk)];
     row("a disk that is not connected: request to first DATA", &servers, |server| {
         milliseconds(first_data(server, true))
@@ -35,7 +47,7 @@ fn main() {
     row("a connected disk, looked at afresh: the same", &servers, |server| milliseconds(first_data(server, false)));
     row("64 MiB in one piece", &servers, |server| speed(read_file(server, "whole")));
     row("64 MiB in 1,000 pieces", &servers, |server| speed(read_file(server, "pieces")));
-    let plain = Disk::raw(&noise(64 << 20, 2));
+    let plain = Disk::raw(&noise(LARGE, 2));
     let servers = [NbdServer::qemu(&plain), NbdServer::nbdkit(&plain)];
     row("nbdcopy of 64 MiB to null:, for comparison", &servers, |server| match nbdcopy(server) {
         Some(seconds) => speed(seconds),
@@ -46,11 +58,24 @@ fn main() {
     row("an ext4 of 1 TiB: connect, look, find a file", &servers, |server| milliseconds(open_whole(server)));
     let servers = [NbdServer::qemu(&disk), NbdServer::nbdkit(&disk)];
     row("200 disks, all serving: memory a disk", &servers, memory);
+    for (gro, client) in [(false, ""), (true, ", client with GRO")] {
+        let title = format!("64 MiB at 1468/64, cold, and local{client}: MB/s");
+        row(&title, &servers, |server| served(server, gro, |run| LARGE as f64 / run.seconds / 1e6));
+        let title = format!("the same{client}: CPU-s/GiB of the daemon");
+        row(&title, &servers, |server| served(server, gro, |run| run.cpu * f64::from(1 << 30) / LARGE as f64));
+    }
+    for windowsize in [1, 16] {
+        let title = format!("200 boards from 200 disks, 1 MiB at 1468/{windowsize}: median, p99");
+        row(&title, &servers, |server| boards(server, windowsize));
+    }
 }
 
 fn row(name: &str, servers: &[NbdServer], measure: impl Fn(&NbdServer) -> String) {
+    if std::env::args().skip_while(|argument| argument != "--only").nth(1).is_some_and(|only| !name.contains(&only)) {
+        return;
+    }
     let [qemu, nbdkit] = [&servers[0], &servers[1]].map(measure);
-    println!("{name:<58} {qemu:>12} {nbdkit:>12}");
+    println!("{name:<64} {qemu:>15} {nbdkit:>15}");
 }
 
 fn milliseconds(time: Duration) -> String {
@@ -59,7 +84,7 @@ fn milliseconds(time: Duration) -> String {
 
 /// The speed of 64 MiB in so many seconds.
 fn speed(seconds: f64) -> String {
-    format!("{:.0} MB/s", f64::from(64 << 20) / seconds / 1e6)
+    format!("{:.0} MB/s", LARGE as f64 / seconds / 1e6)
 }
 
 fn median<T: Ord>(mut all: Vec<T>) -> T {
@@ -68,13 +93,14 @@ fn median<T: Ord>(mut all: Vec<T>) -> T {
     all.swap_remove(middle)
 }
 
-/// A disk with one file in one piece and one in a thousand, both of 64 MiB.
+/// A disk with one file in one piece and one in a thousand, both of 64 MiB, and a small one.
 fn with_large_files() -> Disk {
-    let bytes = noise(64 << 20, 1);
-    let disk = Disk::whole(512, FileSystem::Ext4(&Tree::new().file("whole", &bytes).directory("gaps")));
+    let bytes = noise(LARGE, 1);
+    let tree = Tree::new().file("whole", &bytes).file("small", &bytes[..SMALL]).directory("gaps");
+    let disk = Disk::whole(512, FileSystem::Ext4(&tree));
     // What is free is cut up by small files, every second of which goes again: a file that fills the gaps is in pieces.
     let image = disk.path().display().to_string();
-    let piece = Tree::new().file("piece", vec![1; (64 << 20) / 1000]).file("pieces", &bytes);
+    let piece = Tree::new().file("piece", vec![1; LARGE / 1000]).file("pieces", &bytes);
     let mut script = String::new();
     for index in 0..5200 {
         script += &format!("write {} gaps/{index}\n", piece.path().join("piece").display());
@@ -187,5 +213,53 @@ fn memory(server: &NbdServer) -> String {
         .collect();
     let grown = daemon.process().resident() - before;
     drop(clients);
-    format!("{:.2} MiB", grown as f64 / DISKS as f64 / f64::from(1 << 20))
+    format!("{:.2} MiB", grown as f64 / f64::from(DISKS) / f64::from(1 << 20))
+}
+
+/// One fetch of the large file.
+struct Run {
+    seconds: f64,
+    /// Of the daemon, in seconds.
+    cpu: f64,
+}
+
+/// The median of a figure of fetches from a disk that is not connected yet, and of the same from a local file.
+fn served(server: &NbdServer, gro: bool, figure: impl Fn(Run) -> f64) -> String {
+    let (mut disk, mut local) = (vec![], vec![]);
+    let bytes = noise(LARGE, 1);
+    for _ in 0..ROUNDS {
+        let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
+        daemon.put("default/whole", &bytes);
+        local.push(figure(fetch(&daemon, gro, &bytes)));
+        daemon.put_disk(&load::address(0).to_string(), &whole(server));
+        disk.push(figure(fetch(&daemon, gro, &bytes)));
+    }
+    [&mut disk, &mut local].into_iter().for_each(|all| all.sort_by(f64::total_cmp));
+    let [disk, local] = [&disk, &local].map(|all| all[all.len() / 2]);
+    if local < 10.0 { format!("{disk:.2}, {local:.2}") } else { format!("{disk:.0}, {local:.0}") }
+}
+
+fn fetch(daemon: &Rtftp, gro: bool, expected: &[u8]) -> Run {
+    let before = Usage::of(daemon.process().id()).cpu;
+    let load = Load { gro, ..load(1, "whole", 64) };
+    let report = load.run(daemon.address(), expected).expect("sockets");
+    assert_eq!(report.failed, (0, String::new()));
+    let cpu = Usage::of(daemon.process().id()).cpu - before;
+    Run { seconds: report.wall.as_secs_f64(), cpu: cpu.as_secs_f64() }
+}
+
+/// How long boards take that all begin at once, each from a disk of its own that is not connected yet.
+fn boards(server: &NbdServer, windowsize: u16) -> String {
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
+    for client in 0..DISKS {
+        daemon.put_disk(&load::address(client).to_string(), &whole(server));
+    }
+    let report = load(DISKS, "small", windowsize).run(daemon.address(), &noise(SMALL, 1)).expect("sockets");
+    assert_eq!(report.failed, (0, String::new()));
+    format!("{:.2} s, {:.2} s", report.percentile(0.5), report.percentile(0.99))
+}
+
+fn load(clients: u16, name: &'static str, windowsize: u16) -> Load {
+    let (timeout, limit) = (Duration::from_secs(1), Duration::from_secs(60));
+    Load { clients, times: 1, name, blksize: 1468, windowsize, gro: false, loss: 0.0, timeout, limit }
 }

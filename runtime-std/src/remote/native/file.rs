@@ -51,12 +51,21 @@ impl File {
     pub async fn read(&self, disk: &dyn Source, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
         let len = len.min(usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX));
         let end = offset + len as u64;
+        let first = self.extents.partition_point(|extent| extent.start + extent.len <= offset);
+        if let Some(extent) = self.extents.get(first)
+            && self.inline.is_empty()
+            && extent.escaped.is_none()
+            && extent.start <= offset
+            && end <= extent.start + extent.len
+        {
+            // Nothing to put together, as nearly always.
+            return disk.read(extent.place + (offset - extent.start), len).await;
+        }
         let mut bytes = vec![0; len];
         if let Some(inline) = usize::try_from(offset).ok().and_then(|offset| self.inline.get(offset..)) {
             let inline = inline.get(..len).unwrap_or(inline);
             bytes[..inline.len()].copy_from_slice(inline);
         }
-        let first = self.extents.partition_point(|extent| extent.start + extent.len <= offset);
         let pieces = self.extents[first..].iter().take_while(|extent| extent.start < end);
         let readings: Vec<_> = pieces
             .map(|extent| {
