@@ -10,13 +10,14 @@ export LIBGUESTFS_BACKEND=${LIBGUESTFS_BACKEND:-direct}
 export LIBGUESTFS_BACKEND_SETTINGS=${LIBGUESTFS_BACKEND_SETTINGS:-force_tcg}
 
 # libguestfs with its appliance; NBD servers; programs that make disks; TFTP clients; a TFTP server and the network it gets;
-# what building takes.
+# a board for the firmware; what building takes.
 packages=(
     libguestfs-dev "linux-image-$(dpkg --print-architecture)"
     nbdkit qemu-utils
     fdisk dosfstools mtools e2fsprogs btrfs-progs xz-utils
     curl tftp-hpa busybox atftp
     dnsmasq-base iproute2
+    qemu-system-arm
     gcc g++ libc6-dev pkg-config
 )
 
@@ -34,7 +35,7 @@ run() { # NAME COMMAND...
 
 formatting() {
     local manifest
-    for manifest in Cargo.toml fuzz/Cargo.toml tests/freestanding/Cargo.toml; do
+    for manifest in Cargo.toml fuzz/Cargo.toml tests/freestanding/Cargo.toml tests/firmware/Cargo.toml; do
         cargo fmt --all --check --manifest-path "$manifest"
     done
 }
@@ -60,6 +61,7 @@ run tests cargo test --locked --workspace --no-fail-fast
 run tftpd-hpa foreign_server tftpd_hpa in.tftpd
 run atftpd foreign_server atftpd atftpd
 run freestanding tests/freestanding/run.sh
+run firmware tests/firmware/run.sh
 run fuzz fuzz/run.sh 5
 
 step=

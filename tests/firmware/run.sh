@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Builds the firmware and has it fetch a file from the daemon, over a good link and over one that loses frames, on an emulated
+# board. Says "not tested" where the target or the emulator cannot be had; any other trouble is an error.
+set -euo pipefail
+cd "$(dirname "$0")"
+daemon=${CARGO_TARGET_DIR:-$PWD/../../target}/debug/rtftp
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../../target}/firmware
+target=thumbv7em-none-eabihf
+# Seconds for one run: bad luck in a row makes the last retransmissions wait long.
+deadline=120
+
+not_tested() {
+    echo "firmware: NOT TESTED: $*" >&2
+    exit 0
+}
+
+command -v qemu-system-arm >/dev/null || not_tested "qemu-system-arm is not installed"
+[ -x "$daemon" ] || { echo "$daemon is missing: run cargo build first" >&2; exit 1; }
+source ./toolchain.sh || not_tested "there is no compiler for $target (rustup target add $target)"
+
+cargo build --quiet --locked --release --target $target "${build_std[@]}"
+firmware=$CARGO_TARGET_DIR/$target/release/firmware
+# The programs below are the machine's own.
+unset LD_LIBRARY_PATH
+
+work=$(mktemp -d)
+server=
+cleanup() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+mkdir -p "$work/root/default"
+head -c 1000003 /dev/urandom >"$work/root/default/image.bin"
+# gzip ends with the CRC-32 of what went in.
+crc=$(gzip -1 -c "$work/root/default/image.bin" | tail -c 8 | od -An -tx4 -N4 --endian=little | tr -d ' ')
+
+"$daemon" --root-dir "$work/root" --listen-ip 127.0.0.1 --listen-port 0 2>"$work/log" &
+server=$!
+# The daemon says which port it got.
+port=
+for _ in {1..100}; do
+    port=$(sed -n 's/.*listening on 127\.0\.0\.1:\([0-9]*\).*/\1/p' "$work/log")
+    [ -z "$port" ] || break
+    sleep 0.1
+done
+[ -n "$port" ] || { echo "the daemon does not listen:" >&2; cat "$work/log" >&2; exit 1; }
+
+board() { # FILE LOSS SEED
+    # QEMU's user network takes the board's 10.0.2.2 for this host; it needs no rights and no device.
+    timeout "$deadline" qemu-system-arm -M mps2-an386 -nographic -monitor none -serial none \
+        -semihosting-config "enable=on,target=native,arg=$port,arg=$1,arg=$2,arg=$3" \
+        -netdev user,id=net,ipv6=off -net nic,model=lan9118,netdev=net -kernel "$firmware" 2>&1
+}
+
+fetches() { # LOSS SEED
+    local said
+    said=$(board image.bin "$1" "$2") || { echo "$said" >&2; cat "$work/log" >&2; exit 1; }
+    grep --quiet --fixed-strings --line-regexp "received 1000003 bytes crc32 $crc" <<<"$said" ||
+        { echo "expected crc32 $crc:" >&2; echo "$said" >&2; exit 1; }
+    if [ "$1" -gt 0 ] && grep --quiet ' 0 frames lost' <<<"$said"; then
+        echo "nothing was lost, so nothing is proved:" >&2
+        echo "$said" >&2
+        exit 1
+    fi
+    sed --quiet "s/^took/firmware, $1 % loss: 1000003 bytes, right, in/p" <<<"$said"
+}
+
+fetches 0 1
+fetches 5 1
+fetches 5 2
+
+# A verdict that is always "received" would prove nothing.
+if said=$(board missing.bin 0 1) || ! grep --quiet 'PeerError(ErrorCode(1))' <<<"$said"; then
+    echo "expected the error of a file that is not there: $said" >&2
+    exit 1
+fi
+echo "firmware: a file that is not there is reported"

@@ -1,0 +1,31 @@
+//! Bad luck that can be repeated.
+
+/// Loses frames at random, the same ones for the same seed.
+pub struct Lossy {
+    percent: u32,
+    state: u32,
+    lost: u32,
+}
+
+impl Lossy {
+    /// Loses so many of a hundred frames.
+    pub fn new(percent: u32, seed: u32) -> Self {
+        // The generator stays at 0 for ever.
+        Self { percent, state: seed.max(1), lost: 0 }
+    }
+
+    /// Whether the next frame is lost (Marsaglia's xorshift, 32 bits).
+    pub fn loses(&mut self) -> bool {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 17;
+        self.state ^= self.state << 5;
+        let loses = self.state % 100 < self.percent;
+        self.lost += u32::from(loses);
+        loses
+    }
+
+    /// How many were lost so far.
+    pub fn lost(&self) -> u32 {
+        self.lost
+    }
+}

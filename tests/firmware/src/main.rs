@@ -1,0 +1,135 @@
+//! Firmware that fetches a file by TFTP: rtftp-core's receiver on a Cortex-M4 without an operating system or a heap.
+//!
+//! The board is mps2-an386 as QEMU emulates it, in QEMU's user network: the host is 10.0.2.2. What is printed goes through
+//! semihosting to the emulator's standard output, and so does the verdict: its exit code is 0 when the file has come.
+#![no_std]
+#![no_main]
+
+mod arguments;
+mod clock;
+mod fetch;
+mod lan9118;
+mod lossy;
+
+use core::panic::PanicInfo;
+
+use cortex_m_rt::entry;
+use cortex_m_semihosting::{debug, hprintln};
+use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
+use rtftp_core::{BlockSink, Receiver, Sender, WriteFailed, options::Wanted};
+use smoltcp::{
+    iface::{Config, Interface, SocketSet, SocketStorage},
+    socket::udp,
+    time::Instant,
+    wire::{EthernetAddress, IpCidr, IpEndpoint, Ipv4Address},
+};
+
+use crate::{
+    arguments::Arguments,
+    clock::Clock,
+    fetch::{Network, fetch},
+    lan9118::Lan9118,
+    lossy::Lossy,
+};
+
+const HOST: Ipv4Address = Ipv4Address::new(10, 0, 2, 2);
+const BOARD: Ipv4Address = Ipv4Address::new(10, 0, 2, 15);
+const ADDRESS: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
+
+/// Any port will do: slirp keeps transfers apart.
+const LOCAL_PORT: u16 = 50_000;
+
+/// Four packets of this size fit into the controller's receive FIFO (10,560 bytes) at once.
+const WANTED: Wanted = Wanted { blksize: Some(1428), windowsize: Some(4), timeout: None, tsize: true };
+
+/// The file is not kept, only its checksum: that of gzip, so that the host needs no program of its own to compare.
+static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+
+struct Checksum(Digest<'static, u32, Table<1>>);
+
+impl BlockSink for Checksum {
+    fn write(&mut self, _: u64, bytes: &[u8]) -> Result<(), WriteFailed> {
+        self.0.update(bytes);
+        Ok(())
+    }
+}
+
+#[entry]
+fn main() -> ! {
+    let code = match run() {
+        Ok(()) => debug::EXIT_SUCCESS,
+        Err(why) => {
+            hprintln!("failed: {}", why);
+            debug::EXIT_FAILURE
+        }
+    };
+    loop {
+        debug::exit(code);
+    }
+}
+
+/// Fetches the file and prints what came and how fast.
+fn run() -> Result<(), &'static str> {
+    let mut buf = [0; 256];
+    let arguments = Arguments::read(&mut buf).ok_or("expected the arguments PORT FILE LOSS SEED")?;
+    let mut clock = Clock::new(cortex_m::Peripherals::take().ok_or("the peripherals are taken")?.SYST);
+    let mut device = Lan9118::new(ADDRESS, Lossy::new(arguments.loss, arguments.seed)).ok_or("there is no LAN9118")?;
+    let interface = interface(&mut device)?;
+
+    let (mut received, mut received_bytes) = ([udp::PacketMetadata::EMPTY; 8], [0; 12_288]);
+    let (mut sent, mut sent_bytes) = ([udp::PacketMetadata::EMPTY; 2], [0; 1024]);
+    let mut socket = udp::Socket::new(
+        udp::PacketBuffer::new(&mut received[..], &mut received_bytes[..]),
+        udp::PacketBuffer::new(&mut sent[..], &mut sent_bytes[..]),
+    );
+    socket.bind(LOCAL_PORT).map_err(|_| "the port is taken")?;
+    let mut storage = [SocketStorage::EMPTY];
+    let mut sockets = SocketSet::new(&mut storage[..]);
+    let socket = sockets.add(socket);
+    let mut network = Network { device, interface, sockets, socket };
+
+    let start = clock.now();
+    let mut receiver = Receiver::new(start, arguments.file.as_bytes(), WANTED).map_err(|_| "no such name can be")?;
+    let mut checksum = Checksum(CRC.digest());
+    let server = IpEndpoint::new(HOST.into(), arguments.port);
+    match fetch(&mut receiver, &mut checksum, &mut network, &mut clock, server) {
+        Ok(whole) => {
+            report(&receiver, checksum, &network.device, whole.since(start).as_millis() as u64);
+            Ok(())
+        }
+        Err(outcome) => {
+            hprintln!("{:?} after {} bytes", outcome, receiver.delivered());
+            Err("the transfer did not come to its end")
+        }
+    }
+}
+
+/// The host network's view of this board.
+fn interface(device: &mut Lan9118) -> Result<Interface, &'static str> {
+    let config = Config::new(EthernetAddress(ADDRESS).into());
+    let mut interface = Interface::new(config, device, Instant::ZERO);
+    let mut full = Ok(());
+    interface.update_ip_addrs(|addresses| full = addresses.push(IpCidr::new(BOARD.into(), 24)));
+    full.map(|()| interface).map_err(|_| "there is no room for an address")
+}
+
+/// Prints what the script beside this program reads.
+fn report(receiver: &Receiver, checksum: Checksum, device: &Lan9118, millis: u64) {
+    hprintln!("received {} bytes crc32 {:08x}", receiver.delivered(), checksum.0.finalize());
+    hprintln!(
+        "took {} ms ({} kB/s), {} frames lost, {} packets repeated",
+        millis,
+        receiver.delivered() / millis.max(1),
+        device.lost(),
+        receiver.retransmitted()
+    );
+    hprintln!("state: Receiver {} bytes, Sender {} bytes", size_of::<Receiver>(), size_of::<Sender>());
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    hprintln!("{}", info);
+    loop {
+        debug::exit(debug::EXIT_FAILURE);
+    }
+}
