@@ -8,10 +8,10 @@
 build_std=()
 
 use_debian_compiler() { # DIRECTORY
-    local root=$1 std llvm
+    local root=$1 std llvm package
     if [ ! -e "$root/complete" ]; then
-        std=$(apt-cache depends libstd-rust-web-dev | grep --only-matching 'libstd-rust-web-[0-9.]*') || return
-        llvm=$(apt-cache depends "$std" | grep --only-matching 'libllvm[0-9]*') || return
+        std=$(apt-cache depends libstd-rust-web-dev | grep --only-matching 'libstd-rust-web-[0-9]\S*') || return
+        llvm=$(apt-cache depends "$std" | grep --only-matching 'libllvm[0-9]\S*') || return
         mkdir -p "$root/packages"
         (
             cd "$root/packages"
