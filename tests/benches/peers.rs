@@ -15,7 +15,7 @@
 //! Loss is made by the client, which drops what it receives and does not send what it should, by chance but the same in every
 //! run. Of fetches that were not complete in time the median and p99 say `inf`.
 //!
-//! What came out, and where the time goes, is in `docs/performance.md`; files from disks are in the bench `disks`.
+//! What came out, and where the time goes, is in `tests/benches/README.md`; files from disks are in the bench `disks`.
 
 use std::{
     fs, io,

@@ -1,7 +1,6 @@
 //! A file on a client's disk, read ahead of the transfer.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,12 +19,10 @@ use crate::error::{OpenError, Unavailable};
 const CHUNK: usize = 256 * 1024;
 /// How many parts are kept: a transfer reads at its window's two ends.
 const KEPT: usize = 2;
-/// How many parts are on their way at most: while the server sends one it has the next in hand.
-const AHEAD: usize = 2;
 /// How long a disk that was lost in the middle of a transfer may take to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A file on a client's disk: two parts of it in memory and the next two on their way.
+/// A file on a client's disk: two parts of it in memory and the next on its way.
 ///
 /// The last part is handed out only after the file was found unchanged on the disk since it was opened, and so is every part that
 /// is read after it: a client that has all of a file has it as it was at one moment.
@@ -40,8 +37,8 @@ pub(crate) struct RemoteFile {
     parts: Vec<Part>,
     /// The part that a read lacked.
     wanted: u64,
-    /// The parts on their way, one after the other.
-    coming: VecDeque<(u64, Loading)>,
+    /// The part on its way.
+    coming: Option<(u64, Loading)>,
     /// Whether the last part has been read.
     is_complete: bool,
     failed: Option<Unavailable>,
@@ -59,17 +56,7 @@ struct Part {
 
 impl RemoteFile {
     pub(super) fn new(disk: Disk, path: Arc<RequestPath>, look: Arc<Look>, opened: Opened) -> Self {
-        Self {
-            disk,
-            path,
-            look,
-            opened,
-            parts: vec![],
-            wanted: 0,
-            coming: VecDeque::new(),
-            is_complete: false,
-            failed: None,
-        }
+        Self { disk, path, look, opened, parts: vec![], wanted: 0, coming: None, is_complete: false, failed: None }
     }
 
     /// The size when it was opened, in bytes.
@@ -80,15 +67,12 @@ impl RemoteFile {
     /// See [`OpenFile::ready`](crate::file::OpenFile::ready).
     pub(crate) async fn ready(&mut self) {
         let index = self.wanted;
-        while self.coming.front().is_some_and(|(coming, _)| *coming != index) {
-            self.coming.pop_front();
-        }
-        if self.coming.is_empty() {
+        if self.coming.as_ref().is_none_or(|(coming, _)| *coming != index) {
             self.request(index);
         }
-        let Some((_, loading)) = self.coming.front_mut() else { return };
+        let Some((_, loading)) = &mut self.coming else { return };
         let loaded = loading.await;
-        self.coming.pop_front();
+        self.coming = None;
         match loaded {
             Ok((bytes, opened)) => {
                 self.opened = opened;
@@ -96,8 +80,11 @@ impl RemoteFile {
                     self.parts.remove(0);
                 }
                 self.parts.push(Part { index, bytes });
-                self.is_complete |= self.is_last(index);
-                self.request_ahead(index);
+                if self.is_last(index) {
+                    self.is_complete = true;
+                } else {
+                    self.request(index + 1);
+                }
             }
             Err(why) => {
                 log::error!("{}: {}: {why}", self.disk.name(), self.path.as_bytes().escape_ascii());
@@ -110,20 +97,10 @@ impl RemoteFile {
         start(index + 1) >= self.size()
     }
 
-    /// Has the parts after this one read. The last waits until all before it are here: the check after it is for them, too.
-    fn request_ahead(&mut self, index: u64) {
-        let mut next = index + 1 + self.coming.len() as u64;
-        while start(next) < self.size() && self.coming.len() < AHEAD && (self.coming.is_empty() || !self.is_last(next))
-        {
-            self.request(next);
-            next += 1;
-        }
-    }
-
     fn request(&mut self, index: u64) {
         let check = self.is_complete || self.is_last(index);
         let load = load(self.disk.clone(), self.path.clone(), self.opened.clone(), start(index), check);
-        self.coming.push_back((index, self.disk.executor().spawn(load)));
+        self.coming = Some((index, self.disk.executor().spawn(load)));
     }
 }
 
