@@ -136,7 +136,7 @@ async fn open_again(disk: &Disk, path: &RequestPath, opened: &Opened, until: Ins
             Err(failure) => Err(failure),
         };
         let why = match again {
-            Ok(again) if opened.is_unchanged(&again) == Some(true) => return Ok(again),
+            Ok(again) if opened.is_unchanged(&again) => return Ok(again),
             Ok(_) | Err(Failure::Lasting(OpenError::NotFound | OpenError::Forbidden(_))) => return Err(changed()),
             Err(Failure::Passing(why) | Failure::Lasting(OpenError::Unavailable(why))) => why,
         };

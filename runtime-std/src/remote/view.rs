@@ -106,12 +106,9 @@ impl Opened {
         }
     }
 
-    /// Whether `other`, which was opened by the same path in another look, is the same file and has not changed meanwhile. `None`
-    /// if that cannot be told: libguestfs shows a file as it was when the appliance first read it.
-    pub(super) fn is_unchanged(&self, other: &Self) -> Option<bool> {
-        match (self, other) {
-            (Self::Native { file, .. }, Self::Native { file: other, .. }) => Some(file == other),
-            _ => None,
-        }
+    /// Whether `other`, which was opened by the same path in another look, is known to be the same file, and unchanged. Of what
+    /// libguestfs opens that is not known: it shows a file as it was when the appliance first read it.
+    pub(super) fn is_unchanged(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Native { file, .. }, Self::Native { file: other, .. }) if file == other)
     }
 }

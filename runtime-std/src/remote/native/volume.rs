@@ -143,67 +143,52 @@ impl Volume {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use smol::block_on;
 
     use super::*;
-    use crate::remote::native::Reading;
+    use crate::remote::native::testing::Disk;
 
-    /// A disk that counts how often it is read.
-    #[derive(Debug)]
-    struct Counting(Vec<u8>, AtomicUsize);
-
-    impl Source for Counting {
-        fn size(&self) -> u64 {
-            self.0.size()
-        }
-
-        fn read(&self, offset: u64, len: usize) -> Reading<'_> {
-            self.1.fetch_add(1, Ordering::Relaxed);
-            self.0.read(offset, len)
-        }
-    }
-
-    fn disk(len: usize) -> (Arc<Counting>, Volume) {
-        let source = Arc::new(Counting((0..len).map(|at| (at / 7) as u8).collect(), AtomicUsize::new(0)));
-        let volume = Volume::whole(&Cache::new(source.clone()));
-        (source, volume)
+    /// The bytes of a disk, the disk, and all of it.
+    fn disk(len: usize) -> (Vec<u8>, Arc<Disk>, Volume) {
+        let bytes: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
+        let disk = Disk::new(bytes.clone());
+        let volume = disk.volume();
+        (bytes, disk, volume)
     }
 
     #[test]
     fn what_is_read_is_what_is_on_the_disk() {
-        let (source, volume) = disk(100_001);
+        let (bytes, _, volume) = disk(100_001);
         for (offset, len) in [(0, 0), (0, 1), (16_383, 2), (5, 99_996), (100_000, 1), (100_001, 0), (30_000, 40_000)] {
-            let bytes = block_on(volume.read(offset, len)).expect("in the disk");
-            assert_eq!(bytes, source.0[offset as usize..][..len]);
+            let read = block_on(volume.read(offset, len)).expect("in the disk");
+            assert_eq!(read, bytes[offset as usize..][..len]);
         }
     }
 
     #[test]
     fn nothing_is_read_twice_and_neighbours_are_read_together() {
-        let (source, volume) = disk(200_000);
+        let (_, disk, volume) = disk(200_000);
         for _ in 0..3 {
             block_on(volume.read(0, 150_000)).expect("in the disk");
         }
-        assert_eq!(source.1.load(Ordering::Relaxed), 1);
+        assert_eq!(disk.reads(), 1);
     }
 
     #[test]
     fn the_cache_is_bounded() {
-        let (source, volume) = disk(4 << 20);
+        let (bytes, _, volume) = disk(4 << 20);
         for at in 0..256u64 {
             block_on(volume.read(at * LINE, 1)).expect("in the disk");
         }
         assert_eq!(volume.cache.lock().len(), LINES);
-        assert_eq!(block_on(volume.read(0, 1 << 20)).expect("more than is kept"), source.0[..1 << 20]);
+        assert_eq!(block_on(volume.read(0, 1 << 20)).expect("more than is kept"), bytes[..1 << 20]);
     }
 
     #[test]
     fn nothing_beyond_a_volume_can_be_named() {
-        let (source, volume) = disk(10_000);
+        let (bytes, _, volume) = disk(10_000);
         let part = volume.part(1000, 500);
-        assert_eq!(block_on(part.read(499, 1)), Ok(vec![source.0[1499]]));
+        assert_eq!(block_on(part.read(499, 1)), Ok(vec![bytes[1499]]));
         assert_eq!(part.place(499, 1), Ok(1499));
         assert_eq!(part.part(400, u64::MAX).size(), 100);
         assert_eq!(part.part(u64::MAX, u64::MAX).size(), 0);

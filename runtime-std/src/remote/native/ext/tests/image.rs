@@ -3,47 +3,15 @@
 use std::{
     fs::{self, File as OpenFile},
     io::{self, Write},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use smol::block_on;
 use tempfile::TempDir;
 
-use super::super::super::{Cache, Error, Reading, Source, Volume, ext::Ext};
-
-/// A file that is read like a disk.
-#[derive(Debug)]
-pub(super) struct Image {
-    file: OpenFile,
-    size: u64,
-    reads: AtomicUsize,
-}
-
-impl Image {
-    /// How often it has been read.
-    pub(super) fn reads(&self) -> usize {
-        self.reads.load(Ordering::Relaxed)
-    }
-}
-
-impl Source for Image {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read(&self, offset: u64, len: usize) -> Reading<'_> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        let mut bytes = vec![0; len];
-        let result = self.file.read_exact_at(&mut bytes, offset).map_err(|error| Error::Io(error.to_string()));
-        Box::pin(async { result.map(|()| bytes) })
-    }
-}
+use super::super::super::{Error, ext::Ext, testing::Disk};
 
 /// A file system that can still be changed.
 #[derive(Debug)]
@@ -110,12 +78,10 @@ impl Made {
     }
 
     /// Opens it as it is now.
-    pub(super) fn open(&self) -> (Arc<Image>, Result<Option<Ext>, Error>) {
-        let file = OpenFile::open(&self.path).expect("the image is there");
-        let size = file.metadata().expect("the image is there").len();
-        let image = Arc::new(Image { file, size, reads: AtomicUsize::new(0) });
-        let ext = block_on(Ext::open(Volume::whole(&Cache::new(image.clone()))));
-        (image, ext)
+    pub(super) fn open(&self) -> (Arc<Disk>, Result<Option<Ext>, Error>) {
+        let disk = Disk::new(OpenFile::open(&self.path).expect("the image is there"));
+        let ext = block_on(Ext::open(disk.volume()));
+        (disk, ext)
     }
 
     /// Opens it as it is now; it must be a file system that can be read.
