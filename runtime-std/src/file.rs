@@ -1,5 +1,7 @@
 //! An open file of either kind, as a transfer reads it.
 
+use std::task::{Context, Poll};
+
 use rtftp_core::{BlockReader, ReadFailed, netascii::Netascii};
 
 use crate::{local::LocalFile, remote::RemoteFile};
@@ -25,13 +27,12 @@ impl OpenFile {
         }
     }
 
-    /// Waits until what the last read lacked is loaded, or has failed, which the next read tells. Dropping the future loses
-    /// nothing: the loading goes on.
-    pub(crate) async fn ready(&mut self) {
+    /// Loads what the last read lacked; ready when it is there, or has failed, which the next read tells.
+    pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Local(file) => file.ready().await,
-            Self::Remote(file) => file.ready().await,
-            Self::Netascii(file) => Box::pin(file.reader().ready()).await,
+            Self::Local(file) => file.poll_ready(context),
+            Self::Remote(file) => file.poll_ready(context),
+            Self::Netascii(file) => file.reader().poll_ready(context),
         }
     }
 }

@@ -3,13 +3,16 @@
 use std::{
     ffi::OsStr,
     fs::{File, Metadata},
+    future::Future,
     io,
     os::unix::{
         ffi::OsStrExt,
         fs::{FileExt, MetadataExt},
     },
     path::Path,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use rtftp_core::{BlockReader, ReadFailed, RequestPath};
@@ -23,9 +26,6 @@ use crate::error::{OpenError, Unavailable};
 
 /// How much is read at once when the page cache does not have it, in bytes.
 const CHUNK: usize = 256 * 1024;
-/// How much is read at once from the page cache, at least, in bytes: a few blocks of a transfer without windows. Larger pays
-/// little, and there may be a thousand transfers.
-const AHEAD: usize = 8 * 1024;
 
 /// A regular file. Its bytes come straight from the page cache; only what is not there is read by another thread, so that a
 /// slow disk holds up this transfer and no other.
@@ -35,8 +35,6 @@ pub(crate) struct LocalFile {
     opened: Metadata,
     /// What another thread has read.
     chunk: Option<Chunk>,
-    /// What was read from the page cache beyond what was asked.
-    ahead: Chunk,
     /// Where the read that was not possible at once began.
     wanted: u64,
     loading: Option<Task<io::Result<Chunk>>>,
@@ -44,7 +42,7 @@ pub(crate) struct LocalFile {
 }
 
 /// A part of a file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Chunk {
     offset: u64,
     bytes: Vec<u8>,
@@ -71,8 +69,7 @@ impl LocalFile {
         if !opened.is_file() {
             return Err(OpenError::Forbidden("not a regular file".into()));
         }
-        let ahead = Chunk::default();
-        Ok(Self { file: Arc::new(file), opened, chunk: None, ahead, wanted: 0, loading: None, failed: false })
+        Ok(Self { file: Arc::new(file), opened, chunk: None, wanted: 0, loading: None, failed: false })
     }
 
     /// The size when it was opened, in bytes.
@@ -80,11 +77,14 @@ impl LocalFile {
         self.opened.len()
     }
 
-    /// See [`OpenFile::ready`](crate::file::OpenFile::ready).
-    pub(crate) async fn ready(&mut self) {
-        let (file, offset) = (self.file.clone(), self.wanted);
-        let loading = self.loading.get_or_insert_with(|| smol::unblock(move || read_chunk(&file, offset)));
-        match loading.await {
+    /// See [`OpenFile::poll_ready`](crate::file::OpenFile::poll_ready).
+    pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (file, offset) = (&self.file, self.wanted);
+        let loading = self.loading.get_or_insert_with(|| {
+            let file = file.clone();
+            smol::unblock(move || read_chunk(&file, offset))
+        });
+        match ready!(Pin::new(loading).poll(context)) {
             Ok(chunk) => self.chunk = Some(chunk),
             Err(error) => {
                 log::warn!("reading a local file: {error}");
@@ -92,20 +92,7 @@ impl LocalFile {
             }
         }
         self.loading = None;
-    }
-
-    /// Reads what the page cache holds; `None` unless it is all that is asked.
-    fn read_cached(&mut self, offset: u64, buf: &mut [u8]) -> Option<usize> {
-        if buf.len() > AHEAD / 2 {
-            return read_now(&self.file, offset, buf).filter(|&read| read == buf.len());
-        }
-        self.ahead.read(offset, buf).or_else(|| {
-            self.ahead.offset = offset;
-            self.ahead.bytes.resize(AHEAD, 0);
-            let read = read_now(&self.file, offset, &mut self.ahead.bytes).unwrap_or(0);
-            self.ahead.bytes.truncate(read);
-            self.ahead.read(offset, buf)
-        })
+        Poll::Ready(())
     }
 
     /// Whether the file is still the one that was opened, as far as its inode tells.
@@ -122,7 +109,7 @@ impl BlockReader for LocalFile {
             return Err(ReadFailed("the file cannot be read"));
         }
         let loaded = self.chunk.as_ref().and_then(|chunk| chunk.read(offset, buf));
-        let read = loaded.or_else(|| self.read_cached(offset, buf));
+        let read = loaded.or_else(|| read_now(&self.file, offset, buf));
         let end = offset.saturating_add(buf.len() as u64);
         // The client completes the file only with its last block: that is the moment to see that it was one file throughout.
         if read.is_some() && end >= self.opened.len() && !self.is_unchanged() {
@@ -149,9 +136,10 @@ impl Chunk {
     }
 }
 
-/// Reads without waiting for the disk: perhaps less than there is.
+/// Reads what the page cache holds, without waiting for the disk; `None` unless that is all that is asked.
 fn read_now(file: &File, offset: u64, buf: &mut [u8]) -> Option<usize> {
-    preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT).ok()
+    let read = preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT).ok();
+    read.filter(|&read| read == buf.len())
 }
 
 /// Reads from the disk, however long it takes.
@@ -188,7 +176,7 @@ fn unavailable(error: io::Error) -> OpenError {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::{fs, future::poll_fn, os::unix::fs::symlink};
 
     use smol::block_on;
 
@@ -204,7 +192,7 @@ mod tests {
         let mut block = [0; 1468];
         loop {
             match file.read_at(all.len() as u64, &mut block)? {
-                None => block_on(file.ready()),
+                None => block_on(poll_fn(|context| file.poll_ready(context))),
                 Some(len) => {
                     all.extend_from_slice(&block[..len]);
                     if len < block.len() {

@@ -178,8 +178,7 @@ impl Server {
         };
         if lock(&self.refusals).allows(clock::now()) {
             log::debug!("{}: refused: {}", route.client, refusal.1);
-            let answer = session::refuse(self.reactor.clone(), route, refusal, self.strangers.clone());
-            self.executor.spawn(answer).detach();
+            session::refuse(route, refusal, &self.strangers);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     roots::{Origin, Roots},
     sessions::Ticket,
     strangers::StrangersLog,
-    transfer,
+    transfer::Transfer,
     udp::{Peer, Route},
 };
 
@@ -27,19 +27,19 @@ use crate::{
 pub(crate) type Refusal = (ErrorCode, &'static str);
 
 /// Sends an ERROR, once: it is neither acknowledged nor repeated (RFC 1350 section 7).
-pub(crate) async fn refuse(reactor: Arc<Reactor>, route: Route, refusal: Refusal, strangers: Arc<StrangersLog>) {
-    match Peer::new(&reactor, route) {
-        Ok(mut peer) => send_error(&mut peer, refusal).await,
+pub(crate) fn refuse(route: Route, refusal: Refusal, strangers: &StrangersLog) {
+    match Peer::new(route) {
+        Ok(mut peer) => send_error(&mut peer, refusal),
         Err(error) => {
             strangers.line(Level::Error, format_args!("{}: no port for an answer: {error}", route.client));
         }
     }
 }
 
-async fn send_error(peer: &mut Peer, (code, message): Refusal) {
+fn send_error(peer: &mut Peer, (code, message): Refusal) {
     let mut buf = [0; 128];
     if let Some(len) = (Packet::Error { code, message: message.as_bytes() }).write(&mut buf) {
-        peer.send(&buf[..len], len).await;
+        peer.send(&buf[..len], len);
     }
 }
 
@@ -63,7 +63,7 @@ impl Session {
     /// Answers the request to its end.
     pub(crate) async fn run(self) {
         let Ok(Packet::ReadRequest(request)) = Packet::parse(&self.request) else { return };
-        let mut peer = match Peer::new(&self.reactor, self.route) {
+        let mut peer = match Peer::new(self.route) {
             Ok(peer) => peer,
             Err(error) => return self.log(Level::Error, format_args!("no port for a transfer: {error}")),
         };
@@ -75,9 +75,9 @@ impl Session {
         match or(async { Some(self.open(request).await) }, stopped).await {
             // Nothing was promised yet: silence, and the client asks again.
             None => self.log(Level::Info, format_args!("{name}: given up before the file was open")),
-            Some(Ok((file, origin))) => self.send(request, file, origin, &mut peer).await,
+            Some(Ok((file, origin))) => self.send(request, file, origin, peer).await,
             Some(Err(Refused { refusal, origin, level, reason })) => {
-                send_error(&mut peer, refusal).await;
+                send_error(&mut peer, refusal);
                 let origin = origin.map(|origin| format!(" from {origin}")).unwrap_or_default();
                 self.log(level, format_args!("{name}{origin}: {reason}"));
             }
@@ -125,7 +125,7 @@ impl Session {
     }
 
     /// Sends the file, and writes the line.
-    async fn send(&self, request: Request<'_>, mut file: OpenFile, origin: Origin, peer: &mut Peer) {
+    async fn send(&self, request: Request<'_>, file: OpenFile, origin: Origin, peer: Peer) {
         let started = Instant::now();
         let limits = match file {
             OpenFile::Netascii(_) => {
@@ -133,9 +133,11 @@ impl Session {
             }
             OpenFile::Local(_) | OpenFile::Remote(_) => self.limits,
         };
-        let (settings, granted) = negotiate(request.options, &limits, file.size());
-        let mut sender = Sender::new(clock::now(), settings, granted, file.size());
-        let outcome = transfer::run(&mut sender, &mut file, peer, &self.stop, |now| self.ticket.heard.at(now)).await;
+        let size = file.size();
+        let (settings, granted) = negotiate(request.options, &limits, size);
+        let sender = Sender::new(clock::now(), settings, granted, size);
+        let transfer = Transfer::new(sender, file, peer, self.ticket.clone());
+        let (outcome, sender) = transfer.run(&self.reactor, &self.stop).await;
         let outcome = match outcome {
             Some(Outcome::Complete) => "complete".into(),
             Some(Outcome::Probed) => "probe".into(),
@@ -152,7 +154,7 @@ impl Session {
             "{} from {origin}: {}{} bytes in {seconds:.3} s, {:.1} MB/s, {} retransmitted, {outcome}",
             Name(request.file),
             sender.acknowledged(),
-            file.size().map(|size| format!(" of {size}")).unwrap_or_default(),
+            size.map(|size| format!(" of {size}")).unwrap_or_default(),
             sender.acknowledged() as f64 / seconds / 1e6,
             sender.retransmitted(),
         );

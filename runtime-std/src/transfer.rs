@@ -2,97 +2,182 @@
 
 use std::{
     cell::Cell,
+    future::poll_fn,
     ops::{Deref, DerefMut},
-    pin::{Pin, pin},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rtftp_core::{Instant, Outcome, Output, Sender};
 use smol::{
-    channel::{Receiver, Recv},
+    channel::Receiver,
     future::{or, pending, yield_now},
 };
 
-use crate::{clock, file::OpenFile, udp::Peer};
+use crate::{
+    clock,
+    file::OpenFile,
+    reactor::{Guest, Reactor, Socket, Turn},
+    sessions::Ticket,
+    udp::Peer,
+};
 
 /// How much of a window goes out at once at most, in bytes; the largest packet fits.
 const SEND_BUFFER: usize = 65_536;
 
-/// What the transfer waited for.
-enum Event {
-    /// A datagram of the client, this long.
-    Datagram(usize),
-    /// The file's bytes, or the end of a wait.
-    Ready,
-    /// Word from the server: end the transfer and say why, or, when the channel is closed, without a word.
-    Stop(Option<&'static str>),
+/// A file on its way to a client.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    sender: Sender,
+    file: OpenFile,
+    peer: Peer,
+    ticket: Arc<Ticket>,
+    /// What the socket has no room for yet.
+    unsent: Option<Unsent>,
+    /// What the reactor left to the task.
+    left: Option<Step>,
 }
 
-/// Sends the file to its end. `heard` is called for every datagram of the client.
-///
-/// Returns `None` when the server gave the transfer up because its client asked for something else.
-pub(crate) async fn run(
-    sender: &mut Sender,
-    file: &mut OpenFile,
-    peer: &mut Peer,
-    stop: &Receiver<&'static str>,
-    heard: impl Fn(Instant),
-) -> Option<Outcome> {
-    let mut received = [0; 1024];
-    let mut stop = pin!(stop.recv());
-    let mut stopped = false;
-    loop {
+/// Datagrams one after the other, each `segment` bytes long, only the last may be shorter.
+#[derive(Debug)]
+struct Unsent {
+    datagrams: Vec<u8>,
+    segment: usize,
+}
+
+/// What a transfer needs to go on.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A datagram of the client, or this instant.
+    Wait(Instant),
+    /// Nothing, once the others had their turn.
+    Again,
+    /// The file's bytes.
+    Load,
+    /// Room in the socket.
+    Room,
+    /// It is over.
+    Finished(Outcome),
+}
+
+impl Transfer {
+    pub(crate) fn new(sender: Sender, file: OpenFile, peer: Peer, ticket: Arc<Ticket>) -> Self {
+        Self { sender, file, peer, ticket, unsent: None, left: None }
+    }
+
+    /// Sends the file to its end, and returns how that was: `None` when the server gave the transfer up because its client asked
+    /// for something else. Word from the server ends the transfer, with that reason, or, when the channel is closed, without one.
+    pub(crate) async fn run(self, reactor: &Arc<Reactor>, word: &Receiver<&'static str>) -> (Option<Outcome>, Sender) {
+        let socket = Socket::new(reactor, self.peer.socket());
+        let shared = Arc::new(Mutex::new(self));
+        let outcome = run(&shared, &socket, word).await;
+        let sender = lock(&shared).sender.clone();
+        (outcome, sender)
+    }
+
+    /// Sends what is to be sent now, and says what is needed next.
+    fn step(&mut self) -> Step {
+        if let Some(left) = self.left.take() {
+            return left;
+        }
+        if let Some(Unsent { datagrams, segment }) = self.unsent.take()
+            && !self.send(&datagrams, segment)
+        {
+            return Step::Room;
+        }
         let mut buf = SendBuffer::take();
-        let event = match sender.poll(clock::now(), file, &mut buf) {
-            Output::Transmit(transmit) => {
-                peer.send(&buf[..transmit.len], transmit.segment).await;
-                drop(buf);
-                // A window may be larger than any buffer: between its parts the other sessions have their turn.
-                if transmit.len > SEND_BUFFER / 2 {
-                    yield_now().await;
+        loop {
+            match self.sender.poll(clock::now(), &mut self.file, &mut buf) {
+                Output::Transmit(transmit) => {
+                    if !self.send(&buf[..transmit.len], transmit.segment) {
+                        return Step::Room;
+                    }
+                    // A window may be larger than any buffer.
+                    if transmit.len > SEND_BUFFER / 2 {
+                        return Step::Again;
+                    }
                 }
-                continue;
+                Output::Wait(until) => return Step::Wait(until),
+                Output::NeedData => return Step::Load,
+                Output::Finished(outcome) => return Step::Finished(outcome),
             }
-            Output::Finished(outcome) => return Some(outcome),
-            Output::NeedData => {
-                drop(buf);
-                let ready = async {
-                    file.ready().await;
-                    Event::Ready
-                };
-                or(next(peer, &mut received, None, stop.as_mut(), stopped), ready).await
-            }
-            Output::Wait(until) => {
-                drop(buf);
-                next(peer, &mut received, Some(until), stop.as_mut(), stopped).await
-            }
-        };
-        match event {
-            Event::Datagram(len) => {
-                let now = clock::now();
-                heard(now);
-                sender.handle(now, &received[..len]);
-            }
-            Event::Ready => {}
-            Event::Stop(None) => return None,
-            Event::Stop(Some(reason)) => {
-                stopped = true;
-                sender.abort(reason);
+        }
+    }
+
+    /// Sends datagrams, or keeps those that there is no room for; whether all have left.
+    fn send(&mut self, datagrams: &[u8], segment: usize) -> bool {
+        let sent = self.peer.send(datagrams, segment);
+        if sent < datagrams.len() {
+            self.unsent = Some(Unsent { datagrams: datagrams[sent..].to_vec(), segment });
+        }
+        self.unsent.is_none()
+    }
+}
+
+impl Guest for Transfer {
+    fn receive(&mut self) {
+        let mut buf = [0; 1024];
+        if let Some(len) = self.peer.recv(&mut buf) {
+            let now = clock::now();
+            self.ticket.heard.at(now);
+            self.sender.handle(now, &buf[..len]);
+        }
+    }
+
+    fn turn(&mut self) -> Turn {
+        match self.step() {
+            Step::Wait(until) => Turn::Wait(until),
+            Step::Again => Turn::Again,
+            step => {
+                self.left = Some(step);
+                Turn::Leave
             }
         }
     }
 }
 
-/// The next datagram of the client, the end of the wait for it, or word from the server, which is listened to once.
-async fn next(
-    peer: &mut Peer,
-    buf: &mut [u8],
-    until: Option<Instant>,
-    stop: Pin<&mut Recv<'_, &'static str>>,
-    stopped: bool,
-) -> Event {
-    let datagram = async { peer.recv(buf, until).await.map_or(Event::Ready, Event::Datagram) };
-    let stop = async { if stopped { pending().await } else { Event::Stop(stop.await.ok()) } };
-    or(datagram, stop).await
+/// Leaves the transfer to the reactor and sees to what only a task can.
+async fn run(shared: &Arc<Mutex<Transfer>>, socket: &Socket, word: &Receiver<&'static str>) -> Option<Outcome> {
+    let mut word = pin!(word.recv());
+    let mut is_stopped = false;
+    loop {
+        let step = lock(shared).step();
+        if let Step::Finished(outcome) = step {
+            return Some(outcome);
+        }
+        let needed = async {
+            meet(step, shared, socket).await;
+            None
+        };
+        let stop = async { if is_stopped { pending().await } else { Some(word.as_mut().await.ok()) } };
+        if let Some(reason) = or(needed, stop).await {
+            lock(shared).sender.abort(reason?);
+            is_stopped = true;
+        }
+    }
+}
+
+/// Waits for what a transfer needs.
+async fn meet(step: Step, shared: &Arc<Mutex<Transfer>>, socket: &Socket) {
+    match step {
+        Step::Wait(until) => socket.host(shared.clone(), until).await,
+        Step::Again => yield_now().await,
+        Step::Load => {
+            let loaded = poll_fn(|context| lock(shared).file.poll_ready(context));
+            // The client may have something to say meanwhile.
+            let heard = async {
+                socket.readable(None).await;
+                lock(shared).receive();
+            };
+            or(loaded, heard).await;
+        }
+        Step::Room => socket.writable().await,
+        Step::Finished(_) => {}
+    }
+}
+
+fn lock(shared: &Mutex<Transfer>) -> MutexGuard<'_, Transfer> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Memory for what is sent now. All transfers of a thread share it: what has been sent is read again if it must be sent again.

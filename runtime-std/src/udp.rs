@@ -18,6 +18,10 @@ use nix::{
     },
 };
 use rtftp_core::{Instant, Packet, packet::ErrorCode};
+use rustix::net::{
+    SendFlags, sendto,
+    sockopt::{Ipv4PathMtuDiscovery, ip_mtu_discover, set_ip_mtu_discover},
+};
 
 use crate::{
     clock,
@@ -59,7 +63,7 @@ impl Listener {
         if socket.local_addr()?.is_ipv6() {
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
-        Ok(Self { socket: Socket::new(reactor, socket) })
+        Ok(Self { socket: Socket::new(reactor, Arc::new(socket)) })
     }
 
     /// The address that is listened on.
@@ -143,7 +147,7 @@ pub(crate) fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
 /// The socket of one transfer: a port of its own, which is the transfer's identity (RFC 1350 section 4), and one client.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    socket: Socket,
+    socket: Arc<UdpSocket>,
     client: SocketAddr,
     /// Whether the kernel cuts a buffer into datagrams for us, until it says that it cannot on this path.
     segmentation: bool,
@@ -156,60 +160,77 @@ const MAX_BATCH: usize = 65_507;
 
 impl Peer {
     /// Opens a port for a transfer.
-    pub(crate) fn new(reactor: &Arc<Reactor>, route: Route) -> io::Result<Self> {
+    pub(crate) fn new(route: Route) -> io::Result<Self> {
         let local = match (route.local, route.client) {
             // A link-local address is complete only with the interface it is on.
             (IpAddr::V6(ip), SocketAddr::V6(client)) => SocketAddrV6::new(ip, 0, 0, client.scope_id()).into(),
             (ip, _) => SocketAddr::new(ip, 0),
         };
-        let socket = Socket::new(reactor, open(local)?);
+        let socket = Arc::new(open(local)?);
+        // Saves the kernel the numbering of datagrams for those who put fragments together, which is slow with many clients.
+        if local.is_ipv4()
+            && let Err(error) = set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO)
+        {
+            log::debug!("{}: fragments are allowed: {error}", route.client);
+        }
         Ok(Self { socket, client: route.client, segmentation: true, strangers: Strangers::default() })
     }
 
-    /// Sends datagrams that lie one after the other in `buf`, each `segment` bytes long, only the last may be shorter.
+    /// The socket, which never blocks.
+    pub(crate) fn socket(&self) -> Arc<UdpSocket> {
+        self.socket.clone()
+    }
+
+    /// Sends datagrams that lie one after the other in `buf`, each `segment` bytes long, only the last may be shorter. Returns
+    /// how many bytes have left: all, or those before the first datagram that there is no room for at the moment.
     ///
     /// A datagram that the network refuses is a lost one: the transfer's own timer is there for that.
-    pub(crate) async fn send(&mut self, buf: &[u8], segment: usize) {
-        let batch = (MAX_BATCH / segment).clamp(1, MAX_SEGMENTS) * segment;
-        for batch in buf.chunks(batch) {
-            if self.segmentation && batch.len() > segment {
-                match self.when_writable(|socket, client| send_segments(socket, client, batch, segment)).await {
-                    Ok(()) => continue,
-                    // No checksum offload on this path, or the segment exceeds the MTU: fragments must be sent one by one.
-                    Err(error) => {
-                        log::debug!("{}: sending one datagram at a time: {error}", self.client);
-                        self.segmentation = false;
-                    }
+    pub(crate) fn send(&mut self, buf: &[u8], segment: usize) -> usize {
+        let mut sent = 0;
+        while let Some(rest) = buf.get(sent..).filter(|rest| !rest.is_empty()) {
+            let datagram = &rest[..segment.min(rest.len())];
+            let most = if self.segmentation { (MAX_BATCH / segment).clamp(1, MAX_SEGMENTS) * segment } else { segment };
+            let batch = &rest[..most.min(rest.len())];
+            let result = if batch.len() > datagram.len() {
+                send_segments(&self.socket, self.client, batch, segment)
+            } else {
+                sendto(&self.socket, datagram, SendFlags::empty(), &self.client).map(drop).map_err(io::Error::from)
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return sent,
+                Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) && self.allow_fragments() => {
+                    continue;
                 }
-            }
-            for datagram in batch.chunks(segment) {
-                if let Err(error) = self.when_writable(|socket, client| socket.send_to(datagram, client)).await {
-                    log::debug!("{}: datagram not sent: {error}", self.client);
+                // No checksum offload on this path, or the segment exceeds the MTU: fragments must be sent one by one.
+                Err(error) if batch.len() > datagram.len() => {
+                    log::debug!("{}: sending one datagram at a time: {error}", self.client);
+                    self.segmentation = false;
+                    continue;
                 }
+                Err(error) => log::debug!("{}: datagram not sent: {error}", self.client),
+                Ok(()) => {}
             }
+            sent += batch.len();
         }
+        sent
     }
 
-    /// Sends now, or as soon as there is room.
-    async fn when_writable<T>(&self, send: impl Fn(&UdpSocket, SocketAddr) -> io::Result<T>) -> io::Result<T> {
-        loop {
-            match send(self.socket.get(), self.client) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket.writable().await,
-                result => return result,
-            }
-        }
+    /// Lets the kernel send what is larger than the path takes in fragments; whether that is new.
+    fn allow_fragments(&mut self) -> bool {
+        let want = Ipv4PathMtuDiscovery::WANT;
+        self.client.is_ipv4()
+            && ip_mtu_discover(&self.socket) != Ok(want)
+            && set_ip_mtu_discover(&self.socket, want).is_ok()
     }
 
-    /// Waits for a datagram of the client and returns its length in `buf`, or `None` when `deadline` comes first. A stranger is
-    /// told that it is one, and is otherwise without effect (RFC 1350 section 4).
-    pub(crate) async fn recv(&mut self, buf: &mut [u8], deadline: Option<Instant>) -> Option<usize> {
-        while self.socket.readable(deadline).await {
-            match self.socket.get().recv_from(buf) {
-                Ok((len, from)) if from == self.client => return Some(len),
-                Ok((len, from)) => self.strangers.refuse(self.socket.get(), from, &buf[..len]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => log::debug!("{}: receiving: {error}", self.client),
-            }
+    /// Receives a datagram of the client, if there is one, and returns its length in `buf`. A stranger is told that it is one, and
+    /// is otherwise without effect (RFC 1350 section 4).
+    pub(crate) fn recv(&mut self, buf: &mut [u8]) -> Option<usize> {
+        match self.socket.recv_from(buf) {
+            Ok((len, from)) if from == self.client => return Some(len),
+            Ok((len, from)) => self.strangers.refuse(&self.socket, from, &buf[..len]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => log::debug!("{}: receiving: {error}", self.client),
         }
         None
     }
@@ -283,8 +304,8 @@ mod tests {
         for (from, to) in [(loopback(7), loopback(5)), (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into())] {
             let (client, route) = request(&reactor, None, from, to);
             assert_eq!(route.local, to);
-            let mut peer = Peer::new(&reactor, route).expect("a port");
-            reactor.block_on(peer.send(b"answer", 6));
+            let mut peer = Peer::new(route).expect("a port");
+            assert_eq!(peer.send(b"answer", 6), 6);
             let mut buf = [0; 64];
             let (len, sender) = client.recv_from(&mut buf).expect("an answer");
             assert_eq!((&buf[..len], sender.ip()), (&b"answer"[..], to));
@@ -318,7 +339,7 @@ mod tests {
         // Also more segments, and more bytes, than one call can take, and segments above the loopback's MTU.
         for (segment, count) in [(100, 3), (12, 200), (1472, 100), (65_468, 3)] {
             let (client, route) = request(&reactor, None, loopback(7), loopback(1));
-            let mut peer = Peer::new(&reactor, route).expect("a port");
+            let mut peer = Peer::new(route).expect("a port");
             let sent: Vec<u8> = (0..segment * count - 5).map(|at| (at / 3) as u8).collect();
             let receiver = std::thread::spawn(move || {
                 let mut received = vec![];
@@ -331,12 +352,10 @@ mod tests {
                 received
             });
             // Sent in parts that the socket's buffer holds, as a window is.
-            reactor.block_on(async {
-                for part in sent.chunks(segment * 25) {
-                    peer.send(part, segment).await;
-                    smol::Timer::after(Duration::from_millis(2)).await;
-                }
-            });
+            for part in sent.chunks(segment * 25) {
+                assert_eq!(peer.send(part, segment), part.len());
+                std::thread::sleep(Duration::from_millis(2));
+            }
             assert!(receiver.join().expect("all received") == sent, "segment {segment}");
         }
     }
@@ -345,14 +364,14 @@ mod tests {
     fn a_stranger_is_told_and_changes_nothing() {
         let reactor = reactor();
         let (client, route) = request(&reactor, None, loopback(7), loopback(1));
-        let mut peer = Peer::new(&reactor, route).expect("a port");
-        let port = peer.socket.get().local_addr().expect("bound");
+        let mut peer = Peer::new(route).expect("a port");
+        let port = peer.socket.local_addr().expect("bound");
         let stranger = UdpSocket::bind((loopback(8), 0)).expect("a stranger");
         stranger.send_to(b"\x00\x05\x00\x00an error\0", port).expect("sent");
         stranger.send_to(b"\x00\x04\x00\x01", port).expect("sent");
         client.send_to(b"\x00\x04\x00\x02", port).expect("sent");
         let mut buf = [0; 64];
-        let len = reactor.block_on(peer.recv(&mut buf, None)).expect("received");
+        let len = std::iter::repeat_with(|| peer.recv(&mut buf)).take(3).flatten().next().expect("received");
         assert_eq!(&buf[..len], b"\x00\x04\x00\x02");
         let len = stranger.recv(&mut buf).expect("one answer");
         assert_eq!(&buf[..len], b"\x00\x05\x00\x05unknown transfer ID\0");

@@ -1,7 +1,10 @@
 //! A file on a client's disk, read ahead of the transfer.
 
 use std::{
+    future::Future,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -64,14 +67,14 @@ impl RemoteFile {
         self.opened.size()
     }
 
-    /// See [`OpenFile::ready`](crate::file::OpenFile::ready).
-    pub(crate) async fn ready(&mut self) {
+    /// See [`OpenFile::poll_ready`](crate::file::OpenFile::poll_ready).
+    pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let index = self.wanted;
         if self.coming.as_ref().is_none_or(|(coming, _)| *coming != index) {
             self.request(index);
         }
-        let Some((_, loading)) = &mut self.coming else { return };
-        let loaded = loading.await;
+        let Some((_, loading)) = &mut self.coming else { return Poll::Ready(()) };
+        let loaded = ready!(Pin::new(loading).poll(context));
         self.coming = None;
         match loaded {
             Ok((bytes, opened)) => {
@@ -91,6 +94,7 @@ impl RemoteFile {
                 self.failed = Some(why);
             }
         }
+        Poll::Ready(())
     }
 
     fn is_last(&self, index: u64) -> bool {
