@@ -54,6 +54,8 @@ foreign_server() { # TEST PROGRAM
 run packages bins/install-packages.sh "${packages[@]}"
 run formatting formatting
 run clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+# What no other package turns on.
+run clippy-defmt cargo clippy --quiet --locked -p rtftp-core --all-targets --features defmt -- -D warnings
 run docs env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps
 # Before the tests: they run the daemon and its helper as users do, from one directory.
 run build cargo build --quiet --locked --workspace

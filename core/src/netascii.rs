@@ -24,6 +24,7 @@ pub struct Netascii<R> {
     /// Where the last read ended.
     here: Place,
     /// Where the last reads began.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     places: Deque<Place, REMEMBERED>,
 }
 
