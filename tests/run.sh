@@ -40,6 +40,20 @@ formatting() {
     done
 }
 
+# That the oldest compiler which the manifest promises takes everything; there is no other way to know.
+oldest_compiler() {
+    local version
+    version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    if timeout 300 rustup toolchain install "$version" --profile minimal --no-self-update >/dev/null 2>&1; then
+        # In a directory of its own: the two compilers would throw away what the other has built.
+        CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/oldest CARGO_PROFILE_DEV_DEBUG=0 \
+            cargo "+$version" check --quiet --locked --workspace --all-targets
+        echo "Rust $version takes the workspace"
+    else
+        echo "not tested: Rust $version cannot be had from rustup"
+    fi
+}
+
 # TFTP servers whose packages start them, and exclude each other: nothing to install on somebody's machine for a test.
 foreign_server() { # TEST PROGRAM
     if ! PATH=$PATH:/usr/sbin command -v "$2" >/dev/null; then
@@ -56,6 +70,7 @@ run formatting formatting
 run clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 # What no other package turns on.
 run clippy-defmt cargo clippy --quiet --locked -p rtftp-core --all-targets --features defmt -- -D warnings
+run oldest-compiler oldest_compiler
 run docs env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps
 # Before the tests: they run the daemon and its helper as users do, from one directory.
 run build cargo build --quiet --locked --workspace

@@ -150,15 +150,17 @@ impl Session {
             None => "given up for the client's next request".to_owned(),
         };
         let seconds = started.elapsed().as_secs_f64();
-        let line = format_args!(
-            "{} from {origin}: {}{} bytes in {seconds:.3} s, {:.1} MB/s, {} retransmitted, {outcome}",
-            Name(request.file),
-            sender.acknowledged(),
-            size.map(|size| format!(" of {size}")).unwrap_or_default(),
-            sender.acknowledged() as f64 / seconds / 1e6,
-            sender.retransmitted(),
+        self.log(
+            Level::Info,
+            format_args!(
+                "{} from {origin}: {}{} bytes in {seconds:.3} s, {:.1} MB/s, {} retransmitted, {outcome}",
+                Name(request.file),
+                sender.acknowledged(),
+                size.map(|size| format!(" of {size}")).unwrap_or_default(),
+                sender.acknowledged() as f64 / seconds / 1e6,
+                sender.retransmitted(),
+            ),
         );
-        self.log(Level::Info, line);
     }
 }
 

@@ -254,13 +254,14 @@ fn add_drive(guestfs: &Handle, config: &DiskConfig) -> Result<(), guestfs::Error
         NbdServer::Tcp { host, port } => format!("{host}:{port}"),
         NbdServer::Unix(path) => format!("unix:{path}"),
     };
+    let servers = [server.as_str()];
     let options = AddDriveOptArgs {
         // A layer of our own takes writes, so that a file system that was not unmounted can be mounted: its journal is replayed.
         readonly: Some(true),
         // Guessing the format would trust the first bytes of the disk.
         format: Some("raw"),
         protocol: Some("nbd"),
-        server: Some(&[&server]),
+        server: Some(&servers),
         ..AddDriveOptArgs::default()
     };
     guestfs.add_drive(&config.url.export, options)
