@@ -1,7 +1,8 @@
 //! Firmware that fetches a file by TFTP: rtftp-core's receiver on a Cortex-M4 without an operating system or a heap.
 //!
-//! The board is mps2-an386 as QEMU emulates it, in QEMU's user network: the host is 10.0.2.2. What is printed goes through
-//! semihosting to the emulator's standard output, and so does the verdict: its exit code is 0 when the file has come.
+//! The board is mps2-an386 as QEMU emulates it, in QEMU's user network: the host is 10.0.2.2. It logs with defmt
+//! through semihosting, to the emulator's standard output; `decode` makes text of that. The verdict is the emulator's exit code:
+//! 0 when the file has come.
 #![no_std]
 #![no_main]
 
@@ -14,8 +15,10 @@ mod lossy;
 use core::panic::PanicInfo;
 
 use cortex_m_rt::entry;
-use cortex_m_semihosting::{debug, hprintln};
+use cortex_m_semihosting::{debug, heprintln};
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
+use defmt::{error, info};
+use defmt_semihosting as _;
 use rtftp_core::{BlockSink, Receiver, Sender, WriteFailed, options::Wanted};
 use smoltcp::{
     iface::{Config, Interface, SocketSet, SocketStorage},
@@ -59,7 +62,7 @@ fn main() -> ! {
     let code = match run() {
         Ok(()) => debug::EXIT_SUCCESS,
         Err(why) => {
-            hprintln!("failed: {}", why);
+            error!("failed: {}", why);
             debug::EXIT_FAILURE
         }
     };
@@ -68,7 +71,7 @@ fn main() -> ! {
     }
 }
 
-/// Fetches the file and prints what came and how fast.
+/// Fetches the file and logs what came and how fast.
 fn run() -> Result<(), &'static str> {
     let mut buf = [0; 256];
     let arguments = Arguments::read(&mut buf).ok_or("expected the arguments PORT FILE LOSS SEED")?;
@@ -92,13 +95,15 @@ fn run() -> Result<(), &'static str> {
     let mut receiver = Receiver::new(start, arguments.file.as_bytes(), WANTED).map_err(|_| "no such name can be")?;
     let mut checksum = Checksum(CRC.digest());
     let server = IpEndpoint::new(HOST.into(), arguments.port);
+    info!("asking for {=str}", arguments.file);
+    info!("options: {}", WANTED);
     match fetch(&mut receiver, &mut checksum, &mut network, &mut clock, server) {
         Ok(whole) => {
             report(&receiver, checksum, &network.device, whole.since(start).as_millis() as u64);
             Ok(())
         }
         Err(outcome) => {
-            hprintln!("{:?} after {} bytes", outcome, receiver.delivered());
+            error!("{} after {} bytes", outcome, receiver.delivered());
             Err("the transfer did not come to its end")
         }
     }
@@ -113,22 +118,23 @@ fn interface(device: &mut Lan9118) -> Result<Interface, &'static str> {
     full.map(|()| interface).map_err(|_| "there is no room for an address")
 }
 
-/// Prints what the script beside this program reads.
+/// Logs what the script beside this program reads.
 fn report(receiver: &Receiver, checksum: Checksum, device: &Lan9118, millis: u64) {
-    hprintln!("received {} bytes crc32 {:08x}", receiver.delivered(), checksum.0.finalize());
-    hprintln!(
+    info!("received {} bytes crc32 {:08x}", receiver.delivered(), checksum.0.finalize());
+    info!(
         "took {} ms ({} kB/s), {} frames lost, {} packets repeated",
         millis,
         receiver.delivered() / millis.max(1),
         device.lost(),
         receiver.retransmitted()
     );
-    hprintln!("state: Receiver {} bytes, Sender {} bytes", size_of::<Receiver>(), size_of::<Sender>());
+    info!("state: Receiver {} bytes, Sender {} bytes", size_of::<Receiver>(), size_of::<Sender>());
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    hprintln!("{}", info);
+    // Not into the log, which may be what panics.
+    heprintln!("{}", info);
     loop {
         debug::exit(debug::EXIT_FAILURE);
     }
