@@ -1,4 +1,4 @@
-//! A program without std and without a heap that parses a request and a disk's description and sends a file.
+//! A program without std and without a heap that reads a disk's description and sends a file from a sender to a receiver.
 //!
 //! That it links proves that the core brings neither std (its panic handler would be a second one) nor alloc (there is no
 //! allocator to be had). That it ends with 0 proves that what was linked is the real thing.
@@ -13,13 +13,13 @@ extern crate alloc;
 #[cfg(feature = "std-sneaks-in")]
 extern crate std;
 
-use core::time::Duration;
+use core::{hint::black_box, time::Duration};
 
-use rtftp_core::options::{Limits, negotiate};
+use rtftp_core::options::{Limits, Wanted, negotiate};
 use rtftp_core::packet::{Mode, Packet, Request};
-use rtftp_core::{Instant, Outcome, Output, RequestPath, Sender};
+use rtftp_core::{BlockSink, Instant, Outcome, Output, Receiver, RequestPath, Sender, WriteFailed};
 
-const REQUEST: &[u8] = b"\0\x01/boot\\kernel8.img\0octet\0blksize\x001468\0windowsize\x004\0";
+const WANTED: Wanted = Wanted { blksize: Some(1468), windowsize: Some(4), timeout: None, tsize: true };
 
 #[cfg(not(feature = "no-panic"))]
 const DISK: &[u8] =
@@ -30,45 +30,55 @@ static FILE: [u8; 100_000] = [0x5A; 100_000];
 /// The entry point that the C library calls; its result is the exit code.
 #[unsafe(no_mangle)]
 extern "C" fn main() -> i32 {
-    i32::from(serve().is_none())
+    i32::from(transfer().is_none())
 }
 
-/// Serves one request to a client that acknowledges everything at once.
-fn serve() -> Option<()> {
+/// Has a receiver ask a sender for a file and take it. The compiler knows nothing of what comes in a packet.
+fn transfer() -> Option<()> {
     #[cfg(not(feature = "no-panic"))]
     rtftp_core::disk::DiskConfig::parse(DISK).ok().filter(|disk| disk.tftp_root == "/boot")?;
-    let Packet::ReadRequest(Request { file, mode: Mode::Octet, options }) = Packet::parse(REQUEST).ok()? else {
-        return None;
-    };
-    RequestPath::parse(file).ok().filter(|path| path.as_bytes() == b"boot/kernel8.img")?;
-    let (settings, granted) = negotiate(options, &Limits::default(), Some(FILE.len() as u64));
     let mut now = Instant::from_micros(0);
+    let (mut file, mut buf, mut packet, mut received) = (&FILE[..], [0; 8192], [0; 600], Received(0));
+    let mut receiver = Receiver::new(now, black_box(b"/boot\\kernel8.img"), WANTED).ok()?;
+    let Output::Transmit(request) = receiver.poll(now, &mut packet) else { return None };
+    let request = Packet::parse(black_box(packet.get(..request.len)?)).ok()?;
+    let Packet::ReadRequest(Request { file: name, mode: Mode::Octet, options }) = request else { return None };
+    RequestPath::parse(name).ok().filter(|path| path.as_bytes() == b"boot/kernel8.img")?;
+    let (settings, granted) = negotiate(options, &Limits::default(), Some(FILE.len() as u64));
     let mut sender = Sender::new(now, settings, granted, Some(FILE.len() as u64));
-    let (mut file, mut buf, mut received) = (&FILE[..], [0; 8192], 0);
     loop {
         now = now.after(Duration::from_millis(1));
         match sender.poll(now, &mut file, &mut buf) {
             Output::Transmit(transmit) => {
                 for datagram in buf.get(..transmit.len)?.chunks(transmit.segment.max(1)) {
-                    let block = match Packet::parse(datagram).ok()? {
-                        Packet::OptionAck(_) => 0,
-                        Packet::Data { block, payload } => {
-                            received += payload.len();
-                            block
-                        }
-                        _ => return None,
-                    };
-                    let mut ack = [0; 4];
-                    Packet::Ack { block }.write(&mut ack)?;
-                    sender.handle(now, &ack);
+                    receiver.handle(now, black_box(datagram), &mut received);
                 }
             }
             #[cfg(feature = "panic-sneaks-in")]
-            Output::Finished(_) => return (FILE[received] == 0).then_some(()),
+            Output::Finished(_) => return (FILE[received.0] == 0).then_some(()),
             #[cfg(not(feature = "panic-sneaks-in"))]
-            Output::Finished(outcome) => return (outcome == Outcome::Complete && received == FILE.len()).then_some(()),
-            Output::Wait(_) | Output::NeedData => return None,
+            Output::Finished(outcome) => {
+                return (outcome == Outcome::Complete && received.0 == FILE.len()).then_some(());
+            }
+            Output::Wait(_) | Output::NeedData => {}
         }
+        if let Output::Transmit(ack) = receiver.poll(now, &mut packet) {
+            sender.handle(now, black_box(packet.get(..ack.len)?));
+        }
+    }
+}
+
+/// How many bytes of the file came, as long as they are the right ones.
+struct Received(usize);
+
+impl BlockSink for Received {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteFailed> {
+        let expected = usize::try_from(offset).ok().and_then(|offset| FILE.get(offset..)?.get(..bytes.len()));
+        if expected != Some(bytes) {
+            return Err(WriteFailed("these are not the bytes of the file"));
+        }
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(())
     }
 }
 
