@@ -8,9 +8,11 @@
 
 mod arguments;
 mod clock;
+mod exchange;
 mod fetch;
 mod lan9118;
 mod lossy;
+mod stack;
 
 use core::panic::PanicInfo;
 
@@ -42,6 +44,9 @@ const ADDRESS: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
 /// Any port will do: slirp keeps transfers apart.
 const LOCAL_PORT: u16 = 50_000;
 
+/// More than the program takes of the stack, in bytes.
+const MOST_STACK: usize = 64 * 1024;
+
 /// Four packets of this size fit into the controller's receive FIFO (10,560 bytes) at once.
 const WANTED: Wanted = Wanted { blksize: Some(1428), windowsize: Some(4), timeout: None, tsize: true };
 
@@ -59,8 +64,12 @@ impl BlockSink for Checksum {
 
 #[entry]
 fn main() -> ! {
-    let code = match run() {
-        Ok(()) => debug::EXIT_SUCCESS,
+    let (result, used) = stack::used_by(MOST_STACK, run);
+    let code = match result {
+        Ok(()) => {
+            info!("stack: the whole program {} bytes", used);
+            debug::EXIT_SUCCESS
+        }
         Err(why) => {
             error!("failed: {}", why);
             debug::EXIT_FAILURE
@@ -73,6 +82,11 @@ fn main() -> ! {
 
 /// Fetches the file and logs what came and how fast.
 fn run() -> Result<(), &'static str> {
+    let alone = exchange::run().ok_or("sender and receiver did not come to an end with each other")?;
+    info!("stack: Sender {} bytes", alone.sender);
+    info!("stack: Receiver {} bytes", alone.receiver);
+    info!("state: Sender {} bytes", size_of::<Sender>());
+    info!("state: Receiver {} bytes", size_of::<Receiver>());
     let mut buf = [0; 256];
     let arguments = Arguments::read(&mut buf).ok_or("expected the arguments PORT FILE LOSS SEED")?;
     let mut clock = Clock::new(cortex_m::Peripherals::take().ok_or("the peripherals are taken")?.SYST);
@@ -128,7 +142,6 @@ fn report(receiver: &Receiver, checksum: Checksum, device: &Lan9118, millis: u64
         device.lost(),
         receiver.retransmitted()
     );
-    info!("state: Receiver {} bytes, Sender {} bytes", size_of::<Receiver>(), size_of::<Sender>());
 }
 
 #[panic_handler]
