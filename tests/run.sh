@@ -71,7 +71,7 @@ run clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warning
 # What no other package turns on.
 run clippy-defmt cargo clippy --quiet --locked -p rtftp-core --all-targets --features defmt -- -D warnings
 run oldest-compiler oldest_compiler
-run docs env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps
+run docs env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --all-features --no-deps
 # Before the tests: they run the daemon and its helper as users do, from one directory.
 run build cargo build --quiet --locked --workspace
 run tests cargo test --locked --workspace --no-fail-fast

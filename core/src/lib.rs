@@ -45,6 +45,10 @@ pub mod sender;
 pub mod time;
 pub mod uri;
 
+/// The strings and lists of bounded length that [`disk`] and [`uri`] are made of.
+#[doc(no_inline)]
+pub use heapless;
+
 pub use crate::{
     output::{Outcome, Output, Transmit},
     packet::Packet,

@@ -19,3 +19,10 @@ mod strangers;
 mod transfer;
 mod udp;
 mod watch;
+
+/// The core, whose types are in the signatures here.
+#[doc(no_inline)]
+pub use rtftp_core;
+/// The executor that [`remote::nbd`] is handed, and the streams it can work over.
+#[doc(no_inline)]
+pub use smol;
