@@ -69,6 +69,8 @@ head -c 1000003 /dev/urandom >"$work/root/default/image.bin"
 # gzip ends with the CRC-32 of what went in.
 crc=$(gzip -1 -c "$work/root/default/image.bin" | tail -c 8 | od -An -tx4 -N4 --endian=little | tr -d ' ')
 
+# Before anybody looks into it.
+: >"$work/log"
 "$daemon" --root-dir "$work/root" --listen-ip 127.0.0.1 --listen-port 0 2>>"$work/log" &
 server=$!
 # The daemon says which port it got.
