@@ -9,6 +9,8 @@ pub mod error;
 pub mod fetch;
 mod file;
 mod local;
+mod names;
+mod neighbours;
 mod reactor;
 pub mod remote;
 mod roots;

@@ -1,15 +1,30 @@
-//! Where a client's files are looked for: its own directory, its own disk, the common directory.
+//! Where a client's files are looked for: under each of its names in its own directory and on its own disk, then in the
+//! common directory.
 
-use std::{fmt, net::IpAddr, path::PathBuf};
+use std::{
+    fmt, fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use rtftp_core::RequestPath;
+use smol::Timer;
 
 use crate::{
-    error::OpenError,
+    error::{OpenError, Unavailable},
     file::OpenFile,
     local::LocalFile,
+    names::Name,
+    neighbours::{self, Card},
     remote::{self, Disks},
 };
+
+/// How long a client may take to tell the kernel the address of its network card. One that does not cannot be sent anything
+/// either.
+const CARD_PATIENCE: Duration = Duration::from_millis(500);
+/// How long to wait before looking whether it has.
+const CARD_PAUSE: Duration = Duration::from_millis(5);
 
 /// The directory that everything is named in, and the disks that its `.nbd` files describe.
 #[derive(Debug)]
@@ -22,9 +37,9 @@ pub(crate) struct Roots {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// `<root>/<client>/`
-    Client(IpAddr),
+    Client(Name),
     /// The disk of `<root>/<client>.nbd`
-    Disk(IpAddr),
+    Disk(Name),
     /// `<root>/default/`
     Default,
 }
@@ -39,6 +54,9 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Why a file could not be opened, and where.
+type Failed = (OpenError, Option<Origin>);
+
 impl Roots {
     pub(crate) fn new(directory: PathBuf, disks: Disks) -> Self {
         Self { directory, disks }
@@ -49,30 +67,205 @@ impl Roots {
         &self.disks
     }
 
-    /// Opens a file for a client in the first root that has it. What is forbidden or unavailable in one root is not looked for
-    /// in the next: the client must not boot something else because its own is not to be had.
-    pub(crate) async fn open(
-        &self,
-        client: IpAddr,
-        path: &RequestPath,
-    ) -> Result<(OpenFile, Origin), (OpenError, Option<Origin>)> {
-        for origin in [Origin::Client(client), Origin::Disk(client), Origin::Default] {
-            let opened = match origin {
-                Origin::Client(client) => self.open_local(client.to_string(), path).await,
-                Origin::Disk(client) => self.disks.open(client, path).await.map(OpenFile::Remote),
-                Origin::Default => self.open_local("default".into(), path).await,
-            };
-            match opened {
-                Ok(file) => return Ok((file, origin)),
-                Err(OpenError::NotFound) => {}
-                Err(error) => return Err((error, Some(origin))),
-            }
+    /// Opens a file for a client in the first root that has it: those of its address, of its network card, of the serial
+    /// number that it puts in front of the path, and the common one. What is forbidden or unavailable in one root is not looked
+    /// for in the next: the client must not boot something else because its own is not to be had.
+    ///
+    /// Address and network card are what answers are sent to; the serial number is only what the client says.
+    pub(crate) async fn open(&self, client: SocketAddr, path: &RequestPath) -> Result<(OpenFile, Origin), Failed> {
+        if let Some(found) = self.open_named(Name::Ip(client.ip()), path).await? {
+            return Ok(found);
         }
-        Err((OpenError::NotFound, None))
+        if let Some(mac) = self.mac(client).await.map_err(|error| (error.into(), None))?
+            && let Some(found) = self.open_named(mac, path).await?
+        {
+            return Ok(found);
+        }
+        if let Some((serial, rest)) = Name::serial_before(path)
+            && let Some(found) = self.open_named(serial, &rest).await?
+        {
+            return Ok(found);
+        }
+        self.open_in(Origin::Default, path).await?.ok_or((OpenError::NotFound, None))
+    }
+
+    /// Opens a file in the directory or on the disk of this name.
+    async fn open_named(&self, name: Name, path: &RequestPath) -> Result<Option<(OpenFile, Origin)>, Failed> {
+        match self.open_in(Origin::Client(name), path).await? {
+            None => self.open_in(Origin::Disk(name), path).await,
+            found => Ok(found),
+        }
+    }
+
+    /// Opens a file in one root.
+    async fn open_in(&self, origin: Origin, path: &RequestPath) -> Result<Option<(OpenFile, Origin)>, Failed> {
+        let opened = match origin {
+            Origin::Client(name) => self.open_local(name.to_string(), path).await,
+            Origin::Disk(name) => self.disks.open(name, path).await.map(OpenFile::Remote),
+            Origin::Default => self.open_local("default".into(), path).await,
+        };
+        match opened {
+            Ok(file) => Ok(Some((file, origin))),
+            Err(OpenError::NotFound) => Ok(None),
+            Err(error) => Err((error, Some(origin))),
+        }
     }
 
     async fn open_local(&self, directory: String, path: &RequestPath) -> Result<OpenFile, OpenError> {
         let (root, path) = (self.directory.join(directory), path.clone());
         smol::unblock(move || LocalFile::open(&root, &path)).await.map(OpenFile::Local)
+    }
+
+    /// The client's name after its network card, if there is anything of that name.
+    async fn mac(&self, client: SocketAddr) -> Result<Option<Name>, Unavailable> {
+        let until = Instant::now() + CARD_PATIENCE;
+        let mut called = false;
+        loop {
+            let directory = self.directory.clone();
+            match smol::unblock(move || card_named_in(&directory, client)).await {
+                Ok(Card::Mac(mac)) => return Ok(Some(Name::Mac(mac))),
+                Ok(Card::Unheard) if Instant::now() < until => {
+                    if !called && let Err(error) = neighbours::call(client) {
+                        log::debug!("{client}: its network card cannot be asked for: {error}");
+                    }
+                    called = true;
+                    Timer::after(CARD_PAUSE).await;
+                }
+                Ok(Card::Unheard | Card::None) => return Ok(None),
+                Err(error) => {
+                    let reason = format!(
+                        "the kernel does not tell the client's MAC address, which roots are named after: {error}"
+                    );
+                    return Err(Unavailable { to_client: "the server cannot tell who you are", reason });
+                }
+            }
+        }
+    }
+}
+
+/// The network card of a client, unless nothing in the directory is named after it. Blocks.
+///
+/// The kernel is asked first: unlike a walk through the directory that takes no longer when there are many clients.
+fn card_named_in(directory: &Path, client: SocketAddr) -> io::Result<Card> {
+    match neighbours::card_of(client) {
+        Ok(Card::Mac(mac)) if !has_any(directory, Name::Mac(mac)) => Ok(Card::None),
+        Ok(Card::Unheard) | Err(_) if !names_a_card(directory) => Ok(Card::None),
+        card => card,
+    }
+}
+
+/// Whether there is a directory or a disk of this name.
+fn has_any(directory: &Path, name: Name) -> bool {
+    let is_there = |name: String| {
+        let looked = fs::symlink_metadata(directory.join(name));
+        !looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    is_there(name.to_string()) || is_there(remote::file_name(name))
+}
+
+/// Whether there is a directory or a disk of any network card.
+fn names_a_card(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).any(|name| {
+        let name = name.strip_suffix(".nbd").unwrap_or(&name);
+        matches!(Name::parse(name), Ok(Name::Mac(_)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use smol::{Executor, block_on};
+
+    use super::*;
+    use crate::remote::{
+        Times,
+        guestfs::client::{Launcher, Limits},
+    };
+
+    const SERIAL: Name = Name::Serial(0x9ffe_fdef);
+
+    /// A root with these files, each of which holds its own path.
+    fn roots(files: &[&str]) -> (tempfile::TempDir, Roots) {
+        let top = tempfile::tempdir().expect("a directory");
+        for file in files {
+            let path = top.path().join(file);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, file).expect("written");
+        }
+        let minute = Duration::from_secs(60);
+        let times = Times { idle: minute, gap: minute, answer: minute };
+        let launcher = Launcher::new(Limits::default());
+        let disks = Disks::new(top.path().to_owned(), times, launcher, Arc::new(Executor::new()));
+        let roots = Roots::new(top.path().to_owned(), disks);
+        (top, roots)
+    }
+
+    fn localhost() -> (Name, SocketAddr) {
+        let client = SocketAddr::from(([127, 0, 0, 1], 1234));
+        (Name::Ip(client.ip()), client)
+    }
+
+    /// Where a path is found, or where and why not.
+    fn open(roots: &Roots, path: &str) -> Result<(u64, Origin), Failed> {
+        let path = RequestPath::parse(path.as_bytes()).expect("a path");
+        let opened = block_on(roots.open(localhost().1, &path));
+        opened.map(|(file, origin)| (file.size().expect("a size"), origin))
+    }
+
+    #[test]
+    fn the_address_comes_before_the_serial_number_and_both_before_default() {
+        let (files, ip) = (["127.0.0.1/9ffefdef/f", "9ffefdef/f", "default/9ffefdef/f"], localhost().0);
+        let origins = [Origin::Client(ip), Origin::Client(SERIAL), Origin::Default];
+        let (top, roots) = roots(&files);
+        for (file, origin) in files.iter().zip(origins) {
+            assert_eq!(open(&roots, "9ffefdef/f"), Ok((file.len() as u64, origin)));
+            fs::remove_file(top.path().join(file)).expect("removed");
+        }
+        assert_eq!(open(&roots, "9ffefdef/f"), Err((OpenError::NotFound, None)));
+    }
+
+    #[test]
+    fn of_each_name_the_directory_comes_before_the_disk() {
+        let files = ["127.0.0.1/9ffefdef/f", "127.0.0.1.nbd", "9ffefdef/f", "9ffefdef.nbd", "default/9ffefdef/f"];
+        let (top, roots) = roots(&files);
+        let refused = |name| match open(&roots, "9ffefdef/f") {
+            Err((OpenError::Unavailable(_), Some(origin))) => assert_eq!(origin, Origin::Disk(name)),
+            other => panic!("a description that is wrong, not {other:?}"),
+        };
+        for (pair, name) in files.chunks(2).zip([localhost().0, SERIAL]) {
+            assert_eq!(open(&roots, "9ffefdef/f"), Ok((pair[0].len() as u64, Origin::Client(name))));
+            fs::remove_file(top.path().join(pair[0])).expect("removed");
+            refused(name);
+            fs::remove_file(top.path().join(pair[1])).expect("removed");
+        }
+        assert_eq!(open(&roots, "9ffefdef/f"), Ok((files[4].len() as u64, Origin::Default)));
+    }
+
+    #[test]
+    fn a_serial_number_names_a_root_only_in_front_of_a_path() {
+        let (_top, roots) = roots(&["9ffefdef/f", "default/9FFEFDEF/f", "default/dir/f"]);
+        assert_eq!(open(&roots, "9ffefdef/f").map(|(_, origin)| origin), Ok(Origin::Client(SERIAL)));
+        for name in ["f", "9ffefdef", "x/9ffefdef/f", "9ffefdef/../9ffefdee/f"] {
+            assert_eq!(open(&roots, name), Err((OpenError::NotFound, None)), "{name}");
+        }
+        assert_eq!(open(&roots, "9FFEFDEF/f").map(|(_, origin)| origin), Ok(Origin::Default));
+        assert_eq!(open(&roots, "dir/f").map(|(_, origin)| origin), Ok(Origin::Default));
+    }
+
+    #[test]
+    fn entries_named_after_network_cards_are_seen() {
+        for (entry, expected) in [
+            ("02-00-00-00-00-05/f", true),
+            ("02-00-00-00-00-05.nbd", true),
+            ("02:00:00:00:00:05.nbd", false),
+            ("9ffefdef.nbd", false),
+            ("127.0.0.1/f", false),
+        ] {
+            let (top, _roots) = roots(&[entry]);
+            assert_eq!(names_a_card(top.path()), expected, "{entry}");
+            assert_eq!(has_any(top.path(), Name::Mac([2, 0, 0, 0, 0, 5])), expected, "{entry}");
+        }
     }
 }

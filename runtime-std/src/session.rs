@@ -102,7 +102,7 @@ impl Session {
         }
         let path = RequestPath::parse(request.file)
             .map_err(|error| Refused::new((ErrorCode::ACCESS_VIOLATION, "access violation"), error))?;
-        let opened = self.roots.open(self.route.client.ip(), &path).await;
+        let opened = self.roots.open(self.route.client, &path).await;
         opened
             .map(|(file, origin)| match request.mode {
                 Mode::Netascii => (OpenFile::Netascii(Box::new(Netascii::new(file))), origin),

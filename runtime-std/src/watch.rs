@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    net::IpAddr,
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::Path,
     time::Duration,
@@ -11,7 +10,10 @@ use std::{
 use inotify::{EventMask, Inotify, WatchMask};
 use smol::{Async, Timer};
 
-use crate::remote::{self, Disks};
+use crate::{
+    names::Name,
+    remote::{self, Disks},
+};
 
 /// How often a root directory that is not there is looked for.
 const LOST_ROOT: Duration = Duration::from_secs(1);
@@ -81,7 +83,7 @@ async fn scan(root: &Path, disks: &Disks) -> io::Result<()> {
     let names =
         smol::unblock(move || fs::read_dir(root)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>())
             .await?;
-    let clients: Vec<IpAddr> = names.iter().filter_map(|name| client_of(name.to_str()?)).collect();
+    let clients: Vec<Name> = names.iter().filter_map(|name| client_of(name.to_str()?)).collect();
     disks.retain(&clients);
     for client in clients {
         disks.prepare(client).await;
@@ -94,16 +96,15 @@ fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink() || file.nlink() > 1)
 }
 
-/// The client that a file is for, and a word about a name that looks right and is not.
-fn client_of(name: &str) -> Option<IpAddr> {
-    match remote::client_of(name) {
-        Ok(client) => Some(client),
-        Err(Some(right)) => {
-            log::warn!("{name}: is not looked at, the name must be written {right}");
-            None
-        }
-        Err(None) => None,
-    }
+/// The client that a file is for, and a word about a name that looks right and is not, also of a client's directory.
+fn client_of(name: &str) -> Option<Name> {
+    let right = match remote::client_of(name) {
+        Ok(client) => return Some(client),
+        Err(Some(right)) => right,
+        Err(None) => Name::parse(name).err().flatten()?.to_string(),
+    };
+    log::warn!("{name}: is not looked at, the name must be written {right}");
+    None
 }
 
 #[cfg(test)]
@@ -121,8 +122,8 @@ mod tests {
         guestfs::client::{Launcher, Limits},
     };
 
-    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
-    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+    const A: Name = Name::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
+    const B: Name = Name::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
 
     /// The disks of a directory; nothing is connected, as the descriptions in here are all wrong.
     fn disks(root: &Path) -> Disks {
@@ -133,7 +134,7 @@ mod tests {
     }
 
     /// Watches until the disks of exactly these clients have been looked at.
-    fn sees(watching: &mut (impl Future<Output = ()> + Unpin), disks: &Disks, clients: &[IpAddr]) {
+    fn sees(watching: &mut (impl Future<Output = ()> + Unpin), disks: &Disks, clients: &[Name]) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let seen = async {
             while disks.clients() != clients {
@@ -153,7 +154,7 @@ mod tests {
         fs::write(&a, "there before").expect("written");
         let disks = disks(&root);
         let mut watching = pin!(watch(&root, &disks));
-        let mut sees = |clients: &[IpAddr]| sees(&mut watching, &disks, clients);
+        let mut sees = |clients: &[Name]| sees(&mut watching, &disks, clients);
         sees(&[A]);
         fs::write(&b, "written in place").expect("written");
         sees(&[A, B]);

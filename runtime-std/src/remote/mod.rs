@@ -13,7 +13,6 @@ use std::{
     collections::HashMap,
     fs::OpenOptions,
     io::{self, Read},
-    net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -28,10 +27,13 @@ use smol::Executor;
 
 use self::{disk::Disk, owner::Backend};
 pub(crate) use self::{file::RemoteFile, owner::Times};
-use crate::error::{OpenError, Unavailable};
+use crate::{
+    error::{OpenError, Unavailable},
+    names::Name,
+};
 
 /// The name of the file that describes a client's disk.
-pub(crate) fn file_name(client: IpAddr) -> String {
+pub(crate) fn file_name(client: Name) -> String {
     format!("{client}.nbd")
 }
 
@@ -39,13 +41,11 @@ pub(crate) fn file_name(client: IpAddr) -> String {
 ///
 /// # Errors
 ///
-/// `None` for a name that is not an `.nbd` file's; the right name for one that is spelled in another way than addresses are
-/// written, and would never be looked for.
-pub(crate) fn client_of(name: &str) -> Result<IpAddr, Option<String>> {
+/// `None` for a name that is not an `.nbd` file's; the right name for one that is spelled in another way than the names of
+/// clients are written, and would never be looked for.
+pub(crate) fn client_of(name: &str) -> Result<Name, Option<String>> {
     let client = name.strip_suffix(".nbd").ok_or(None)?;
-    let client: IpAddr = client.parse().map_err(|_| None)?;
-    let right = file_name(client.to_canonical());
-    if right == name { Ok(client) } else { Err(Some(right)) }
+    Name::parse(client).map_err(|meant| meant.map(file_name))
 }
 
 /// The disks that the `.nbd` files of a directory describe.
@@ -53,7 +53,7 @@ pub(crate) fn client_of(name: &str) -> Result<IpAddr, Option<String>> {
 pub(crate) struct Disks {
     directory: PathBuf,
     backend: Arc<Backend>,
-    known: Mutex<HashMap<IpAddr, Known>>,
+    known: Mutex<HashMap<Name, Known>>,
 }
 
 /// A description as it was last read, and what came of it.
@@ -76,19 +76,19 @@ impl Disks {
     }
 
     /// Opens a file on a client's disk, which is connected first if need be.
-    pub(crate) async fn open(&self, client: IpAddr, path: &RequestPath) -> Result<RemoteFile, OpenError> {
+    pub(crate) async fn open(&self, client: Name, path: &RequestPath) -> Result<RemoteFile, OpenError> {
         self.disk(client).await?.open(path).await
     }
 
     /// Sees to it that a client's disk is the one described now, and connects it in the background.
-    pub(crate) async fn prepare(&self, client: IpAddr) {
+    pub(crate) async fn prepare(&self, client: Name) {
         if let Ok(disk) = self.disk(client).await {
             disk.connect();
         }
     }
 
     /// Lets a client's disk go; transfers from it end as they would have.
-    pub(crate) fn forget(&self, client: IpAddr) {
+    pub(crate) fn forget(&self, client: Name) {
         if self.lock().remove(&client).is_some() {
             log::info!("{}: removed", file_name(client));
         }
@@ -102,20 +102,20 @@ impl Disks {
 
     /// The clients whose descriptions have been looked at.
     #[cfg(test)]
-    pub(crate) fn clients(&self) -> Vec<IpAddr> {
-        let mut clients: Vec<IpAddr> = self.lock().keys().copied().collect();
+    pub(crate) fn clients(&self) -> Vec<Name> {
+        let mut clients: Vec<Name> = self.lock().keys().copied().collect();
         clients.sort();
         clients
     }
 
     /// Lets all disks go but those of these clients.
-    pub(crate) fn retain(&self, clients: &[IpAddr]) {
-        let gone: Vec<IpAddr> = self.lock().keys().filter(|client| !clients.contains(client)).copied().collect();
+    pub(crate) fn retain(&self, clients: &[Name]) {
+        let gone: Vec<Name> = self.lock().keys().filter(|client| !clients.contains(client)).copied().collect();
         gone.into_iter().for_each(|client| self.forget(client));
     }
 
     /// The disk that the client's file describes at this moment.
-    async fn disk(&self, client: IpAddr) -> Result<Disk, OpenError> {
+    async fn disk(&self, client: Name) -> Result<Disk, OpenError> {
         let name = file_name(client);
         let path = self.directory.join(&name);
         let content = match smol::unblock(move || read(&path)).await {
@@ -144,7 +144,7 @@ impl Disks {
         Ok(Disk::new(name.to_owned(), json.clone(), config, self.backend.clone()))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, Known>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -167,19 +167,22 @@ mod tests {
 
     #[test]
     fn a_file_is_named_as_its_client_is_written() {
-        for (name, client) in [("10.0.0.1.nbd", "10.0.0.1"), ("fe80::1.nbd", "fe80::1"), ("::1.nbd", "::1")] {
-            assert_eq!(client_of(name), Ok(client.parse().expect("an address")));
+        for (name, client) in [
+            ("10.0.0.1.nbd", "10.0.0.1"),
+            ("fe80::1.nbd", "fe80::1"),
+            ("dc-a6-32-01-36-c2.nbd", "dc-a6-32-01-36-c2"),
+            ("9ffefdef.nbd", "9ffefdef"),
+        ] {
+            assert_eq!(client_of(name), Ok(Name::parse(client).expect("a name")));
         }
         for (name, right) in [
             ("FE80::1.nbd", "fe80::1.nbd"),
-            ("fe80:0:0:0:0:0:0:1.nbd", "fe80::1.nbd"),
             ("::ffff:10.0.0.1.nbd", "10.0.0.1.nbd"),
+            ("dc:a6:32:01:36:c2.nbd", "dc-a6-32-01-36-c2.nbd"),
         ] {
             assert_eq!(client_of(name), Err(Some(right.to_owned())), "{name}");
         }
-        for name in
-            ["10.0.0.1", "10.0.0.1.nbd~", ".10.0.0.1.nbd.swp", "10.0.0.nbd", "10.0.0.01.nbd", "board.nbd", ".nbd", ""]
-        {
+        for name in ["10.0.0.1", "10.0.0.1.nbd~", ".10.0.0.1.nbd.swp", "9ffefdef.NBD", "board.nbd", ".nbd", ""] {
             assert_eq!(client_of(name), Err(None), "{name}");
         }
     }
