@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, ops::RangeInclusive, time::Duration};
 
 use log::LevelFilter;
 use pico_args::Arguments;
@@ -18,7 +18,9 @@ rtftp - a TFTP boot server that hands every machine the boot files of its own di
 Usage: rtftp --root-dir DIR [OPTIONS]
 
 For client X.X.X.X a file is looked for in DIR/X.X.X.X/, then on the disk that
-DIR/X.X.X.X.nbd describes, then in DIR/default/.
+DIR/X.X.X.X.nbd describes, then in DIR/default/. Before DIR/default/ the same is
+done with the client's MAC address, aa-bb-cc-dd-ee-ff, and with the serial number
+that a Raspberry Pi puts in front of its files, 9ffefdef.
 
 Options:
   -r, --root-dir DIR          the directory with all of these
@@ -31,11 +33,13 @@ Options:
                               connect disks when their .nbd file appears or changes,
                               true or false [default: true]
       --max-blksize BYTES     grant no larger blocks [default: 65464]
+      --mtu-clamp             grant no larger blocks than reach the client in one packet
       --max-windowsize BLOCKS grant no larger windows [default: 32767]
       --max-window-bytes BYTES
                               grant no windows of more bytes [default: 4194304]
       --max-transfers N       serve no more transfers at a time [default: 4096]
       --max-per-client N      serve no more transfers to one address [default: 128]
+      --port-range A-B        serve transfers from these UDP ports only, one each [default: any]
       --open-limit SECONDS    how long opening a disk may take in all [default: 120]
       --read-limit SECONDS    how long one answer of an open disk may take [default: 10]
       --log-level LEVEL       error, warn, info, debug or trace [default: info]
@@ -81,6 +85,8 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         transfers: within(&mut args, Long("--max-transfers"), 1..=1_000_000)?.unwrap_or(4096),
         per_client: within(&mut args, Long("--max-per-client"), 1..=1_000_000)?.unwrap_or(128),
     };
+    let mtu_clamp = args.contains("--mtu-clamp");
+    let port_range = port_range(&mut args)?;
     let open_limit = seconds(&mut args, Long("--open-limit"), 120)?;
     let read_limit = seconds(&mut args, Long("--read-limit"), 10)?;
     let log_level = option(&mut args, Long("--log-level"), "error, warn, info, debug or trace")?;
@@ -96,6 +102,8 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         view_gap,
         monitor_configs,
         limits,
+        mtu_clamp,
+        port_range,
         capacity,
         open_limit,
         read_limit,
@@ -116,6 +124,17 @@ fn name_monitor_value(args: &mut Vec<OsString>) {
 /// The value of an option that is a time.
 fn seconds(args: &mut Arguments, names: Names, default: u64) -> Result<Duration, String> {
     Ok(Duration::from_secs(within(args, names, 1..=1_000_000)?.unwrap_or(default)))
+}
+
+/// The value of `--port-range`.
+fn port_range(args: &mut Arguments) -> Result<Option<RangeInclusive<u16>>, String> {
+    let expected = "two ports from 1 to 65535, the lower first, as in 50000-50999";
+    let Some(value): Option<String> = option(args, Long("--port-range"), expected)? else { return Ok(None) };
+    let range = value.split_once('-').and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+    match range.filter(|range| *range.start() > 0 && !range.is_empty()) {
+        None => Err(format!("--port-range: expected {expected}, found `{value}`")),
+        range => Ok(range),
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +162,22 @@ mod tests {
         assert_eq!(config.root_dir, PathBuf::from("/srv/tftp"));
         assert_eq!(config.idle_timeout, Duration::from_secs(60));
         assert!(config.monitor_configs);
+        assert_eq!((config.mtu_clamp, config.port_range), (false, None));
+    }
+
+    #[test]
+    fn the_network_can_be_narrowed() {
+        let config = config("-r /r --mtu-clamp --port-range 50000-50000");
+        assert_eq!((config.mtu_clamp, config.port_range), (true, Some(50_000..=50_000)));
+        for value in ["", "1", "-", "1-", "-1", "0-9", "9-1", "1-65536", "1-2-3", "a-b", "1..2"] {
+            let message = "--port-range: expected two ports from 1 to 65535, the lower first, as in 50000-50999";
+            match parsed(&format!("-r /r --port-range={value}")) {
+                Err(error) if error == format!("{message}, found `{value}`") => {}
+                // An empty value joined by `=` is none.
+                Err(_) if value.is_empty() => {}
+                other => panic!("{value}: {other:?}"),
+            }
+        }
     }
 
     #[test]

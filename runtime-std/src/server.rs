@@ -4,6 +4,7 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -21,6 +22,7 @@ use smol::{
 pub use crate::sessions::Capacity;
 use crate::{
     clock,
+    ports::Ports,
     reactor::Reactor,
     remote::{
         Disks, Times,
@@ -51,6 +53,10 @@ pub struct Config {
     pub monitor_configs: bool,
     /// What clients are granted at most.
     pub limits: Limits,
+    /// Whether no larger blocks are granted than reach the client in one packet.
+    pub mtu_clamp: bool,
+    /// The ports that transfers are served from; any that are free, if it is not given. There are no more transfers than ports.
+    pub port_range: Option<RangeInclusive<u16>>,
     /// How many transfers there may be.
     pub capacity: Capacity,
     /// How long connecting a disk may take in all.
@@ -70,6 +76,7 @@ const GRACE: Duration = Duration::from_secs(3);
 pub struct Server {
     config: Config,
     reactor: Arc<Reactor>,
+    ports: Arc<Ports>,
     listener: Listener,
     roots: Arc<Roots>,
     sessions: Arc<Mutex<Sessions>>,
@@ -106,11 +113,14 @@ impl Server {
         let executor = Arc::new(Executor::new());
         let times = Times { idle: config.idle_timeout, gap: config.view_gap, answer: config.read_limit };
         let disks = Disks::new(root_dir.clone(), times, launcher, executor.clone());
-        let sessions = Arc::new(Mutex::new(Sessions::new(config.capacity)));
+        let ports = Arc::new(Ports::new(config.port_range.clone()));
+        // With all ports in use, too, a client that has never answered gives way to a newcomer.
+        let transfers = config.capacity.transfers.min(ports.count().unwrap_or(usize::MAX));
+        let sessions = Arc::new(Mutex::new(Sessions::new(Capacity { transfers, ..config.capacity })));
         let refusals = Mutex::new(Throttle::new(REFUSALS, REFUSALS));
         let strangers = Arc::new(StrangersLog::new());
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));
-        Ok(Self { config, reactor, listener, roots, sessions, refusals, strangers, executor })
+        Ok(Self { config, reactor, ports, listener, roots, sessions, refusals, strangers, executor })
     }
 
     /// The address that is listened on.
@@ -178,7 +188,7 @@ impl Server {
         };
         if lock(&self.refusals).allows(clock::now()) {
             log::debug!("{}: refused: {}", route.client, refusal.1);
-            session::refuse(route, refusal, &self.strangers);
+            session::refuse(&self.ports, route, refusal, &self.strangers);
         }
     }
 
@@ -187,8 +197,10 @@ impl Server {
         let sessions = self.sessions.clone();
         let session = Session {
             reactor: self.reactor.clone(),
+            ports: self.ports.clone(),
             roots: self.roots.clone(),
             limits: self.config.limits,
+            mtu_clamp: self.config.mtu_clamp,
             route,
             request: datagram.to_vec(),
             ticket: ticket.clone(),

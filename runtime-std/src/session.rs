@@ -6,7 +6,7 @@ use log::Level;
 use rtftp_core::{
     Outcome, Packet, RequestPath, Sender,
     netascii::{self, Netascii},
-    options::{Limits, negotiate},
+    options::{Limits, MAX_BLKSIZE, negotiate},
     packet::{ErrorCode, Mode, Request},
 };
 use smol::{channel::Receiver, future::or};
@@ -15,6 +15,8 @@ use crate::{
     clock,
     error::OpenError,
     file::OpenFile,
+    mtu,
+    ports::Ports,
     reactor::Reactor,
     roots::{Origin, Roots},
     sessions::Ticket,
@@ -27,8 +29,8 @@ use crate::{
 pub(crate) type Refusal = (ErrorCode, &'static str);
 
 /// Sends an ERROR, once: it is neither acknowledged nor repeated (RFC 1350 section 7).
-pub(crate) fn refuse(route: Route, refusal: Refusal, strangers: &StrangersLog) {
-    match Peer::new(route) {
+pub(crate) fn refuse(ports: &Ports, route: Route, refusal: Refusal, strangers: &StrangersLog) {
+    match Peer::new(ports, route) {
         Ok(mut peer) => send_error(&mut peer, refusal),
         Err(error) => {
             strangers.line(Level::Error, format_args!("{}: no port for an answer: {error}", route.client));
@@ -47,8 +49,11 @@ fn send_error(peer: &mut Peer, (code, message): Refusal) {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) reactor: Arc<Reactor>,
+    pub(crate) ports: Arc<Ports>,
     pub(crate) roots: Arc<Roots>,
     pub(crate) limits: Limits,
+    /// Whether no block is to be larger than what reaches the client in one packet.
+    pub(crate) mtu_clamp: bool,
     pub(crate) route: Route,
     /// The datagram.
     pub(crate) request: Vec<u8>,
@@ -63,8 +68,9 @@ impl Session {
     /// Answers the request to its end.
     pub(crate) async fn run(self) {
         let Ok(Packet::ReadRequest(request)) = Packet::parse(&self.request) else { return };
-        let mut peer = match Peer::new(self.route) {
+        let mut peer = match Peer::new(&self.ports, self.route) {
             Ok(peer) => peer,
+            // Silence, as an answer would need a port too: the client asks again.
             Err(error) => return self.log(Level::Error, format_args!("no port for a transfer: {error}")),
         };
         let name = Name(request.file);
@@ -124,15 +130,24 @@ impl Session {
             })
     }
 
+    /// The largest block that reaches the client in one packet; any, if that cannot be told.
+    fn largest_block(&self) -> u16 {
+        mtu::largest_block(self.route.client).unwrap_or_else(|error| {
+            self.log(Level::Warn, format_args!("blocks of any size: the MTU is not known: {error}"));
+            MAX_BLKSIZE
+        })
+    }
+
     /// Sends the file, and writes the line.
     async fn send(&self, request: Request<'_>, file: OpenFile, origin: Origin, peer: Peer) {
         let started = Instant::now();
-        let limits = match file {
-            OpenFile::Netascii(_) => {
-                Limits { windowsize: self.limits.windowsize.min(netascii::MAX_WINDOWSIZE), ..self.limits }
-            }
-            OpenFile::Local(_) | OpenFile::Remote(_) => self.limits,
-        };
+        let mut limits = self.limits;
+        if let OpenFile::Netascii(_) = file {
+            limits.windowsize = limits.windowsize.min(netascii::MAX_WINDOWSIZE);
+        }
+        if self.mtu_clamp {
+            limits.blksize = limits.blksize.min(self.largest_block());
+        }
         let size = file.size();
         let (settings, granted) = negotiate(request.options, &limits, size);
         let sender = Sender::new(clock::now(), settings, granted, size);

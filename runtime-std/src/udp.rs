@@ -25,6 +25,7 @@ use rustix::net::{
 
 use crate::{
     clock,
+    ports::Ports,
     reactor::{Reactor, Socket},
 };
 
@@ -160,13 +161,13 @@ const MAX_BATCH: usize = 65_507;
 
 impl Peer {
     /// Opens a port for a transfer.
-    pub(crate) fn new(route: Route) -> io::Result<Self> {
+    pub(crate) fn new(ports: &Ports, route: Route) -> io::Result<Self> {
         let local = match (route.local, route.client) {
             // A link-local address is complete only with the interface it is on.
             (IpAddr::V6(ip), SocketAddr::V6(client)) => SocketAddrV6::new(ip, 0, 0, client.scope_id()).into(),
             (ip, _) => SocketAddr::new(ip, 0),
         };
-        let socket = Arc::new(open(local)?);
+        let socket = Arc::new(ports.open(local, open)?);
         // Saves the kernel the numbering of datagrams for those who put fragments together, which is slow with many clients.
         if local.is_ipv4()
             && let Err(error) = set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO)
@@ -304,7 +305,7 @@ mod tests {
         for (from, to) in [(loopback(7), loopback(5)), (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into())] {
             let (client, route) = request(&reactor, None, from, to);
             assert_eq!(route.local, to);
-            let mut peer = Peer::new(route).expect("a port");
+            let mut peer = Peer::new(&Ports::default(), route).expect("a port");
             assert_eq!(peer.send(b"answer", 6), 6);
             let mut buf = [0; 64];
             let (len, sender) = client.recv_from(&mut buf).expect("an answer");
@@ -339,7 +340,7 @@ mod tests {
         // Also more segments, and more bytes, than one call can take, and segments above the loopback's MTU.
         for (segment, count) in [(100, 3), (12, 200), (1472, 100), (65_468, 3)] {
             let (client, route) = request(&reactor, None, loopback(7), loopback(1));
-            let mut peer = Peer::new(route).expect("a port");
+            let mut peer = Peer::new(&Ports::default(), route).expect("a port");
             let sent: Vec<u8> = (0..segment * count - 5).map(|at| (at / 3) as u8).collect();
             let receiver = std::thread::spawn(move || {
                 let mut received = vec![];
@@ -364,7 +365,7 @@ mod tests {
     fn a_stranger_is_told_and_changes_nothing() {
         let reactor = reactor();
         let (client, route) = request(&reactor, None, loopback(7), loopback(1));
-        let mut peer = Peer::new(route).expect("a port");
+        let mut peer = Peer::new(&Ports::default(), route).expect("a port");
         let port = peer.socket.local_addr().expect("bound");
         let stranger = UdpSocket::bind((loopback(8), 0)).expect("a stranger");
         stranger.send_to(b"\x00\x05\x00\x00an error\0", port).expect("sent");
