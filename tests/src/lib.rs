@@ -9,6 +9,7 @@
 //! [`sim`] is the network that exists in the computer's mind only, for the core's state machines.
 
 mod board;
+mod cable;
 pub mod client;
 mod daemon;
 mod disk;
@@ -27,6 +28,7 @@ mod usage;
 mod wait;
 
 pub use board::{board, mounted};
+pub use cable::{CARD, Cable};
 pub use client::{Answer, Client};
 pub use daemon::{Rtftp, arguments_refused, binary};
 pub use disk::{Disk, DiskConfig, FileSystem, Tree};
