@@ -4,6 +4,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
+    time::Duration,
 };
 
 use nix::{
@@ -11,6 +12,7 @@ use nix::{
     libc,
     sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket},
 };
+use smol::Timer;
 
 /// What is known of the network card of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,15 +49,29 @@ pub(crate) fn card_of(machine: SocketAddr) -> io::Result<Card> {
     }
 }
 
-/// Has the kernel find out on the network who has this address. What is sent for that goes to the port where everything is
-/// thrown away (RFC 863).
-pub(crate) fn call(machine: SocketAddr) -> io::Result<()> {
+/// Has the kernel find out on the network who has this address, and waits for that; for most it takes a millisecond.
+///
+/// # Errors
+///
+/// As of [`card_of`], or the network is down.
+pub(crate) async fn call(machine: SocketAddr) -> io::Result<Card> {
     let any: IpAddr = if machine.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let mut discard = machine;
+    // The port where everything is thrown away (RFC 863).
     discard.set_port(9);
     UdpSocket::bind((any, 0))?.send_to(&[], discard)?;
-    Ok(())
+    for pause in CALL_PAUSES {
+        Timer::after(Duration::from_millis(pause)).await;
+        match card_of(machine)? {
+            Card::Unheard => {}
+            card => return Ok(card),
+        }
+    }
+    Ok(Card::Unheard)
 }
+
+/// When to look for the answer to a call, in milliseconds after the time before.
+const CALL_PAUSES: [u64; 7] = [2, 5, 10, 20, 50, 100, 300];
 
 /// The index of the interface to the network that a machine is on; `None` when that is not one of ours.
 fn interface_to(kernel: &OwnedFd, machine: SocketAddr) -> Result<Option<[u8; 4]>, Errno> {

@@ -5,11 +5,9 @@ use std::{
     fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use rtftp_core::RequestPath;
-use smol::Timer;
 
 use crate::{
     error::{OpenError, Unavailable},
@@ -19,12 +17,6 @@ use crate::{
     neighbours::{self, Card},
     remote::{self, Disks},
 };
-
-/// How long a client may take to tell the kernel the address of its network card. One that does not cannot be sent anything
-/// either.
-const CARD_PATIENCE: Duration = Duration::from_millis(500);
-/// How long to wait before looking whether it has.
-const CARD_PAUSE: Duration = Duration::from_millis(5);
 
 /// The directory that everything is named in, and the disks that its `.nbd` files describe.
 #[derive(Debug)]
@@ -118,26 +110,19 @@ impl Roots {
 
     /// The client's name after its network card, if there is anything of that name.
     async fn mac(&self, client: SocketAddr) -> Result<Option<Name>, Unavailable> {
-        let until = Instant::now() + CARD_PATIENCE;
-        let mut called = false;
-        loop {
-            let directory = self.directory.clone();
-            match smol::unblock(move || card_named_in(&directory, client)).await {
-                Ok(Card::Mac(mac)) => return Ok(Some(Name::Mac(mac))),
-                Ok(Card::Unheard) if Instant::now() < until => {
-                    if !called && let Err(error) = neighbours::call(client) {
-                        log::debug!("{client}: its network card cannot be asked for: {error}");
-                    }
-                    called = true;
-                    Timer::after(CARD_PAUSE).await;
-                }
-                Ok(Card::Unheard | Card::None) => return Ok(None),
-                Err(error) => {
-                    let reason = format!(
-                        "the kernel does not tell the client's MAC address, which roots are named after: {error}"
-                    );
-                    return Err(Unavailable { to_client: "the server cannot tell who you are", reason });
-                }
+        let directory = self.directory.clone();
+        let card = match smol::unblock(move || card_named_in(&directory, client)).await {
+            Ok(Card::Unheard) => neighbours::call(client).await,
+            card => card,
+        };
+        match card {
+            Ok(Card::Mac(mac)) => Ok(Some(Name::Mac(mac))),
+            // One that does not tell the kernel its card cannot be sent anything either.
+            Ok(Card::Unheard | Card::None) => Ok(None),
+            Err(error) => {
+                let reason =
+                    format!("the kernel does not tell the client's MAC address, which a root may have: {error}");
+                Err(Unavailable { to_client: "the server cannot tell who you are", reason })
             }
         }
     }
@@ -174,7 +159,7 @@ fn names_a_card(directory: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use smol::{Executor, block_on};
 

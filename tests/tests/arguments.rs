@@ -38,6 +38,7 @@ fn mistakes_are_named_and_end_with_code_2() {
     refused(&["--idle-timeout", "-1"], "-1");
     refused(&["--idle-timeout", "soon"], "soon");
     refused(&["--monitor-configs=maybe"], "maybe");
+    refused(&["--port-range", "50999-50000"], "50999-50000");
     refused(&["--log-level", "loud"], "loud");
     refused(&["--listen-port"], "--listen-port");
 }
