@@ -2,8 +2,10 @@
 //!
 //! [`Server`](server::Server) takes requests in; each becomes a session, a task of its own, which looks for the file in the
 //! client's roots and drives the core's [`Sender`](rtftp_core::Sender) with a socket and a clock. [`fetch`](fetch::fetch) is the
-//! other end: it drives the core's [`Receiver`](rtftp_core::Receiver).
+//! other end: it drives the core's [`Receiver`](rtftp_core::Receiver). [`check`](check::check) looks at everything that a server would
+//! serve, and says what is wrong with it.
 
+pub mod check;
 mod clock;
 pub mod error;
 pub mod fetch;

@@ -19,9 +19,9 @@ use super::{
 use crate::error::{OpenError, Unavailable};
 
 /// How long a disk that contradicts itself is looked at again and again before it counts as damaged: its owner may be writing.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait before looking again.
-pub(super) const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// A disk, connected or not. Cheap to clone; when the last clone goes, so does the connection.
 #[derive(Debug, Clone)]

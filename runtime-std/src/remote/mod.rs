@@ -25,8 +25,13 @@ use rtftp_core::{
 };
 use smol::Executor;
 
-use self::{disk::Disk, owner::Backend};
-pub(crate) use self::{file::RemoteFile, owner::Times};
+use self::disk::Disk;
+pub(crate) use self::{
+    disk::{PATIENCE, PAUSE},
+    file::RemoteFile,
+    owner::{Backend, Owner, Times},
+    view::{Failure, View},
+};
 use crate::{
     error::{OpenError, Unavailable},
     names::Name,
@@ -150,7 +155,7 @@ impl Disks {
 }
 
 /// Reads a description, and no more of a larger file than shows that it is too large. Blocks.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     // Non-blocking, or a FIFO would wait for a writer.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {

@@ -11,7 +11,7 @@ use rtftp_core::{
 };
 use smol::{
     Executor, Timer,
-    channel::{Receiver, Sender},
+    channel::{Receiver, Sender, bounded},
     future::{or, pending},
     lock::{Semaphore, SemaphoreGuardArc},
 };
@@ -46,7 +46,7 @@ pub(crate) struct Times {
 
 /// What all disks share.
 #[derive(Debug)]
-pub(super) struct Backend {
+pub(crate) struct Backend {
     launcher: Launcher,
     times: Times,
     executor: Arc<Executor<'static>>,
@@ -54,17 +54,17 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    pub(super) fn new(launcher: Launcher, times: Times, executor: Arc<Executor<'static>>) -> Self {
+    pub(crate) fn new(launcher: Launcher, times: Times, executor: Arc<Executor<'static>>) -> Self {
         Self { launcher, times, executor, unasked: Arc::new(Semaphore::new(UNASKED_CONNECTS)) }
     }
 
     /// Where tasks for disks run.
-    pub(super) fn executor(&self) -> Arc<Executor<'static>> {
+    pub(crate) fn executor(&self) -> Arc<Executor<'static>> {
         self.executor.clone()
     }
 
     /// Waits for the end of all that was started for disks which are let go.
-    pub(super) async fn all_ended(&self) {
+    pub(crate) async fn all_ended(&self) {
         self.launcher.all_ended().await;
     }
 }
@@ -119,7 +119,7 @@ impl Look {
 }
 
 /// The task that a disk belongs to: it alone connects it, and says how long a view is good.
-pub(super) struct Owner {
+pub(crate) struct Owner {
     name: String,
     json: Vec<u8>,
     config: DiskConfig,
@@ -153,6 +153,11 @@ impl Owner {
         inbox: Receiver<Request>,
     ) -> Self {
         Self { name, json, config, backend, inbox, nbd: None, look: None, used: Instant::now(), told: Told::default() }
+    }
+
+    /// The owner of a disk whom nobody asks, and who does not run: for one look.
+    pub(crate) fn alone(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
+        Self::new(name, json, config, backend, bounded(1).1)
     }
 
     /// Runs until it is dropped, with the last [`Disk`](super::disk::Disk).
@@ -292,9 +297,11 @@ impl Owner {
     }
 
     /// Looks at the disk, connected first if need be, in the first way that can.
-    async fn view(&mut self) -> Result<View, Failure> {
+    pub(crate) async fn view(&mut self) -> Result<View, Failure> {
         let choice = self.config.backend;
         if choice == Some(disk::Backend::Guestfs) {
+            // Some servers take one connection at a time.
+            self.nbd = None;
             // An appliance needs long to tell what a look at the server tells at once.
             nbd::check(&self.config.url).await.map_err(|why| Failure::Lasting(why.into()))?;
             return self.appliance().await;
@@ -328,7 +335,7 @@ impl Owner {
     }
 
     /// The connection of the native reader, and whether it is a new one.
-    async fn connect(&mut self) -> Result<(Arc<Nbd>, bool), Failure> {
+    pub(crate) async fn connect(&mut self) -> Result<(Arc<Nbd>, bool), Failure> {
         if let Some(nbd) = self.nbd.as_ref().filter(|nbd| nbd.is_alive()) {
             return Ok((nbd.clone(), false));
         }

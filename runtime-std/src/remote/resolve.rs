@@ -79,6 +79,11 @@ impl Root {
         Ok(Self { real: directory(disk, path).await?, configured: path.trim_end_matches('/').into() })
     }
 
+    /// Its path with all links followed; empty for the top of the disk.
+    pub(super) fn path(&self) -> &[u8] {
+        &self.real
+    }
+
     /// Finds a regular file for a client, and gives its real path and what the disk knows of it.
     ///
     /// A link is relative to its directory. An absolute one that begins with the name of this root means what it means on the

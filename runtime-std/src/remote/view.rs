@@ -12,14 +12,14 @@ use crate::error::{OpenError, Unavailable};
 
 /// A disk as it is at one moment.
 #[derive(Debug)]
-pub(super) enum View {
+pub(crate) enum View {
     Native(native::View),
     Guestfs(Shared),
 }
 
 /// Why a look at a disk did not give what was wanted.
 #[derive(Debug, Clone)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// It may be over in a moment: the owner is writing, the connection was lost.
     Passing(Unavailable),
     /// It will be the same in a moment.

@@ -153,6 +153,7 @@ fn serve(daemon: &mut Daemon, requests: &mpsc::Receiver<Request>) -> io::Result<
                 disk.files.remove(&id);
                 Reply::Closed
             }
+            (Request::List { path }, Some(disk)) => disk.list(&path),
             (_, _) => Reply::Lost("asked in the wrong order".into()),
         };
         daemon.tell(&reply)?;
@@ -221,6 +222,14 @@ impl Disk {
         match self.mounted.guestfs.pread(path, len, offset) {
             Ok(data) => Reply::Data(data),
             Err(error) => self.failed(Failure::from(error).message),
+        }
+    }
+
+    fn list(&self, path: &[u8]) -> Reply {
+        match self.mounted.list(&[self.root.path(), b"/", path].concat()) {
+            Ok(list) if Reply::has_room_for(&list) => Reply::Listed(list),
+            Ok(list) => Reply::Failed(format!("a directory with {} names, which are too many", list.len())),
+            Err(reason) => self.failed(reason),
         }
     }
 

@@ -14,7 +14,7 @@ use super::{
 };
 pub use super::{
     launch::{Launcher, Limits},
-    wire::MAX_READ,
+    wire::{Listed, MAX_READ},
 };
 use crate::error::{OpenError, Unavailable};
 
@@ -81,6 +81,18 @@ impl Appliance {
     pub async fn close(&mut self, id: u32) -> Result<(), Unavailable> {
         match self.ask(&Request::Close { id }).await? {
             Reply::Closed => Ok(()),
+            _ => Err(self.confused().await),
+        }
+    }
+
+    /// Tells what is in a directory, by its path below `tftp_root`, without links; empty for `tftp_root` itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`], also if it has too many names; see [`is_alive`](Self::is_alive) for whether others may do better.
+    pub async fn list(&mut self, path: &[u8]) -> Result<Vec<Listed>, Unavailable> {
+        match self.ask(&Request::List { path: path.into() }).await? {
+            Reply::Listed(list) => Ok(list),
             _ => Err(self.confused().await),
         }
     }
@@ -198,6 +210,7 @@ mod tests {
         super::fake::{Fake, patient},
         *,
     };
+    use crate::remote::native::Kind;
 
     fn start(fake: &Fake) -> Appliance {
         let launcher = Launcher::with_helper(fake.helper.clone(), patient());
@@ -220,6 +233,8 @@ mod tests {
             assert_eq!(appliance.close(7).await, Ok(()));
             assert_eq!(appliance.open(&path()).await, Err(OpenError::NotFound));
             assert_eq!(appliance.open(&path()).await, Err(OpenError::Forbidden("x".into())));
+            let listed = Listed { name: b"a".to_vec(), kind: Kind::File, size: 3 };
+            assert_eq!(appliance.list(b"").await, Ok(vec![listed]));
             appliance.stop().await;
         });
         fake.assert_nothing_is_left();

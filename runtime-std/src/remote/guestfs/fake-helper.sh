@@ -2,7 +2,7 @@
 # Stands in for rtftp-guestfs in the tests of client.rs; the name it is called by, that of a symbolic link, tells what goes wrong.
 
 say() { printf "$1"; }
-hello() { say 'H\0\0\0\021rtftp-guestfs\0\0\0\001'; }
+hello() { say 'H\0\0\0\021rtftp-guestfs\0\0\0\002'; }
 # Reads the frame of the start request but for the description, and sets $emulate.
 start() {
     dd bs=1 count=5 of=/dev/null 2>/dev/null
@@ -54,5 +54,5 @@ case ${0##*/} in
     half-answer) ready; say 'D\0\0\001\000half'; linger ;;
     too-much) ready; say 'D\0\0\0\011123456789'; linger ;;
     dies) ready; exit 0 ;;
-    works) ready; say 'O\0\0\0\014\0\0\0\007\0\0\0\0\0\0\0\003D\0\0\0\003abcE\0\0\0\003I/OC\0\0\0\000N\0\0\0\000F\0\0\0\001x'; exec cat >/dev/null ;;
+    works) ready; say 'O\0\0\0\014\0\0\0\007\0\0\0\0\0\0\0\003D\0\0\0\003abcE\0\0\0\003I/OC\0\0\0\000N\0\0\0\000F\0\0\0\001xT\0\0\0\014f\0\0\0\0\0\0\0\003\0\001a'; exec cat >/dev/null ;;
 esac

@@ -265,7 +265,7 @@ mod tests {
         let confused = "connecting to the NBD server: rtftp-guestfs answers what was not asked";
         fails("garbage", patient(), confused);
         fails("confused", patient(), confused);
-        let old = "connecting to the NBD server: rtftp-guestfs is of another version (protocol 0, not 1): install the one that \
+        let old = "connecting to the NBD server: rtftp-guestfs is of another version (protocol 0, not 2): install the one that \
                    belongs to this rtftp";
         fails("old", patient(), old);
     }

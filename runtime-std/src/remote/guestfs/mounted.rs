@@ -1,11 +1,14 @@
 //! The disk's file systems, mounted in an appliance.
 
-use guestfs::Handle;
+use guestfs::{Handle, StatNS};
 use rtftp_core::disk::{Mount, MountSource};
 use smol::block_on;
 
-use super::failure::Failure;
-use crate::remote::resolve::{self, Lookup, Node};
+use super::{failure::Failure, wire::Listed};
+use crate::remote::{
+    native::Kind,
+    resolve::{self, Lookup, Node},
+};
 
 /// A launched appliance and the file systems mounted in it.
 pub(super) struct Mounted {
@@ -53,6 +56,26 @@ impl Mounted {
         Err(format!("partition {number} is not there; the disk has {there}"))
     }
 
+    /// Everything in the directory with this real path.
+    pub(super) fn list(&self, path: &[u8]) -> Result<Vec<Listed>, String> {
+        let path =
+            str::from_utf8(path).map_err(|_| "its path is not UTF-8, which libguestfs cannot handle".to_owned())?;
+        let failed = |error| Failure::from(error).message;
+        let names = self.guestfs.ls(path).map_err(failed)?;
+        let refs: Vec<&str> = names.iter().map(String::as_str).collect();
+        let stats = self.guestfs.lstatnslist(path, &refs).map_err(failed)?;
+        let listed = names.iter().zip(stats).map(|(name, stat)| {
+            let (kind, size) = match node(&stat) {
+                Node::File(size) => (Kind::File, size),
+                Node::Directory => (Kind::Directory, 0),
+                Node::Link => (Kind::Link, 0),
+                Node::Other => (Kind::Other, 0),
+            };
+            Listed { name: name.clone().into_bytes(), kind, size }
+        });
+        Ok(listed.collect())
+    }
+
     /// What could be mounted, for a message.
     fn contents(&self) -> String {
         let mut list: Vec<String> = match self.guestfs.list_filesystems() {
@@ -78,12 +101,7 @@ impl Lookup for Mounted {
             Err(failure) if failure.is_not_found() => return Ok(None),
             Err(failure) => return Err(failure.message),
         };
-        Ok(Some(match stat.st_mode & 0o170_000 {
-            0o100_000 => Node::File(u64::try_from(stat.st_size).unwrap_or(0)),
-            0o040_000 => Node::Directory,
-            0o120_000 => Node::Link,
-            _ => Node::Other,
-        }))
+        Ok(Some(node(&stat)))
     }
 
     async fn readlink(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>, String> {
@@ -96,5 +114,15 @@ impl Lookup for Mounted {
                 failure => Err(failure.message),
             },
         }
+    }
+}
+
+/// What lstat(2) says that something is; a regular file comes with its length in bytes.
+fn node(stat: &StatNS) -> Node<u64> {
+    match stat.st_mode & 0o170_000 {
+        0o100_000 => Node::File(u64::try_from(stat.st_size).unwrap_or(0)),
+        0o040_000 => Node::Directory,
+        0o120_000 => Node::Link,
+        _ => Node::Other,
     }
 }

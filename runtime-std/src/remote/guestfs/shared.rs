@@ -6,7 +6,7 @@ use smol::{
     channel::{Receiver, Sender, bounded, unbounded},
 };
 
-use super::client::{Appliance, OpenedFile, unavailable};
+use super::client::{Appliance, Listed, OpenedFile, unavailable};
 use crate::error::{OpenError, Unavailable};
 
 /// An [`Appliance`] in the hands of a task that makes one call after the other. Cheap to clone; with the last clone and the last
@@ -28,6 +28,7 @@ enum Request {
     Open { path: Box<RequestPath>, reply: Sender<Result<OpenedFile, OpenError>> },
     Read { id: u32, offset: u64, len: u32, reply: Sender<Result<Vec<u8>, Unavailable>> },
     Close(u32),
+    List { path: Vec<u8>, reply: Sender<Result<Vec<Listed>, Unavailable>> },
 }
 
 impl Shared {
@@ -53,6 +54,17 @@ impl Shared {
         let request = Request::Open { path: Box::new(path.clone()), reply };
         let file = self.ask(request, answer).await.unwrap_or_else(|| Err(lost().into()))?;
         Ok(SharedFile { appliance: self.clone(), file })
+    }
+
+    /// Tells what is in a directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Appliance::list`].
+    pub(crate) async fn list(&self, path: &[u8]) -> Result<Vec<Listed>, Unavailable> {
+        let (reply, answer) = bounded(1);
+        let request = Request::List { path: path.into(), reply };
+        self.ask(request, answer).await.unwrap_or_else(|| Err(lost()))
     }
 
     async fn ask<T>(&self, request: Request, answer: Receiver<T>) -> Option<T> {
@@ -104,6 +116,9 @@ async fn serve(mut appliance: Appliance, inbox: Receiver<Request>) {
             }
             Request::Close(id) => {
                 let _ = appliance.close(id).await;
+            }
+            Request::List { path, reply } => {
+                let _ = reply.try_send(appliance.list(&path).await);
             }
         }
         if !appliance.is_alive() {

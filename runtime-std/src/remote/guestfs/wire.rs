@@ -6,8 +6,10 @@
 
 use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt, path::PathBuf};
 
+use crate::remote::native::Kind;
+
 /// The protocol that this build speaks; it changes with every change of a message.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The greatest number of bytes of a file in one [`Reply::Data`]. libguestfs refuses 4 MiB; above 1 MiB nothing is gained.
 pub const MAX_READ: u32 = 1 << 20;
@@ -46,6 +48,22 @@ pub enum Request {
         /// The file.
         id: u32,
     },
+    /// Tell what is in a directory.
+    List {
+        /// Its path below `tftp_root`, without links, its names joined by `/`; empty for `tftp_root` itself.
+        path: Vec<u8>,
+    },
+}
+
+/// Something in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// How long a regular file is, in bytes.
+    pub size: u64,
 }
 
 /// What the helper answers.
@@ -71,6 +89,8 @@ pub enum Reply {
     Data(Vec<u8>),
     /// A file is forgotten.
     Closed,
+    /// What is in a directory. Not more than [`Reply::has_room_for`] says.
+    Listed(Vec<Listed>),
     /// There is no such file.
     NotFound,
     /// The file is not for clients.
@@ -129,6 +149,7 @@ impl Request {
                 frame(b'R', &[&id.to_be_bytes(), &offset.to_be_bytes(), &len.to_be_bytes()])
             }
             Self::Close { id } => frame(b'C', &[&id.to_be_bytes()]),
+            Self::List { path } => frame(b'L', &[path]),
         }
     }
 
@@ -148,6 +169,7 @@ impl Request {
                 return Ok(Self::Start { emulate: emulate != 0, folder, description: description.to_vec() });
             }
             b'O' => return Ok(Self::Open { path: body }),
+            b'L' => return Ok(Self::List { path: body }),
             b'R' => Self::Read { id: fields.u32()?, offset: fields.u64()?, len: fields.u32()? },
             b'C' => Self::Close { id: fields.u32()? },
             _ => return Err(Malformed),
@@ -156,7 +178,42 @@ impl Request {
     }
 }
 
+impl Listed {
+    /// One byte that tells the kind, eight with the size, two with the length of the name, and that.
+    fn encode(&self) -> Vec<u8> {
+        let kind = match self.kind {
+            Kind::File => b'f',
+            Kind::Directory => b'd',
+            Kind::Link => b'l',
+            Kind::Other => b'o',
+        };
+        // A name has at most 255 bytes in Linux.
+        let len = (self.name.len() as u16).to_be_bytes();
+        [&[kind], &self.size.to_be_bytes()[..], &len, &self.name].concat()
+    }
+
+    fn decode(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
+        let kind = match fields.take()? {
+            [b'f'] => Kind::File,
+            [b'd'] => Kind::Directory,
+            [b'l'] => Kind::Link,
+            [b'o'] => Kind::Other,
+            _ => return Err(Malformed),
+        };
+        let size = fields.u64()?;
+        let len = fields.take().map(u16::from_be_bytes)?;
+        let (name, rest) = fields.0.split_at_checked(len.into()).ok_or(Malformed)?;
+        fields.0 = rest;
+        Ok(Self { name: name.to_vec(), kind, size })
+    }
+}
+
 impl Reply {
+    /// Whether a [`Reply::Listed`] of these fits into a frame.
+    pub fn has_room_for(list: &[Listed]) -> bool {
+        list.iter().map(|listed| listed.name.len() + 11).sum::<usize>() <= MAX_BODY as usize
+    }
+
     /// Makes the frame.
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -167,6 +224,7 @@ impl Reply {
             Self::Opened { id, size } => frame(b'O', &[&id.to_be_bytes(), &size.to_be_bytes()]),
             Self::Data(data) => frame(b'D', &[data]),
             Self::Closed => frame(b'C', &[]),
+            Self::Listed(list) => frame(b'T', &[&list.iter().flat_map(Listed::encode).collect::<Vec<_>>()]),
             Self::NotFound => frame(b'N', &[]),
             Self::Forbidden(reason) => frame(b'F', &[reason.as_bytes()]),
             Self::Failed(reason) => frame(b'E', &[reason.as_bytes()]),
@@ -193,6 +251,13 @@ impl Reply {
             b'3' => Self::Ready,
             b'O' => Self::Opened { id: fields.u32()?, size: fields.u64()? },
             b'C' => Self::Closed,
+            b'T' => {
+                let mut list = Vec::new();
+                while !fields.0.is_empty() {
+                    list.push(Listed::decode(&mut fields)?);
+                }
+                Self::Listed(list)
+            }
             b'N' => Self::NotFound,
             b'F' => Self::Forbidden(fields.text()),
             b'E' => Self::Failed(fields.text()),
@@ -250,17 +315,18 @@ impl Fields<'_> {
 mod tests {
     use super::*;
 
-    fn requests() -> [Request; 5] {
+    fn requests() -> [Request; 6] {
         [
             Request::Start { emulate: true, folder: "/t".into(), description: b"{}".to_vec() },
             Request::Start { emulate: false, folder: "".into(), description: vec![] },
             Request::Open { path: b"boot/\xff".to_vec() },
             Request::Read { id: 1, offset: 2, len: 3 },
             Request::Close { id: 4 },
+            Request::List { path: b"boot".to_vec() },
         ]
     }
 
-    fn replies() -> [Reply; 11] {
+    fn replies() -> [Reply; 13] {
         [
             Reply::Hello { version: VERSION },
             Reply::Reached(Step::Connected),
@@ -269,11 +335,37 @@ mod tests {
             Reply::Opened { id: 1, size: 1 << 40 },
             Reply::Data(b"\0\xff".to_vec()),
             Reply::Closed,
+            Reply::Listed(vec![]),
+            Reply::Listed(listed()),
             Reply::NotFound,
             Reply::Forbidden("a".into()),
             Reply::Failed("ä".into()),
             Reply::Lost(String::new()),
         ]
+    }
+
+    fn listed() -> Vec<Listed> {
+        let listed = |name: &[u8], kind, size| Listed { name: name.into(), kind, size };
+        vec![
+            listed(b"vmlinuz", Kind::File, 1 << 40),
+            listed(b"\xff", Kind::Directory, 0),
+            listed(b"", Kind::Link, 0),
+            listed(&[b'x'; 255], Kind::Other, 0),
+        ]
+    }
+
+    #[test]
+    fn a_list_has_to_fit() {
+        let name = vec![b'x'; 245];
+        let mut list = vec![Listed { name, kind: Kind::File, size: 1 }; 4096];
+        assert!(Reply::has_room_for(&list));
+        assert_eq!(split(&Reply::Listed(list.clone()).encode()).1.len(), MAX_BODY as usize);
+        list.push(list[0].clone());
+        assert!(!Reply::has_room_for(&list));
+        let cut = split(&Reply::Listed(list).encode());
+        assert_eq!(cut.1.len(), MAX_BODY as usize);
+        assert_eq!(Reply::decode(b'T', cut.1[..300].to_vec()), Err(Malformed));
+        assert_eq!(Reply::decode(b'T', b"x\0\0\0\0\0\0\0\0\0\0".to_vec()), Err(Malformed));
     }
 
     fn split(frame: &[u8]) -> (u8, Vec<u8>) {

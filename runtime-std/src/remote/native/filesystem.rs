@@ -11,6 +11,15 @@ pub enum FileSystem {
     Fat(Fat),
 }
 
+/// What a volume holds, as [`FileSystem::probe`] finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// What it is called: `ext4`, `XFS`.
+    pub name: &'static str,
+    /// Whether its owner has it mounted, or never unmounted it; `None` if that cannot be told.
+    pub in_use: Option<bool>,
+}
+
 impl FileSystem {
     /// Opens what a volume holds.
     ///
@@ -28,6 +37,21 @@ impl FileSystem {
             Some(name) => format!("{name}, which is not read natively"),
             None => "no file system that is known".into(),
         }))
+    }
+
+    /// Tells what a volume holds without reading more of it than that takes; `None` if that is nothing known.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), but a file system that is not read natively is none.
+    pub async fn probe(volume: &Volume) -> Result<Option<Found>, Error> {
+        if let Some((name, in_use)) = Ext::probe(volume).await? {
+            return Ok(Some(Found { name, in_use: Some(in_use) }));
+        }
+        if let Some(fat) = Fat::open(volume.clone()).await? {
+            return Ok(Some(Found { name: fat.name(), in_use: Some(fat.is_in_use()) }));
+        }
+        Ok(identify(volume).await?.map(|name| Found { name, in_use: None }))
     }
 
     /// What it is called: `ext4`, `FAT32`.
@@ -146,8 +170,10 @@ mod tests {
         for (offset, signature, name) in SIGNATURES {
             let mut disk = vec![0; 1 << 17];
             disk[offset as usize..][..signature.len()].copy_from_slice(signature);
-            let opened = block_on(FileSystem::open(Volume::whole(&Cache::new(Arc::new(disk)))));
+            let volume = Volume::whole(&Cache::new(Arc::new(disk)));
+            let opened = block_on(FileSystem::open(volume.clone()));
             assert_eq!(opened.err(), Some(Error::Unsupported(format!("{name}, which is not read natively"))));
+            assert_eq!(block_on(FileSystem::probe(&volume)), Ok(Some(Found { name, in_use: None })));
         }
     }
 

@@ -20,9 +20,10 @@ mod volume;
 
 use std::{fmt, future::Future, pin::Pin};
 
+pub(crate) use self::view::{Entry, name};
 pub use self::{
     file::{Extent, File},
-    filesystem::FileSystem,
+    filesystem::{FileSystem, Found},
     view::{NoFile, View},
     volume::{Cache, Volume},
 };

@@ -1,5 +1,7 @@
 //! A look at a disk: its file systems, mounted as its description says, as they are at one moment.
 
+mod listing;
+
 use std::{fmt::Write as _, sync::Arc};
 
 use rtftp_core::{
@@ -7,6 +9,7 @@ use rtftp_core::{
     disk::{DiskConfig, MountSource},
 };
 
+pub(crate) use self::listing::Entry;
 use super::{
     Cache, Error, File, FileSystem, Kind, Node, Source, Volume,
     partition::{Partition, partitions},
@@ -146,7 +149,7 @@ fn find(table: &[Partition], number: u32) -> Result<Partition, Error> {
 }
 
 /// What a mount is of, for a message.
-fn name(source: &MountSource) -> String {
+pub(crate) fn name(source: &MountSource) -> String {
     match source {
         MountSource::Disk => "the whole disk".into(),
         MountSource::Partition(number) => format!("partition {number}"),

@@ -50,20 +50,27 @@ impl Ext {
     /// [`Error::Unsupported`] if it has features that are not known here, which the text names, or a journal that must be replayed
     /// and cannot be; [`Error::Corrupt`], [`Error::Io`].
     pub async fn open(volume: Volume) -> Result<Option<Self>, Error> {
-        if volume.size() < superblock::PLACE + superblock::LEN as u64 {
-            return Ok(None);
-        }
-        let bytes = volume.read(superblock::PLACE, superblock::LEN).await?;
-        let Some(superblock) = Superblock::parse(&bytes)? else { return Ok(None) };
+        let Some(superblock) = Superblock::read(&volume).await? else { return Ok(None) };
         let has_journal = superblock.features.has(Feature::HAS_JOURNAL);
         let needs_recovery = superblock.features.has(Feature::NEEDS_RECOVERY);
-        let is_in_use = needs_recovery || !has_journal && !superblock.is_clean;
+        let is_in_use = superblock.is_in_use();
         let blocks = Blocks::new(volume, &superblock)?;
         let mut ext = Self { superblock, blocks, is_in_use };
         if has_journal && needs_recovery {
             ext.recover().await?;
         }
         Ok(Some(ext))
+    }
+
+    /// Tells what the file system in a volume is called and whether it is in use, from its superblock alone: nothing is replayed.
+    /// `None` if the volume holds another, or none at all.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), but for what is wrong with the journal.
+    pub async fn probe(volume: &Volume) -> Result<Option<(&'static str, bool)>, Error> {
+        let superblock = Superblock::read(volume).await?;
+        Ok(superblock.map(|superblock| (superblock.features.name(), superblock.is_in_use())))
     }
 
     /// The top directory.

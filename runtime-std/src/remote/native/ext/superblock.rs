@@ -1,8 +1,8 @@
 //! The superblock: what an ext file system is like as a whole.
 
 use super::{
-    super::Error,
     super::bytes::{array_at, split_u64_at, u16_at, u32_at},
+    super::{Error, Volume},
     checksum::Seed,
     features::{Feature, Features},
 };
@@ -53,6 +53,18 @@ pub(super) struct Superblock {
 }
 
 impl Superblock {
+    /// Reads the one of a volume; `None` if there is something else in its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`], [`Error::Unsupported`], [`Error::Io`].
+    pub(super) async fn read(volume: &Volume) -> Result<Option<Self>, Error> {
+        if volume.size() < PLACE + LEN as u64 {
+            return Ok(None);
+        }
+        Self::parse(&volume.read(PLACE, LEN).await?)
+    }
+
     /// Reads the 1,024 bytes of it; `None` if they are something else.
     ///
     /// # Errors
@@ -90,6 +102,11 @@ impl Superblock {
         };
         superblock.check()?;
         Ok(Some(superblock))
+    }
+
+    /// Whether the file system is mounted read-write somewhere, or was not unmounted.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.features.has(Feature::NEEDS_RECOVERY) || !self.features.has(Feature::HAS_JOURNAL) && !self.is_clean
     }
 
     /// How many bytes all blocks have.

@@ -1,0 +1,128 @@
+//! One disk: reached, its partitions listed, opened and read as the server does it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rtftp_core::disk::{Backend, DiskConfig};
+use smol::{Timer, future::or};
+
+use super::{Disk, Files, Limits, Mount, Partition, files::find};
+use crate::{
+    error::Unavailable,
+    remote::{
+        self, Failure, Owner, PATIENCE, PAUSE, View,
+        native::{self, Cache, Error, FileSystem, Source, Volume, partition::partitions},
+    },
+};
+
+/// How long a server may take to be connected to: one that is there needs milliseconds.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How much later than a helper's own limit, which knows more to say, ours is.
+const LEEWAY: Duration = Duration::from_secs(2);
+
+/// Looks at the disk of the description `name`; also gives what is wrong with it.
+pub(super) async fn check(
+    name: String,
+    json: Vec<u8>,
+    config: DiskConfig,
+    backend: Arc<remote::Backend>,
+    limits: Limits,
+) -> (Disk, Vec<String>) {
+    let mut disk = described(&config);
+    let mut owner = Owner::alone(name, json, config, backend);
+    let nbd = match within(CONNECT.min(limits.open), owner.connect()).await {
+        Ok((nbd, _)) => nbd,
+        Err(failure) => {
+            let why = failure.to_string();
+            let why = why.strip_prefix(&format!("{}: ", disk.url)).unwrap_or(&why);
+            disk.unreachable = Some(why.to_owned());
+            let mistake = format!("{}: {why}", disk.url);
+            return (disk, vec![mistake]);
+        }
+    };
+    let listed = within(limits.open, async { Ok(inventory(nbd).await?) }).await;
+    let opened = open(&mut owner, limits).await;
+    let mistakes = match (&listed, &opened) {
+        (Ok(_), Ok(_)) => vec![],
+        (Err(failure), Ok(_)) => vec![format!("its partitions cannot be listed: {failure}")],
+        // What spoils the partition table spoils the rest as well.
+        (_, Err(failure)) => vec![failure.to_string()],
+    };
+    disk.partitions = listed.unwrap_or_default();
+    (disk.backend, disk.files) = opened.ok().unzip();
+    (disk, mistakes)
+}
+
+/// A disk of which only the description is known.
+fn described(config: &DiskConfig) -> Disk {
+    let mounts = config
+        .mounts
+        .iter()
+        .map(|mount| Mount { source: native::name(&mount.source), mountpoint: mount.mountpoint.as_str().to_owned() });
+    Disk {
+        url: config.url.to_string(),
+        unreachable: None,
+        partitions: Vec::new(),
+        mounts: mounts.collect(),
+        tftp_root: config.tftp_root.as_str().to_owned(),
+        backend: None,
+        files: None,
+    }
+}
+
+/// Lists the partitions of a disk and what they hold.
+async fn inventory(disk: Arc<dyn Source>) -> Result<Vec<Partition>, Error> {
+    let whole = Volume::whole(&Cache::new(disk));
+    let table = partitions(&whole).await?;
+    if table.is_empty() {
+        return Ok(vec![partition(0, &whole).await?]);
+    }
+    let mut found = Vec::with_capacity(table.len());
+    for entry in table {
+        found.push(partition(entry.number, &whole.part(entry.start, entry.len)).await?);
+    }
+    Ok(found)
+}
+
+/// Tells what a part of a disk holds. Only what makes all of the disk unreadable is an error.
+async fn partition(number: u32, volume: &Volume) -> Result<Partition, Error> {
+    let (contents, in_use) = match FileSystem::probe(volume).await {
+        Ok(Some(found)) => (Some(found.name.to_owned()), found.in_use),
+        Ok(None) => (None, None),
+        Err(Error::Corrupt(what) | Error::Unsupported(what)) => (Some(what), None),
+        Err(error) => return Err(error),
+    };
+    Ok(Partition { number, size: volume.size(), contents, in_use })
+}
+
+/// Opens a disk and looks through it, again and again for a while if it contradicts itself: its owner may be writing.
+async fn open(owner: &mut Owner, limits: Limits) -> Result<(Backend, Files), Failure> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let found = match within(limits.open + LEEWAY, owner.view()).await {
+            Ok(View::Native(view)) => Ok((Backend::Native, find(&&view, limits).await)),
+            Ok(View::Guestfs(appliance)) => Ok((Backend::Guestfs, find(&&appliance, limits).await)),
+            Err(failure) => Err(failure),
+        };
+        let may_pass = match &found {
+            Ok((_, files)) => !files.unreadable.is_empty(),
+            Err(failure) => matches!(failure, Failure::Passing(_)),
+        };
+        if !may_pass || Instant::now() >= until {
+            return found;
+        }
+        Timer::after(PAUSE).await;
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let late = async {
+        Timer::after(limit).await;
+        let reason = format!("no answer within {} s", limit.as_secs_f64());
+        Err(Failure::Lasting(Unavailable { to_client: "the disk of this client is too slow", reason }.into()))
+    };
+    or(work, late).await
+}
