@@ -6,9 +6,12 @@ use log::LevelFilter;
 use pico_args::Arguments;
 use rtftp_runtime::server::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
 
-use crate::values::{
-    Names::{self, Both, Long},
-    option, path, within,
+use crate::{
+    check,
+    values::{
+        Names::{self, Both, Long},
+        option, path, within,
+    },
 };
 
 /// What `--help` prints.
@@ -16,6 +19,7 @@ const HELP: &str = "\
 rtftp - a TFTP boot server that hands every machine the boot files of its own disk
 
 Usage: rtftp --root-dir DIR [OPTIONS]
+       rtftp check DIR [OPTIONS]   looks for mistakes in DIR and on its disks; see rtftp check --help
 
 For client X.X.X.X a file is looked for in DIR/X.X.X.X/, then on the disk that
 DIR/X.X.X.X.nbd describes, then in DIR/default/. Before DIR/default/ the same is
@@ -52,6 +56,8 @@ Options:
 pub(crate) enum Action {
     /// Print this and leave.
     Print(String),
+    /// Look for mistakes.
+    Check(check::Job),
     /// Serve.
     Serve { config: Config, log_level: LevelFilter },
 }
@@ -62,6 +68,9 @@ pub(crate) enum Action {
 ///
 /// What is wrong, in one line.
 pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
+    if args.first().is_some_and(|arg| arg == "check") {
+        return check::parse(args.split_off(1));
+    }
     name_monitor_value(&mut args);
     let mut args = Arguments::from_vec(args);
     if args.contains(["-h", "--help"]) {
@@ -122,7 +131,7 @@ fn name_monitor_value(args: &mut Vec<OsString>) {
 }
 
 /// The value of an option that is a time.
-fn seconds(args: &mut Arguments, names: Names, default: u64) -> Result<Duration, String> {
+pub(crate) fn seconds(args: &mut Arguments, names: Names, default: u64) -> Result<Duration, String> {
     Ok(Duration::from_secs(within(args, names, 1..=1_000_000)?.unwrap_or(default)))
 }
 

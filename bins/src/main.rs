@@ -1,6 +1,7 @@
 //! The rtftp daemon: a TFTP boot server that hands every machine the boot files of its own disk.
 
 mod args;
+mod check;
 mod logging;
 mod values;
 
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
             print!("{text}");
             ExitCode::SUCCESS
         }
+        Ok(Action::Check(job)) => check::run(&job),
         Ok(Action::Serve { config, log_level }) => {
             logging::start(log_level);
             serve(config)
