@@ -10,6 +10,7 @@
 
 mod board;
 mod cable;
+pub mod check;
 pub mod client;
 mod daemon;
 mod disk;

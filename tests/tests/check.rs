@@ -1,0 +1,230 @@
+//! `rtftp check`: what it finds on disks and in the layout of a root directory, and how it says so.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    time::{Duration, Instant},
+};
+
+use nix::unistd::geteuid;
+use rtftp_tests::{
+    Appliance, Disk, DiskConfig, FileSystem, NbdServer, Owner, Tree, arguments_refused, binary, board, check::Checked,
+    hung_server, mounted, noise, refused_port,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The disk of a Raspberry Pi: a boot partition on FAT, its root on ext4.
+fn pi() -> Disk {
+    let boot = Tree::new().file("kernel8.img", noise(90_000, 1)).file("overlays/a.dtbo", noise(10_000, 2));
+    let root = Tree::new().file("etc/shadow", "secret").directory("boot").link("vmlinuz", "boot/kernel8.img");
+    Disk::mbr(&[(1, 40, FileSystem::VfatWith(&boot, &["-F", "32", "-s", "1"])), (2, 16, FileSystem::Ext4(&root))])
+}
+
+/// A root directory in which nothing is wrong: one client, and files for all.
+fn good(server: &NbdServer) -> Tree {
+    let config = mounted(server).tftp_root("/boot").to_string();
+    Tree::new().file("10.0.0.5.nbd", config).file("default/pxelinux.0", "loader").file("10.0.0.6/vmlinuz", "kernel")
+}
+
+#[test]
+fn what_is_well_is_shown_and_ends_with_0() {
+    let disk = pi();
+    let server = NbdServer::qemu(&disk);
+    let root = good(&server).file("10.0.0.7.nbd", mounted(&server).to_string());
+    let checked = Checked::of(&root, &[]);
+    assert_eq!(checked.code, Some(0), "{}", checked.said);
+    let url = server.url();
+    assert_eq!(
+        checked.row("10.0.0.5"),
+        format!("10.0.0.5 {url} yes 1 FAT32, 2 ext4 2 on /, 1 on /boot (native) 2, 100.0 kB kernel8.img, 90.0 kB no"),
+        "{}",
+        checked.said
+    );
+    // From the top, through what is mounted.
+    assert!(checked.row("10.0.0.7").ends_with("3, 100.0 kB boot/kernel8.img, 90.0 kB no"), "{}", checked.said);
+    assert_eq!(checked.row("default/"), "default/ - - - - 1, 6 B pxelinux.0, 6 B -");
+    assert_eq!(checked.row("10.0.0.6/"), "10.0.0.6/ - - - - 1, 6 B vmlinuz, 6 B -");
+    assert!(checked.said.ends_with("\nall is well\n"), "{}", checked.said);
+
+    let checked = Checked::of(&root, &["--json"]);
+    assert_eq!(checked.code, Some(0));
+    let document = checked.json();
+    assert_eq!((&document["well"], &document["mistakes"]), (&Value::Bool(true), &json!([])));
+    let disk = &document["clients"][0]["disk"];
+    assert_eq!((&disk["url"], &disk["reachable"], &disk["backend"]), (&json!(url), &json!(true), &json!("native")));
+    assert_eq!(disk["files"]["kernel"], json!({ "path": "kernel8.img", "bytes": 90_000 }));
+    assert_eq!((&disk["files"]["count"], &disk["files"]["incomplete"]), (&json!(2), &Value::Null));
+    assert_eq!(disk["partitions"][1]["bytes"], 16 << 20);
+}
+
+#[test]
+fn every_mistake_has_a_line_and_disturbs_no_other_client() {
+    let (disk, empty) = (pi(), Disk::whole(16, FileSystem::Nothing));
+    let (server, whole) = (NbdServer::nbdkit(&disk), NbdServer::nbdkit(&empty));
+    let silent = NbdServer::nbdkit_with(&disk, "delay", &["rdelay=3600"]);
+    let hung = hung_server();
+    let refused = refused_port();
+    let config = mounted(&server);
+    let root = good(&server)
+        .file("10.0.0.10.nbd", DiskConfig::new(&refused).partition(1, "/").to_string())
+        .file("10.0.0.11.nbd", DiskConfig::new(&hung).partition(1, "/").to_string())
+        .file("10.0.0.12.nbd", config.clone().partition(7, "/srv").to_string())
+        .file("10.0.0.13.nbd", "{\n  \"url\": nonsense\n}\n")
+        .file("10.0.0.14.nbd", config.clone().tftp_root("/tftp").to_string())
+        .file("10.0.0.15.nbd", DiskConfig::new(whole.url()).device("/dev/sda", "/").backend("native").to_string())
+        .directory("10.0.0.16.nbd")
+        .file("10.0.0.17.nbd", mounted(&silent).to_string())
+        .file("010.0.0.17.nbd", config.to_string())
+        .directory("boards")
+        .link("default/passwd", "/etc/passwd");
+    let started = Instant::now();
+    let checked = Checked::of(&root, &["--open-limit", "4", "--read-limit", "5"]);
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    assert_eq!(checked.code, Some(1));
+    let mistakes = [
+        "010.0.0.17.nbd: is not looked at, the name must be written 10.0.0.17.nbd".to_owned(),
+        "boards/: is no client's: expected the address of a client, or default".to_owned(),
+        "default/: passwd: forbidden: a symbolic link leads out of the root".to_owned(),
+        format!("10.0.0.10.nbd: {refused}: Connection refused (os error 111)"),
+        format!("10.0.0.11.nbd: {hung}: no answer within 4 s"),
+        "10.0.0.12.nbd: partition 7 is not there; the disk has 1, 2".to_owned(),
+        "10.0.0.13.nbd: line 2, column 10: url: expected a string, found nonsense".to_owned(),
+        "10.0.0.14.nbd: tftp_root /tftp: not found".to_owned(),
+        "10.0.0.15.nbd: /dev/sda: no file system that is known".to_owned(),
+        "10.0.0.16.nbd: not a regular file".to_owned(),
+        "10.0.0.17.nbd: the connection to the NBD server is lost: the server did not answer within 5 s".to_owned(),
+    ];
+    assert_eq!(checked.mistakes(), mistakes, "{}", checked.said);
+    assert!(checked.row("10.0.0.5").ends_with("kernel8.img, 90.0 kB no"), "{}", checked.said);
+    assert!(checked.row("10.0.0.10").contains("no: Connection refused (os error 111)"), "{}", checked.said);
+    assert!(checked.row("10.0.0.12").contains("yes 1 FAT32, 2 ext4 2 on /, 1 on /boot, 7 on /srv - - no"));
+    assert!(checked.row("10.0.0.15").contains("yes whole disk unknown /dev/sda on / - - -"));
+
+    let checked = Checked::of(&root, &["--open-limit", "4", "--read-limit", "5", "--json"]);
+    assert_eq!(checked.code, Some(1));
+    let document = checked.json();
+    assert_eq!(document["well"], false);
+    let said = document["mistakes"].as_array().expect("a list").iter();
+    let said = said.map(|mistake| {
+        let [name, what] = ["name", "mistake"].map(|key| mistake[key].as_str().expect("text"));
+        format!("{name}: {what}")
+    });
+    assert_eq!(said.collect::<Vec<_>>(), mistakes);
+    let of = |address: &str| {
+        let clients = document["clients"].as_array().expect("a list");
+        clients.iter().find(|client| client["client"] == address).expect("the client")["disk"].clone()
+    };
+    assert_eq!(of("10.0.0.10")["unreachable"], "Connection refused (os error 111)");
+    assert_eq!(of("10.0.0.12")["backend"], Value::Null);
+    assert_eq!(of("10.0.0.13"), Value::Null);
+}
+
+#[test]
+fn a_disk_that_its_owner_has_mounted_is_in_use() {
+    let disk = board(1);
+    let server = NbdServer::qemu(&disk);
+    let root = good(&server);
+    let mut owner = Owner::boot(&server);
+    let in_use = || {
+        let checked = Checked::of(&root, &["--json"]);
+        assert_eq!(checked.code, Some(0), "to be in use is no mistake: {}", checked.said);
+        let disk = &checked.json()["clients"][0]["disk"];
+        [0, 1].map(|index| disk["partitions"][index]["in_use"].clone())
+    };
+    assert_eq!(in_use(), [false, false]);
+    owner.run("mkdir /mnt/1 /mnt/2; mount -t ext4 /dev/vda2 /mnt/2; sync");
+    assert_eq!(in_use(), [false, true]);
+    owner.run("mount -t vfat /dev/vda1 /mnt/1; sync");
+    owner.write("/mnt/1/kernel8.img", b"new");
+    owner.run("sync");
+    assert_eq!(in_use(), [true, true]);
+    let checked = Checked::of(&root, &[]);
+    assert!(checked.row("10.0.0.5").ends_with("kernel8.img, 3 B 1, 2"), "{}", checked.said);
+    owner.run("umount /mnt/1 /mnt/2");
+    assert_eq!(in_use(), [false, false]);
+}
+
+#[test]
+fn a_disk_that_libguestfs_reads_is_looked_through() {
+    let _slot = Appliance::slot();
+    let tree =
+        Tree::new().file("boot/vmlinuz", noise(5000, 1)).file("boot/efi/grubx64.efi", "loader").link("now", "boot");
+    let disk = Disk::whole(128, FileSystem::Btrfs(&tree.file("etc/shadow", "secret")));
+    let server = NbdServer::nbdkit(&disk);
+    let config = DiskConfig::new(server.url()).device("/dev/sda", "/").tftp_root("/now").to_string();
+    let checked = Checked::of(&Tree::new().file("10.0.0.5.nbd", config).directory("default"), &[]);
+    assert_eq!(checked.code, Some(0), "{}", checked.said);
+    let (row, url) = (checked.row("10.0.0.5"), server.url());
+    let expected = "yes whole disk btrfs /dev/sda on / (guestfs) 2, 5.0 kB vmlinuz, 5.0 kB -";
+    assert_eq!(row, format!("10.0.0.5 {url}/ {expected}"));
+}
+
+#[test]
+fn a_missing_helper_is_told() {
+    let disk = Disk::whole(128, FileSystem::Btrfs(&Tree::new().file("vmlinuz", "kernel")));
+    let server = NbdServer::nbdkit(&disk);
+    let config = DiskConfig::new(server.url()).device("/dev/sda", "/").to_string();
+    let root = Tree::new().file("10.0.0.5.nbd", config).directory("default");
+    let alone = TempDir::new().expect("a temporary directory");
+    let program = alone.path().join("rtftp");
+    fs::copy(binary("rtftp"), &program).expect("a copy");
+    let checked = Checked::run(&["env".as_ref(), "PATH=/nowhere".as_ref(), program.as_os_str()], &root, &[]);
+    assert_eq!(checked.code, Some(1));
+    let [mistake] = checked.mistakes()[..] else { panic!("{}", checked.said) };
+    assert!(mistake.starts_with("10.0.0.5.nbd: this disk needs libguestfs, and its helper"), "{mistake}");
+    assert!(checked.row("10.0.0.5").contains("whole disk btrfs"), "{}", checked.said);
+}
+
+#[test]
+fn what_cannot_be_read_is_told() {
+    let root = Tree::new();
+    let checked = Checked::of(&root, &[]);
+    assert_eq!(checked.code, Some(1));
+    assert_eq!(checked.mistakes(), ["default/: is not there: files for everybody are looked for in it"]);
+
+    let nowhere = arguments_refused(["check", "/nowhere/at/all"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("/nowhere/at/all"));
+    assert!(nowhere.stdout.is_empty());
+}
+
+#[test]
+fn what_the_server_may_not_read_is_told() {
+    let root = Tree::new().file("default/secret", "secret").file("10.0.0.5.nbd", "{}").file("10.0.0.6/file", "file");
+    for (name, mode) in [("default/secret", 0o200), ("10.0.0.5.nbd", 0o200), ("10.0.0.6", 0o300)] {
+        fs::set_permissions(root.path().join(name), Permissions::from_mode(mode)).expect("a mode");
+    }
+    let program = binary("rtftp");
+    let mut words: Vec<&OsStr> = vec![program.as_os_str()];
+    if geteuid().is_root() {
+        words = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"].map(OsStr::new).to_vec();
+        words.push(program.as_os_str());
+    }
+    let checked = Checked::run(&words, &root, &[]);
+    assert_eq!(checked.code, Some(1));
+    assert_eq!(
+        checked.mistakes(),
+        [
+            "10.0.0.6/: its top: Permission denied (os error 13)",
+            "default/: secret: forbidden: the server may not read it: permission denied",
+            "10.0.0.5.nbd: Permission denied (os error 13)",
+        ]
+    );
+}
+
+#[test]
+fn wrong_arguments_end_with_2() {
+    for args in [&["check"][..], &["check", "/tmp", "/tmp"], &["check", "/tmp", "--colour"], &["check", "-r"]] {
+        let refused = arguments_refused(args);
+        assert_eq!(refused.status.code(), Some(2), "{args:?}");
+        assert!(refused.stdout.is_empty() && !refused.stderr.is_empty(), "{args:?}");
+    }
+    let help = arguments_refused(["check", "--help"]);
+    assert!(help.status.success());
+    let text = String::from_utf8_lossy(&help.stdout);
+    for option in ["--json", "--root-dir", "--open-limit", "--read-limit", "Exit code 0"] {
+        assert!(text.contains(option), "{option} is missing in\n{text}");
+    }
+}
