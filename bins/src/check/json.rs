@@ -19,7 +19,7 @@ pub(super) fn document(report: &Report) -> String {
 }
 
 fn client(client: &Client) -> Value {
-    json!({ "client": client.address.to_string(), "disk": client.disk.as_ref().map(disk) })
+    json!({ "client": client.name, "disk": client.disk.as_ref().map(disk) })
 }
 
 fn disk(disk: &Disk) -> Value {

@@ -22,7 +22,7 @@ pub(super) fn text(report: &Report) -> String {
     let mut text = if rows.len() > 1 { aligned(&rows) } else { "no clients\n".into() };
     let disks = report.clients.iter().filter_map(|client| {
         let files = client.disk.as_ref()?.files.as_ref()?;
-        Some((client.address.to_string(), files))
+        Some((client.name.clone(), files))
     });
     let directories = report.directories.iter().map(|directory| (format!("{}/", directory.name), &directory.files));
     for (name, files) in disks.chain(directories) {
@@ -43,7 +43,7 @@ pub(super) fn text(report: &Report) -> String {
 }
 
 fn client(client: &Client) -> Row {
-    let name = client.address.to_string();
+    let name = client.name.clone();
     let Some(disk) = &client.disk else {
         return [name, unknown(), unknown(), unknown(), unknown(), unknown(), unknown(), unknown()];
     };
@@ -166,7 +166,7 @@ pub(super) mod tests {
             backend: None,
             files: None,
         };
-        let client = |address: &str, disk| Client { address: address.parse().expect("an address"), disk };
+        let client = |name: &str, disk| Client { name: name.into(), disk };
         let mistake = |name: &str, what: &str| Mistake { name: name.into(), what: what.into() };
         Report {
             clients: vec![client("10.0.0.5", Some(good)), client("10.0.0.6", Some(dead)), client("fe80::7", None)],

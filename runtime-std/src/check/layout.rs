@@ -159,7 +159,10 @@ mod tests {
         }
         assert_eq!(said("010.0.0.5", true), [format!("010.0.0.5/: {written} 10.0.0.5")]);
         assert_eq!(said("FE80::1", true), [format!("FE80::1/: {written} fe80::1")]);
-        assert_eq!(said("boards", true), ["boards/: is no client's: expected the name of a client, such as 10.0.0.5, or default"]);
+        assert_eq!(
+            said("boards", true),
+            ["boards/: is no client's: expected the name of a client, such as 10.0.0.5, or default"]
+        );
         assert_eq!(said("x.nbd", true), ["x.nbd/: is a directory: expected a file that describes a disk"]);
         assert_eq!(said("default", false), ["default: is a file: expected a directory"]);
         assert_eq!(said("10.0.0.5", false), ["10.0.0.5: is a file: expected a directory"]);
