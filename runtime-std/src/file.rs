@@ -1,6 +1,9 @@
 //! An open file of either kind, as a transfer reads it.
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use rtftp_core::{BlockReader, ReadFailed, netascii::Netascii};
 
@@ -24,6 +27,15 @@ impl OpenFile {
             Self::Local(file) => Some(file.size()),
             Self::Remote(file) => Some(file.size()),
             Self::Netascii(_) => None,
+        }
+    }
+
+    /// How long ago the disk was looked at that the file is on, if it is on one.
+    pub(crate) fn view_age(&mut self) -> Option<Duration> {
+        match self {
+            Self::Local(_) => None,
+            Self::Remote(file) => Some(file.view_age()),
+            Self::Netascii(file) => file.reader().view_age(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! other end: it drives the core's [`Receiver`](rtftp_core::Receiver). [`check`](check::check) looks at everything that a server would
 //! serve, and says what is wrong with it.
 
+pub mod boots;
 pub mod check;
 mod clock;
 pub mod error;

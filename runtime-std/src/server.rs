@@ -21,6 +21,7 @@ use smol::{
 
 pub use crate::sessions::Capacity;
 use crate::{
+    boots::{Boots, Entry, snapshot::State},
     clock,
     ports::Ports,
     reactor::Reactor,
@@ -82,6 +83,7 @@ pub struct Server {
     sessions: Arc<Mutex<Sessions>>,
     refusals: Mutex<Throttle>,
     strangers: Arc<StrangersLog>,
+    boots: Boots,
     executor: Arc<Executor<'static>>,
 }
 
@@ -119,8 +121,9 @@ impl Server {
         let sessions = Arc::new(Mutex::new(Sessions::new(Capacity { transfers, ..config.capacity })));
         let refusals = Mutex::new(Throttle::new(REFUSALS, REFUSALS));
         let strangers = Arc::new(StrangersLog::new());
+        let boots = Boots::new();
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));
-        Ok(Self { config, reactor, ports, listener, roots, sessions, refusals, strangers, executor })
+        Ok(Self { config, reactor, ports, listener, roots, sessions, refusals, strangers, boots, executor })
     }
 
     /// The address that is listened on.
@@ -130,6 +133,11 @@ impl Server {
     /// As the operating system has it.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// The record of who booted how, which goes on while the server runs.
+    pub fn boots(&self) -> Boots {
+        self.boots.clone()
     }
 
     /// Serves until `stop` is ready, gives running transfers a short grace, and lets every disk go.
@@ -175,13 +183,27 @@ impl Server {
 
     /// Starts what a datagram asks for.
     fn take(&self, datagram: &[u8], route: Route) {
+        let client = route.client.ip();
         let refusal = match Packet::parse(datagram) {
-            Ok(Packet::ReadRequest(_)) => match lock(&self.sessions).admit(route.client, datagram) {
-                Admission::Start(ticket, stop) => return self.start(datagram, route, ticket, stop),
-                Admission::Copy => return log::debug!("{}: request repeated", route.client),
-                Admission::Full(why) => (ErrorCode::NOT_DEFINED, why),
+            Ok(Packet::ReadRequest(request)) => match lock(&self.sessions).admit(route.client, datagram) {
+                Admission::Start(ticket, stop) => {
+                    let entry = self.boots.asked(client, request.file);
+                    return self.start(datagram, route, ticket, stop, entry);
+                }
+                Admission::Copy => {
+                    self.boots.repeated(client, request.file);
+                    return log::debug!("{}: request repeated", route.client);
+                }
+                Admission::Full(why) => {
+                    self.boots.asked(client, request.file).end(State::Refused, Some(why));
+                    (ErrorCode::NOT_DEFINED, why)
+                }
             },
-            Ok(Packet::WriteRequest(_)) => (ErrorCode::ACCESS_VIOLATION, "this server does not take files"),
+            Ok(Packet::WriteRequest(request)) => {
+                let why = "this server does not take files";
+                self.boots.asked(client, request.file).end(State::Refused, Some(why));
+                (ErrorCode::ACCESS_VIOLATION, why)
+            }
             // An ERROR, whole or not, is never answered: two programs could go on for ever.
             _ if datagram.starts_with(&[0, 5]) => return,
             _ => (ErrorCode::ILLEGAL_OPERATION, "not a TFTP request"),
@@ -193,7 +215,7 @@ impl Server {
     }
 
     /// Lets a task of its own answer a request.
-    fn start(&self, datagram: &[u8], route: Route, ticket: Arc<Ticket>, stop: Receiver<&'static str>) {
+    fn start(&self, datagram: &[u8], route: Route, ticket: Arc<Ticket>, stop: Receiver<&'static str>, entry: Entry) {
         let sessions = self.sessions.clone();
         let session = Session {
             reactor: self.reactor.clone(),
@@ -206,6 +228,7 @@ impl Server {
             ticket: ticket.clone(),
             stop,
             strangers: self.strangers.clone(),
+            entry: Arc::new(entry),
         };
         let run = async move {
             session.run().await;

@@ -1,6 +1,6 @@
 //! One request, from the search for its file to its line in the log.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{borrow::Cow, fmt, sync::Arc, time::Instant};
 
 use log::Level;
 use rtftp_core::{
@@ -12,8 +12,9 @@ use rtftp_core::{
 use smol::{channel::Receiver, future::or};
 
 use crate::{
+    boots::{Entry, Sending, snapshot::State},
     clock,
-    error::OpenError,
+    error::{OpenError, Unavailable},
     file::OpenFile,
     mtu,
     ports::Ports,
@@ -62,6 +63,8 @@ pub(crate) struct Session {
     pub(crate) stop: Receiver<&'static str>,
     /// Takes the lines as long as the client has not answered.
     pub(crate) strangers: Arc<StrangersLog>,
+    /// Its place in the record.
+    pub(crate) entry: Arc<Entry>,
 }
 
 impl Session {
@@ -71,7 +74,10 @@ impl Session {
         let mut peer = match Peer::new(&self.ports, self.route) {
             Ok(peer) => peer,
             // Silence, as an answer would need a port too: the client asks again.
-            Err(error) => return self.log(Level::Error, format_args!("no port for a transfer: {error}")),
+            Err(error) => {
+                self.entry.end(State::Failed, Some(&format!("no port for a transfer: {error}")));
+                return self.log(Level::Error, format_args!("no port for a transfer: {error}"));
+            }
         };
         let name = Name(request.file);
         let stopped = async {
@@ -80,9 +86,14 @@ impl Session {
         };
         match or(async { Some(self.open(request).await) }, stopped).await {
             // Nothing was promised yet: silence, and the client asks again.
-            None => self.log(Level::Info, format_args!("{name}: given up before the file was open")),
+            None => {
+                self.entry.end(State::Failed, Some("given up before the file was open"));
+                self.log(Level::Info, format_args!("{name}: given up before the file was open"));
+            }
             Some(Ok((file, origin))) => self.send(request, file, origin, peer).await,
-            Some(Err(Refused { refusal, origin, level, reason })) => {
+            Some(Err(Refused { refusal, origin, level, reason, state, why })) => {
+                origin.iter().for_each(|origin| self.entry.from(*origin));
+                self.entry.end(state, why.as_deref());
                 send_error(&mut peer, refusal);
                 let origin = origin.map(|origin| format!(" from {origin}")).unwrap_or_default();
                 self.log(level, format_args!("{name}{origin}: {reason}"));
@@ -115,16 +126,23 @@ impl Session {
                 Mode::Octet | Mode::Other => (file, origin),
             })
             .map_err(|(error, origin)| {
+                let failed = |why: &Unavailable, reason: &dyn fmt::Display| Refused {
+                    state: State::Failed,
+                    why: Some(why.reason.clone()),
+                    ..Refused::new((ErrorCode::NOT_DEFINED, why.to_client), reason)
+                };
                 let refused = match &error {
-                    OpenError::NotFound => Refused::new((ErrorCode::FILE_NOT_FOUND, "file not found"), error),
+                    OpenError::NotFound => Refused {
+                        state: State::Missing,
+                        why: None,
+                        ..Refused::new((ErrorCode::FILE_NOT_FOUND, "file not found"), error)
+                    },
                     OpenError::Forbidden(_) => Refused::new((ErrorCode::ACCESS_VIOLATION, "access violation"), error),
                     // Why is in the log once already, as an event of the disk.
                     OpenError::Unavailable(why) if matches!(origin, Some(Origin::Disk(_))) => {
-                        Refused::new((ErrorCode::NOT_DEFINED, why.to_client), why.to_client)
+                        failed(why, &why.to_client)
                     }
-                    OpenError::Unavailable(why) => {
-                        Refused { level: Level::Error, ..Refused::new((ErrorCode::NOT_DEFINED, why.to_client), why) }
-                    }
+                    OpenError::Unavailable(why) => Refused { level: Level::Error, ..failed(why, why) },
                 };
                 Refused { origin, ..refused }
             })
@@ -139,7 +157,7 @@ impl Session {
     }
 
     /// Sends the file, and writes the line.
-    async fn send(&self, request: Request<'_>, file: OpenFile, origin: Origin, peer: Peer) {
+    async fn send(&self, request: Request<'_>, mut file: OpenFile, origin: Origin, peer: Peer) {
         let started = Instant::now();
         let mut limits = self.limits;
         if let OpenFile::Netascii(_) = file {
@@ -150,20 +168,14 @@ impl Session {
         }
         let size = file.size();
         let (settings, granted) = negotiate(request.options, &limits, size);
+        self.entry.from(origin);
+        self.entry.sent_as(Sending { size, settings, view_age: file.view_age() });
         let sender = Sender::new(clock::now(), settings, granted, size);
-        let transfer = Transfer::new(sender, file, peer, self.ticket.clone());
+        let transfer = Transfer::new(sender, file, peer, self.ticket.clone(), self.entry.clone());
         let (outcome, sender) = transfer.run(&self.reactor, &self.stop).await;
-        let outcome = match outcome {
-            Some(Outcome::Complete) => "complete".into(),
-            Some(Outcome::Probed) => "probe".into(),
-            Some(Outcome::PeerError(ErrorCode(code))) => format!("ended by the client with error {code}"),
-            Some(Outcome::TimedOut) => "timed out".into(),
-            Some(Outcome::ReadFailed(reason)) => format!("failed: {reason}"),
-            Some(Outcome::Aborted) => "ended by the server".into(),
-            // What only a receiver comes to.
-            Some(Outcome::WriteFailed(_) | Outcome::Refused(_)) => "failed".into(),
-            None => "given up for the client's next request".to_owned(),
-        };
+        let (state, outcome) = ending(outcome);
+        self.entry.reached(clock::now(), &sender);
+        self.entry.end(state, Some(&*outcome).filter(|_| state == State::Failed));
         let seconds = started.elapsed().as_secs_f64();
         self.log(
             Level::Info,
@@ -179,6 +191,23 @@ impl Session {
     }
 }
 
+/// What the end of a transfer is in the record, and in words.
+fn ending(outcome: Option<Outcome>) -> (State, Cow<'static, str>) {
+    match outcome {
+        Some(Outcome::Complete) => (State::Complete, "complete".into()),
+        Some(Outcome::Probed) => (State::Probe, "probe".into()),
+        Some(Outcome::PeerError(ErrorCode(code))) => {
+            (State::Failed, format!("ended by the client with error {code}").into())
+        }
+        Some(Outcome::TimedOut) => (State::Failed, "timed out".into()),
+        Some(Outcome::ReadFailed(reason)) => (State::Failed, format!("failed: {reason}").into()),
+        Some(Outcome::Aborted) => (State::Failed, "ended by the server".into()),
+        // What only a receiver comes to.
+        Some(Outcome::WriteFailed(_) | Outcome::Refused(_)) => (State::Failed, "failed".into()),
+        None => (State::Failed, "given up for the client's next request".into()),
+    }
+}
+
 /// Why a request gets no file.
 struct Refused {
     refusal: Refusal,
@@ -186,20 +215,29 @@ struct Refused {
     /// For the log, like the reason.
     level: Level,
     reason: String,
+    /// For the record, like why it is so.
+    state: State,
+    why: Option<String>,
 }
 
 impl Refused {
     fn new(refusal: Refusal, reason: impl fmt::Display) -> Self {
-        Self { refusal, origin: None, level: Level::Info, reason: reason.to_string() }
+        let reason = reason.to_string();
+        Self { refusal, origin: None, level: Level::Info, why: Some(reason.clone()), reason, state: State::Refused }
     }
 }
 
 /// A requested name as the log shows it: what is not printable ASCII is escaped, so that no line can be forged, and of a very
 /// long one the rest is left out.
-struct Name<'a>(&'a [u8]);
+pub(crate) struct Name<'a>(pub(crate) &'a [u8]);
 
 impl Name<'_> {
     const SHOWN: usize = 128;
+
+    /// As much of a name as needs to be kept to show it.
+    pub(crate) fn kept(name: &[u8]) -> &[u8] {
+        name.get(..=Self::SHOWN).unwrap_or(name)
+    }
 }
 
 impl fmt::Display for Name<'_> {

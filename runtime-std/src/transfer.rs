@@ -15,6 +15,7 @@ use smol::{
 };
 
 use crate::{
+    boots::Entry,
     clock,
     file::OpenFile,
     reactor::{Guest, Reactor, Socket, Turn},
@@ -32,6 +33,7 @@ pub(crate) struct Transfer {
     file: OpenFile,
     peer: Peer,
     ticket: Arc<Ticket>,
+    entry: Arc<Entry>,
     /// What the socket has no room for yet.
     unsent: Option<Unsent>,
     /// What the reactor left to the task.
@@ -61,8 +63,8 @@ enum Step {
 }
 
 impl Transfer {
-    pub(crate) fn new(sender: Sender, file: OpenFile, peer: Peer, ticket: Arc<Ticket>) -> Self {
-        Self { sender, file, peer, ticket, unsent: None, left: None }
+    pub(crate) fn new(sender: Sender, file: OpenFile, peer: Peer, ticket: Arc<Ticket>, entry: Arc<Entry>) -> Self {
+        Self { sender, file, peer, ticket, entry, unsent: None, left: None }
     }
 
     /// Sends the file to its end, and returns how that was: `None` when the server gave the transfer up because its client asked
@@ -121,6 +123,7 @@ impl Guest for Transfer {
             let now = clock::now();
             self.ticket.heard.at(now);
             self.sender.handle(now, &buf[..len]);
+            self.entry.heard(now, &self.sender);
         }
     }
 

@@ -67,6 +67,11 @@ impl RemoteFile {
         self.opened.size()
     }
 
+    /// How long ago the disk was looked at for the boot that the file was opened in.
+    pub(crate) fn view_age(&self) -> Duration {
+        self.look.age()
+    }
+
     /// See [`OpenFile::poll_ready`](crate::file::OpenFile::poll_ready).
     pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let index = self.wanted;

@@ -98,6 +98,11 @@ impl Look {
         self.view.open(path).await
     }
 
+    /// How long ago it was taken.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
     /// Whether it was taken before this time.
     pub(super) fn is_older_than(&self, time: Instant) -> bool {
         self.since < time
