@@ -4,10 +4,13 @@ use std::{ffi::OsString, ops::RangeInclusive, time::Duration};
 
 use log::LevelFilter;
 use pico_args::Arguments;
-use rtftp_runtime::server::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
+use rtftp_runtime::{
+    server::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE},
+    status::StatusSocket,
+};
 
 use crate::{
-    check,
+    check, status,
     values::{
         Names::{self, Both, Long},
         option, path, within,
@@ -20,6 +23,8 @@ rtftp - a TFTP boot server that hands every machine the boot files of its own di
 
 Usage: rtftp --root-dir DIR [OPTIONS]
        rtftp check DIR [OPTIONS]   looks for mistakes in DIR and on its disks; see rtftp check --help
+       rtftp status [CLIENT] [OPTIONS]
+                            shows who boots, and where boots stopped; see rtftp status --help
 
 For client X.X.X.X a file is looked for in DIR/X.X.X.X/, then on the disk that
 DIR/X.X.X.X.nbd describes, then in DIR/default/. Before DIR/default/ the same is
@@ -46,6 +51,8 @@ Options:
       --port-range A-B        serve transfers from these UDP ports only, one each [default: any]
       --open-limit SECONDS    how long opening a disk may take in all [default: 120]
       --read-limit SECONDS    how long one answer of an open disk may take [default: 10]
+      --status-socket PATH    let rtftp status and others ask at this Unix socket, or `none`
+                              [default: /run/rtftp/status.sock, if that directory is there]
       --log-level LEVEL       error, warn, info, debug or trace [default: info]
   -h, --help                  print this
   -V, --version               print the version
@@ -58,6 +65,8 @@ pub(crate) enum Action {
     Print(String),
     /// Look for mistakes.
     Check(check::Job),
+    /// Show what a daemon does.
+    Status(status::Job),
     /// Serve.
     Serve { config: Config, log_level: LevelFilter },
 }
@@ -70,6 +79,9 @@ pub(crate) enum Action {
 pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     if args.first().is_some_and(|arg| arg == "check") {
         return check::parse(args.split_off(1));
+    }
+    if args.first().is_some_and(|arg| arg == "status") {
+        return status::parse(args.split_off(1));
     }
     name_monitor_value(&mut args);
     let mut args = Arguments::from_vec(args);
@@ -98,6 +110,11 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     let port_range = port_range(&mut args)?;
     let open_limit = seconds(&mut args, Long("--open-limit"), 120)?;
     let read_limit = seconds(&mut args, Long("--read-limit"), 10)?;
+    let status_socket = match path(&mut args, Long("--status-socket"), "a path")? {
+        None => StatusSocket::IfPossible,
+        Some(none) if none.as_os_str() == "none" => StatusSocket::Nowhere,
+        Some(path) => StatusSocket::At(path),
+    };
     let log_level = option(&mut args, Long("--log-level"), "error, warn, info, debug or trace")?;
     if let Some(unknown) = args.finish().first() {
         return Err(format!("unknown argument `{}`", unknown.to_string_lossy()));
@@ -116,6 +133,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         capacity,
         open_limit,
         read_limit,
+        status_socket,
     };
     Ok(Action::Serve { config, log_level: log_level.unwrap_or(LevelFilter::Info) })
 }
@@ -215,6 +233,18 @@ mod tests {
             ("-r /r -m false", false),
         ] {
             assert_eq!(config(line).monitor_configs, monitor, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_status_socket_is_where_it_is_said_to_be() {
+        for (line, socket) in [
+            ("-r /r", StatusSocket::IfPossible),
+            ("-r /r --status-socket none", StatusSocket::Nowhere),
+            ("-r /r --status-socket /s", StatusSocket::At("/s".into())),
+            ("-r /r --status-socket=./none", StatusSocket::At("./none".into())),
+        ] {
+            assert_eq!(config(line).status_socket, socket, "{line}");
         }
     }
 

@@ -1,8 +1,10 @@
 //! The rtftp daemon: a TFTP boot server that hands every machine the boot files of its own disk.
 
 mod args;
+mod bar;
 mod check;
 mod logging;
+mod status;
 mod values;
 
 use std::process::ExitCode;
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Action::Check(job)) => check::run(&job),
+        Ok(Action::Status(job)) => status::run(&job),
         Ok(Action::Serve { config, log_level }) => {
             logging::start(log_level);
             serve(config)

@@ -112,6 +112,12 @@ impl Boots {
         self.0.followers.follow()
     }
 
+    /// How many follow.
+    #[cfg(test)]
+    pub(crate) fn followers(&self) -> usize {
+        self.0.followers.count()
+    }
+
     /// Notes a request, which is over when the entry is dropped at the latest.
     pub(crate) fn asked(&self, client: IpAddr, name: &[u8]) -> Entry {
         self.0.counters.requests.fetch_add(1, Relaxed);

@@ -2,8 +2,8 @@
 //!
 //! [`Server`](server::Server) takes requests in; each becomes a session, a task of its own, which looks for the file in the
 //! client's roots and drives the core's [`Sender`](rtftp_core::Sender) with a socket and a clock. [`fetch`](fetch::fetch) is the
-//! other end: it drives the core's [`Receiver`](rtftp_core::Receiver). [`check`](check::check) looks at everything that a server would
-//! serve, and says what is wrong with it.
+//! other end: it drives the core's [`Receiver`](rtftp_core::Receiver). [`Boots`](boots::Boots) is the record of who booted how;
+//! [`check`](check::check) looks at everything that a server would serve, and says what is wrong with it.
 
 pub mod boots;
 pub mod check;
@@ -22,6 +22,7 @@ mod roots;
 pub mod server;
 mod session;
 mod sessions;
+pub mod status;
 mod strangers;
 mod transfer;
 mod udp;

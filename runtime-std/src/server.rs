@@ -32,6 +32,7 @@ use crate::{
     roots::Roots,
     session::{self, Session},
     sessions::{Admission, Sessions, Ticket},
+    status::{Socket, StatusSocket},
     strangers::{StrangersLog, Throttle},
     udp::{Listener, Route},
     watch::watch,
@@ -64,6 +65,8 @@ pub struct Config {
     pub open_limit: Duration,
     /// How long one answer of a connected disk may take.
     pub read_limit: Duration,
+    /// Where the record of boots can be asked for.
+    pub status_socket: StatusSocket,
 }
 
 /// How many ERRORs a second go to those who are not served; a flood of nonsense is not worth more answers.
@@ -84,6 +87,7 @@ pub struct Server {
     refusals: Mutex<Throttle>,
     strangers: Arc<StrangersLog>,
     boots: Boots,
+    status: Option<Socket>,
     executor: Arc<Executor<'static>>,
 }
 
@@ -92,7 +96,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The root is not a directory, or the address or port cannot be listened on.
+    /// The root is not a directory, or the address or port, or the status socket, cannot be listened on.
     pub fn bind(config: Config) -> io::Result<Self> {
         let limits = client::Limits { start: config.open_limit, answer: config.read_limit, ..Default::default() };
         let launcher = Launcher::new(limits);
@@ -111,6 +115,7 @@ impl Server {
             };
             io::Error::other(format!("cannot listen on {ip}, port {listen_port}: {error}{hint}"))
         })?;
+        let status = Socket::open(&config.status_socket)?;
         allow_descriptors();
         let executor = Arc::new(Executor::new());
         let times = Times { idle: config.idle_timeout, gap: config.view_gap, answer: config.read_limit };
@@ -123,7 +128,7 @@ impl Server {
         let strangers = Arc::new(StrangersLog::new());
         let boots = Boots::new();
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));
-        Ok(Self { config, reactor, ports, listener, roots, sessions, refusals, strangers, boots, executor })
+        Ok(Self { config, reactor, ports, listener, roots, sessions, refusals, strangers, boots, status, executor })
     }
 
     /// The address that is listened on.
@@ -149,6 +154,7 @@ impl Server {
         server.reactor.block_on(server.executor.run(async {
             stop.await;
             drop(serving);
+            server.status.iter().for_each(Socket::remove);
             server.wind_up().await;
             server.strangers.tell();
             server.roots.disks().close().await;
@@ -163,7 +169,13 @@ impl Server {
             }
             pending::<()>().await;
         };
-        or(self.accept(), or(watching, self.strangers.tell_of_the_rest())).await;
+        let status = async {
+            if let Some(status) = &self.status {
+                status.serve(&self.boots, &self.executor).await;
+            }
+            pending::<()>().await;
+        };
+        or(self.accept(), or(watching, or(status, self.strangers.tell_of_the_rest()))).await;
     }
 
     /// Takes requests in, for ever. Nothing here waits for anything but the next datagram.

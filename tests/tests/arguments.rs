@@ -18,7 +18,15 @@ fn help_and_version_are_told_on_stdout() {
     let help = arguments_refused(["--help"]);
     let text = String::from_utf8_lossy(&help.stdout);
     assert!(help.status.success());
-    let options = ["--listen-ip", "--listen-port", "--root-dir", "--idle-timeout", "--monitor-configs", "--log-level"];
+    let options = [
+        "--listen-ip",
+        "--listen-port",
+        "--root-dir",
+        "--idle-timeout",
+        "--monitor-configs",
+        "--log-level",
+        "--status-socket",
+    ];
     for option in options.into_iter().chain(["--help", "--version", "-l", "-p", "-r", "-t", "-m"]) {
         assert!(text.contains(option), "{option} is missing in\n{text}");
     }

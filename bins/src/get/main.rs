@@ -1,6 +1,8 @@
 //! rtftp-get: fetches a file from a TFTP server, whole or not at all, and shows what happens on the way.
 
 mod args;
+#[path = "../bar.rs"]
+mod bar;
 mod compare;
 mod output;
 mod progress;

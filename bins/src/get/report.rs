@@ -8,10 +8,7 @@ use std::{
 use rtftp_core::Receiver;
 use rtftp_runtime::fetch::{Event, Fetched, describe, printable};
 
-use crate::{
-    args::Job,
-    progress::{Progress, megabytes},
-};
+use crate::{args::Job, bar::megabytes, progress::Progress};
 
 /// Tells what happens while it happens.
 #[derive(Debug)]

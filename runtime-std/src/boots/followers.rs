@@ -45,6 +45,12 @@ impl Followers {
         Some(receiver)
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
     /// Tells an event; one of a client that has not answered only if there were not too many of these lately.
     pub(super) fn tell(&self, proven: bool, event: impl FnOnce() -> Event) {
         if self.count.load(Relaxed) == 0 || !(proven || self.allows_stranger()) {

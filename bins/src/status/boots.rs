@@ -1,0 +1,140 @@
+//! The boots of one client, file by file.
+
+use rtftp_runtime::boots::snapshot::{Boot, Client, File, State};
+
+use super::text::{ago, harmless};
+use crate::bar::{bar, megabytes};
+
+/// Where the client stands, and then its boots, the newest first.
+pub(super) fn lines(client: &Client, now: f64) -> Vec<String> {
+    let mut lines = vec![format!("{}: {}", harmless(&client.client), harmless(&client.place))];
+    for boot in &client.boots {
+        lines.push(String::new());
+        lines.push(headline(boot, now));
+        lines.extend(boot.files.iter().map(|file| line(file, boot)));
+    }
+    lines
+}
+
+fn headline(boot: &Boot, now: f64) -> String {
+    let more =
+        if boot.more > 0 { format!(", and {} earlier ones that are not kept", boot.more) } else { String::new() };
+    let lasted = (boot.last - boot.began).max(0.0);
+    format!("boot {} ago, {lasted:.1} s, {} requests{more}", ago(now - boot.began), boot.files.len())
+}
+
+/// One request: when in the boot, and what came of it.
+fn line(file: &File, boot: &Boot) -> String {
+    let state = match file.state {
+        State::Running => "running",
+        State::Complete => "complete",
+        State::Probe => "probe",
+        State::Missing => "missing",
+        State::Refused => "refused",
+        State::Failed => "failed",
+    };
+    let mut line = format!("  {:>+9.3} s  {:<32} {state:<8}", file.began - boot.began, harmless(&file.name));
+    let is_sent = file.blksize > 0;
+    if is_sent && file.state == State::Running {
+        line += &format!("  {}", bar(file.acknowledged, file.size, file.acknowledged as f64 / file.seconds.max(0.001)));
+    } else if is_sent && file.state != State::Probe {
+        let rate = megabytes(file.acknowledged as f64 / file.seconds.max(1e-6));
+        let size = file.size.filter(|&size| size != file.acknowledged).map(|size| format!(" of {size}"));
+        let size = size.unwrap_or_default();
+        line += &format!("  {}{size} bytes in {:.3} s, {rate:.1} MB/s", file.acknowledged, file.seconds);
+    } else if file.state == State::Running {
+        line += &format!("  for {:.1} s", file.seconds);
+    }
+    line += &details(file);
+    line.trim_end().to_owned()
+}
+
+/// What else is worth telling: only what is out of the ordinary, besides the origin.
+fn details(file: &File) -> String {
+    let mut details = vec![];
+    if let Some(why) = &file.why {
+        details.push(harmless(why));
+    }
+    if file.blksize > 0 {
+        details.push(format!("blocks of {} x {}", file.blksize, file.windowsize));
+    }
+    if file.retransmitted > 0 {
+        details.push(format!("{} retransmitted", file.retransmitted));
+    }
+    if file.copies > 0 {
+        details.push(format!("asked {} times", file.copies.saturating_add(1)));
+    }
+    if let Some(origin) = &file.origin {
+        let seen = file.view_age.map(|age| format!(" as it was {age:.1} s before")).unwrap_or_default();
+        details.push(format!("from {}{seen}", harmless(origin)));
+    }
+    if details.is_empty() { String::new() } else { format!("  {}", details.join("; ")) }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A client that began its boot at 1000 s.
+    pub(in super::super) fn client(files: Vec<File>) -> Client {
+        let boot = Boot { began: 1000.0, last: 1010.5, more: 0, files };
+        Client { client: "10.0.0.5".into(), place: "loads kernel8.img at 40 %".into(), boots: vec![boot] }
+    }
+
+    /// A request that took 2 s of a file of 1 MB, of which nothing was sent.
+    pub(in super::super) fn file(name: &str, state: State) -> File {
+        File {
+            name: name.into(),
+            origin: None,
+            state,
+            why: None,
+            began: 1000.25,
+            seconds: 2.0,
+            size: Some(1_000_000),
+            acknowledged: 0,
+            retransmitted: 0,
+            copies: 0,
+            blksize: 0,
+            windowsize: 0,
+            view_age: None,
+        }
+    }
+
+    #[test]
+    fn every_state_has_its_line() {
+        let sent = |file: File| File { blksize: 1468, windowsize: 4, origin: Some("10.0.0.5.nbd".into()), ..file };
+        let failed = File { acknowledged: 400_000, why: Some("timed out".into()), ..file("initrd", State::Failed) };
+        let complete = File { acknowledged: 1_000_000, retransmitted: 3, copies: 1, ..file("kernel", State::Complete) };
+        let down = File {
+            why: Some("no route\u{1b}".into()),
+            origin: Some("10.0.0.5.nbd".into()),
+            ..file("a", State::Failed)
+        };
+        let running = File { acknowledged: 500_000, ..file("dtb", State::Running) };
+        let mut client = client(vec![
+            file("start4.elf", State::Missing),
+            sent(file("config.txt", State::Probe)),
+            File { view_age: Some(0.04), ..sent(complete) },
+            sent(failed),
+            down,
+            sent(running),
+            file("slow", State::Running),
+        ]);
+        client.boots[0].more = 7;
+        let expected = "\
+10.0.0.5: loads kernel8.img at 40 %
+
+boot 2 min ago, 10.5 s, 7 requests, and 7 earlier ones that are not kept
+     +0.250 s  start4.elf                       missing
+     +0.250 s  config.txt                       probe     blocks of 1468 x 4; from 10.0.0.5.nbd
+     +0.250 s  kernel                           complete  1000000 bytes in 2.000 s, 0.5 MB/s  \
+blocks of 1468 x 4; 3 retransmitted; asked 2 times; from 10.0.0.5.nbd as it was 0.0 s before
+     +0.250 s  initrd                           failed    400000 of 1000000 bytes in 2.000 s, 0.2 MB/s  \
+timed out; blocks of 1468 x 4; from 10.0.0.5.nbd
+     +0.250 s  a                                failed    no route\\u{1b}; from 10.0.0.5.nbd
+     +0.250 s  dtb                              running    50% [============            ] 0.5 MB  0.2 MB/s  0:02 left  \
+blocks of 1468 x 4; from 10.0.0.5.nbd
+     +0.250 s  slow                             running   for 2.0 s";
+        assert_eq!(lines(&client, 1130.0).join("\n"), expected);
+    }
+}

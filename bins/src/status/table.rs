@@ -1,0 +1,123 @@
+//! The table: a line a client, and one for each running transfer.
+
+use std::collections::HashMap;
+
+use rtftp_runtime::boots::snapshot::{Boot, Client, File, Snapshot, State};
+
+use super::text::{ago, harmless};
+use crate::bar::{bar, megabytes};
+
+/// What there is now; rates are those since the snapshot `before`, if there is one.
+pub(super) fn lines(now: &Snapshot, before: Option<&Snapshot>) -> Vec<String> {
+    let reached = before.map(reached).unwrap_or_default();
+    let mut lines = vec![headline(now), format!("{:<15} {:>12} {:>6} {:>9}  WHERE", "CLIENT", "BOOT", "FILES", "MB")];
+    for client in &now.clients {
+        let Some(boot) = client.boots.first() else { continue };
+        lines.push(line(client, boot, now.now));
+        for file in boot.files.iter().filter(|file| file.state == State::Running && file.blksize > 0) {
+            let before = reached.get(&key(client, file)).zip(before.map(|before| before.now));
+            let (bytes, seconds) = match before {
+                Some((acknowledged, then)) => (file.acknowledged.saturating_sub(*acknowledged), now.now - then),
+                None => (file.acknowledged, file.seconds),
+            };
+            let rate = bytes as f64 / seconds.max(0.001);
+            lines.push(format!("    {:<24} {}", harmless(&file.name), bar(file.acknowledged, file.size, rate)));
+        }
+    }
+    lines
+}
+
+fn headline(now: &Snapshot) -> String {
+    let totals = &now.totals;
+    format!(
+        "rtftp {}, up {}: {} requests, {} complete, {} probes, {} missing, {} refused, {} failed, {} running; {:.1} MB",
+        harmless(&now.version),
+        ago(now.now - now.started),
+        totals.requests,
+        totals.complete,
+        totals.probes,
+        totals.missing,
+        totals.refused,
+        totals.failed,
+        totals.running,
+        megabytes(totals.bytes as f64),
+    )
+}
+
+/// A client and its last boot.
+fn line(client: &Client, boot: &Boot, now: f64) -> String {
+    let complete = boot.files.iter().filter(|file| file.state == State::Complete).count();
+    let bytes: u64 = boot.files.iter().map(|file| file.acknowledged).fold(0, u64::saturating_add);
+    format!(
+        "{:<15} {:>12} {complete:>6} {:>9.1}  {}",
+        harmless(&client.client),
+        ago(now - boot.began) + " ago",
+        megabytes(bytes as f64),
+        harmless(&client.place),
+    )
+}
+
+/// What tells a transfer from all others.
+fn key<'a>(client: &'a Client, file: &'a File) -> (&'a str, &'a str, i64) {
+    // The same moment is told a little differently when the clock on the wall was set.
+    (&client.client, &file.name, file.began.round() as i64)
+}
+
+/// How far the running transfers are.
+fn reached(snapshot: &Snapshot) -> HashMap<(&str, &str, i64), u64> {
+    let last_boots = snapshot.clients.iter().filter_map(|client| Some((client, client.boots.first()?)));
+    let files = last_boots.flat_map(|(client, boot)| boot.files.iter().map(move |file| (client, file)));
+    let running = files.filter(|(_, file)| file.state == State::Running);
+    running.map(|(client, file)| (key(client, file), file.acknowledged)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rtftp_runtime::boots::snapshot::Totals;
+
+    use super::*;
+    use crate::status::boots::tests::{client, file};
+
+    fn snapshot(now: f64, clients: Vec<Client>) -> Snapshot {
+        let totals = Totals {
+            requests: 12,
+            complete: 5,
+            probes: 1,
+            missing: 3,
+            refused: 0,
+            failed: 2,
+            bytes: 7_300_000,
+            retransmitted: 0,
+            copies: 0,
+            running: 1,
+        };
+        Snapshot { now, version: "1.2.3".into(), started: 0.0, totals, clients }
+    }
+
+    #[test]
+    fn a_line_a_client_and_one_a_running_transfer() {
+        let done = file("start4.elf", State::Complete);
+        let kernel = File { acknowledged: 400_000, blksize: 1468, ..file("kernel8.img", State::Running) };
+        let waits = file("config.txt", State::Running);
+        let before = snapshot(1010.0, vec![client(vec![File { acknowledged: 200_000, ..kernel.clone() }])]);
+        let now = snapshot(1012.0, vec![client(vec![done, kernel, waits])]);
+        let expected = [
+            "rtftp 1.2.3, up 16 min: 12 requests, 5 complete, 1 probes, 3 missing, 0 refused, 2 failed, 1 running; 7.3 MB",
+            "CLIENT                  BOOT  FILES        MB  WHERE",
+            "10.0.0.5            12 s ago      1       0.4  loads kernel8.img at 40 %",
+            "    kernel8.img               40% [=========               ] 0.4 MB  0.1 MB/s  0:06 left",
+        ];
+        assert_eq!(lines(&now, Some(&before)), expected);
+        assert!(lines(&now, None)[3].contains("0.2 MB/s"), "on average: {:?}", lines(&now, None));
+    }
+
+    #[test]
+    fn what_others_have_named_is_escaped() {
+        let mut hostile = client(vec![File { blksize: 512, ..file("\u{1b}[2J", State::Running) }]);
+        hostile.client = "\u{1b}[1m".into();
+        hostile.place = "loads \u{1b}[2J\n".into();
+        let mut now = snapshot(1.0, vec![hostile]);
+        now.version = "\u{1b}c".into();
+        assert!(lines(&now, None).iter().all(|line| line.bytes().all(|byte| matches!(byte, b' '..=b'~'))));
+    }
+}

@@ -1,0 +1,236 @@
+//! The boot timeline: what the daemon tells at its socket, and what `rtftp status` makes of it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use rtftp_runtime::boots::snapshot::{Client, Event, Snapshot, State};
+use rtftp_tests::{
+    Disk, DiskConfig, FileSystem, NbdServer, Process, Rtftp, Tree, arguments_refused, binary,
+    client::{ack, error, rrq},
+    noise, poll_until,
+};
+use tempfile::TempDir;
+
+const BOARD: &str = "127.0.0.7";
+const SOON: Duration = Duration::from_secs(10);
+
+/// A place for a status socket, and a daemon that answers there.
+fn daemon() -> (TempDir, String, Rtftp) {
+    let directory = TempDir::new().expect("a temporary directory");
+    let socket = directory.path().join("status.sock").to_str().expect("UTF-8").to_owned();
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--status-socket", &socket]);
+    (directory, socket, daemon)
+}
+
+/// What the socket tells somebody who only connects.
+fn snapshot(socket: &str) -> Snapshot {
+    let mut json = String::new();
+    UnixStream::connect(socket).expect("connected").read_to_string(&mut json).expect("an answer");
+    serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"))
+}
+
+/// The board, once its last boot has files in these states.
+#[track_caller]
+fn board(socket: &str, states: &[State]) -> Client {
+    poll_until("the states of the files", SOON, || {
+        let board = snapshot(socket).clients.into_iter().find(|client| client.client == BOARD)?;
+        let found: Vec<_> = board.boots[0].files.iter().map(|file| file.state).collect();
+        (found == states).then_some(board)
+    })
+}
+
+/// Runs `rtftp status`.
+fn status(socket: &str, args: &[&str]) -> Output {
+    arguments_refused([&["status", "--socket", socket], args].concat())
+}
+
+/// What it prints, which must be harmless to a terminal.
+#[track_caller]
+fn shown(socket: &str, args: &[&str]) -> String {
+    let output = status(socket, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout.iter().all(|byte| matches!(byte, b'\n' | b' '..=b'~')), "{}", output.stdout.escape_ascii());
+    String::from_utf8(output.stdout).expect("ASCII")
+}
+
+#[test]
+fn a_boot_is_told_file_by_file() {
+    let (_directory, socket, daemon) = daemon();
+    daemon.put("default/config.txt", "arm_64bit=1");
+    daemon.put("default/kernel", noise(1 << 20, 1));
+    let mut client = daemon.client(BOARD);
+    client.ask(&rrq("config.txt", &[("tsize", "0")]));
+    client.reply(&error(8, "User aborted the transfer"));
+    board(&socket, &[State::Probe]);
+    assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
+    assert_eq!(daemon.fetch(BOARD, "config.txt").as_deref(), Ok("arm_64bit=1"));
+    assert_eq!(daemon.fetch(BOARD, "../\u{1b}[2J"), Err(2));
+    board(&socket, &[State::Probe, State::Missing, State::Complete, State::Refused]);
+
+    let mut stalled = daemon.client(BOARD);
+    let request = rrq("kernel", &[("blksize", "1024"), ("windowsize", "4")]);
+    stalled.ask(&request);
+    stalled.request(&request);
+    stalled.acknowledge(0);
+    stalled.reply(&ack(512));
+    stalled.reply(&ack(4));
+    let running = [State::Probe, State::Missing, State::Complete, State::Refused, State::Running];
+    let stopped = poll_until("a boot that stands still", SOON, || {
+        Some(board(&socket, &running)).filter(|board| board.place.starts_with("stalled in kernel at 0 % for "))
+    });
+
+    let boot = &stopped.boots[0];
+    assert_eq!((stopped.boots.len(), boot.more), (1, 0), "one boot: {stopped:?}");
+    let [probe, missing, complete, hostile, kernel] = &boot.files[..] else { panic!("{boot:?}") };
+    assert_eq!((probe.name.as_str(), probe.size, probe.acknowledged), ("config.txt", Some(11), 0));
+    assert_eq!((missing.name.as_str(), &missing.origin, missing.blksize), ("start4.elf", &None, 0));
+    assert_eq!((complete.acknowledged, complete.blksize, complete.windowsize), (11, 512, 1));
+    assert_eq!((complete.origin.as_deref(), complete.view_age), (Some("default/"), None));
+    assert_eq!((hostile.name.as_str(), hostile.why.as_deref()), (r"../\x1b[2J", Some("the path leaves its root")));
+    assert_eq!((kernel.size, kernel.acknowledged), (Some(1 << 20), 4 * 1024));
+    assert_eq!((kernel.blksize, kernel.windowsize, kernel.copies), (1024, 4, 1));
+    assert!(kernel.seconds > 2.0 && kernel.began >= boot.began && boot.last >= kernel.began, "{boot:?}");
+
+    let totals = snapshot(&socket).totals;
+    assert_eq!((totals.requests, totals.probes, totals.missing, totals.complete), (5, 1, 1, 1));
+    assert_eq!((totals.failed, totals.refused, totals.running, totals.copies, totals.bytes), (0, 1, 1, 1, 11));
+
+    let table = shown(&socket, &[]);
+    let mut lines = table.lines();
+    assert!(lines.next().is_some_and(|line| line.contains("5 requests, 1 complete, 1 probes, 1 missing")), "{table}");
+    assert!(lines.nth(1).is_some_and(|line| line.starts_with(BOARD) && line.contains("stalled in kernel")), "{table}");
+    assert!(lines.next().is_some_and(|line| line.contains("kernel") && line.contains("  0% [ ")), "{table}");
+    let files = shown(&socket, &[BOARD]);
+    for words in ["config.txt                       probe", "start4.elf                       missing", r"../\x1b[2J"] {
+        assert!(files.contains(words), "`{words}` in\n{files}");
+    }
+    let json: Client = serde_json::from_str(&shown(&socket, &["--json", BOARD])).expect("JSON");
+    assert_eq!(json.boots[0].files[..4], boot.files[..4]);
+    assert!(serde_json::from_str::<Snapshot>(&shown(&socket, &["--json"])).is_ok());
+}
+
+#[test]
+fn files_of_a_disk_tell_how_old_the_look_at_it_is_and_why_they_fail() {
+    let (_directory, socket, daemon) = daemon();
+    let disk = Disk::whole(16, FileSystem::Ext4(&Tree::new().file("kernel", "of the disk")));
+    let server = NbdServer::nbdkit(&disk);
+    daemon.connect_disk(BOARD, &DiskConfig::new(server.url()).partition(0, "/"));
+    assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("of the disk"));
+    let name = format!("{BOARD}.nbd");
+    let kernel = board(&socket, &[State::Complete]).boots[0].files[0].clone();
+    assert_eq!(kernel.origin.as_ref(), Some(&name));
+    assert!(kernel.view_age.is_some_and(|age| (0.0..60.0).contains(&age)), "{kernel:?}");
+
+    daemon.put(&name, "no description");
+    assert_eq!(daemon.fetch(BOARD, "kernel"), Err(0));
+    let client = board(&socket, &[State::Complete, State::Failed]);
+    let failed = &client.boots[0].files[1];
+    assert_eq!(failed.origin.as_ref(), Some(&name));
+    assert!(failed.why.as_ref().is_some_and(|why| why.contains("line 1, column 1")), "{failed:?}");
+    assert!(client.place.contains("failed: "), "{}", client.place);
+}
+
+#[test]
+fn the_socket_is_one_daemons_and_goes_with_it() {
+    let (_directory, socket, first) = daemon();
+    let mode = fs::metadata(&socket).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let second = ["-l", "127.0.0.1", "-p", "0", "-r", "/", "--status-socket", &socket];
+    let refused = arguments_refused(second);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("another program answers"), "{said}");
+    assert_eq!(snapshot(&socket).clients, [], "the first is not disturbed");
+    first.kill();
+    assert!(PathBuf::from(&socket).exists(), "nobody was there to remove it");
+    let next = Rtftp::with("127.0.0.1", 3600, &["--status-socket", &socket]);
+    assert_eq!(snapshot(&socket).clients, []);
+    next.stop(Signal::SIGTERM);
+    assert!(!PathBuf::from(&socket).exists());
+}
+
+#[test]
+fn what_cannot_be_shown_is_said() {
+    let (_directory, socket, daemon) = daemon();
+    let unknown = status(&socket, &["10.9.8.7"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("10.9.8.7 has not asked"));
+    daemon.stop(Signal::SIGTERM);
+    for args in [&[][..], &["--json"], &["--follow"]] {
+        let nobody = status(&socket, args);
+        let said = String::from_utf8_lossy(&nobody.stderr).into_owned();
+        assert!(nobody.status.code() == Some(1) && said.contains("does rtftp run"), "{args:?}: {said}");
+    }
+    assert_eq!(status(&socket, &["--colour"]).status.code(), Some(2));
+    assert!(arguments_refused(["status", "--help"]).status.success());
+}
+
+#[test]
+fn a_follower_is_told_of_every_file_until_the_daemon_ends() {
+    let (_directory, socket, daemon) = daemon();
+    daemon.put("default/kernel", "of everybody");
+    let mut command = Command::new(binary("rtftp"));
+    command.args(["status", "--socket", &socket, "--follow", BOARD]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut follower = Process::start(&mut command);
+    let mut lines = BufReader::new(follower.child().stdout.take().expect("a pipe")).lines();
+    let (told, events) = mpsc::channel::<Event>();
+    let reader = thread::spawn(move || {
+        while let Some(Ok(line)) = lines.next() {
+            told.send(serde_json::from_str(&line).expect("JSON")).expect("a receiver");
+        }
+    });
+    // From when on it follows, only an event can tell.
+    poll_until("a follower", SOON, || {
+        assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("of everybody"));
+        events.try_recv().ok()
+    });
+    assert_eq!(daemon.fetch("127.0.0.8", "kernel").as_deref(), Ok("of everybody"));
+    assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
+    poll_until("the last event", SOON, || {
+        let event = events.try_recv().ok()?;
+        assert_eq!(event.client, BOARD, "the other's are left out");
+        let expected = [("kernel", State::Complete, 12), ("start4.elf", State::Missing, 0)];
+        assert!(expected.contains(&(event.file.name.as_str(), event.file.state, event.file.acknowledged)), "{event:?}");
+        (event.file.state == State::Missing).then_some(())
+    });
+    daemon.stop(Signal::SIGTERM);
+    assert_eq!(follower.wait(SOON).code(), Some(1));
+    reader.join().expect("lines");
+}
+
+#[test]
+fn on_a_terminal_the_table_is_drawn_again_and_fits() {
+    let (_directory, socket, daemon) = daemon();
+    daemon.put("default/kernel", noise(1 << 20, 1));
+    let mut stalled = daemon.client(BOARD);
+    stalled.ask(&rrq("kernel", &[]));
+    stalled.acknowledge(1);
+    // A terminal, as script(1) makes one.
+    let inside = format!("stty cols 40 rows 4; exec {} status --socket {socket}", binary("rtftp").display());
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--command", &inside, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut terminal = Process::start(&mut command);
+    let mut drawn = Vec::new();
+    let mut screen = terminal.child().stdout.take().expect("a pipe");
+    let mut buf = [0; 4096];
+    while drawn.windows(3).filter(|bytes| bytes == b"\x1b[J").count() < 2 {
+        let len = screen.read(&mut buf).expect("the screen");
+        assert!(len > 0, "it has ended: {}", drawn.escape_ascii());
+        drawn.extend_from_slice(&buf[..len]);
+    }
+    let drawn = String::from_utf8(drawn).expect("ASCII");
+    let frames: Vec<_> = drawn.split("\x1b[H").skip(1).map(|frame| frame.trim_end_matches("\x1b[J")).collect();
+    for frame in frames {
+        let lines: Vec<_> = frame.split("\x1b[K").map(str::trim_end).collect();
+        assert!(lines.iter().all(|line| line.trim_start().len() <= 40), "{lines:?}");
+        assert!(frame.contains("rtftp ") && frame.contains("... and 2 lines more"), "{frame:?}");
+    }
+}
