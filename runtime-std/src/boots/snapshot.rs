@@ -1,6 +1,9 @@
 //! What the record tells: plain data, for JSON and for whoever shows it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use rtftp_core::Instant;
 use serde::{Deserialize, Serialize};
@@ -131,14 +134,22 @@ pub struct Event {
     pub file: File,
 }
 
-/// The same moment on the daemon's clock and on the wall.
+/// A moment of the daemon's clock, and what the clock on the wall has to do with it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wall {
     instant: Instant,
-    unix: f64,
+    /// The time on the wall when the daemon's clock began, in microseconds since 1970.
+    began: u64,
 }
 
+/// [`Wall::began`] as it was found last; 0 for not yet.
+static BEGAN: AtomicU64 = AtomicU64::new(0);
+
 impl Wall {
+    /// When the clock on the wall has gone this far from the daemon's, it was set. By less the two differ from one look to the
+    /// next, and a request must not seem to have come at different times.
+    const SET: u64 = 1_000_000;
+
     /// Now.
     pub(super) fn now() -> Self {
         Self::at(clock::now())
@@ -147,8 +158,13 @@ impl Wall {
     /// This moment of the daemon's clock, as if it were now.
     pub(super) fn at(instant: Instant) -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // In whole microseconds, which is what there is, and a double can hold.
-        Self { instant, unix: unix.as_micros() as f64 / 1e6 }
+        let found = u64::try_from(unix.as_micros()).unwrap_or(u64::MAX).saturating_sub(clock::now().as_micros());
+        let known = BEGAN.load(Relaxed);
+        if known.abs_diff(found) < Self::SET {
+            return Self { instant, began: known };
+        }
+        BEGAN.store(found, Relaxed);
+        Self { instant, began: found }
     }
 
     /// The moment on the daemon's clock.
@@ -156,9 +172,24 @@ impl Wall {
         self.instant
     }
 
-    /// An earlier moment, in seconds since 1970.
+    /// Any moment, in seconds since 1970; a double holds the microseconds.
     pub(super) fn of(self, instant: Instant) -> f64 {
-        let ago = self.instant.since(instant).as_secs_f64();
-        ((self.unix - ago) * 1e6).round() / 1e6
+        self.began.saturating_add(instant.as_micros()) as f64 / 1e6
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_the_same_whenever_it_is_looked_at() {
+        let instant = clock::now();
+        let (first, unix) =
+            (Wall::now().of(instant), SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970"));
+        assert!((first - unix.as_secs_f64()).abs() < 5.0, "{first}");
+        for _ in 0..1000 {
+            assert_eq!(Wall::now().of(instant), first);
+        }
     }
 }
