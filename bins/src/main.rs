@@ -4,16 +4,16 @@ mod args;
 mod bar;
 mod check;
 mod logging;
+mod service;
 mod status;
 mod values;
 
-use std::process::ExitCode;
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use async_signal::{Signal, Signals};
-use rtftp_runtime::server::Server;
-use smol::stream::StreamExt;
+use rtftp_runtime::server::{Config, Server};
 
-use crate::args::Action;
+use crate::{args::Action, service::Manager};
 
 fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1).collect()) {
@@ -34,19 +34,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: rtftp_runtime::server::Config) -> ExitCode {
+fn serve(config: Config) -> ExitCode {
     let root = config.root_dir.display().to_string();
-    let started = Server::bind(config).and_then(|server| {
-        let signals = Signals::new([Signal::Int, Signal::Term])?;
-        Ok((server.local_addr()?, server, signals))
-    });
-    match started {
-        Ok((address, server, mut signals)) => {
+    match start(config) {
+        Ok((server, address, signals)) => {
             log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
-            server.run(async move {
-                let _ = signals.next().await;
-                log::info!("stopping");
-            });
+            let serving = format!("serving {root} on {address}");
+            server.clone().run(Manager::from_env().attend(server, signals, serving));
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -54,4 +48,18 @@ fn serve(config: rtftp_runtime::server::Config) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Listens, and begins to catch signals.
+fn start(config: Config) -> io::Result<(Arc<Server>, SocketAddr, Signals)> {
+    let server = match service::socket().map_err(io::Error::other)? {
+        Some((socket, name)) => {
+            log::info!("the socket is the service manager's ({name}), whatever --listen-ip and --listen-port say");
+            Server::on(socket, config)?
+        }
+        None => Server::bind(config)?,
+    };
+    let signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
+    let address = server.local_addr()?;
+    Ok((Arc::new(server), address, signals))
 }

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -35,7 +35,7 @@ use crate::{
     status::{Socket, StatusSocket},
     strangers::{StrangersLog, Throttle},
     udp::{Listener, Route},
-    watch::watch,
+    watch::{look_again, watch},
 };
 
 /// What the server is told.
@@ -98,12 +98,6 @@ impl Server {
     ///
     /// The root is not a directory, or the address or port, or the status socket, cannot be listened on.
     pub fn bind(config: Config) -> io::Result<Self> {
-        let limits = client::Limits { start: config.open_limit, answer: config.read_limit, ..Default::default() };
-        let launcher = Launcher::new(limits);
-        let root_dir = &config.root_dir;
-        let at_root = |error| io::Error::other(format!("{}: {error}", root_dir.display()));
-        // Also a first look: a root that cannot be read would look empty to every client.
-        std::fs::read_dir(root_dir).map_err(at_root)?;
         let (listen_ip, listen_port) = (config.listen_ip, config.listen_port);
         let reactor = Reactor::new()?;
         let listener = Listener::bind(&reactor, listen_ip, listen_port).map_err(|error| {
@@ -115,6 +109,27 @@ impl Server {
             };
             io::Error::other(format!("cannot listen on {ip}, port {listen_port}: {error}{hint}"))
         })?;
+        Self::new(config, reactor, listener)
+    }
+
+    /// Listens on a socket that is bound already, whatever the configuration says of address and port.
+    ///
+    /// # Errors
+    ///
+    /// The root is not a directory, or the socket does not tell where datagrams are sent to.
+    pub fn on(socket: UdpSocket, config: Config) -> io::Result<Self> {
+        let reactor = Reactor::new()?;
+        let listener = Listener::on(&reactor, socket)?;
+        Self::new(config, reactor, listener)
+    }
+
+    fn new(config: Config, reactor: Arc<Reactor>, listener: Listener) -> io::Result<Self> {
+        let limits = client::Limits { start: config.open_limit, answer: config.read_limit, ..Default::default() };
+        let launcher = Launcher::new(limits);
+        let root_dir = &config.root_dir;
+        let at_root = |error| io::Error::other(format!("{}: {error}", root_dir.display()));
+        // Also a first look: a root that cannot be read would look empty to every client.
+        std::fs::read_dir(root_dir).map_err(at_root)?;
         let status = Socket::open(&config.status_socket)?;
         allow_descriptors();
         let executor = Arc::new(Executor::new());
@@ -145,9 +160,21 @@ impl Server {
         self.boots.clone()
     }
 
+    /// How many transfers are running.
+    pub fn transfers(&self) -> usize {
+        lock(&self.sessions).len()
+    }
+
+    /// Looks at every `.nbd` file again and connects the disks, also where nobody watches them; running transfers go on.
+    pub async fn reload(&self) {
+        look_again(&self.config.root_dir, self.roots.disks()).await;
+    }
+
     /// Serves until `stop` is ready, gives running transfers a short grace, and lets every disk go.
-    pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
-        let server = Arc::new(self);
+    ///
+    /// `stop` runs where the clients are served: what it tells of is true of them, too.
+    pub fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send + 'static) {
+        let server = self;
         // Tasks of their own: what this thread waits for itself is looked at whenever any task has run.
         let stop = server.executor.spawn(stop);
         let serving = server.executor.spawn(server.clone().serve());

@@ -97,6 +97,11 @@ impl Sessions {
         Self { capacity, running: HashMap::new(), per_client: HashMap::new(), unproven: BTreeMap::new(), started: 0 }
     }
 
+    /// How many are running.
+    pub(crate) fn len(&self) -> usize {
+        self.running.len()
+    }
+
     /// Whether none is running.
     pub(crate) fn is_empty(&self) -> bool {
         self.running.is_empty()

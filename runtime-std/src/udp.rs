@@ -14,7 +14,7 @@ use nix::{
     libc,
     sys::socket::{
         AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockFlag, SockType, SockaddrLike,
-        SockaddrStorage, bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
+        SockaddrStorage, bind, getsockopt, recvmsg, sendmsg, setsockopt, socket, sockopt,
     },
 };
 use rtftp_core::{Instant, Packet, packet::ErrorCode};
@@ -58,6 +58,12 @@ impl Listener {
                 _ => Err(errno),
             })?,
         };
+        Self::on(reactor, socket)
+    }
+
+    /// Listens on a socket that is bound already.
+    pub(crate) fn on(reactor: &Arc<Reactor>, socket: UdpSocket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
         // Room for the requests of a whole cluster that is switched on at once.
         make_room(&socket, REQUESTS_BUFFER)?;
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
@@ -88,6 +94,10 @@ impl Listener {
 
 /// Lets the kernel keep this many bytes that were not read yet; only root may have as much as it likes.
 pub(crate) fn make_room(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
+    // Who opened the socket for us may have been root. The kernel tells twice what it was asked for (socket(7)).
+    if getsockopt(socket, sockopt::RcvBuf)? / 2 >= bytes {
+        return Ok(());
+    }
     if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_err() {
         setsockopt(socket, sockopt::RcvBuf, &bytes)?;
     }
@@ -318,6 +328,20 @@ mod tests {
         let reactor = reactor();
         let (_, route) = request(&reactor, Some(loopback(9)), loopback(7), loopback(9));
         assert_eq!(route.local, loopback(9));
+    }
+
+    #[test]
+    fn a_socket_of_somebody_else_can_be_listened_on() {
+        let reactor = reactor();
+        for ip in [loopback(1), Ipv6Addr::LOCALHOST.into()] {
+            let socket = UdpSocket::bind((ip, 0)).expect("a socket that blocks and does not tell addresses");
+            let client = UdpSocket::bind((ip, 0)).expect("a client");
+            let listener = Listener::on(&reactor, socket).expect("a listener");
+            client.send_to(b"hello", listener.local_addr().expect("bound")).expect("sent");
+            let mut buf = [0; 64];
+            let (len, route) = reactor.block_on(listener.recv(&mut buf)).expect("received");
+            assert_eq!((&buf[..len], route.local), (&b"hello"[..], ip));
+        }
     }
 
     #[test]

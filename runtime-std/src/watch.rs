@@ -36,6 +36,14 @@ pub(crate) async fn watch(root: &Path, disks: &Disks) {
     }
 }
 
+/// Looks at all files of the directory because somebody asks for it.
+pub(crate) async fn look_again(root: &Path, disks: &Disks) {
+    match scan(root, disks).await {
+        Ok(count) => log::info!("reloaded: looked at {count} .nbd files"),
+        Err(error) => log::warn!("{}: cannot be read: {error}; nothing is reloaded", root.display()),
+    }
+}
+
 /// Watches the directory until it is another one or none.
 async fn follow(root: &Path, disks: &Disks, lost: &mut bool) -> io::Result<()> {
     let mut inotify = Inotify::init()?;
@@ -77,18 +85,18 @@ async fn follow(root: &Path, disks: &Disks, lost: &mut bool) -> io::Result<()> {
     }
 }
 
-/// Looks at all files of the directory.
-async fn scan(root: &Path, disks: &Disks) -> io::Result<()> {
+/// Looks at all files of the directory, and returns how many there are.
+async fn scan(root: &Path, disks: &Disks) -> io::Result<usize> {
     let root = root.to_owned();
     let names =
         smol::unblock(move || fs::read_dir(root)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>())
             .await?;
     let clients: Vec<Name> = names.iter().filter_map(|name| client_of(name.to_str()?)).collect();
     disks.retain(&clients);
-    for client in clients {
-        disks.prepare(client).await;
+    for client in &clients {
+        disks.prepare(*client).await;
     }
-    Ok(())
+    Ok(clients.len())
 }
 
 /// Whether a name is a link, symbolic or hard, to a file that was there before.

@@ -69,7 +69,13 @@ impl Rtftp {
     /// Starts it on this address, with this idle timeout in seconds and more arguments.
     #[track_caller]
     pub fn with(listen_ip: &str, idle: u32, args: &[&str]) -> Self {
-        Self::run(Command::new(binary("rtftp")), listen_ip, idle, args)
+        Self::run(Command::new(binary("rtftp")).stdin(Stdio::null()), listen_ip, idle, args)
+    }
+
+    /// Starts it by a command that becomes the daemon when it is given the daemon's arguments.
+    #[track_caller]
+    pub fn by(command: &mut Command) -> Self {
+        Self::run(command, "127.0.0.1", 3600, &["--monitor-configs", "false"])
     }
 
     /// Starts it as [`Rtftp::start`] does, but without root's right to read what the permissions of a file forbid.
@@ -79,12 +85,12 @@ impl Rtftp {
         if geteuid().is_root() {
             command.arg("--bounding-set=-dac_override,-dac_read_search");
         }
-        command.arg("--").arg(binary("rtftp"));
-        Self::run(command, "127.0.0.1", 3600, &[])
+        command.arg("--").arg(binary("rtftp")).stdin(Stdio::null());
+        Self::run(&mut command, "127.0.0.1", 3600, &[])
     }
 
     #[track_caller]
-    fn run(mut command: Command, listen_ip: &str, idle: u32, args: &[&str]) -> Self {
+    fn run(command: &mut Command, listen_ip: &str, idle: u32, args: &[&str]) -> Self {
         let root = TempDir::new().expect("a temporary directory");
         command
             .args(["--listen-ip", listen_ip, "--listen-port", "0", "--idle-timeout", &idle.to_string()])
@@ -92,10 +98,9 @@ impl Rtftp {
             .arg(root.path())
             .args(args)
             .env(MARK, root.path())
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut process = Process::start(&mut command);
+        let mut process = Process::start(command);
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = BufReader::new(process.child().stderr.take().expect("a piped stderr"));
         let lines = Arc::clone(&log);
