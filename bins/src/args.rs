@@ -53,6 +53,7 @@ Options:
       --read-limit SECONDS    how long one answer of an open disk may take [default: 10]
       --status-socket PATH    let rtftp status and others ask at this Unix socket, or `none`
                               [default: /run/rtftp/status.sock, if that directory is there]
+      --no-sandbox            do not have the kernel refuse all files but those below DIR
       --log-level LEVEL       error, warn, info, debug or trace [default: info]
   -h, --help                  print this
   -V, --version               print the version
@@ -68,7 +69,7 @@ pub(crate) enum Action {
     /// Show what a daemon does.
     Status(status::Job),
     /// Serve.
-    Serve { config: Config, log_level: LevelFilter },
+    Serve { config: Config, log_level: LevelFilter, sandbox: bool },
 }
 
 /// Reads the arguments after the program's name.
@@ -115,6 +116,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         Some(none) if none.as_os_str() == "none" => StatusSocket::Nowhere,
         Some(path) => StatusSocket::At(path),
     };
+    let sandbox = !args.contains("--no-sandbox");
     let log_level = option(&mut args, Long("--log-level"), "error, warn, info, debug or trace")?;
     if let Some(unknown) = args.finish().first() {
         return Err(format!("unknown argument `{}`", unknown.to_string_lossy()));
@@ -135,7 +137,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         read_limit,
         status_socket,
     };
-    Ok(Action::Serve { config, log_level: log_level.unwrap_or(LevelFilter::Info) })
+    Ok(Action::Serve { config, log_level: log_level.unwrap_or(LevelFilter::Info), sandbox })
 }
 
 /// Gives a `--monitor-configs` that stands alone the value it means, so that it is an option with a value like the others.

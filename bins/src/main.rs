@@ -8,10 +8,19 @@ mod service;
 mod status;
 mod values;
 
-use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use async_signal::{Signal, Signals};
-use rtftp_runtime::server::{Config, Server};
+use rtftp_runtime::{
+    sandbox,
+    server::{Config, Server},
+};
 
 use crate::{args::Action, service::Manager};
 
@@ -23,9 +32,9 @@ fn main() -> ExitCode {
         }
         Ok(Action::Check(job)) => check::run(&job),
         Ok(Action::Status(job)) => status::run(&job),
-        Ok(Action::Serve { config, log_level }) => {
+        Ok(Action::Serve { config, log_level, sandbox }) => {
             logging::start(log_level);
-            serve(config)
+            serve(config, sandbox)
         }
         Err(error) => {
             eprintln!("rtftp: {error}\nTry `rtftp --help`.");
@@ -34,9 +43,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, sandbox: bool) -> ExitCode {
     let root = config.root_dir.display().to_string();
-    match start(config) {
+    match start(config, sandbox) {
         Ok((server, address, signals)) => {
             log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
             let serving = format!("serving {root} on {address}");
@@ -50,8 +59,9 @@ fn serve(config: Config) -> ExitCode {
     }
 }
 
-/// Listens, and begins to catch signals.
-fn start(config: Config) -> io::Result<(Arc<Server>, SocketAddr, Signals)> {
+/// Listens, lets go of what is not needed for that any more, and begins to catch signals.
+fn start(config: Config, sandbox: bool) -> io::Result<(Arc<Server>, SocketAddr, Signals)> {
+    let root = config.root_dir.clone();
     let server = match service::socket().map_err(io::Error::other)? {
         Some((socket, name)) => {
             log::info!("the socket is the service manager's ({name}), whatever --listen-ip and --listen-port say");
@@ -59,7 +69,25 @@ fn start(config: Config) -> io::Result<(Arc<Server>, SocketAddr, Signals)> {
         }
         None => Server::bind(config)?,
     };
+    // Before anything starts a thread.
+    if sandbox {
+        confine(&root);
+    } else {
+        log::info!("not confined: --no-sandbox");
+    }
     let signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
     let address = server.local_addr()?;
     Ok((Arc::new(server), address, signals))
+}
+
+/// Has the kernel refuse all files but those that are served.
+fn confine(root: &Path) {
+    match sandbox::confine(root) {
+        Ok(linked) => {
+            let readable = [root].into_iter().chain(linked.iter().map(PathBuf::as_path));
+            let readable: Vec<String> = readable.map(|path| path.display().to_string()).collect();
+            log::info!("confined: no files but those below {} can be opened, and none be written", readable.join(", "));
+        }
+        Err(why) => log::warn!("not confined: {why}"),
+    }
 }

@@ -4,8 +4,8 @@ use std::{
     collections::VecDeque,
     io,
     os::unix::process::CommandExt,
-    path::Path,
-    process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio},
+    path::{Path, PathBuf},
+    process::{self, ChildStderr, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -26,6 +26,7 @@ use smol::{
 use tempfile::TempDir;
 
 use super::wire::{self, Reply, Request};
+use crate::outside;
 
 /// How long a helper may take to end by itself.
 const GRACE: Duration = Duration::from_secs(1);
@@ -46,18 +47,9 @@ pub(super) struct Child {
 
 impl Child {
     /// Starts the program `helper` in a process group of its own. Holds `living` until it is gone.
-    pub(super) fn spawn(helper: &Path, disk: &str, living: RwLockReadGuardArc<()>) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("rtftp-").tempdir()?;
-        let mut command = Command::new(helper);
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Messages are read by our log and by us.
-        command.env("LC_ALL", "C");
-        // Where libguestfs makes its sockets, if their paths fit into a socket's address.
-        if folder.path().as_os_str().len() + "/libguestfsXXXXXX/guestfsd.sock".len() < 108 {
-            command.env("XDG_RUNTIME_DIR", folder.path());
-        }
-        let mut child = command.spawn()?;
-        let group = Group { leader: Pid::from_raw(child.id().cast_signed()), held: Some((folder, living)) };
+    pub(super) async fn spawn(helper: PathBuf, disk: &str, living: RwLockReadGuardArc<()>) -> io::Result<Self> {
+        // A sandbox would be the helper's, too.
+        let (mut child, group) = outside::unblock(move || Group::start(&helper, living)).await?;
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(io::Error::other("no pipes to the helper"));
@@ -126,9 +118,25 @@ struct Group {
 }
 
 impl Group {
+    /// Starts the program with pipes. Blocks.
+    fn start(helper: &Path, living: RwLockReadGuardArc<()>) -> io::Result<(process::Child, Self)> {
+        let folder = tempfile::Builder::new().prefix("rtftp-").tempdir()?;
+        let mut command = Command::new(helper);
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Messages are read by our log and by us.
+        command.env("LC_ALL", "C");
+        // Where libguestfs makes its sockets, if their paths fit into a socket's address.
+        if folder.path().as_os_str().len() + "/libguestfsXXXXXX/guestfsd.sock".len() < 108 {
+            command.env("XDG_RUNTIME_DIR", folder.path());
+        }
+        let child = command.spawn()?;
+        let leader = Pid::from_raw(child.id().cast_signed());
+        Ok((child, Self { leader, held: Some((folder, living)) }))
+    }
+
     async fn end(mut self) {
         if let Some(buried) = self.bury() {
-            // Closed without a message.
+            // No message if there was no thread to do it.
             let _ = buried.recv().await;
         }
     }
@@ -137,14 +145,10 @@ impl Group {
     fn bury(&mut self) -> Option<smol::channel::Receiver<()>> {
         let held = self.held.take()?;
         let leader = self.leader;
-        let (done, buried) = smol::channel::bounded(1);
-        smol::unblock(move || {
+        Some(outside::begin(move || {
             bury(leader);
             drop(held);
-            drop(done);
-        })
-        .detach();
-        Some(buried)
+        }))
     }
 }
 

@@ -108,7 +108,7 @@ impl Launcher {
         until: Instant,
     ) -> Result<Appliance, StartFailed> {
         let living = self.living.read_arc().await;
-        let mut child = Child::spawn(helper, disk, living).map_err(|error| StartFailed {
+        let mut child = Child::spawn(helper.to_owned(), disk, living).await.map_err(|error| StartFailed {
             reached: None,
             reason: format!("cannot run {}: {error}", helper.display()),
         })?;

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::{SocketAddr, ToSocketAddrs},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -11,6 +12,8 @@ use smol::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
+
+use crate::outside;
 
 /// A TCP connection that acknowledges at once what it receives.
 ///
@@ -22,10 +25,19 @@ pub(super) struct QuickAck(TcpStream);
 impl QuickAck {
     /// Connects to the first address of a host that answers.
     pub(super) async fn connect(host: &str, port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect((host, port)).await?;
+        let stream = TcpStream::connect(&addresses(host, port).await?[..]).await?;
         stream.set_nodelay(true)?;
         Ok(Self(stream))
     }
+}
+
+/// The addresses of a host, which need not be looked up where it is one itself.
+async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let host = host.to_owned();
+    outside::unblock(move || Ok((host, port).to_socket_addrs()?.collect())).await
 }
 
 impl AsyncRead for QuickAck {

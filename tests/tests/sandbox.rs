@@ -1,0 +1,165 @@
+//! The sandbox: the kernel refuses what no check of ours would have to refuse any more, and what is served is served.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, ErrorKind, Write},
+    os::unix::{fs::symlink, net::UnixListener},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
+
+use rtftp_runtime::sandbox::{Unconfined, confine};
+use rtftp_tests::{DiskConfig, NbdServer, Rtftp, binary, board, mounted};
+use tempfile::TempDir;
+
+/// Runs this in a thread that is confined to a directory; `false` where the kernel cannot do it.
+#[track_caller]
+fn confined_to(root: &Path, what: impl FnOnce() + Send) -> bool {
+    let confined = || match confine(root) {
+        Ok(_) => {
+            what();
+            true
+        }
+        Err(Unconfined::Failed(why)) => panic!("{why}"),
+        Err(why) => not_tested(&why.to_string()),
+    };
+    thread::scope(|scope| scope.spawn(confined).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
+
+/// Says so past the test harness, which hides what tests that pass have printed.
+fn not_tested(why: &str) -> bool {
+    writeln!(io::stderr(), "\nNOT TESTED, the sandbox: {why}\n").expect("stderr");
+    false
+}
+
+/// The error of an attempt.
+#[track_caller]
+fn error<T>(attempt: io::Result<T>) -> ErrorKind {
+    attempt.err().expect("the kernel refuses").kind()
+}
+
+#[test]
+fn whatever_is_asked_only_what_is_served_can_be_opened() {
+    let top = TempDir::new().expect("a directory");
+    let (root, outside) = (top.path().join("root"), top.path().join("outside"));
+    for directory in [&root.join("default"), &outside.join("linked"), &outside.join("etc")] {
+        fs::create_dir_all(directory).expect("made");
+    }
+    let (file, secret, linked) = (root.join("default/file"), outside.join("etc/passwd"), outside.join("linked/file"));
+    for path in [&file, &secret, &linked] {
+        fs::write(path, "content").expect("written");
+    }
+    symlink(&secret, root.join("default/passwd")).expect("linked");
+    symlink(outside.join("linked"), root.join("10.0.0.1")).expect("linked");
+    symlink("default", root.join("10.0.0.2")).expect("linked");
+    let also_root = top.path().join("also");
+    symlink(&root, &also_root).expect("linked");
+    let socket = UnixListener::bind(outside.join("socket")).expect("a socket");
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+
+    // The root, and the root by another name.
+    for root in [&root, &also_root] {
+        confined_to(root, || {
+            let read = |path: &Path| fs::read_to_string(path);
+            for path in
+                [&file, &root.join("default/file"), &root.join("10.0.0.1/file"), &root.join("10.0.0.2/file"), &linked]
+            {
+                assert_eq!(read(path).expect("what is served can be read"), "content", "{}", path.display());
+            }
+            fs::read_dir(root).expect("the root can be listed");
+            for path in
+                [&secret, &root.join("../outside/etc/passwd"), &root.join("default/passwd"), Path::new("/etc/passwd")]
+            {
+                assert_eq!(error(read(path)), ErrorKind::PermissionDenied, "{}", path.display());
+                let elsewhere = thread::scope(|scope| scope.spawn(|| read(path)).join().expect("no panic"));
+                assert_eq!(error(elsewhere), ErrorKind::PermissionDenied, "from a thread started later");
+            }
+            assert_eq!(error(fs::read_dir(&outside)), ErrorKind::PermissionDenied);
+            assert_eq!(error(fs::write(&file, "written")), ErrorKind::PermissionDenied);
+            assert_eq!(error(fs::write(root.join("new"), "written")), ErrorKind::PermissionDenied);
+            assert_eq!(error(fs::remove_file(&file)), ErrorKind::PermissionDenied);
+            assert_eq!(error(fs::rename(&file, root.join("moved"))), ErrorKind::PermissionDenied);
+            assert_eq!(error(Command::new("/bin/sh").arg("-c").arg("true").status()), ErrorKind::PermissionDenied);
+            // Disks are wherever their descriptions say.
+            std::os::unix::net::UnixStream::connect(outside.join("socket")).expect("connected");
+            std::net::TcpStream::connect(server.local_addr().expect("bound")).expect("connected");
+        });
+    }
+    assert_eq!(fs::read_to_string(&secret).expect("this thread is free"), "content");
+    drop(socket);
+}
+
+/// The threads of a daemon: of each name, whether new privileges are ruled out, which goes with the sandbox.
+fn threads(daemon: &Rtftp) -> BTreeMap<String, bool> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.process().id())).expect("a running daemon");
+    let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+    status
+        .map(|status| {
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).expect(name).trim();
+            (field("Name:").to_owned(), field("NoNewPrivs:") == "1")
+        })
+        .collect()
+}
+
+#[test]
+fn a_confined_daemon_serves_files_and_disks_of_every_kind() {
+    if !confined_to(Path::new("/tmp"), || {}) {
+        return;
+    }
+    let disk = board(1);
+    let (tcp, unix) = (NbdServer::qemu(&disk), NbdServer::unix(&disk));
+    let daemon = Rtftp::start();
+    daemon
+        .logged(&["confined: no files but those below ", daemon.path("").display().to_string().trim_end_matches('/')]);
+    daemon.put("default/local", "local");
+    daemon.put("127.0.0.6/own", "own");
+    assert_eq!(daemon.fetch("127.0.0.6", "local").as_deref(), Ok("local"));
+    assert_eq!(daemon.fetch("127.0.0.6", "own").as_deref(), Ok("own"));
+    daemon.connect_disk("127.0.0.7", &mounted(&tcp).tftp_root("/boot"));
+    daemon.connect_disk("127.0.0.8", &mounted(&unix).tftp_root("/boot"));
+    for client in ["127.0.0.7", "127.0.0.8"] {
+        assert_eq!(daemon.fetch(client, "dir/name").as_deref(), Ok("board 1"), "{client}");
+    }
+    // To look a name up needs files all over the system; that nobody listens there is told only by who was asked.
+    daemon.put_disk("127.0.0.9", &DiskConfig::new("nbd://localhost:1/disk").partition(1, "/"));
+    daemon.wait_for_disk("127.0.0.9", "Connection refused");
+
+    // A description that is a link to elsewhere, made when the daemon was confined already.
+    let elsewhere = TempDir::new().expect("a directory");
+    fs::write(elsewhere.path().join("disk"), mounted(&tcp).to_string()).expect("written");
+    symlink(elsewhere.path().join("disk"), daemon.path("127.0.0.10.nbd")).expect("linked");
+    daemon.wait_for_disk("127.0.0.10", "Permission denied");
+
+    let threads = threads(&daemon);
+    assert!(threads.len() > 2, "{threads:?}");
+    for (name, locked_in) in threads {
+        assert_eq!(locked_in, name != "outside", "{name}");
+    }
+}
+
+#[test]
+fn the_sandbox_can_be_switched_off() {
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--no-sandbox"]);
+    daemon.logged(&["not confined: --no-sandbox"]);
+    assert!(daemon.log_lines(&["confined: no files"]).is_empty());
+    assert!(threads(&daemon).values().all(|locked_in| !locked_in));
+}
+
+#[test]
+fn what_is_mounted_below_the_root_is_served() {
+    const SCRIPT: &str =
+        r#"mkdir "$RTFTP_TEST_ROOT/default" && mount --bind "$1" "$RTFTP_TEST_ROOT/default" && shift && exec "$@""#;
+    let unshare = ["--user", "--map-root-user", "--mount"];
+    if !Command::new("unshare").args(unshare).arg("true").status().expect("unshare").success() {
+        not_tested("what is mounted below the root: no mounts may be made here");
+        return;
+    }
+    let source = TempDir::new().expect("a directory");
+    fs::write(source.path().join("file"), "mounted").expect("written");
+    let mut command = Command::new("unshare");
+    command.args(unshare).args(["sh", "-c", SCRIPT, "sh"]).arg(source.path()).arg(binary("rtftp")).stdin(Stdio::null());
+    let daemon = Rtftp::by(&mut command);
+    assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("mounted"));
+}
