@@ -13,8 +13,8 @@ use nix::{
     errno::Errno,
     libc,
     sys::socket::{
-        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockFlag, SockType, SockaddrLike,
-        SockaddrStorage, bind, getsockopt, recvmsg, sendmsg, setsockopt, socket, sockopt,
+        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockFlag, SockType, SockaddrIn,
+        SockaddrIn6, SockaddrStorage, bind, getsockopt, recvmsg, sendmsg, setsockopt, socket, sockopt,
     },
 };
 use rtftp_core::{Instant, Packet, packet::ErrorCode};
@@ -106,11 +106,22 @@ pub(crate) fn make_room(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
 
 /// Opens a socket that never blocks.
 fn open(address: SocketAddr) -> Result<UdpSocket, Errno> {
-    let address = SockaddrStorage::from(address);
-    let family = address.family().unwrap_or(AddressFamily::Inet);
-    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    bind(socket.as_raw_fd(), &address)?;
-    Ok(socket.into())
+    let open = |family| {
+        socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None).map(UdpSocket::from)
+    };
+    // Addresses of their own lengths: authbind does not understand longer ones.
+    match address {
+        SocketAddr::V4(address) => {
+            let socket = open(AddressFamily::Inet)?;
+            bind(socket.as_raw_fd(), &SockaddrIn::from(address))?;
+            Ok(socket)
+        }
+        SocketAddr::V6(address) => {
+            let socket = open(AddressFamily::Inet6)?;
+            bind(socket.as_raw_fd(), &SockaddrIn6::from(address))?;
+            Ok(socket)
+        }
+    }
 }
 
 /// Receives one datagram; `None` when it was not sent to us alone.
