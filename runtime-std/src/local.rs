@@ -165,7 +165,9 @@ fn open_error(errno: Errno) -> OpenError {
         Errno::XDEV => OpenError::Forbidden("a symbolic link leads out of the root".into()),
         Errno::LOOP => OpenError::Forbidden("too many symbolic links".into()),
         Errno::NXIO | Errno::NODEV => OpenError::Forbidden("not a regular file".into()),
-        Errno::NOSYS => unavailable(io::Error::other("needs Linux 5.6 or later (openat2)")),
+        Errno::NOSYS => unavailable(io::Error::other(
+            "needs openat2: Linux 5.6 or later, and a unit without DynamicUser= and RestrictSUIDSGID=, which forbid it",
+        )),
         errno => unavailable(errno.into()),
     }
 }
