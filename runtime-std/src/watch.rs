@@ -28,7 +28,12 @@ pub(crate) async fn watch(root: &Path, disks: &Disks) {
             Ok(()) => {}
             Err(error) if lost => log::debug!("{}: {error}", root.display()),
             Err(error) => {
-                log::warn!("{}: cannot be watched: {error}; looking for it every second", root.display());
+                let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+                    " (a directory that takes the place of the root is outside of the sandbox: restart)"
+                } else {
+                    ""
+                };
+                log::warn!("{}: cannot be watched: {error}{hint}; looking for it every second", root.display());
                 lost = true;
             }
         }

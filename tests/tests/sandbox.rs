@@ -103,6 +103,12 @@ fn threads(daemon: &Rtftp) -> BTreeMap<String, bool> {
         .collect()
 }
 
+/// Whether the threads tell anything: nobody has ruled new privileges out for all that is started here.
+fn threads_tell() -> bool {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc");
+    !status.contains("NoNewPrivs:\t1") || not_tested("everything here runs with no_new_privs")
+}
+
 #[test]
 fn a_confined_daemon_serves_files_and_disks_of_every_kind() {
     if !confined_to(Path::new("/tmp"), || {}) {
@@ -135,7 +141,7 @@ fn a_confined_daemon_serves_files_and_disks_of_every_kind() {
     let threads = threads(&daemon);
     assert!(threads.len() > 2, "{threads:?}");
     for (name, locked_in) in threads {
-        assert_eq!(locked_in, name != "outside", "{name}");
+        assert!(locked_in == (name != "outside") || !threads_tell(), "{name}: {locked_in}");
     }
 }
 
@@ -144,7 +150,7 @@ fn the_sandbox_can_be_switched_off() {
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--no-sandbox"]);
     daemon.logged(&["not confined: --no-sandbox"]);
     assert!(daemon.log_lines(&["confined: no files"]).is_empty());
-    assert!(threads(&daemon).values().all(|locked_in| !locked_in));
+    assert!(threads(&daemon).values().all(|locked_in| !locked_in) || !threads_tell());
 }
 
 #[test]

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::signal::Signal;
+use nix::sys::{
+    signal::Signal,
+    socket::{setsockopt, sockopt},
+};
 use rtftp_tests::{Answer, Client, DiskConfig, Rtftp, binary, client::rrq, hung_server, refused_port};
 use tempfile::TempDir;
 
@@ -195,6 +198,17 @@ fn a_socket_that_is_handed_over_is_served() {
         assert_eq!(client.peer().ip(), asked.ip(), "answers come from the address that was asked");
         assert_eq!(client.finish(first), Ok(vec![7; 1000]));
     }
+}
+
+#[test]
+fn a_request_that_has_started_the_service_is_answered() {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    // As PassPacketInfo= of our socket unit does.
+    setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).expect("set");
+    let mut client = Client::new("127.0.0.7", socket.local_addr().expect("bound"));
+    client.request(&rrq("no-such-file", &[]));
+    let _daemon = Rtftp::by(&mut activated(socket, 1));
+    assert_eq!(client.receive_within(SOON).expect("an answer to the first request").code(), 1);
 }
 
 /// What the daemon says and returns when it is handed something else.
