@@ -55,6 +55,15 @@ fn manual_pages_describe_every_option() {
 }
 
 #[test]
+fn readme_names_every_option() {
+    let named = long_options(include_str!("../../README.md"));
+    for (program, _) in PROGRAMS {
+        let missing: Vec<_> = options_of(program).into_iter().filter(|option| !named.contains(option)).collect();
+        assert!(missing.is_empty(), "of {program}: {missing:?}");
+    }
+}
+
+#[test]
 fn completions_offer_every_option() {
     for (program, _) in PROGRAMS {
         let options = options_of(program);

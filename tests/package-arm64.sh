@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Makes the package for arm64 and lets its programs run on an emulated arm64 machine with Debian's kernel: the daemon serves on port 69,
+# rtftp-get fetches. Ends with "package-arm64: PASSED". What it gets from Debian is kept in the build directory.
+# QEMU's emulation of single programs is no way to do this: it does not know openat2(2).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+bins/install-packages.sh qemu-system-arm cpio
+package=$(bins/package.sh rtftp arm64)
+
+pieces=${CARGO_TARGET_DIR:-$PWD/target}/package/arm64
+if [ ! -e "$pieces/complete" ]; then
+    echo "package-arm64: getting a kernel and a C library"
+    mkdir -p "$pieces"/{lists/partial,cache/archives/partial}
+    # The machine's own lists stay as they are.
+    cat >"$pieces/apt.conf" <<END
+APT { Architecture "arm64"; Architectures "arm64"; }
+Dir { State::Lists "$pieces/lists"; Cache "$pieces/cache"; }
+END
+    export APT_CONFIG=$pieces/apt.conf
+    apt-get -qq update
+    kernel=$(apt-cache depends linux-image-arm64 | sed -n 's/.*Depends: \(linux-image-[^ ]*\).*/\1/p')
+    (cd "$pieces" && apt-get -qq download "$kernel" busybox-static libc6 libgcc-s1)
+    unset APT_CONFIG
+    touch "$pieces/complete"
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+dpkg --extract "$pieces"/linux-image-*.deb "$work/kernel"
+for deb in "$pieces"/{busybox-static,libc6,libgcc-s1}_*.deb "$package"; do
+    dpkg --extract "$deb" "$work/root"
+done
+mkdir -p "$work"/root/{dev,proc,srv/tftp/default}
+head -c 3000000 /dev/urandom >"$work/root/srv/tftp/default/file"
+cat >"$work/root/init" <<'END'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+ip link set lo up
+rtftp --version
+rtftp --root-dir /srv/tftp 2>&1 &
+for _ in $(seq 100); do
+    ! netstat -lun | grep -q ':69 ' || break
+    sleep 0.1
+done
+rtftp-get 127.0.0.1 file --quiet --verify /srv/tftp/default/file
+echo "rtftp-get: $?"
+kill %1
+wait %1
+echo "rtftp: $?"
+poweroff -f
+END
+chmod +x "$work/root/init"
+(cd "$work/root" && find . | cpio --create --format=newc --quiet) >"$work/initrd"
+
+# Without an end of its own the machine would run for ever.
+timeout 300 qemu-system-aarch64 -M virt -cpu cortex-a72 -m 512 -nographic -nic none -no-reboot \
+    -kernel "$work"/kernel/boot/vmlinuz-* -initrd "$work/initrd" -append "console=ttyAMA0 quiet panic=-1" |
+    tr --delete '\r' >"$work/said" || { cat "$work/said" >&2; exit 1; }
+for line in "rtftp $(dpkg-deb --field "$package" Version)" "rtftp-get: 0" "rtftp: 0"; do
+    grep --quiet --fixed-strings --line-regexp "$line" "$work/said" ||
+        { echo "package-arm64: FAILED: no \`$line\` in:" >&2; cat "$work/said" >&2; exit 1; }
+done
+echo "package-arm64: PASSED ($(basename "$package"), daemon of $(stat --format %s "$work/root/usr/bin/rtftp") bytes)"
