@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Makes the Debian package and does with it what an administrator does, in a Debian of its own: installs it, has it serve on port 69
-# with the rights that its unit gives, upgrades, removes and purges it. Ends with "package: PASSED".
+# with the rights that its units give, upgrades, removes and purges it. Ends with "package: PASSED".
 # Needs root, for that Debian and for port 69 in a network of its own. The first run takes minutes, as it gets the Debian.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "package: it needs root" >&2; exit 1; }
 PATH=$PATH:/usr/sbin:/sbin
 
-bins/install-packages.sh debootstrap lintian mandoc man-db zsh fish
+bins/install-packages.sh debootstrap lintian mandoc man-db zsh fish systemd
 
 say() { echo "package: $*"; }
 fail() { echo "package: FAILED: $*" >&2; exit 1; }
@@ -56,6 +56,7 @@ in_debian() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FR
 have() { [ -e "$root$1" ] || [ -L "$root$1" ] || fail "$2: $1 is missing"; }
 have_not() { if [ -e "$root$1" ] || [ -L "$root$1" ]; then fail "$2: $1 is there"; fi; }
 wanted=/etc/systemd/system/multi-user.target.wants/rtftp.service
+wanted_socket=/etc/systemd/system/sockets.target.wants/rtftp.socket
 
 say "installing it"
 in_debian dpkg --install /rtftp.deb >"$work/log" 2>&1 || fail "$(cat "$work/log")"
@@ -64,31 +65,35 @@ size=$(stat --format %s "$root/usr/bin/rtftp")
 [ "$size" -lt $((3 << 20)) ] || fail "the daemon has $size bytes, more than 3 MiB"
 have /srv/tftp/default "after installation"
 have $wanted "after installation"
-have_not /etc/systemd/system/sockets.target.wants/rtftp.socket "after installation"
+have $wanted_socket "after installation"
 in_debian bash -c '. /usr/share/bash-completion/completions/rtftp && complete -p rtftp' >"$work/log" || fail "no completion"
 
-say "serving as its unit does"
-unit() { sed -n "s/^$1=//p" "$root/usr/lib/systemd/system/rtftp.service"; }
-user=$(unit User)
-[ -n "$user" ] || fail "the unit names no user"
+say "serving as its units do"
+unit() { sed -n "s/^$2=//p" "$root/usr/lib/systemd/system/rtftp.$1"; }
+user=$(unit service User)
+port=$(unit socket ListenDatagram)
+[ "$port" = 69 ] || fail "the socket unit opens $port"
 echo hello >"$root/srv/tftp/default/hello"
-# What systemd makes of the unit, in a network with nothing but a loopback device.
-serve="set -a; . /etc/default/rtftp; exec setpriv --reuid=$user --regid=$user --init-groups --no-new-privs
-    --inh-caps=-all,+net_bind_service --ambient-caps=-all,+net_bind_service --bounding-set=-all,+net_bind_service $(unit ExecStart)"
-unshare --net sh -c 'ip link set lo up && exec chroot "$0" sh -c "$1"' "$root" "$(echo $serve)" 2>"$work/log" &
+# What systemd makes of the units, in a network with nothing but a loopback device: the socket is opened, and the first request starts
+# the daemon, as a user that has no rights.
+serve="set -a; $(unit service Environment); . /etc/default/rtftp; exec setpriv --reuid=$user --regid=$user --init-groups
+    --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all $(unit service ExecStart)"
+unshare --net sh -c 'ip link set lo up && exec systemd-socket-activate --datagram --listen="$1" chroot "$0" sh -c "$2"' \
+    "$root" "$port" "$(echo $serve)" 2>"$work/log" &
 daemon=$!
 for _ in {1..100}; do
-    ! grep --quiet 'listening on .*:69[ ,]' "$work/log" || break
+    ! grep --quiet 'Listening on .*:69' "$work/log" || break
     kill -0 $daemon 2>/dev/null || break
     sleep 0.1
 done
-grep --quiet 'listening on .*:69[ ,]' "$work/log" || fail "it does not listen: $(cat "$work/log")"
-[ "$(awk '/^Uid:/ {print $2, $3, $4, $5}' /proc/$daemon/status | tr ' ' '\n' | sort --unique)" = "$(in_debian id --user rtftp)" ] ||
-    fail "it does not run as rtftp"
 fetch() { nsenter --net --target $daemon chroot "$root" rtftp-get "$1" hello --output - 2>"$work/get"; }
 for address in 127.0.0.1 ::1; do
     [ "$(fetch $address)" = hello ] || fail "from $address: $(cat "$work/get" "$work/log")"
 done
+runs_as=$(awk '/^Uid:/ {print $2, $3, $4, $5}' /proc/$daemon/status | tr ' ' '\n' | sort --unique)
+[ "$runs_as" = "$(in_debian id --user rtftp)" ] || fail "it runs as user $runs_as"
+rights=$(awk '/^CapEff:/ {print $2}' /proc/$daemon/status)
+[ "$rights" = 0000000000000000 ] || fail "it has the capabilities $rights"
 kill $daemon
 wait $daemon || fail "it ended with $?: $(cat "$work/log")"
 daemon=
@@ -96,12 +101,13 @@ daemon=
 say "upgrading it"
 echo 'RTFTP_OPTS="--log-level debug"' >"$root/etc/default/rtftp"
 mv "$root/srv/tftp/default" "$root/srv/tftp/10.0.0.5"
-rm "$root$wanted"
+rm "$root$wanted" "$root$wanted_socket"
 in_debian dpkg --install /rtftp.deb >"$work/log" 2>&1 || fail "$(cat "$work/log")"
 grep --quiet debug "$root/etc/default/rtftp" || fail "the upgrade lost the options"
 have /srv/tftp/10.0.0.5/hello "after the upgrade"
 have_not /srv/tftp/default "after the upgrade, though it had been taken away"
 have_not $wanted "after the upgrade, though the service had been disabled"
+have_not $wanted_socket "after the upgrade, though the socket had been disabled"
 
 say "removing and purging it"
 in_debian dpkg --remove rtftp >"$work/log" 2>&1 || fail "$(cat "$work/log")"
