@@ -12,6 +12,7 @@ complete -c rtftp -l max-transfers -x -d 'Serve no more transfers at a time (409
 complete -c rtftp -l max-per-client -x -d 'Serve no more transfers to one address (128)'
 complete -c rtftp -l open-limit -x -d 'How long opening a disk may take in all (120)'
 complete -c rtftp -l read-limit -x -d 'How long one answer of an open disk may take (10)'
+complete -c rtftp -l no-sandbox -d 'Do not have the kernel refuse all files but those below the directory'
 complete -c rtftp -l log-level -x -a 'error warn info debug trace' -d 'What is logged'
 complete -c rtftp -s h -l help -d 'Print a summary of the options'
 complete -c rtftp -s V -l version -d 'Print the version'
