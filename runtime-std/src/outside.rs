@@ -1,8 +1,8 @@
 //! Work outside of the sandbox: for what needs more files than those that are served.
 //!
 //! Landlock confines a thread and all that it starts. One thread is there before, and starts another for each piece of work. There
-//! are two kinds of it: to look names up, as the C library reads whatever `/etc/nsswitch.conf` names, and to start and bury the
-//! helper programs of libguestfs. A client's request decides on neither.
+//! are three kinds of it: to look names up, as the C library reads whatever `/etc/nsswitch.conf` names; to start and bury the
+//! helper programs of libguestfs; and to remove the status socket at the end. A client's request decides on none.
 
 use std::{
     io,

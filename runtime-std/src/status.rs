@@ -26,7 +26,7 @@ use smol::{
     net::unix::{UnixListener, UnixStream},
 };
 
-use crate::boots::Boots;
+use crate::{boots::Boots, outside};
 
 /// Where the socket is by default.
 pub const SOCKET: &str = "/run/rtftp/status.sock";
@@ -125,10 +125,13 @@ impl Socket {
 
     /// Removes the file, so that nobody waits for an answer any more, unless another server's is in its place.
     pub(crate) fn remove(&self) {
-        let is_ours = |file: &Metadata| (file.dev(), file.ino()) == (self.file.dev(), self.file.ino());
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| is_ours(&file)) {
-            let _ = fs::remove_file(&self.path);
-        }
+        let (path, id) = (self.path.clone(), (self.file.dev(), self.file.ino()));
+        let removed = outside::begin(move || {
+            if fs::symlink_metadata(&path).is_ok_and(|file| (file.dev(), file.ino()) == id) {
+                let _ = fs::remove_file(&path);
+            }
+        });
+        let _ = removed.recv_blocking();
     }
 }
 
