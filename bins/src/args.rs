@@ -10,7 +10,9 @@ use rtftp_runtime::{
 };
 
 use crate::{
-    check, status,
+    check,
+    http::Place,
+    status,
     values::{
         Names::{self, Both, Long},
         option, path, within,
@@ -53,6 +55,8 @@ Options:
       --read-limit SECONDS    how long one answer of an open disk may take [default: 10]
       --status-socket PATH    let rtftp status and others ask at this Unix socket, or `none`
                               [default: /run/rtftp/status.sock, if that directory is there]
+      --status-listen IP:PORT show the same on a web page, to everybody who can connect; a PORT
+                              alone is one of 127.0.0.1 [default: nowhere]
       --no-sandbox            do not have the kernel refuse all files but those below DIR
       --log-level LEVEL       error, warn, info, debug or trace [default: info]
   -h, --help                  print this
@@ -69,7 +73,7 @@ pub(crate) enum Action {
     /// Show what a daemon does.
     Status(status::Job),
     /// Serve.
-    Serve { config: Config, log_level: LevelFilter, sandbox: bool },
+    Serve { config: Config, status_listen: Option<Place>, log_level: LevelFilter, sandbox: bool },
 }
 
 /// Reads the arguments after the program's name.
@@ -116,6 +120,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         Some(none) if none.as_os_str() == "none" => StatusSocket::Nowhere,
         Some(path) => StatusSocket::At(path),
     };
+    let status_listen = option(&mut args, Long("--status-listen"), "IP:PORT, or a port of this machine")?;
     let sandbox = !args.contains("--no-sandbox");
     let log_level = option(&mut args, Long("--log-level"), "error, warn, info, debug or trace")?;
     if let Some(unknown) = args.finish().first() {
@@ -137,7 +142,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         read_limit,
         status_socket,
     };
-    Ok(Action::Serve { config, log_level: log_level.unwrap_or(LevelFilter::Info), sandbox })
+    Ok(Action::Serve { config, status_listen, log_level: log_level.unwrap_or(LevelFilter::Info), sandbox })
 }
 
 /// Gives a `--monitor-configs` that stands alone the value it means, so that it is an option with a value like the others.
@@ -258,6 +263,10 @@ mod tests {
             ("-r /r extra", "unknown argument `extra`"),
             ("-r /r -p 70000", "--listen-port: expected a port from 0 to 65535, found `70000`"),
             ("-r /r -l here", "--listen-ip: expected an IPv4 or IPv6 address, found `here`"),
+            (
+                "-r /r --status-listen here",
+                "--status-listen: expected IP:PORT, or a port of this machine, found `here`",
+            ),
             ("-r /r -t 0", "--idle-timeout: expected a whole number from 1 to 1000000, found `0`"),
             ("-r /r -t 1.5", "--idle-timeout: expected a whole number from 1 to 1000000, found `1.5`"),
             ("-r /r -m=maybe", "--monitor-configs: expected true or false, found `maybe`"),

@@ -3,6 +3,7 @@
 mod args;
 mod bar;
 mod check;
+mod http;
 mod logging;
 mod service;
 mod status;
@@ -21,8 +22,13 @@ use rtftp_runtime::{
     sandbox,
     server::{Config, Server},
 };
+use smol::future::{or, pending};
 
-use crate::{args::Action, service::Manager};
+use crate::{
+    args::Action,
+    http::{Http, Place},
+    service::Manager,
+};
 
 fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1).collect()) {
@@ -32,9 +38,9 @@ fn main() -> ExitCode {
         }
         Ok(Action::Check(job)) => check::run(&job),
         Ok(Action::Status(job)) => status::run(&job),
-        Ok(Action::Serve { config, log_level, sandbox }) => {
+        Ok(Action::Serve { config, status_listen, log_level, sandbox }) => {
             logging::start(log_level);
-            serve(config, sandbox)
+            serve(config, status_listen, sandbox)
         }
         Err(error) => {
             eprintln!("rtftp: {error}\nTry `rtftp --help`.");
@@ -43,13 +49,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config, sandbox: bool) -> ExitCode {
+fn serve(config: Config, status_listen: Option<Place>, sandbox: bool) -> ExitCode {
     let root = config.root_dir.display().to_string();
-    match start(config, sandbox) {
-        Ok((server, address, signals)) => {
+    let http = status_listen.map(Http::bind).transpose();
+    match http.and_then(|http| Ok((http, start(config, sandbox)?))) {
+        Ok((http, (server, address, signals))) => {
             log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
+            if let Some(http) = &http {
+                log::info!("status page at http://{}/", http.address());
+            }
             let serving = format!("serving {root} on {address}");
-            server.clone().run(Manager::from_env().attend(server, signals, serving));
+            let boots = server.boots();
+            let page = async move {
+                match http {
+                    Some(http) => http.serve(boots).await,
+                    None => pending().await,
+                }
+            };
+            server.clone().run(or(Manager::from_env().attend(server, signals, serving), page));
             ExitCode::SUCCESS
         }
         Err(error) => {

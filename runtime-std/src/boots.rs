@@ -105,6 +105,11 @@ impl Boots {
         }
     }
 
+    /// How many clients there are in the record.
+    pub fn known(&self) -> usize {
+        self.record().known()
+    }
+
     /// From now on, an [`Event`](snapshot::Event) as a line of JSON for every request that is over. The channel is closed when it
     /// is not emptied in time; `None` when too many follow already. Of requests whose client never answered, which anybody can
     /// send, it tells no more than some a second.
@@ -131,8 +136,8 @@ impl Boots {
         self.record().repeated(client, name, clock::now());
     }
 
-    /// A snapshot without its clients.
-    fn head(&self) -> Snapshot {
+    /// A snapshot without its clients, which costs nothing to make.
+    pub fn head(&self) -> Snapshot {
         let wall = Wall::now();
         Snapshot {
             now: wall.of(wall.instant()),

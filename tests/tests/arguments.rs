@@ -26,6 +26,7 @@ fn help_and_version_are_told_on_stdout() {
         "--monitor-configs",
         "--log-level",
         "--status-socket",
+        "--status-listen",
     ];
     for option in options.into_iter().chain(["--help", "--version", "-l", "-p", "-r", "-t", "-m"]) {
         assert!(text.contains(option), "{option} is missing in\n{text}");

@@ -78,6 +78,11 @@ impl Record {
         }
     }
 
+    /// How many clients there are.
+    pub(super) fn known(&self) -> usize {
+        self.clients.len()
+    }
+
     /// The clients, the one heard last first.
     pub(super) fn clients(&self) -> Vec<IpAddr> {
         let mut clients: Vec<_> = self.clients.iter().map(|(ip, client)| (Reverse(client.last()), *ip)).collect();

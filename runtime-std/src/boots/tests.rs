@@ -61,7 +61,7 @@ fn the_json_is_the_snapshot() {
     let json = boots.json();
     let read: Snapshot = serde_json::from_slice(&json).expect("JSON");
     let made = boots.snapshot();
-    assert_eq!((read.totals, read.clients.len()), (made.totals, 2));
+    assert_eq!((read.totals, read.clients.len(), boots.known()), (made.totals, 2, 2));
     assert_eq!(read.clients[0].boots[0].files[0].why.as_deref(), Some("no   route"));
     assert_eq!(read.clients[1].boots[0].files[0].name, r#"\"quoted\"\n"#);
     assert_eq!(json.iter().filter(|&&byte| byte == b'\n').count(), 1, "one line");

@@ -1,0 +1,181 @@
+//! What is asked: the line and the headers of a request (RFC 9112). A body is not looked at.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
+
+use smol::io::{AsyncRead, AsyncReadExt};
+
+use super::response::Status;
+
+/// How long a request may be, in bytes, and how many headers it may have.
+const MOST: (usize, usize) = (8 << 10, 64);
+
+/// How something is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Head,
+    /// A method that means nothing here.
+    Other,
+}
+
+/// A request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    /// Without what follows a question mark.
+    pub(super) path: String,
+    /// The name that the server was asked by; only HTTP/1.0 does without.
+    host: Option<String>,
+}
+
+/// Reads a request, or what is wrong with it.
+///
+/// # Errors
+///
+/// The connection ends before the request does.
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Result<Request, Status>> {
+    let (mut bytes, mut len) = ([0; MOST.0], 0);
+    loop {
+        match stream.read(&mut bytes[len..]).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            more => len += more,
+        }
+        match parse(&bytes[..len]) {
+            Ok(Some(request)) => return Ok(Ok(request)),
+            Ok(None) if len < bytes.len() => {}
+            Ok(None) => return Ok(Err(Status::TooLarge)),
+            Err(status) => return Ok(Err(status)),
+        }
+    }
+}
+
+/// Takes a request apart, if it is all there.
+fn parse(bytes: &[u8]) -> Result<Option<Request>, Status> {
+    let mut headers = [httparse::EMPTY_HEADER; MOST.1];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(Status::TooLarge),
+        Err(_) => return Err(Status::BadRequest),
+    }
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        return Err(Status::BadRequest);
+    };
+    let mut hosts = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("host"));
+    // RFC 9112, section 3.2: one Host, neither none nor two.
+    let host = match (hosts.next(), hosts.next()) {
+        (None, _) if version == 0 => None,
+        (Some(host), None) => Some(std::str::from_utf8(host.value).map_err(|_| Status::BadRequest)?.to_owned()),
+        _ => return Err(Status::BadRequest),
+    };
+    let method = match method {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        _ => Method::Other,
+    };
+    let path = target.split('?').next().unwrap_or_default().to_owned();
+    Ok(Some(Request { method, path, host }))
+}
+
+impl Request {
+    /// Whether the server was asked by a name that nobody else can let point to it: an address, or `localhost`.
+    pub(super) fn host_is_safe(&self) -> bool {
+        let Some(host) = &self.host else {
+            // A browser always says it.
+            return true;
+        };
+        let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if is_port(port) => name,
+            _ => host,
+        };
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        name.eq_ignore_ascii_case("localhost")
+            || host.parse::<SocketAddr>().is_ok()
+            || host.parse::<IpAddr>().is_ok()
+            || bracketed.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smol::{block_on, io::Cursor};
+
+    use super::*;
+
+    fn asked(request: &str) -> Result<Request, Status> {
+        block_on(read(&mut Cursor::new(request.as_bytes()))).expect("a whole request")
+    }
+
+    #[test]
+    fn requests_are_read() {
+        for (request, method, path) in [
+            ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", Method::Get, "/"),
+            ("HEAD /boots.json?at=1 HTTP/1.1\r\nhOsT: 10.0.0.1\r\nAccept: */*\r\n\r\n", Method::Head, "/boots.json"),
+            ("POST /?/ HTTP/1.1\r\nHost:\r\nContent-Length: 3\r\n\r\nabc", Method::Other, "/"),
+            ("get / HTTP/1.1\r\nHost: a\r\n\r\n", Method::Other, "/"),
+            ("GET / HTTP/1.0\r\n\r\n", Method::Get, "/"),
+        ] {
+            let asked = asked(request).expect(request);
+            assert_eq!((asked.method, asked.path.as_str()), (method, path), "{request}");
+        }
+    }
+
+    #[test]
+    fn a_request_may_come_in_pieces_but_not_end_early() {
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        for len in 1..request.len() {
+            assert_eq!(parse(&request[..len]), Ok(None), "{len} bytes");
+            assert!(block_on(read(&mut Cursor::new(&request[..len]))).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        for request in [
+            "\0\0\0\0",
+            "\u{16}\u{3}\u{1}\u{2}\0\u{1}",
+            "GET /\r\n\r\n",
+            "GET / HTTP/2.0\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHo st: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: \u{1}\r\n\r\n",
+        ] {
+            assert_eq!(asked(request), Err(Status::BadRequest), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_a_size_and_a_number_of_headers() {
+        let padded = |len: usize| {
+            let head = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
+            format!("{head}{}\r\n\r\n", "x".repeat(len - head.len() - 4))
+        };
+        assert!(asked(&padded(MOST.0)).is_ok());
+        assert_eq!(asked(&padded(MOST.0 + 1)), Err(Status::TooLarge));
+        assert_eq!(asked(&format!("GET /{}", "a".repeat(MOST.0))), Err(Status::TooLarge));
+        let headers = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count - 1));
+        assert!(asked(&headers(MOST.1)).is_ok());
+        assert_eq!(asked(&headers(MOST.1 + 1)), Err(Status::TooLarge));
+    }
+
+    #[test]
+    fn only_addresses_and_localhost_are_names_that_nobody_else_can_use() {
+        let safe = |host: &str| asked(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).expect(host).host_is_safe();
+        for host in ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8080", "10.0.0.1"] {
+            assert!(safe(host), "{host}");
+        }
+        for host in
+            ["", "example.org", "example.org:80", "localhost.example.org", "127.0.0.1.example.org", "[::1", "x:y"]
+        {
+            assert!(!safe(host), "{host}");
+        }
+        assert!(asked("GET / HTTP/1.0\r\n\r\n").expect("a request").host_is_safe());
+    }
+}

@@ -1,0 +1,229 @@
+//! The record of boots over HTTP.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
+
+use rtftp_runtime::boots::snapshot::{Snapshot, State};
+use rtftp_tests::{
+    Rtftp, arguments_refused,
+    client::{Answer as Sent, ack, error, rrq},
+    noise, poll_until,
+};
+
+const BOARD: &str = "127.0.0.7";
+const SOON: Duration = Duration::from_secs(10);
+
+/// A daemon, and where it shows its record.
+fn daemon() -> (Rtftp, SocketAddr) {
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--status-listen", "0"]);
+    let line = daemon.logged(&["status page at "]);
+    let address = line.split("http://").nth(1).and_then(|rest| rest.trim_end_matches('/').parse().ok());
+    (daemon, address.unwrap_or_else(|| panic!("no address in `{line}`")))
+}
+
+/// An answer: the first line, the headers as they came, and what follows.
+#[derive(Debug)]
+struct Answer {
+    status: String,
+    headers: String,
+    body: String,
+}
+
+/// Sends these bytes, and reads until the connection ends.
+#[track_caller]
+fn ask(address: SocketAddr, request: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    stream.write_all(request).expect("written");
+    answer(stream)
+}
+
+#[track_caller]
+fn answer(mut stream: TcpStream) -> Answer {
+    stream.set_read_timeout(Some(3 * SOON)).expect("a timeout");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer that ends properly");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    let (status, headers) = head.split_once("\r\n").expect("headers");
+    Answer { status: status.into(), headers: format!("{headers}\r\n"), body: body.into() }
+}
+
+#[track_caller]
+fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
+    ask(address, format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())
+}
+
+/// Asks for something that is there.
+#[track_caller]
+fn get(address: SocketAddr, path: &str) -> String {
+    let answer = request(address, "GET", path);
+    assert_eq!(answer.status, "HTTP/1.1 200 OK", "{path}");
+    answer.body
+}
+
+#[test]
+fn what_there_is_can_be_had_with_get_and_head() {
+    let (_daemon, address) = daemon();
+    for (path, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/?from=bookmark", "text/html; charset=utf-8"),
+        ("/boots.json", "application/json"),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
+    ] {
+        let (got, head) = (request(address, "GET", path), request(address, "HEAD", path));
+        let length = format!("Content-Length: {}\r\n", got.body.len());
+        for header in [
+            format!("Content-Type: {content_type}\r\n").as_str(),
+            length.as_str(),
+            "Content-Security-Policy: default-src 'none'; ",
+            "X-Content-Type-Options: nosniff\r\n",
+            "Cache-Control: no-store\r\n",
+            "Connection: close\r\n",
+        ] {
+            assert!(got.headers.contains(header), "{path}: `{header}` in\n{}", got.headers);
+        }
+        assert_eq!((got.status.as_str(), head.status.as_str()), ("HTTP/1.1 200 OK", "HTTP/1.1 200 OK"), "{path}");
+        assert_eq!(head.body, "", "{path}");
+        assert!(head.headers.contains(&format!("Content-Type: {content_type}\r\n")), "{path}: {}", head.headers);
+        assert!(head.headers.contains("Content-Length: "), "{path}: {}", head.headers);
+    }
+    assert!(get(address, "/").starts_with("<!doctype html>"));
+}
+
+#[test]
+fn what_cannot_be_answered_is_refused_with_a_reason() {
+    let (_daemon, address) = daemon();
+    let long = format!("GET / HTTP/1.1\r\nHost: {address}\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    for (request, status) in [
+        ("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi", "405 Method Not Allowed"),
+        ("DELETE /boots.json HTTP/1.1\r\nHost: localhost\r\n\r\n", "405 Method Not Allowed"),
+        ("GET /favicon.ico HTTP/1.1\r\nHost: localhost\r\n\r\n", "404 Not Found"),
+        ("GET /../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n", "404 Not Found"),
+        ("POST /metrics/ HTTP/1.1\r\nHost: localhost\r\n\r\n", "404 Not Found"),
+        ("GET / HTTP/1.1\r\nHost: rebound.example.org\r\n\r\n", "421 Misdirected Request"),
+        ("GET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+        ("\u{0}\u{1}kernel8.img\u{0}octet\u{0}", "400 Bad Request"),
+        (&long, "431 Request Header Fields Too Large"),
+    ] {
+        let answer = ask(address, request.as_bytes());
+        assert_eq!(answer.status, format!("HTTP/1.1 {status}"), "{request:.50}");
+        assert!(answer.body.starts_with(&format!("{status}: ")), "{request:.50}: {}", answer.body);
+        assert_eq!(answer.headers.contains("Allow: GET, HEAD\r\n"), status.starts_with("405"), "{}", answer.headers);
+    }
+    assert_eq!(ask(address, b"GET /metrics HTTP/1.0\r\n\r\n").status, "HTTP/1.1 200 OK");
+}
+
+#[test]
+fn the_numbers_are_those_of_the_boots() {
+    let (daemon, address) = daemon();
+    daemon.put("default/config.txt", "arm_64bit=1");
+    daemon.put("default/kernel", noise(1 << 20, 1));
+    assert_eq!(daemon.fetch(BOARD, "config.txt").as_deref(), Ok("arm_64bit=1"));
+    assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
+    assert_eq!(daemon.fetch("127.0.0.8", "../start4.elf"), Err(2));
+    let mut probe = daemon.client(BOARD);
+    probe.ask(&rrq("config.txt", &[("tsize", "0")]));
+    probe.reply(&error(8, "only the size"));
+    let mut running = daemon.client(BOARD);
+    let asked = rrq("kernel", &[("blksize", "1024"), ("windowsize", "4")]);
+    running.ask(&asked);
+    running.request(&asked);
+    running.reply(&ack(0));
+    while !matches!(running.receive(), Sent::Data(4, _)) {}
+    running.reply(&ack(4));
+
+    let snapshot = poll_until("a transfer that runs", SOON, || {
+        let snapshot: Snapshot = serde_json::from_str(&get(address, "/boots.json")).expect("JSON");
+        let files = &snapshot.clients.iter().find(|client| client.client == BOARD)?.boots[0].files;
+        let states: Vec<_> = files.iter().map(|file| file.state).collect();
+        let is_there = states == [State::Complete, State::Missing, State::Probe, State::Running];
+        (is_there && files[3].acknowledged == 4096).then_some(snapshot)
+    });
+    let metrics = get(address, "/metrics");
+    for line in [
+        "rtftp_requests_total 5",
+        "rtftp_transfers_total{result=\"complete\"} 1",
+        "rtftp_transfers_total{result=\"probe\"} 1",
+        "rtftp_transfers_total{result=\"missing\"} 1",
+        "rtftp_transfers_total{result=\"refused\"} 1",
+        "rtftp_transfers_total{result=\"failed\"} 0",
+        "rtftp_bytes_total 11",
+        "rtftp_request_copies_total 1",
+        "rtftp_transfers_running 1",
+        "rtftp_clients 2",
+        &format!("rtftp_build_info{{version=\"{}\"}} 1", snapshot.version),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "`{line}` in\n{metrics}");
+    }
+    let value = |name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{metrics}"))
+    };
+    assert!((value("rtftp_start_time_seconds") - snapshot.started).abs() < 1.0);
+    // As a scrape sees it: a sample is announced with its kind, and a line has nothing but a name, labels and a number.
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let (name, number) = line.rsplit_once(' ').expect(line);
+        assert!(number.parse::<f64>().is_ok(), "{line}");
+        let name = name.split('{').next().expect(line);
+        assert_eq!(metrics.matches(&format!("# TYPE {name} ")).count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn who_says_nothing_holds_nobody_up() {
+    let (daemon, address) = daemon();
+    daemon.put("default/kernel", "served");
+    let mut slow = TcpStream::connect(address).expect("connected");
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: ").expect("written");
+    assert!(get(address, "/metrics").contains("rtftp_requests_total 0"));
+
+    // More of them than are answered at a time: whoever comes then waits until they are sent away.
+    let silent: Vec<_> = (0..40).map(|_| TcpStream::connect(address).expect("connected")).collect();
+    let since = Instant::now();
+    assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("served"));
+    assert!(since.elapsed() < Duration::from_secs(3), "a transfer has waited {:?}", since.elapsed());
+    assert!(get(address, "/metrics").contains("rtftp_requests_total 1"));
+    assert_eq!(answer(slow).status, "HTTP/1.1 408 Request Timeout");
+    drop(silent);
+}
+
+#[test]
+fn who_does_not_read_is_left_and_the_daemon_ends() {
+    let (daemon, address) = daemon();
+    let _deaf: Vec<_> = (0..40)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).expect("connected");
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
+            stream
+        })
+        .collect();
+    assert!(get(address, "/metrics").contains("rtftp_clients 0"));
+    drop(daemon);
+    let refused = TcpStream::connect(address).expect_err("nobody listens any more");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn an_address_that_cannot_be_listened_on_is_an_error_at_the_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let output =
+        arguments_refused(["--root-dir", "/", "--listen-ip", "127.0.0.1", "-p", "0", "--status-listen", &address]);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains(&format!("--status-listen: cannot listen on {address}: Address already in use")), "{log}");
+}
+
+#[test]
+fn nothing_is_listened_on_unless_it_is_asked_for() {
+    let daemon = Rtftp::start();
+    assert_eq!(daemon.log_lines(&["status page"]), [] as [String; 0]);
+    let sockets = std::fs::read_to_string(format!("/proc/{}/net/tcp", daemon.process().id())).expect("the sockets");
+    let inodes: Vec<_> = daemon.process().open_files();
+    let listening = sockets.lines().skip(1).filter(|line| line.split_whitespace().nth(3) == Some("0A"));
+    for inode in listening.filter_map(|line| line.split_whitespace().nth(9)) {
+        assert!(!inodes.iter().any(|file| file.to_str() == Some(&format!("socket:[{inode}]"))), "it listens");
+    }
+}
