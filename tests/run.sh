@@ -65,6 +65,15 @@ foreign_server() { # TEST PROGRAM
     fi
 }
 
+# The page in a browser, which is too large to install on somebody's machine for a test.
+page() {
+    if ! command -v chromium-headless-shell >/dev/null; then
+        echo "not tested: chromium-headless-shell is not installed"
+    else
+        cargo test --quiet --locked -p rtftp-tests --test page -- --ignored
+    fi
+}
+
 run packages bins/install-packages.sh "${packages[@]}"
 run formatting formatting
 run clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
@@ -77,6 +86,7 @@ run build cargo build --quiet --locked --workspace
 run tests cargo test --locked --workspace --no-fail-fast
 run tftpd-hpa foreign_server tftpd_hpa in.tftpd
 run atftpd foreign_server atftpd atftpd
+run page page
 run freestanding tests/freestanding/run.sh
 run firmware tests/firmware/run.sh
 run fuzz fuzz/run.sh 5

@@ -9,6 +9,7 @@
 //! [`sim`] is the network that exists in the computer's mind only, for the core's state machines.
 
 mod board;
+mod browser;
 mod cable;
 pub mod check;
 pub mod client;
@@ -29,6 +30,7 @@ mod usage;
 mod wait;
 
 pub use board::{board, mounted};
+pub use browser::Browser;
 pub use cable::{CARD, Cable};
 pub use client::{Answer, Client};
 pub use daemon::{Rtftp, arguments_refused, binary};
