@@ -10,7 +10,7 @@ export LIBGUESTFS_BACKEND=${LIBGUESTFS_BACKEND:-direct}
 export LIBGUESTFS_BACKEND_SETTINGS=${LIBGUESTFS_BACKEND_SETTINGS:-force_tcg}
 
 # libguestfs with its appliance; NBD servers; programs that make disks; TFTP clients; a TFTP server and the network it gets;
-# a board for the firmware; what building takes.
+# a board for the firmware; a counter of instructions; what building takes.
 packages=(
     libguestfs-dev "linux-image-$(dpkg --print-architecture)"
     nbdkit qemu-utils
@@ -18,6 +18,7 @@ packages=(
     curl tftp-hpa busybox atftp
     dnsmasq-base iproute2
     qemu-system-arm
+    valgrind
     gcc g++ libc6-dev pkg-config
 )
 
@@ -87,6 +88,7 @@ run tests cargo test --locked --workspace --no-fail-fast
 run tftpd-hpa foreign_server tftpd_hpa in.tftpd
 run atftpd foreign_server atftpd atftpd
 run page page
+run instructions cargo bench --quiet --locked -p rtftp-core --bench instructions
 run freestanding tests/freestanding/run.sh
 run firmware tests/firmware/run.sh
 run fuzz fuzz/run.sh 5
