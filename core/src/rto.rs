@@ -15,32 +15,45 @@ const MARGIN: u64 = 10_000;
 /// Never more, however long a `timeout` the client names: many tries must fit in before a silent peer is given up.
 const CEILING: Duration = Duration::from_secs(5);
 
-/// The retransmission time: follows the round trips measured, doubles on every expiry.
+/// The retransmission time: follows the round trips measured, doubles on every expiry in a row.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Rto {
     /// Smoothed round trip and its variation, once there is a measurement.
     round_trip: Option<(u64, u64)>,
-    /// How often the time has expired since the last measurement.
+    /// How often the time has expired since the last answer.
     expiries: u32,
+    /// How long that answer took at most, if nobody knows to which sending it was.
+    at_most: u64,
+    /// What is doubled is at least this.
+    doubled_from: u64,
     ceiling: u64,
 }
 
 impl Rto {
     /// Starts without a measurement; the `timeout` that the client asked for is a ceiling.
     pub(crate) fn new(timeout: Option<Duration>) -> Self {
-        Self { round_trip: None, expiries: 0, ceiling: micros(timeout.unwrap_or(CEILING).min(CEILING)) }
+        let ceiling = micros(timeout.unwrap_or(CEILING).min(CEILING));
+        Self { round_trip: None, expiries: 0, at_most: 0, doubled_from: FLOOR, ceiling }
+    }
+
+    /// The same for one that sends a single block at a time: the doubling begins below the floor.
+    ///
+    /// Where answers take much less than the floor, that is several doublings long already, and a single block sent again in
+    /// vain is no burden (as Linux has it for TCP, `tcp_thin_linear_timeouts`). A window is, and there the client, which knows
+    /// what it lacks, should be the first to speak.
+    pub(crate) fn lockstep(timeout: Option<Duration>) -> Self {
+        Self { doubled_from: 0, ..Self::new(timeout) }
     }
 
     /// How long to wait for an answer to what is sent now.
     pub(crate) fn current(&self) -> Duration {
-        let doubled = self.undoubled().saturating_mul(2u64.saturating_pow(self.expiries));
-        Duration::from_micros(doubled.min(self.ceiling))
+        self.doubled(self.expiries).max(Duration::from_micros(self.at_most.min(self.ceiling)))
     }
 
     /// The same before any doubling: an answer that is not there by then is late.
     pub(crate) fn base(&self) -> Duration {
-        Duration::from_micros(self.undoubled())
+        self.doubled(0)
     }
 
     /// How long an answer takes, as far as is known.
@@ -48,12 +61,14 @@ impl Rto {
         Duration::from_micros(self.round_trip.map_or(FLOOR, |(smoothed, _)| smoothed))
     }
 
-    fn undoubled(&self) -> u64 {
-        match self.round_trip {
-            Some((smoothed, variation)) => smoothed.saturating_add(variation.saturating_mul(4).max(MARGIN)).max(FLOOR),
+    /// The time after so many expiries in a row.
+    fn doubled(&self, times: u32) -> Duration {
+        let once = match self.round_trip {
+            Some((smoothed, variation)) => smoothed.saturating_add(variation.saturating_mul(4).max(MARGIN)),
             None => INITIAL,
-        }
-        .min(self.ceiling)
+        };
+        let doubled = once.max(self.doubled_from).saturating_mul(2u64.saturating_pow(times));
+        Duration::from_micros(doubled.max(FLOOR).min(self.ceiling))
     }
 
     /// Notes that the time has run out: the next one is twice as long.
@@ -66,12 +81,20 @@ impl Rto {
         self.expiries = 0;
     }
 
-    /// Takes in one round trip, which ends the doubling. The caller sees to it that the answer was to one sending only.
+    /// Takes in an answer to what was sent more than once, which came at most so long after the sending that it answers.
     ///
-    /// Those are the two halves of Karn's rule (RFC 6298 sections 3 and 5). If any answer ended the doubling, then on a link
-    /// that takes longer than the present time everything would be sent twice, and so nothing ever be measured.
+    /// That measures nothing (Karn's rule, RFC 6298 section 3), but what is sent next is given as much time. So on a link that
+    /// takes longer than is known, the next answer is measured; otherwise everything there would be sent twice for ever. The
+    /// doubling that RFC 6298 keeps up until then (section 5) serves the same end, but with losses in a row it goes on and on.
+    pub(crate) fn answered_within(&mut self, limit: Duration) {
+        self.expiries = 0;
+        self.at_most = micros(limit).saturating_add(MARGIN);
+    }
+
+    /// Takes in one round trip. The caller sees to it that the answer was to one sending only.
     pub(crate) fn measured(&mut self, round_trip: Duration) {
         self.expiries = 0;
+        self.at_most = 0;
         let round_trip = micros(round_trip);
         self.round_trip = Some(match self.round_trip {
             None => (round_trip, round_trip.div_ceil(2)),
@@ -138,5 +161,37 @@ mod tests {
         assert_eq!(rto.current(), ms(50));
         rto.expired();
         assert_eq!(rto.current(), ms(100));
+    }
+
+    #[test]
+    fn a_single_blocks_time_overtakes_the_floor() {
+        let mut rto = Rto::lockstep(None);
+        assert_eq!(rto.current(), ms(1_000));
+        rto.measured(ms(0));
+        let mut seen = [Duration::ZERO; 5];
+        for slot in &mut seen {
+            *slot = rto.current();
+            rto.expired();
+        }
+        assert_eq!(seen, [ms(50), ms(50), ms(50), ms(80), ms(160)], "10, 20, 40, 80, 160");
+        (0..40).for_each(|_| rto.expired());
+        assert_eq!(rto.current(), CEILING);
+    }
+
+    #[test]
+    fn an_answer_to_a_repetition_is_a_limit_until_one_is_measured() {
+        for mut rto in [Rto::new(None), Rto::lockstep(None)] {
+            rto.measured(ms(0));
+            rto.expired();
+            rto.answered_within(ms(120));
+            assert_eq!(rto.current(), ms(130));
+            assert_eq!(rto.base(), ms(50));
+            rto.answered_within(ms(60));
+            assert_eq!(rto.current(), ms(70), "it does not grow with every loss");
+            rto.answered_within(ms(20_000));
+            assert_eq!(rto.current(), CEILING);
+            rto.measured(ms(0));
+            assert_eq!(rto.current(), ms(50));
+        }
     }
 }

@@ -65,7 +65,7 @@ impl Sender {
     pub fn new(now: Instant, settings: Settings, granted: Granted, size: Option<u64>) -> Self {
         let first = if granted.is_empty() { 1 } else { 0 };
         Self {
-            rto: Rto::new(settings.timeout),
+            rto: if settings.windowsize > 1 { Rto::new(settings.timeout) } else { Rto::lockstep(settings.timeout) },
             settings,
             granted,
             size,
@@ -168,7 +168,9 @@ impl Sender {
             return;
         }
         if let Some((began, _)) = self.flight.take() {
-            if !self.expired {
+            if self.expired {
+                self.rto.answered_within(now.since(self.waiting));
+            } else {
                 self.rto.measured(now.since(began));
             }
             let arrived = block.saturating_add(1).saturating_sub(self.base);
@@ -338,7 +340,7 @@ fn headers(packets: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::{vec, vec::Vec};
+    use std::{format, vec, vec::Vec};
 
     use super::*;
     use crate::{
@@ -607,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_measured_answer_ends_the_slowness() {
+    fn after_an_answer_to_a_repetition_the_next_block_gets_as_long() {
         let mut transfer = Transfer::new(100_000, b"");
         transfer.sends(&[1]);
         transfer.pass(10);
@@ -616,11 +618,11 @@ mod tests {
         let usual = transfer.expire();
         assert_eq!(usual, Duration::from_millis(50), "10 ms measured: the floor holds");
         transfer.sends(&[2]);
-        assert_eq!(transfer.expire(), 2 * usual);
+        assert_eq!(transfer.expire(), Duration::from_millis(60), "30 ms doubled");
         transfer.sends(&[2]);
         transfer.ack(2);
         transfer.sends(&[3]);
-        assert_eq!(transfer.wait(), 4 * usual, "an answer to a block sent twice measures nothing");
+        assert_eq!(transfer.wait(), Duration::from_millis(50 + 60 + 10), "the answer may be to the first one");
         transfer.pass(10);
         transfer.ack(3);
         transfer.sends(&[4]);
@@ -630,22 +632,27 @@ mod tests {
     /// A window that was slower than the usual time was sent twice, hence not measured, hence the next one sent twice as well.
     #[test]
     fn a_slow_link_is_not_sent_every_window_twice() {
-        let mut transfer = Transfer::new(100_000, b"windowsize\x004\0");
-        transfer.datagrams();
-        transfer.pass(1);
-        transfer.ack(0);
-        for window in 1..=10 {
-            // Each window takes 120 ms; the time known is that of the small OACK.
-            let acked = transfer.now.after(Duration::from_millis(120));
+        // What a window takes, in milliseconds, and how often the first is sent until that is known.
+        for (windowsize, takes, sendings) in [(1, 60, 2), (1, 120, 3), (1, 3000, 9), (4, 120, 2), (4, 3000, 6)] {
+            let asked = format!("windowsize\0{windowsize}\0");
+            let mut transfer = Transfer::new(100_000, asked.as_bytes());
             transfer.datagrams();
-            while transfer.now.after(transfer.wait()) < acked {
-                transfer.expire();
+            // The time known is that of the small OACK.
+            transfer.pass(1);
+            transfer.ack(0);
+            for window in 1..=10 {
+                let acked = transfer.now.after(Duration::from_millis(takes));
                 transfer.datagrams();
+                while transfer.now.after(transfer.wait()) < acked {
+                    transfer.expire();
+                    transfer.datagrams();
+                }
+                transfer.now = acked;
+                transfer.ack(windowsize * window);
             }
-            transfer.now = acked;
-            transfer.ack(4 * window);
+            let again = transfer.sender.retransmitted() / u64::from(windowsize);
+            assert_eq!(again + 1, sendings, "windows of {windowsize} that take {takes} ms");
         }
-        assert_eq!(transfer.sender.retransmitted(), 8, "two windows, until the time is known");
     }
 
     /// With a loss in every window no ACK was ever of its end, so the time stayed at the second it begins with.
