@@ -167,7 +167,7 @@ impl Sender {
         if block >= self.frontier {
             return;
         }
-        if let Some((began, _)) = self.flight.take() {
+        if let Some((began, first)) = self.flight.take() {
             if self.expired {
                 self.rto.answered_within(now.since(self.waiting));
             } else {
@@ -180,7 +180,9 @@ impl Sender {
                 // After the first few nothing came, of which the client would have told: a queue was full.
                 self.pace.stalled(self.rto.round_trip(), arrived.max(1), self.settings.windowsize);
             } else {
-                self.pace.lost(now.since(began), self.settings.windowsize);
+                // Without the time it was spread over, or that would grow with every loss.
+                let left = self.pace.next(began, self.next.saturating_sub(first).saturating_sub(1));
+                self.pace.lost(now.since(left), self.settings.windowsize);
             }
         }
         let sent_again = if self.expired { self.next } else { 0 };
