@@ -122,8 +122,8 @@ number() { # BEFORE-IT
 }
 
 fetches 0 1 0
-at_most 320 "$(number "state: Sender")" "state of the sender"
-at_most 704 "$(number "state: Receiver")" "state of the receiver"
+at_most 336 "$(number "state: Sender")" "state of the sender"
+at_most 720 "$(number "state: Receiver")" "state of the receiver"
 at_most 1024 "$(number "stack: Sender")" "stack of the sender"
 at_most 1536 "$(number "stack: Receiver")" "stack of the receiver"
 at_most 32768 "$(number "stack: the whole program")" "stack of the whole program"
