@@ -24,7 +24,7 @@ _rtftp() {
     *)
         words='--root-dir --listen-ip --listen-port --idle-timeout --view-gap --monitor-configs --max-blksize
             --max-windowsize --max-window-bytes --max-transfers --max-per-client --open-limit --read-limit
-            --no-sandbox --log-level --help --version'
+            --single-port --no-sandbox --log-level --help --version'
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

@@ -51,6 +51,7 @@ Options:
       --max-transfers N       serve no more transfers at a time [default: 4096]
       --max-per-client N      serve no more transfers to one address [default: 128]
       --port-range A-B        serve transfers from these UDP ports only, one each [default: any]
+      --single-port           serve all transfers from the port that is listened on
       --open-limit SECONDS    how long opening a disk may take in all [default: 120]
       --read-limit SECONDS    how long one answer of an open disk may take [default: 10]
       --status-socket PATH    let rtftp status and others ask at this Unix socket, or `none`
@@ -113,6 +114,10 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     };
     let mtu_clamp = args.contains("--mtu-clamp");
     let port_range = port_range(&mut args)?;
+    let single_port = args.contains("--single-port");
+    if single_port && port_range.is_some() {
+        return Err("--single-port and --port-range exclude each other: leave one of them out".into());
+    }
     let open_limit = seconds(&mut args, Long("--open-limit"), 120)?;
     let read_limit = seconds(&mut args, Long("--read-limit"), 10)?;
     let status_socket = match path(&mut args, Long("--status-socket"), "a path")? {
@@ -137,6 +142,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         limits,
         mtu_clamp,
         port_range,
+        single_port,
         capacity,
         open_limit,
         read_limit,
@@ -203,6 +209,7 @@ mod tests {
     fn the_network_can_be_narrowed() {
         let config = config("-r /r --mtu-clamp --port-range 50000-50000");
         assert_eq!((config.mtu_clamp, config.port_range), (true, Some(50_000..=50_000)));
+        assert!(self::config("-r /r --single-port").single_port && !config.single_port);
         for value in ["", "1", "-", "1-", "-1", "0-9", "9-1", "1-65536", "1-2-3", "a-b", "1..2"] {
             let message = "--port-range: expected two ports from 1 to 65535, the lower first, as in 50000-50999";
             match parsed(&format!("-r /r --port-range={value}")) {
@@ -273,6 +280,10 @@ mod tests {
             ("-r /r --log-level loud", "--log-level: expected error, warn, info, debug or trace, found `loud`"),
             ("-r /r --max-blksize 7", "--max-blksize: expected a whole number from 8 to 65464, found `7`"),
             ("-r /r --max-windowsize x", "--max-windowsize: expected a whole number from 1 to 32767, found `x`"),
+            (
+                "-r /r --port-range 1-9 --single-port",
+                "--single-port and --port-range exclude each other: leave one of them out",
+            ),
             ("-r /r -p", "the '-p' option doesn't have an associated value"),
         ] {
             match parsed(line) {

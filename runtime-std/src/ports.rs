@@ -1,4 +1,4 @@
-//! The ports that transfers are served from: each has one of its own (RFC 1350 section 4).
+//! The ports that transfers are served from: each has one of its own (RFC 1350 section 4), unless they are told to share one.
 
 use std::{
     io,
@@ -9,18 +9,29 @@ use std::{
 
 use nix::errno::Errno;
 
-/// Any that are free, or those of a range, for networks whose firewalls let only these pass.
+/// Any that are free, or those of a range, for networks whose firewalls let only these pass, or the one that requests come to.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     range: Option<RangeInclusive<u16>>,
     /// How many have been asked for; the next is the one after the last, so that a port has the longest possible rest: what is
     /// still under way to the transfer before must not reach the one after.
     turn: AtomicUsize,
+    shared: Option<UdpSocket>,
 }
 
 impl Ports {
     pub(crate) fn new(range: Option<RangeInclusive<u16>>) -> Self {
-        Self { range, turn: AtomicUsize::new(0) }
+        Self { range, ..Self::default() }
+    }
+
+    /// The port of this socket alone, which somebody else receives from.
+    pub(crate) fn sharing(socket: UdpSocket) -> Self {
+        Self { shared: Some(socket), ..Self::default() }
+    }
+
+    /// The socket that all transfers share, if they do.
+    pub(crate) fn shared(&self) -> Option<&UdpSocket> {
+        self.shared.as_ref()
     }
 
     /// How many there are, if that is known.

@@ -160,7 +160,17 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Socket {
     /// Has a socket looked after, which must be non-blocking.
     pub(crate) fn new(reactor: &Arc<Reactor>, socket: Arc<UdpSocket>) -> Self {
-        let id = reactor.lock().insert(socket.clone());
+        Self::concerning(EventFlags::all(), reactor, socket)
+    }
+
+    /// Has a descriptor of its own of a socket looked after that somebody else receives from: it is never ready to receive, and
+    /// its guest is nudged.
+    pub(crate) fn to_send(reactor: &Arc<Reactor>, socket: Arc<UdpSocket>) -> Self {
+        Self::concerning(EventFlags::OUT, reactor, socket)
+    }
+
+    fn concerning(events: EventFlags, reactor: &Arc<Reactor>, socket: Arc<UdpSocket>) -> Self {
+        let id = reactor.lock().insert(socket.clone(), events);
         Self { reactor: reactor.clone(), id, socket }
     }
 
@@ -182,6 +192,11 @@ impl Socket {
     /// Leaves a guest to the reactor until it wants to leave; its first turn is at `until`, or when something has come.
     pub(crate) async fn host(&self, guest: Arc<Mutex<impl Guest + 'static>>, until: Instant) {
         self.wait(Wait::Guest(guest, until)).await;
+    }
+
+    /// Has its guest, if it has one now, have a turn before the reactor sleeps. To be called on the reactor's thread.
+    pub(crate) fn nudge(&self) {
+        self.reactor.lock().nudge(self.id);
     }
 
     async fn wait(&self, wait: Wait) -> bool {
@@ -311,6 +326,35 @@ mod tests {
         send_to(&socket);
         reactor.block_on(async { assert!(socket.readable(None).await) });
         assert_eq!(lock(&guest).seen.len(), 4, "it has left");
+    }
+
+    #[test]
+    fn who_only_sends_is_nudged_and_never_told_of_what_comes() {
+        let reactor = reactor();
+        let listener = socket(&reactor);
+        let sender = Socket::to_send(&reactor, Arc::new(listener.get().try_clone().expect("a descriptor")));
+        let far = clock::now().after(Duration::from_secs(3600));
+        let says = vec![Turn::Leave, Turn::Wait(far)];
+        let guest = Arc::new(Mutex::new(Told { socket: sender.socket.clone(), says, seen: vec![] }));
+        send_to(&listener);
+        reactor.block_on(async {
+            assert!(!sender.readable(soon()).await);
+            sender.writable().await;
+            assert!(poll_once(sender.host(guest.clone(), far)).await.is_none());
+            assert!(listener.readable(None).await, "the other one is");
+            assert_eq!(lock(&guest).seen.len(), 0);
+            // Twice is as good as once.
+            sender.nudge();
+            sender.nudge();
+            assert!(listener.readable(None).await);
+            assert!(!listener.get().recv(&mut [0; 8]).is_err());
+            assert!(!listener.readable(soon()).await);
+            assert_eq!(lock(&guest).seen, ["turn"]);
+            let leaving = sender.host(guest.clone(), far);
+            sender.nudge();
+            leaving.await;
+        });
+        assert_eq!(lock(&guest).seen, ["turn", "turn"]);
     }
 
     #[test]

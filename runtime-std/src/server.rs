@@ -59,6 +59,10 @@ pub struct Config {
     pub mtu_clamp: bool,
     /// The ports that transfers are served from; any that are free, if it is not given. There are no more transfers than ports.
     pub port_range: Option<RangeInclusive<u16>>,
+    /// Whether transfers are served from the port that is listened on, and `port_range` is not used. That departs from RFC 1350
+    /// section 4, for networks where answers from another port get lost: what comes late for a transfer is not told apart from
+    /// what is meant for the next one of the same client's port.
+    pub single_port: bool,
     /// How many transfers there may be.
     pub capacity: Capacity,
     /// How long connecting a disk may take in all.
@@ -135,7 +139,9 @@ impl Server {
         let executor = Arc::new(Executor::new());
         let times = Times { idle: config.idle_timeout, gap: config.view_gap, answer: config.read_limit };
         let disks = Disks::new(root_dir.clone(), times, launcher, executor.clone());
-        let ports = Arc::new(Ports::new(config.port_range.clone()));
+        let ports =
+            if config.single_port { Ports::sharing(listener.share()?) } else { Ports::new(config.port_range.clone()) };
+        let ports = Arc::new(ports);
         // With all ports in use, too, a client that has never answered gives way to a newcomer.
         let transfers = config.capacity.transfers.min(ports.count().unwrap_or(usize::MAX));
         let sessions = Arc::new(Mutex::new(Sessions::new(Capacity { transfers, ..config.capacity })));
@@ -182,7 +188,7 @@ impl Server {
             stop.await;
             drop(serving);
             server.status.iter().for_each(Socket::remove);
-            server.wind_up().await;
+            or(server.wind_up(), server.hear_the_rest()).await;
             server.strangers.tell();
             server.roots.disks().close().await;
         }));
@@ -202,15 +208,16 @@ impl Server {
             }
             pending::<()>().await;
         };
-        or(self.accept(), or(watching, or(status, self.strangers.tell_of_the_rest()))).await;
+        let accepting = self.accept(|datagram, route| self.take(datagram, route));
+        or(accepting, or(watching, or(status, self.strangers.tell_of_the_rest()))).await;
     }
 
-    /// Takes requests in, for ever. Nothing here waits for anything but the next datagram.
-    async fn accept(&self) {
+    /// Takes datagrams in, for ever. Nothing here waits for anything but the next one.
+    async fn accept(&self, take: impl Fn(&[u8], Route)) {
         let mut buf = [0; 2048];
         for count in 1usize.. {
             match self.listener.recv(&mut buf).await {
-                Ok((len, route)) => self.take(&buf[..len], route),
+                Ok((len, route)) => take(&buf[..len], route),
                 Err(error) => log::debug!("receiving requests: {error}"),
             }
             // However fast they come, the sessions have their turn; but a burst must not overflow the socket meanwhile.
@@ -243,6 +250,9 @@ impl Server {
                 self.boots.asked(client, request.file).end(State::Refused, Some(why));
                 (ErrorCode::ACCESS_VIOLATION, why)
             }
+            _ if self.deliver(datagram, route) => return,
+            // It may be the repeated last ACK of a transfer that is over: an ERROR could hit the client's next one.
+            Ok(Packet::Ack { .. }) if self.config.single_port => return,
             // An ERROR, whole or not, is never answered: two programs could go on for ever.
             _ if datagram.starts_with(&[0, 5]) => return,
             _ => (ErrorCode::ILLEGAL_OPERATION, "not a TFTP request"),
@@ -251,6 +261,12 @@ impl Server {
             log::debug!("{}: refused: {}", route.client, refusal.1);
             session::refuse(&self.ports, route, refusal, &self.strangers);
         }
+    }
+
+    /// Hands a datagram to the transfer that it is for, if transfers share this port; whether there is such a transfer.
+    fn deliver(&self, datagram: &[u8], route: Route) -> bool {
+        let session = if self.config.single_port { lock(&self.sessions).of(route.client) } else { None };
+        session.is_some_and(|ticket| ticket.delivery.get().is_some_and(|delivery| delivery.deliver(datagram, route)))
     }
 
     /// Lets a task of its own answer a request.
@@ -274,6 +290,14 @@ impl Server {
             lock(&sessions).finish(&ticket);
         };
         self.executor.spawn(run).detach();
+    }
+
+    /// Takes in what comes for running transfers, if they share the port of requests, and no requests any more.
+    async fn hear_the_rest(&self) {
+        if self.config.single_port {
+            self.accept(|datagram, route| _ = self.deliver(datagram, route)).await;
+        }
+        pending::<()>().await;
     }
 
     /// Lets running transfers end, or ends them.

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 use rtftp_core::Instant;
 use smol::channel::{Receiver, Sender, bounded};
 
-use crate::clock;
+use crate::{clock, transfer::Delivery};
 
 /// A second copy of a request within this time of the client's last packet left before the client knew of our first answer.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
@@ -79,6 +79,8 @@ pub(crate) struct Ticket {
     number: u64,
     /// When the client was last heard.
     pub(crate) heard: Heard,
+    /// Takes what comes for its transfer to a port that it shares, as soon as there is a transfer.
+    pub(crate) delivery: OnceLock<Delivery>,
 }
 
 /// What becomes of a request.
@@ -107,6 +109,11 @@ impl Sessions {
         self.running.is_empty()
     }
 
+    /// The running session of a client's port.
+    pub(crate) fn of(&self, client: SocketAddr) -> Option<Arc<Ticket>> {
+        self.running.get(&client).map(|running| running.ticket.clone())
+    }
+
     /// Decides about a request. A client's port is its transfer: another request from it ends the session before.
     pub(crate) fn admit(&mut self, client: SocketAddr, request: &[u8]) -> Admission {
         match self.running.get(&client) {
@@ -123,7 +130,8 @@ impl Sessions {
             return Admission::Full("too many transfers");
         }
         self.started += 1;
-        let ticket = Arc::new(Ticket { client, number: self.started, heard: Heard::default() });
+        let number = self.started;
+        let ticket = Arc::new(Ticket { client, number, heard: Heard::default(), delivery: OnceLock::new() });
         let (stop, stopped) = bounded(1);
         self.running.insert(client, Running { request: request.to_vec(), ticket: ticket.clone(), stop });
         *self.per_client.entry(client.ip()).or_default() += 1;

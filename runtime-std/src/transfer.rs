@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     ops::{Deref, DerefMut},
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use rtftp_core::{Instant, Outcome, Output, Sender};
@@ -20,7 +20,7 @@ use crate::{
     file::OpenFile,
     reactor::{Guest, Reactor, Socket, Turn},
     sessions::Ticket,
-    udp::Peer,
+    udp::{Peer, Route},
 };
 
 /// How much of a window goes out at once at most, in bytes; the largest packet fits.
@@ -62,6 +62,27 @@ enum Step {
     Finished(Outcome),
 }
 
+/// The way to a transfer that shares its port, for whoever receives there.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    transfer: Weak<Mutex<Transfer>>,
+    socket: Weak<Socket>,
+}
+
+impl Delivery {
+    /// Hands a datagram over, if it is the transfer's; whether it is. What is to be done about it is done in the transfer's next turn.
+    pub(crate) fn deliver(&self, datagram: &[u8], route: Route) -> bool {
+        let Some((transfer, socket)) = self.transfer.upgrade().zip(self.socket.upgrade()) else { return false };
+        let mut transfer = lock(&transfer);
+        if !transfer.peer.is_at(route) {
+            return false;
+        }
+        transfer.handle(datagram);
+        socket.nudge();
+        true
+    }
+}
+
 impl Transfer {
     pub(crate) fn new(sender: Sender, file: OpenFile, peer: Peer, ticket: Arc<Ticket>, entry: Arc<Entry>) -> Self {
         Self { sender, file, peer, ticket, entry, unsent: None, left: None }
@@ -70,11 +91,28 @@ impl Transfer {
     /// Sends the file to its end, and returns how that was: `None` when the server gave the transfer up because its client asked
     /// for something else. Word from the server ends the transfer, with that reason, or, when the channel is closed, without one.
     pub(crate) async fn run(self, reactor: &Arc<Reactor>, word: &Receiver<&'static str>) -> (Option<Outcome>, Sender) {
-        let socket = Socket::new(reactor, self.peer.socket());
+        let socket = Arc::new(self.peer.socket(reactor));
         let shared = Arc::new(Mutex::new(self));
+        lock(&shared).allow_delivery(&shared, &socket);
         let outcome = run(&shared, &socket, word).await;
         let sender = lock(&shared).sender.clone();
         (outcome, sender)
+    }
+
+    fn allow_delivery(&self, shared: &Arc<Mutex<Self>>, socket: &Arc<Socket>) {
+        if self.peer.shares_port() {
+            let delivery = Delivery { transfer: Arc::downgrade(shared), socket: Arc::downgrade(socket) };
+            // A ticket is for one transfer.
+            let _ = self.ticket.delivery.set(delivery);
+        }
+    }
+
+    /// Takes in a datagram of the client.
+    fn handle(&mut self, datagram: &[u8]) {
+        let now = clock::now();
+        self.ticket.heard.at(now);
+        self.sender.handle(now, datagram);
+        self.entry.heard(now, &self.sender);
     }
 
     /// Sends what is to be sent now, and says what is needed next.
@@ -120,10 +158,7 @@ impl Guest for Transfer {
     fn receive(&mut self) {
         let mut buf = [0; 1024];
         if let Some(len) = self.peer.recv(&mut buf) {
-            let now = clock::now();
-            self.ticket.heard.at(now);
-            self.sender.handle(now, &buf[..len]);
-            self.entry.heard(now, &self.sender);
+            self.handle(&buf[..len]);
         }
     }
 

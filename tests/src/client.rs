@@ -109,7 +109,23 @@ impl Client {
     /// A client at this source address, on any port, of the server there.
     pub fn new(from: &str, server: SocketAddr) -> Self {
         let from: IpAddr = from.parse().expect("an IP address");
-        Self { socket: UdpSocket::bind((from, 0)).expect("a local address"), server, peer: None }
+        Self::at((from, 0).into(), server)
+    }
+
+    /// A client at this source address and port, of the server there.
+    pub fn at(from: SocketAddr, server: SocketAddr) -> Self {
+        Self { socket: UdpSocket::bind(from).expect("a local address"), server, peer: None }
+    }
+
+    /// The same client behind a NAT, or a firewall, that lets answers pass only from the address and port that was asked.
+    pub fn behind_nat(self) -> Self {
+        self.socket.connect(self.server).expect("a way to the server");
+        self
+    }
+
+    /// Its own address and port.
+    pub fn address(&self) -> SocketAddr {
+        self.socket.local_addr().expect("bound")
     }
 
     /// Sends a datagram to the port where requests go.

@@ -182,12 +182,15 @@ fn activated(descriptor: impl Into<OwnedFd>, count: u32) -> Command {
 
 #[test]
 fn a_socket_that_is_handed_over_is_served() {
-    for (bound, from, asked) in
-        [("127.0.0.1", "127.0.0.7", "127.0.0.1"), ("::1", "::1", "::1"), ("::", "127.0.0.7", "127.0.0.5")]
-    {
+    let cases = [("127.0.0.1", "127.0.0.7", "127.0.0.1"), ("::1", "::1", "::1"), ("::", "127.0.0.7", "127.0.0.5")];
+    for ((bound, from, asked), single_port) in cases.into_iter().flat_map(|case| [(case, false), (case, true)]) {
         let socket = UdpSocket::bind((bound, 0)).expect("a free port");
         let address = socket.local_addr().expect("bound");
-        let daemon = Rtftp::by(&mut activated(socket, 1));
+        let mut command = activated(socket, 1);
+        if single_port {
+            command.arg("--single-port");
+        }
+        let daemon = Rtftp::by(&mut command);
         assert_eq!(daemon.address(), address, "not what the command line says");
         daemon.logged(&["rtftp.socket", "--listen-port"]);
         daemon.put("default/file", [7; 1000]);
@@ -196,6 +199,7 @@ fn a_socket_that_is_handed_over_is_served() {
         let first = client.ask(&rrq("file", &[("blksize", "600")]));
         assert_eq!(first, Answer::oack(&[("blksize", "600")]));
         assert_eq!(client.peer().ip(), asked.ip(), "answers come from the address that was asked");
+        assert_eq!(client.peer() == asked, single_port, "from its port only where transfers have none of their own");
         assert_eq!(client.finish(first), Ok(vec![7; 1000]));
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Table {
     timers: BTreeSet<(Instant, usize)>,
     /// When the kernel's timer fires.
     fires: Option<Instant>,
-    /// Whose guests want another turn.
+    /// Whose guests want another turn, or were nudged.
     again: Vec<usize>,
 }
 
@@ -38,12 +38,16 @@ pub(super) struct Table {
 #[derive(Debug)]
 struct Source {
     socket: Arc<UdpSocket>,
+    /// What the kernel may be asked to tell of.
+    concerns: EventFlags,
     /// What the kernel is asked to tell of; nothing if it does not know of the socket.
     interest: EventFlags,
     state: State,
     deadline: Option<Instant>,
     /// Its place in `timers`, which may be earlier than the deadline is by now, never later.
     timer: Option<Instant>,
+    /// Whether it is in `again`.
+    again: bool,
 }
 
 /// Whether somebody waits.
@@ -89,9 +93,9 @@ pub(super) struct Due {
 }
 
 impl Table {
-    pub(super) fn insert(&mut self, socket: Arc<UdpSocket>) -> usize {
+    pub(super) fn insert(&mut self, socket: Arc<UdpSocket>, concerns: EventFlags) -> usize {
         let (interest, state) = (EventFlags::empty(), State::Idle);
-        self.sources.insert(Source { socket, interest, state, deadline: None, timer: None })
+        self.sources.insert(Source { socket, concerns, interest, state, deadline: None, timer: None, again: false })
     }
 
     pub(super) fn remove(&mut self, epoll: &OwnedFd, id: usize) {
@@ -162,9 +166,9 @@ impl Table {
     /// Notes that guests want another turn; whether there are any.
     pub(super) fn again(&mut self, work: &mut Work) -> bool {
         for id in self.again.drain(..) {
-            if let Some(source) = self.sources.get_mut(id)
-                && matches!(source.state, State::Hosting(..))
-            {
+            let Some(source) = self.sources.get_mut(id) else { continue };
+            source.again = false;
+            if matches!(source.state, State::Hosting(..)) {
                 source.due(id, false, work);
             }
         }
@@ -179,12 +183,21 @@ impl Table {
         }
         match turn {
             Turn::Wait(until) => self.set_deadline(id, Some(until)),
-            Turn::Again => self.again.push(id),
+            Turn::Again => self.nudge(id),
             Turn::Leave => {
                 if let State::Hosting(_, waker) = std::mem::replace(&mut source.state, State::Over { ready: true }) {
                     work.woken.push(waker);
                 }
             }
+        }
+    }
+
+    /// Has a guest have another turn, if it is still there then: one, however often this is asked for.
+    pub(super) fn nudge(&mut self, id: usize) {
+        if let Some(source) = self.sources.get_mut(id)
+            && !std::mem::replace(&mut source.again, true)
+        {
+            self.again.push(id);
         }
     }
 
@@ -237,6 +250,7 @@ impl Source {
 
     /// Tells the kernel what it is to tell of.
     fn tell(&mut self, epoll: &OwnedFd, id: usize, interest: EventFlags) {
+        let interest = interest & self.concerns;
         if self.interest == interest {
             return;
         }
