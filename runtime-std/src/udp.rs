@@ -32,6 +32,9 @@ use crate::{
 /// How much room there is for requests that wait, in bytes as the kernel counts them: some 2 KiB each.
 const REQUESTS_BUFFER: usize = 4 << 20;
 
+/// How much room there is for answers that wait, if all leave from one socket, in bytes as the kernel counts them.
+const ANSWERS_BUFFER: usize = 4 << 20;
+
 /// The socket that requests come to.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -80,7 +83,12 @@ impl Listener {
 
     /// The socket once more, for those who answer from its port.
     pub(crate) fn share(&self) -> io::Result<UdpSocket> {
-        self.socket.get().try_clone()
+        let socket = self.socket.get();
+        // With the room of one transfer, many would wait for each other; only root may have as much as it likes.
+        if setsockopt(socket, sockopt::SndBufForce, &ANSWERS_BUFFER).is_err() {
+            setsockopt(socket, sockopt::SndBuf, &ANSWERS_BUFFER)?;
+        }
+        socket.try_clone()
     }
 
     /// Waits for a datagram and returns its length in `buf`. What was sent to a broadcast or multicast address is passed over
