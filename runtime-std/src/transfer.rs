@@ -99,6 +99,7 @@ impl Transfer {
         (outcome, sender)
     }
 
+    /// Tells its ticket how to hand over what comes to a shared port.
     fn allow_delivery(&self, shared: &Arc<Mutex<Self>>, socket: &Arc<Socket>) {
         if self.peer.shares_port() {
             let delivery = Delivery { transfer: Arc::downgrade(shared), socket: Arc::downgrade(socket) };

@@ -358,6 +358,7 @@ fn send_from(socket: &UdpSocket, route: Route, buf: &[u8], segment: usize) -> io
     send_message(socket, route.client, buf, if is_one { &control[..1] } else { &control })
 }
 
+/// Sends what is to be sent in one call, the way that the control messages say.
 fn send_message(socket: &UdpSocket, client: SocketAddr, buf: &[u8], control: &[ControlMessage<'_>]) -> io::Result<()> {
     let address = SockaddrStorage::from(client);
     sendmsg(socket.as_raw_fd(), &[IoSlice::new(buf)], control, MsgFlags::empty(), Some(&address))?;

@@ -1,12 +1,12 @@
 //! `--single-port`: all transfers come from the port that requests go to.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, SocketAddrV6},
     thread,
     time::Duration,
 };
 
-use nix::sys::signal::Signal;
+use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use rtftp_tests::{
     Answer, Cable, Client, Rtftp, assert_same,
     client::{ack, error, rrq},
@@ -214,6 +214,18 @@ fn over_a_network_card_blocks_of_every_size_arrive() {
                 }
             }
         });
+    });
+}
+
+#[test]
+fn link_local_addresses_are_served() {
+    Cable::test(&["--single-port"], |cable| {
+        cable.daemon().put("default/f", "short");
+        let scope = if_nametoindex("board").expect("the card");
+        let at = |ip: &str, port| SocketAddrV6::new(ip.parse().expect("an address"), port, 0, scope).into();
+        let server = at("fe80::1", cable.daemon().address().port());
+        let mut client = Client::at(at("fe80::5", 0), server).behind_nat();
+        assert_eq!(client.fetch("f", &[]).as_deref(), Ok(&b"short"[..]));
     });
 }
 
