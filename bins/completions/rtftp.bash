@@ -16,18 +16,40 @@ _rtftp() {
         mapfile -t COMPREPLY < <(compgen -d -- "$word")
         return
         ;;
+    --status-socket | --socket)
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        return
+        ;;
     -m | --monitor-configs) words='true false' ;;
     --log-level) words='error warn info debug trace' ;;
-    -l | --listen-ip | -p | --listen-port | -t | --idle-timeout | --view-gap | --max-* | --open-limit | --read-limit)
+    -l | -p | -t | --listen-* | --status-listen | --idle-timeout | --view-gap | --max-* | --port-range | --*-limit)
         return
         ;;
     *)
-        words='--root-dir --listen-ip --listen-port --idle-timeout --view-gap --monitor-configs --max-blksize
-            --max-windowsize --max-window-bytes --max-transfers --max-per-client --open-limit --read-limit
-            --single-port --no-sandbox --log-level --help --version'
+        if [[ ${COMP_WORDS[1]} == check && $COMP_CWORD -gt 1 && $word != -* ]]; then
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+        fi
+        words=$(_rtftp_words)
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}
+
+# The commands, or the options of the one that is there.
+_rtftp_words() {
+    case $COMP_CWORD,${COMP_WORDS[1]} in
+    1,[!-]* | 1,) echo 'check status' ;;
+    *,check) echo '--root-dir --json --open-limit --read-limit --help' ;;
+    *,status) echo '--socket --once --json --follow --help' ;;
+    *)
+        echo '--root-dir --listen-ip --listen-port --idle-timeout --view-gap --monitor-configs --max-blksize --mtu-clamp
+            --max-windowsize --max-window-bytes --max-transfers --max-per-client --port-range --open-limit --read-limit
+            --status-socket --status-listen --no-sandbox --log-level --help --version'
+        ;;
+    esac
 }
 
 complete -F _rtftp rtftp

@@ -4,8 +4,13 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use rtftp_tests::{binary, run};
 
-/// The programs, with the sections of their manual pages.
-const PROGRAMS: [(&str, u8); 2] = [("rtftp", 8), ("rtftp-get", 1)];
+/// The commands, with their manual pages; those of one program follow each other.
+const COMMANDS: [(&[&str], &str); 4] = [
+    (&["rtftp"], "rtftp.8"),
+    (&["rtftp", "check"], "rtftp-check.1"),
+    (&["rtftp", "status"], "rtftp-status.1"),
+    (&["rtftp-get"], "rtftp-get.1"),
+];
 
 /// The long options in a text.
 fn long_options(text: &str) -> BTreeSet<String> {
@@ -13,11 +18,12 @@ fn long_options(text: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("--") && word.len() > 3).map(str::to_owned).collect()
 }
 
-/// The long options that a program tells of itself.
-fn options_of(program: &str) -> BTreeSet<String> {
-    let help = run(&binary(program).display().to_string(), ["--help"]);
+/// The long options that a command tells of itself.
+fn options_of(command: &[&str]) -> BTreeSet<String> {
+    let program = binary(command[0]).display().to_string();
+    let help = run(&program, [&command[1..], &["--help"]].concat());
     let options = long_options(&String::from_utf8_lossy(&help.stdout));
-    assert!(options.contains("--help"), "{program} --help tells of {options:?}");
+    assert!(options.contains("--help"), "{command:?} --help tells of {options:?}");
     options
 }
 
@@ -44,30 +50,34 @@ fn offered_by_bash(words: &[&str]) -> Vec<String> {
 
 #[test]
 fn manual_pages_describe_every_option() {
-    for (program, section) in PROGRAMS {
-        let page = file(&format!("man/{program}.{section}"));
+    for (command, name) in COMMANDS {
+        let page = file(&format!("man/{name}"));
         // `.Fl` puts one hyphen before each of its words.
         let entries = page.lines().filter_map(|line| line.strip_prefix(".It Fl "));
         let words = entries.flat_map(str::split_whitespace).filter(|word| word.starts_with('-'));
         let described: BTreeSet<_> = words.map(|word| format!("-{word}")).collect();
-        assert_eq!(described, options_of(program), "{program}({section}) on the left");
+        assert_eq!(described, options_of(command), "{name} on the left");
     }
 }
 
 #[test]
 fn readme_names_every_option() {
     let named = long_options(include_str!("../../README.md"));
-    for (program, _) in PROGRAMS {
-        let missing: Vec<_> = options_of(program).into_iter().filter(|option| !named.contains(option)).collect();
-        assert!(missing.is_empty(), "of {program}: {missing:?}");
+    for (command, _) in COMMANDS {
+        let missing: Vec<_> = options_of(command).into_iter().filter(|option| !named.contains(option)).collect();
+        assert!(missing.is_empty(), "of {command:?}: {missing:?}");
     }
 }
 
 #[test]
 fn completions_offer_every_option() {
-    for (program, _) in PROGRAMS {
-        let options = options_of(program);
-        assert_eq!(offered_by_bash(&[program, "--"]).into_iter().collect::<BTreeSet<_>>(), options, "bash on the left");
+    for (command, _) in COMMANDS {
+        let offered: BTreeSet<_> = offered_by_bash(&[command, &["--"]].concat()).into_iter().collect();
+        assert_eq!(offered, options_of(command), "{command:?}: bash on the left");
+    }
+    for commands in COMMANDS.chunk_by(|(one, _), (next, _)| one[0] == next[0]) {
+        let program = commands[0].0[0];
+        let options: BTreeSet<_> = commands.iter().flat_map(|(command, _)| options_of(command)).collect();
         assert_eq!(long_options(&file(&format!("completions/_{program}"))), options, "zsh on the left");
         let fish = file(&format!("completions/{program}.fish"));
         let words: Vec<_> = fish.split_whitespace().collect();
@@ -87,6 +97,12 @@ fn bash_completes_values() {
         (&["rtftp", "--root-dir", "/us"], &["/usr"]),
         (&["rtftp", "--root-dir", "/etc/passw"], &[]),
         (&["rtftp", "--root-dir", "/srv", "--view"], &["--view-gap"]),
+        (&["rtftp", ""], &["check", "status"]),
+        (&["rtftp", "check", "/us"], &["/usr"]),
+        (&["rtftp", "check", "--json", "/etc/passw"], &[]),
+        (&["rtftp", "check", "/srv", "--open-limit", ""], &[]),
+        (&["rtftp", "status", "10.0.0.5", "--on"], &["--once"]),
+        (&["rtftp", "status", "--socket", "/etc/passw"], &["/etc/passwd"]),
         (&["rtftp-get", "10.0.0.1", "f", "--ver"], &["--verify", "--version"]),
         (&["rtftp-get", "10.0.0.1", "f", "--verify", "/etc/passw"], &["/etc/passwd"]),
         (&["rtftp-get", "10.0.0.1", "f", "--blksize", ""], &[]),
