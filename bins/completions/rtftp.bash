@@ -46,7 +46,7 @@ _rtftp_words() {
     *,status) echo '--socket --once --json --follow --help' ;;
     *)
         echo '--root-dir --listen-ip --listen-port --idle-timeout --view-gap --monitor-configs --max-blksize --mtu-clamp
-            --max-windowsize --max-window-bytes --max-transfers --max-per-client --port-range --open-limit --read-limit
+            --max-windowsize --max-window-bytes --max-transfers --max-per-client --port-range --single-port --open-limit --read-limit
             --status-socket --status-listen --no-sandbox --log-level --help --version'
         ;;
     esac
