@@ -6,6 +6,7 @@ use std::{
     ops::{Deref, DerefMut},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use rtftp_core::{Instant, Outcome, Output, Sender};
@@ -25,6 +26,8 @@ use crate::{
 
 /// How much of a window goes out at once at most, in bytes; the largest packet fits.
 const SEND_BUFFER: usize = 65_536;
+/// How often others are told how far a transfer is that goes on: with a thousand of them each telling is a walk to cold memory.
+const TELLING: Duration = Duration::from_millis(100);
 
 /// A file on its way to a client.
 #[derive(Debug)]
@@ -34,6 +37,12 @@ pub(crate) struct Transfer {
     peer: Peer,
     ticket: Arc<Ticket>,
     entry: Arc<Entry>,
+    /// When the client was last heard.
+    heard: Instant,
+    /// When its ticket and its entry were last told, if they were.
+    told: Option<Instant>,
+    /// Whether the client was heard since the last turn.
+    is_fresh: bool,
     /// What the socket has no room for yet.
     unsent: Option<Unsent>,
     /// What the reactor left to the task.
@@ -85,7 +94,8 @@ impl Delivery {
 
 impl Transfer {
     pub(crate) fn new(sender: Sender, file: OpenFile, peer: Peer, ticket: Arc<Ticket>, entry: Arc<Entry>) -> Self {
-        Self { sender, file, peer, ticket, entry, unsent: None, left: None }
+        let (heard, told) = (clock::now(), None);
+        Self { sender, file, peer, ticket, entry, heard, told, is_fresh: false, unsent: None, left: None }
     }
 
     /// Sends the file to its end, and returns how that was: `None` when the server gave the transfer up because its client asked
@@ -111,9 +121,19 @@ impl Transfer {
     /// Takes in a datagram of the client.
     fn handle(&mut self, datagram: &[u8]) {
         let now = clock::now();
-        self.ticket.heard.at(now);
         self.sender.handle(now, datagram);
-        self.entry.heard(now, &self.sender);
+        self.heard = now;
+        self.is_fresh = true;
+        if self.told.is_none_or(|told| now.since(told) >= TELLING) {
+            self.tell();
+        }
+    }
+
+    /// Tells others that the client was heard, and how far the transfer is.
+    fn tell(&mut self) {
+        self.told = Some(self.heard);
+        self.ticket.heard.at(self.heard);
+        self.entry.heard(self.heard, &self.sender);
     }
 
     /// Sends what is to be sent now, and says what is needed next.
@@ -164,6 +184,10 @@ impl Guest for Transfer {
     }
 
     fn turn(&mut self) -> Turn {
+        // A client that has fallen silent: others are to know how far it came.
+        if !std::mem::take(&mut self.is_fresh) && self.told.is_some_and(|told| told < self.heard) {
+            self.tell();
+        }
         match self.step() {
             Step::Wait(until) => Turn::Wait(until),
             Step::Again => Turn::Again,
@@ -190,7 +214,10 @@ async fn run(shared: &Arc<Mutex<Transfer>>, socket: &Socket, word: &Receiver<&'s
         };
         let stop = async { if is_stopped { pending().await } else { Some(word.as_mut().await.ok()) } };
         if let Some(reason) = or(needed, stop).await {
-            lock(shared).sender.abort(reason?);
+            let mut transfer = lock(shared);
+            transfer.sender.abort(reason?);
+            // The ERROR needs nothing more.
+            transfer.left = None;
             is_stopped = true;
         }
     }

@@ -85,7 +85,7 @@ fn every_mistake_has_a_line_and_disturbs_no_other_client() {
     assert_eq!(checked.code, Some(1));
     let mistakes = [
         "010.0.0.17.nbd: is not looked at, the name must be written 10.0.0.17.nbd".to_owned(),
-        "boards/: is no client's: expected the address of a client, or default".to_owned(),
+        "boards/: is no client's: expected the name of a client, such as 10.0.0.5, or default".to_owned(),
         "default/: passwd: forbidden: a symbolic link leads out of the root".to_owned(),
         format!("10.0.0.10.nbd: {refused}: Connection refused (os error 111)"),
         format!("10.0.0.11.nbd: {hung}: no answer within 4 s"),
