@@ -20,7 +20,7 @@ use rtftp_runtime::{boots::snapshot::Snapshot, status::SOCKET};
 
 use crate::{
     args::Action,
-    values::{Names::Long, path},
+    values::{Names::Long, operands, path},
 };
 
 /// What `--help` prints.
@@ -78,9 +78,9 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
         (false, true) => Form::Follow,
         (true, true) => return Err("--json and --follow exclude each other: events are JSON anyway".into()),
     };
-    let mut rest = args.finish().into_iter().map(|arg| arg.to_string_lossy().into_owned());
+    let mut rest = operands(args)?.into_iter().map(|arg| arg.to_string_lossy().into_owned());
     let client = rest.next();
-    if let Some(unknown) = client.iter().find(|client| client.starts_with('-')).cloned().or(rest.next()) {
+    if let Some(unknown) = rest.next() {
         return Err(format!("unknown argument `{unknown}`"));
     }
     // Addresses are shown as they are usually written.

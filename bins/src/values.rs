@@ -1,7 +1,7 @@
 //! Options with a value on a command line, for both programs.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fmt::{self, Display},
     ops::RangeInclusive,
     path::PathBuf,
@@ -56,5 +56,14 @@ pub(crate) fn path(args: &mut Arguments, names: Names, expected: &str) -> Result
     match given.map_err(|error| error.to_string())? {
         None => option(args, names, expected),
         given => Ok(given),
+    }
+}
+
+/// What is left when all options have been taken, in which another one is unknown.
+pub(crate) fn operands(args: Arguments) -> Result<Vec<OsString>, String> {
+    let rest = args.finish();
+    match rest.iter().find(|arg| arg.as_encoded_bytes().starts_with(b"-")) {
+        Some(unknown) => Err(format!("unknown argument `{}`", unknown.to_string_lossy())),
+        None => Ok(rest),
     }
 }

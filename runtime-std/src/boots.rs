@@ -18,6 +18,7 @@ use rtftp_core::{Instant, Sender};
 use smol::channel::Receiver;
 
 pub(crate) use self::file::Sending;
+pub use self::place::span;
 use self::{
     file::File,
     followers::Followers,

@@ -1,8 +1,9 @@
 //! The daemon's clock, as the core counts it.
 
-use std::{sync::LazyLock, time};
+use std::{io, sync::LazyLock, time};
 
 use rtftp_core::Instant;
+use smol::{Timer, future::or};
 
 static START: LazyLock<time::Instant> = LazyLock::new(time::Instant::now);
 
@@ -14,4 +15,14 @@ pub(crate) fn now() -> Instant {
 /// The same moment as the standard library counts it.
 pub(crate) fn to_std(instant: Instant) -> time::Instant {
     *START + time::Duration::from_micros(instant.as_micros())
+}
+
+/// The result of work, or that it did not come in time.
+pub(crate) async fn within<T>(limit: time::Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = async {
+        Timer::after(limit).await;
+        let limit = limit.as_secs_f64();
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit} s")))
+    };
+    or(work, late).await
 }

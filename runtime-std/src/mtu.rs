@@ -1,14 +1,13 @@
 //! The largest block that reaches a client in one piece.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-};
+use std::{io, net::SocketAddr};
 
 use nix::{
     getsockopt_impl, libc, sockopt_impl,
     sys::socket::{getsockopt, sockopt},
 };
+
+use crate::udp::open_towards;
 
 sockopt_impl!(
     /// The largest packet that the way to the other end of a connected IPv6 socket takes.
@@ -28,8 +27,7 @@ const SMALLEST_BLOCK: i32 = 8;
 /// The size of a block that leaves for this client in one packet, and as far as the kernel has been told is not cut on its way:
 /// it knows the network at this end, and the rest from routers that could not pass a packet on (RFC 1191, RFC 8201).
 pub(crate) fn largest_block(client: SocketAddr) -> io::Result<u16> {
-    let any: IpAddr = if client.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
+    let socket = open_towards(client)?;
     // Nothing is sent by that.
     socket.connect(client)?;
     let (mtu, before) = if client.is_ipv4() {
@@ -43,6 +41,8 @@ pub(crate) fn largest_block(client: SocketAddr) -> io::Result<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     #[test]

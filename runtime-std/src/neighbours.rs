@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
     time::Duration,
 };
@@ -13,6 +13,8 @@ use nix::{
     sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket},
 };
 use smol::Timer;
+
+use crate::udp::open_towards;
 
 /// What is known of the network card of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +57,10 @@ pub(crate) fn card_of(machine: SocketAddr) -> io::Result<Card> {
 ///
 /// As of [`card_of`], or the network is down.
 pub(crate) async fn call(machine: SocketAddr) -> io::Result<Card> {
-    let any: IpAddr = if machine.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let mut discard = machine;
     // The port where everything is thrown away (RFC 863).
     discard.set_port(9);
-    UdpSocket::bind((any, 0))?.send_to(&[], discard)?;
+    open_towards(machine)?.send_to(&[], discard)?;
     for pause in CALL_PAUSES {
         Timer::after(Duration::from_millis(pause)).await;
         match card_of(machine)? {
@@ -191,6 +192,8 @@ fn octets(machine: SocketAddr) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     /// A fixed part with this byte at this place, and attributes padded as the kernel pads them.

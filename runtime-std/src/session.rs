@@ -79,7 +79,7 @@ impl Session {
                 return self.log(Level::Error, format_args!("no port for a transfer: {error}"));
             }
         };
-        let name = Name(request.file);
+        let name = FileName(request.file);
         let stopped = async {
             let _ = self.stop.recv().await;
             None
@@ -181,7 +181,7 @@ impl Session {
             Level::Info,
             format_args!(
                 "{} from {origin}: {}{} bytes in {seconds:.3} s, {:.1} MB/s, {} retransmitted, {outcome}",
-                Name(request.file),
+                FileName(request.file),
                 sender.acknowledged(),
                 size.map(|size| format!(" of {size}")).unwrap_or_default(),
                 sender.acknowledged() as f64 / seconds / 1e6,
@@ -229,9 +229,9 @@ impl Refused {
 
 /// A requested name as the log shows it: what is not printable ASCII is escaped, so that no line can be forged, and of a very
 /// long one the rest is left out.
-pub(crate) struct Name<'a>(pub(crate) &'a [u8]);
+pub(crate) struct FileName<'a>(pub(crate) &'a [u8]);
 
-impl Name<'_> {
+impl FileName<'_> {
     const SHOWN: usize = 128;
 
     /// As much of a name as needs to be kept to show it.
@@ -240,7 +240,7 @@ impl Name<'_> {
     }
 }
 
-impl fmt::Display for Name<'_> {
+impl fmt::Display for FileName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.split_at_checked(Self::SHOWN) {
             Some((shown, [_, ..])) => write!(f, "{}...", shown.escape_ascii()),
@@ -255,8 +255,8 @@ mod tests {
 
     #[test]
     fn a_name_in_the_log_is_harmless_and_short() {
-        assert_eq!(Name(b"boot/a\n\xff").to_string(), r"boot/a\n\xff");
-        assert_eq!(Name(&[b'a'; 128]).to_string(), "a".repeat(128));
-        assert_eq!(Name(&[b'a'; 2000]).to_string(), "a".repeat(128) + "...");
+        assert_eq!(FileName(b"boot/a\n\xff").to_string(), r"boot/a\n\xff");
+        assert_eq!(FileName(&[b'a'; 128]).to_string(), "a".repeat(128));
+        assert_eq!(FileName(&[b'a'; 2000]).to_string(), "a".repeat(128) + "...");
     }
 }

@@ -28,17 +28,19 @@ impl Heard {
         self.0.store(now.as_micros().max(1), Ordering::Relaxed);
     }
 
-    /// Whether the client has answered at all: until then its address may be forged.
+    /// When that was; until there is such a time the client's address may be forged.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|&heard| heard != 0).map(Instant::from_micros)
+    }
+
+    /// Whether the client has answered at all.
     pub(crate) fn is_proven(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
+        self.last().is_some()
     }
 
     /// Whether another copy of the request can be one that was under way already, and asks for nothing new.
     fn explains_copy(&self, now: Instant) -> bool {
-        match self.0.load(Ordering::Relaxed) {
-            0 => true,
-            heard => now.since(Instant::from_micros(heard)) < SAME_REQUEST,
-        }
+        self.last().is_none_or(|heard| now.since(heard) < SAME_REQUEST)
     }
 }
 

@@ -26,7 +26,7 @@ use smol::{
     net::unix::{UnixListener, UnixStream},
 };
 
-use crate::{boots::Boots, outside};
+use crate::{boots::Boots, clock::within, outside};
 
 /// Where the socket is by default.
 pub const SOCKET: &str = "/run/rtftp/status.sock";
@@ -160,7 +160,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 async fn answer(mut stream: UnixStream, boots: Boots) -> io::Result<()> {
     if !wants_to_follow(&mut stream).await {
         let json = smol::unblock(move || boots.json()).await;
-        return in_time(stream.write_all(&json)).await;
+        return within(PATIENCE, stream.write_all(&json)).await;
     }
     match boots.follow() {
         Some(lines) => follow(stream, lines).await,
@@ -195,21 +195,12 @@ async fn follow(mut stream: UnixStream, lines: Receiver<Arc<str>>) -> io::Result
             None
         };
         match or(next, look).await {
-            Some(Ok(line)) => in_time(stream.write_all(line.as_bytes())).await?,
+            Some(Ok(line)) => within(PATIENCE, stream.write_all(line.as_bytes())).await?,
             Some(Err(_)) => return Ok(()),
             // A write of nothing does nothing, but fails when nobody can read any more.
             None => drop(stream.write(&[]).await?),
         }
     }
-}
-
-/// The result, if it comes before patience ends.
-async fn in_time<T>(result: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let too_late = async {
-        Timer::after(PATIENCE).await;
-        Err(io::ErrorKind::TimedOut.into())
-    };
-    or(result, too_late).await
 }
 
 #[cfg(test)]

@@ -37,12 +37,9 @@ pub(crate) struct Transfer {
     peer: Peer,
     ticket: Arc<Ticket>,
     entry: Arc<Entry>,
-    /// When the client was last heard.
-    heard: Instant,
-    /// When its ticket and its entry were last told, if they were.
+    /// When the client was last heard, and which such time its ticket and its entry were told last.
+    heard: Option<Instant>,
     told: Option<Instant>,
-    /// Whether the client was heard since the last turn.
-    is_fresh: bool,
     /// What the socket has no room for yet.
     unsent: Option<Unsent>,
     /// What the reactor left to the task.
@@ -94,8 +91,7 @@ impl Delivery {
 
 impl Transfer {
     pub(crate) fn new(sender: Sender, file: OpenFile, peer: Peer, ticket: Arc<Ticket>, entry: Arc<Entry>) -> Self {
-        let (heard, told) = (clock::now(), None);
-        Self { sender, file, peer, ticket, entry, heard, told, is_fresh: false, unsent: None, left: None }
+        Self { sender, file, peer, ticket, entry, heard: None, told: None, unsent: None, left: None }
     }
 
     /// Sends the file to its end, and returns how that was: `None` when the server gave the transfer up because its client asked
@@ -122,18 +118,18 @@ impl Transfer {
     fn handle(&mut self, datagram: &[u8]) {
         let now = clock::now();
         self.sender.handle(now, datagram);
-        self.heard = now;
-        self.is_fresh = true;
-        if self.told.is_none_or(|told| now.since(told) >= TELLING) {
-            self.tell();
-        }
+        self.heard = Some(now);
+        self.tell(now);
     }
 
-    /// Tells others that the client was heard, and how far the transfer is.
-    fn tell(&mut self) {
-        self.told = Some(self.heard);
-        self.ticket.heard.at(self.heard);
-        self.entry.heard(self.heard, &self.sender);
+    /// Tells others that the client was heard, and how far the transfer is, unless they know or were told a moment ago.
+    fn tell(&mut self, now: Instant) {
+        let Some(heard) = self.heard.filter(|_| self.heard > self.told) else { return };
+        if self.told.is_none_or(|told| now.since(told) >= TELLING) {
+            self.told = Some(heard);
+            self.ticket.heard.at(heard);
+            self.entry.heard(heard, &self.sender);
+        }
     }
 
     /// Sends what is to be sent now, and says what is needed next.
@@ -148,7 +144,10 @@ impl Transfer {
         }
         let mut buf = SendBuffer::take();
         loop {
-            match self.sender.poll(clock::now(), &mut self.file, &mut buf) {
+            let now = clock::now();
+            // Also when the client has fallen silent: others are to know how far it came.
+            self.tell(now);
+            match self.sender.poll(now, &mut self.file, &mut buf) {
                 Output::Transmit(transmit) => {
                     if !self.send(&buf[..transmit.len], transmit.segment) {
                         return Step::Room;
@@ -184,10 +183,6 @@ impl Guest for Transfer {
     }
 
     fn turn(&mut self) -> Turn {
-        // A client that has fallen silent: others are to know how far it came.
-        if !std::mem::take(&mut self.is_fresh) && self.told.is_some_and(|told| told < self.heard) {
-            self.tell();
-        }
         match self.step() {
             Step::Wait(until) => Turn::Wait(until),
             Step::Again => Turn::Again,

@@ -9,7 +9,7 @@ use crate::{
     args::{Action, seconds},
     values::{
         Names::{Both, Long},
-        path,
+        operands, path,
     },
 };
 
@@ -57,10 +57,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
     let root_dir = path(&mut args, Both("-r", "--root-dir"), "a directory")?;
     let open = seconds(&mut args, Long("--open-limit"), 120)?;
     let answer = seconds(&mut args, Long("--read-limit"), 10)?;
-    let mut roots: Vec<OsString> = args.finish();
-    if let Some(unknown) = roots.iter().find(|arg| arg.as_encoded_bytes().starts_with(b"-")) {
-        return Err(format!("unknown argument `{}`", unknown.to_string_lossy()));
-    }
+    let mut roots = operands(args)?;
     roots.extend(root_dir.map(OsString::from));
     let mut roots = roots.into_iter();
     let root = roots.next().ok_or("DIR is missing: which directory is to be checked?")?.into();

@@ -12,7 +12,7 @@ use rtftp_core::options::{MAX_BLKSIZE, MAX_WINDOWSIZE, Wanted};
 
 use crate::values::{
     Names::{Both, Long},
-    path, within,
+    operands, path, within,
 };
 
 /// What `--help` prints.
@@ -103,11 +103,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
     let patience = within(&mut args, Long("--patience"), 1..=60)?.unwrap_or(60);
     let trace = args.contains("--trace");
     let quiet = args.contains(["-q", "--quiet"]);
-    let rest = args.finish();
-    if let Some(unknown) = rest.iter().find(|arg| arg.as_bytes().starts_with(b"-")) {
-        return Err(format!("unknown argument `{}`", unknown.to_string_lossy()));
-    }
-    let [server, file] = <[OsString; 2]>::try_from(rest).map_err(|rest| match rest.get(2) {
+    let [server, file] = <[OsString; 2]>::try_from(operands(args)?).map_err(|rest| match rest.get(2) {
         Some(third) => format!("HOST and FILE were expected, and `{}` is one more", third.to_string_lossy()),
         None => "HOST and FILE are expected: which file is to be fetched, and from where?".into(),
     })?;

@@ -2,6 +2,7 @@
 
 use std::io::stdout;
 
+use rtftp_runtime::boots::span;
 use rustix::termios::tcgetwinsize;
 
 /// Text with everything escaped that is not printable ASCII.
@@ -10,14 +11,9 @@ pub(super) fn harmless(text: &str) -> String {
     text.chars().map(|c| if is_plain(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
 }
 
-/// How long ago, in the largest unit that tells something.
+/// How long ago; what is still to come, by a clock that was set, is now.
 pub(super) fn ago(seconds: f64) -> String {
-    match seconds.max(0.0) as u64 {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
-    }
+    span(seconds.max(0.0) as u64)
 }
 
 /// The columns and rows of the terminal, or of an old one where there is none.

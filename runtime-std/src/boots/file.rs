@@ -12,7 +12,7 @@ use std::{
 use rtftp_core::{Instant, options::Settings};
 
 use super::snapshot::{self, State, Wall};
-use crate::{roots::Origin, session::Name};
+use crate::{roots::Origin, session::FileName, sessions::Heard};
 
 /// The longest reason that is kept, in characters.
 const REASON: usize = 300;
@@ -25,8 +25,7 @@ pub(crate) struct File {
     origin: OnceLock<Origin>,
     sending: OnceLock<Sending>,
     end: OnceLock<End>,
-    /// When the last datagram of the client came, in microseconds of the clock; 0 for not yet: its address may be forged.
-    heard: AtomicU64,
+    heard: Heard,
     /// When the client last acknowledged more than before.
     moved: AtomicU64,
     acknowledged: AtomicU64,
@@ -55,12 +54,12 @@ impl File {
     /// A request that came now.
     pub(super) fn new(name: &[u8], now: Instant) -> Self {
         Self {
-            name: Name::kept(name).into(),
+            name: FileName::kept(name).into(),
             began: now,
             origin: OnceLock::new(),
             sending: OnceLock::new(),
             end: OnceLock::new(),
-            heard: AtomicU64::new(0),
+            heard: Heard::default(),
             moved: AtomicU64::new(now.as_micros()),
             acknowledged: AtomicU64::new(0),
             retransmitted: AtomicU64::new(0),
@@ -81,7 +80,7 @@ impl File {
 
     /// A datagram of the client has come. Costs a few stores: it is called for each of them.
     pub(super) fn heard(&self, now: Instant) {
-        self.heard.store(now.as_micros().max(1), Relaxed);
+        self.heard.at(now);
     }
 
     /// How far the transfer is.
@@ -111,7 +110,7 @@ impl File {
 
     /// Whether this is its name.
     pub(super) fn is_named(&self, name: &[u8]) -> bool {
-        *self.name == *Name::kept(name)
+        *self.name == *FileName::kept(name)
     }
 
     /// How many bytes were acknowledged, and how many packets sent once more.
@@ -126,7 +125,7 @@ impl File {
 
     /// When the client last answered, if it has; until then its address may be forged.
     pub(super) fn last_heard(&self) -> Option<Instant> {
-        Some(self.heard.load(Relaxed)).filter(|&heard| heard != 0).map(Instant::from_micros)
+        self.heard.last()
     }
 
     /// When the client last acknowledged more than before, or else when the file was opened, or asked for.
@@ -150,7 +149,7 @@ impl File {
         let until = end.map_or(now.instant(), |end| end.at);
         let settings = sending.map(|sending| sending.settings);
         snapshot::File {
-            name: Name(&self.name).to_string(),
+            name: FileName(&self.name).to_string(),
             origin: self.origin.get().map(Origin::to_string),
             state: end.map_or(State::Running, |end| end.state),
             why: end.and_then(|end| end.why.as_deref().map(str::to_owned)),

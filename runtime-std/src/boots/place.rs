@@ -55,9 +55,12 @@ fn reached(file: &snapshot::File) -> String {
     }
 }
 
-/// How long ago, in whole units that people say.
 fn seconds(since: Instant, now: Wall) -> String {
-    let seconds = now.instant().since(since).as_secs();
+    span(now.instant().since(since).as_secs())
+}
+
+/// A time of so many seconds, in the largest unit that tells something.
+pub fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),

@@ -6,10 +6,11 @@ use std::{
 };
 
 use rtftp_core::disk::{Backend, DiskConfig};
-use smol::{Timer, future::or};
+use smol::Timer;
 
 use super::{Disk, Files, Limits, Mount, Partition, files::find};
 use crate::{
+    clock,
     error::Unavailable,
     remote::{
         self, Failure, Owner, PATIENCE, PAUSE, View,
@@ -118,11 +119,10 @@ async fn open(owner: &mut Owner, limits: Limits) -> Result<(Backend, Files), Fai
     }
 }
 
+/// The result of work on a disk, or that it did not come in time.
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let late = async {
-        Timer::after(limit).await;
-        let reason = format!("no answer within {} s", limit.as_secs_f64());
+    clock::within(limit, async { Ok(work.await) }).await.unwrap_or_else(|late| {
+        let reason = late.to_string();
         Err(Failure::Lasting(Unavailable { to_client: "the disk of this client is too slow", reason }.into()))
-    };
-    or(work, late).await
+    })
 }

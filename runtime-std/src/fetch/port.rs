@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSliceMut},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     os::fd::AsRawFd,
 };
 
@@ -12,7 +12,7 @@ use nix::{
 };
 use smol::Async;
 
-use crate::udp::{Strangers, make_room, socket_addr};
+use crate::udp::{Refusals, make_room, open_towards, socket_addr};
 
 /// Room for the windows that a server may send before this program has its turn, in bytes.
 const WINDOWS_BUFFER: usize = 4 << 20;
@@ -29,7 +29,7 @@ pub(super) struct Port {
     settled: bool,
     /// How often the server was said to be out of reach since it was last heard.
     unreachable: u32,
-    strangers: Strangers,
+    refusals: Refusals,
 }
 
 /// Datagrams of one sender, one after the other in the buffer.
@@ -45,8 +45,7 @@ pub(super) struct Received {
 impl Port {
     /// Opens a port for a transfer from this server.
     pub(super) fn open(server: SocketAddr) -> io::Result<Self> {
-        let any = if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind((any, 0))?;
+        let socket = open_towards(server)?;
         make_room(&socket, WINDOWS_BUFFER)?;
         // The socket cannot be connected, since the server answers from another port; so word of a closed port comes only
         // when it is asked for (ip(7), `IP_RECVERR`).
@@ -57,13 +56,7 @@ impl Port {
         }
         // Old kernels hand over one datagram at a time, which does as well.
         let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
-        Ok(Self {
-            socket: Async::new(socket)?,
-            server,
-            settled: false,
-            unreachable: 0,
-            strangers: Strangers::default(),
-        })
+        Ok(Self { socket: Async::new(socket)?, server, settled: false, unreachable: 0, refusals: Refusals::default() })
     }
 
     /// Where datagrams go.
@@ -93,7 +86,7 @@ impl Port {
 
     /// Tells a stranger that it is one.
     pub(super) fn refuse(&mut self, stranger: SocketAddr, datagram: &[u8]) {
-        self.strangers.refuse(self.socket.get_ref(), stranger, datagram);
+        self.refusals.refuse(self.socket.get_ref(), stranger, datagram);
     }
 
     /// Whether the error that a call has just returned is about the server, not about a stranger or the port for requests.

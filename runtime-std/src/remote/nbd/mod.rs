@@ -14,8 +14,7 @@ use std::{io, time::Duration};
 
 use rtftp_core::uri::{NbdServer, NbdUri};
 use smol::{
-    Executor, Timer,
-    future::or,
+    Executor,
     io::{AsyncRead, AsyncWrite, BufReader},
     net::unix::UnixStream,
 };
@@ -23,7 +22,7 @@ use smol::{
 pub use self::handshake::Export;
 use self::{connection::Connection, tcp::QuickAck};
 use super::native::{Error, Reading, Source};
-use crate::error::Unavailable;
+use crate::{clock::within, error::Unavailable};
 
 /// How long a [`check`] may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(5);
@@ -145,15 +144,6 @@ async fn dial(server: &NbdServer) -> io::Result<Box<dyn Stream>> {
         NbdServer::Tcp { host, port } => Box::new(QuickAck::connect(host, *port).await?),
         NbdServer::Unix(path) => Box::new(UnixStream::connect(path.as_str()).await?),
     })
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let late = async {
-        Timer::after(limit).await;
-        let limit = limit.as_secs_f64();
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit} s")))
-    };
-    or(work, late).await
 }
 
 fn unavailable(url: &NbdUri, error: &io::Error) -> Unavailable {
