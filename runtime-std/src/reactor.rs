@@ -10,6 +10,7 @@
 //! watched directory) waits with smol as elsewhere, and wakes this thread through an eventfd when it sleeps.
 
 mod alarm;
+mod crew;
 mod table;
 
 use std::{
@@ -30,6 +31,7 @@ use rustix::{
     time::{TimerfdClockId, TimerfdFlags, Timespec, timerfd_create},
 };
 
+pub(crate) use self::crew::Crew;
 use self::{
     alarm::Alarm,
     table::{FIRST, Table, Wait, Work},
@@ -142,7 +144,7 @@ impl Reactor {
         let mut guests = std::mem::take(&mut work.guests);
         for due in guests.drain(..) {
             let turn = lock(&due.guest).turn();
-            self.lock().settle(due.id, turn, work);
+            self.lock().settle(&due, turn, work);
         }
         work.guests = guests;
         work.woken.drain(..).for_each(Waker::wake);
@@ -205,6 +207,8 @@ impl Socket {
             let mut table = self.reactor.lock();
             let Some(wait) = wait.take() else { return table.poll(self.id, context.waker()) };
             table.begin(&self.reactor.epoll, self.id, wait, context.waker());
+            // The reactor may be asleep, if it is not this thread's.
+            table.set_timer(&self.reactor.timer);
             Poll::Pending
         })
         .await
@@ -234,15 +238,19 @@ mod tests {
         Reactor::new().expect("a reactor")
     }
 
-    fn socket(reactor: &Arc<Reactor>) -> Socket {
+    pub(super) fn socket(reactor: &Arc<Reactor>) -> Socket {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
         socket.set_nonblocking(true).expect("set");
         Socket::new(reactor, Arc::new(socket))
     }
 
-    fn send_to(socket: &Socket) {
+    pub(super) fn send_to(socket: &Socket) {
         let sender = UdpSocket::bind("127.0.0.1:0").expect("a port");
         sender.send_to(b"x", socket.get().local_addr().expect("bound")).expect("sent");
+    }
+
+    pub(super) fn far() -> Instant {
+        clock::now().after(Duration::from_secs(3600))
     }
 
     fn soon() -> Option<Instant> {
@@ -268,7 +276,6 @@ mod tests {
     fn deadlines_that_move_are_kept() {
         let reactor = reactor();
         let (socket, other) = (socket(&reactor), socket(&reactor));
-        let far = Some(clock::now().after(Duration::from_secs(3600)));
         let now = clock::now();
         reactor.block_on(async {
             // Later than it was at first, then earlier.
@@ -276,7 +283,7 @@ mod tests {
             let late = clock::now().after(3 * SOON);
             let both = zip(socket.readable(Some(late)), other.readable(soon())).await;
             assert!(both == (false, false) && clock::now() >= late);
-            assert!(poll_once(socket.readable(far)).await.is_none());
+            assert!(poll_once(socket.readable(Some(far()))).await.is_none());
             assert!(!socket.readable(soon()).await);
             // None at all is never, whatever was before.
             assert!(poll_once(socket.readable(soon())).await.is_none());
@@ -289,10 +296,17 @@ mod tests {
 
     /// Says what it is told to say, and notes what happens to it.
     #[derive(Debug)]
-    struct Told {
+    pub(super) struct Told {
         socket: Arc<UdpSocket>,
+        /// The last one first.
         says: Vec<Turn>,
-        seen: Vec<&'static str>,
+        pub(super) seen: Vec<&'static str>,
+    }
+
+    impl Told {
+        pub(super) fn new(socket: &Socket, says: Vec<Turn>) -> Arc<Mutex<Self>> {
+            Arc::new(Mutex::new(Self { socket: socket.socket.clone(), says, seen: vec![] }))
+        }
     }
 
     impl Guest for Told {
@@ -311,14 +325,12 @@ mod tests {
     fn a_guest_has_its_turns_until_it_leaves() {
         let reactor = reactor();
         let socket = socket(&reactor);
-        let (far, near) = (clock::now().after(Duration::from_secs(3600)), clock::now().after(SOON));
-        // The last one first.
-        let says = vec![Turn::Leave, Turn::Wait(near), Turn::Again];
-        let guest = Arc::new(Mutex::new(Told { socket: socket.socket.clone(), says, seen: vec![] }));
+        let near = clock::now().after(SOON);
+        let guest = Told::new(&socket, vec![Turn::Leave, Turn::Wait(near), Turn::Again]);
         reactor.block_on(async {
             assert!(poll_once(socket.host(guest.clone(), clock::now())).await.is_none());
             send_to(&socket);
-            socket.host(guest.clone(), far).await;
+            socket.host(guest.clone(), far()).await;
         });
         assert!(clock::now() >= near);
         assert_eq!(lock(&guest).seen, ["received", "turn", "turn", "turn"]);
@@ -333,14 +345,12 @@ mod tests {
         let reactor = reactor();
         let listener = socket(&reactor);
         let sender = Socket::to_send(&reactor, Arc::new(listener.get().try_clone().expect("a descriptor")));
-        let far = clock::now().after(Duration::from_secs(3600));
-        let says = vec![Turn::Leave, Turn::Wait(far)];
-        let guest = Arc::new(Mutex::new(Told { socket: sender.socket.clone(), says, seen: vec![] }));
+        let guest = Told::new(&sender, vec![Turn::Leave, Turn::Wait(far())]);
         send_to(&listener);
         reactor.block_on(async {
             assert!(!sender.readable(soon()).await);
             sender.writable().await;
-            assert!(poll_once(sender.host(guest.clone(), far)).await.is_none());
+            assert!(poll_once(sender.host(guest.clone(), far())).await.is_none());
             assert!(listener.readable(None).await, "the other one is");
             assert_eq!(lock(&guest).seen.len(), 0);
             // Twice is as good as once.
@@ -350,11 +360,33 @@ mod tests {
             assert!(listener.get().recv(&mut [0; 8]).is_ok());
             assert!(!listener.readable(soon()).await);
             assert_eq!(lock(&guest).seen, ["turn"]);
-            let leaving = sender.host(guest.clone(), far);
+            let leaving = sender.host(guest.clone(), far());
             sender.nudge();
             leaving.await;
         });
         assert_eq!(lock(&guest).seen, ["turn", "turn"]);
+    }
+
+    #[test]
+    fn a_guest_that_was_taken_back_during_its_turn_has_no_say_any_more() {
+        let reactor = reactor();
+        let mut work = Work::default();
+        let hosting = || {
+            let socket = socket(&reactor);
+            let guest = Told::new(&socket, vec![]);
+            reactor.block_on(async { assert!(poll_once(socket.host(guest, far())).await.is_none()) });
+            socket
+        };
+        let first = hosting();
+        reactor.lock().expire(far(), &mut work);
+        let due = work.guests.pop().expect("the first one");
+        drop(first);
+        let second = hosting();
+        assert_eq!(second.id, due.id, "its place is taken");
+        reactor.lock().settle(&due, Turn::Leave, &mut work);
+        assert!(work.woken.is_empty());
+        reactor.lock().nudge(second.id);
+        assert!(reactor.lock().again(&mut work), "it is there still");
     }
 
     #[test]

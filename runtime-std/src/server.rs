@@ -24,7 +24,7 @@ use crate::{
     boots::{Boots, Entry, snapshot::State},
     clock,
     ports::Ports,
-    reactor::Reactor,
+    reactor::{Crew, Reactor},
     remote::{
         Disks, Times,
         guestfs::client::{self, Launcher},
@@ -183,7 +183,7 @@ impl Server {
         let server = self;
         // Tasks of their own: what this thread waits for itself is looked at whenever any task has run.
         let stop = server.executor.spawn(stop);
-        let serving = server.executor.spawn(server.clone().serve());
+        let serving = server.executor.spawn(server.clone().serve(Crew::new(server.reactor.clone())));
         server.reactor.block_on(server.executor.run(async {
             stop.await;
             drop(serving);
@@ -195,7 +195,7 @@ impl Server {
     }
 
     /// Answers requests and watches the root, for ever.
-    async fn serve(self: Arc<Self>) {
+    async fn serve(self: Arc<Self>, crew: Crew) {
         let watching = async {
             if self.config.monitor_configs {
                 watch(&self.config.root_dir, self.roots.disks()).await;
@@ -208,7 +208,8 @@ impl Server {
             }
             pending::<()>().await;
         };
-        let accepting = self.accept(|datagram, route| self.take(datagram, route));
+        let crew = Arc::new(crew);
+        let accepting = self.accept(|datagram, route| self.take(datagram, route, &crew));
         or(accepting, or(watching, or(status, self.strangers.tell_of_the_rest()))).await;
     }
 
@@ -228,13 +229,13 @@ impl Server {
     }
 
     /// Starts what a datagram asks for.
-    fn take(&self, datagram: &[u8], route: Route) {
+    fn take(&self, datagram: &[u8], route: Route, crew: &Arc<Crew>) {
         let client = route.client.ip();
         let refusal = match Packet::parse(datagram) {
             Ok(Packet::ReadRequest(request)) => match lock(&self.sessions).admit(route.client, datagram) {
                 Admission::Start(ticket, stop) => {
                     let entry = self.boots.asked(client, request.file);
-                    return self.start(datagram, route, ticket, stop, entry);
+                    return self.start(datagram, route, crew, (ticket, stop), entry);
                 }
                 Admission::Copy => {
                     self.boots.repeated(client, request.file);
@@ -270,10 +271,17 @@ impl Server {
     }
 
     /// Lets a task of its own answer a request.
-    fn start(&self, datagram: &[u8], route: Route, ticket: Arc<Ticket>, stop: Receiver<&'static str>, entry: Entry) {
+    fn start(
+        &self,
+        datagram: &[u8],
+        route: Route,
+        crew: &Arc<Crew>,
+        (ticket, stop): (Arc<Ticket>, Receiver<&'static str>),
+        entry: Entry,
+    ) {
         let sessions = self.sessions.clone();
         let session = Session {
-            reactor: self.reactor.clone(),
+            crew: crew.clone(),
             ports: self.ports.clone(),
             roots: self.roots.clone(),
             limits: self.config.limits,

@@ -18,7 +18,7 @@ use crate::{
     file::OpenFile,
     mtu,
     ports::Ports,
-    reactor::Reactor,
+    reactor::Crew,
     roots::{Origin, Roots},
     sessions::Ticket,
     strangers::StrangersLog,
@@ -49,7 +49,7 @@ fn send_error(peer: &mut Peer, (code, message): Refusal) {
 /// A read request that is being answered.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) reactor: Arc<Reactor>,
+    pub(crate) crew: Arc<Crew>,
     pub(crate) ports: Arc<Ports>,
     pub(crate) roots: Arc<Roots>,
     pub(crate) limits: Limits,
@@ -172,7 +172,7 @@ impl Session {
         self.entry.sent_as(Sending { size, settings, view_age: file.view_age() });
         let sender = Sender::new(clock::now(), settings, granted, size);
         let transfer = Transfer::new(sender, file, peer, self.ticket.clone(), self.entry.clone());
-        let (outcome, sender) = transfer.run(&self.reactor, &self.stop).await;
+        let (outcome, sender) = transfer.run(&self.crew, &self.stop).await;
         let (state, outcome) = ending(outcome);
         self.entry.reached(clock::now(), &sender);
         self.entry.end(state, Some(&*outcome).filter(|_| state == State::Failed));

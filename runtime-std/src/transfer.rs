@@ -19,7 +19,7 @@ use crate::{
     boots::Entry,
     clock,
     file::OpenFile,
-    reactor::{Guest, Reactor, Socket, Turn},
+    reactor::{Crew, Guest, Socket, Turn},
     sessions::Ticket,
     udp::{Peer, Route},
 };
@@ -96,7 +96,9 @@ impl Transfer {
 
     /// Sends the file to its end, and returns how that was: `None` when the server gave the transfer up because its client asked
     /// for something else. Word from the server ends the transfer, with that reason, or, when the channel is closed, without one.
-    pub(crate) async fn run(self, reactor: &Arc<Reactor>, word: &Receiver<&'static str>) -> (Option<Outcome>, Sender) {
+    pub(crate) async fn run(self, crew: &Crew, word: &Receiver<&'static str>) -> (Option<Outcome>, Sender) {
+        // What comes to a shared port is received by the first one, which is to have it done at once.
+        let reactor = if self.peer.shares_port() { crew.first() } else { crew.least_busy() };
         let socket = Arc::new(self.peer.socket(reactor));
         let shared = Arc::new(Mutex::new(self));
         lock(&shared).allow_delivery(&shared, &socket);

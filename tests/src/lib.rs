@@ -42,7 +42,7 @@ pub use owner::Owner;
 pub use process::{Process, run};
 pub use reading::{Content, read_natively};
 pub use tftpd::{ForeignServer, Tftpd};
-pub use usage::Usage;
+pub use usage::{Usage, threads};
 pub use wait::{Appliance, poll_until};
 
 /// The file sizes at which block transfers go wrong, and one that a boot really has.

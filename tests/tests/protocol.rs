@@ -1,11 +1,12 @@
 //! The protocol on the wire, byte by byte.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use rtftp_tests::{
     Answer, Rtftp, assert_same,
     client::{ack, error, rrq},
-    noise,
+    load::Load,
+    noise, threads,
 };
 
 /// A daemon with one file `default/f` of this length.
@@ -240,4 +241,23 @@ fn block_numbers_go_on_after_65535() {
         let got = daemon.client("127.0.0.7").fetch("f", options).expect("a file");
         assert_same(&got, &file, "across the wrap");
     }
+}
+
+#[test]
+fn transfers_are_shared_among_the_processors() {
+    let daemon = Rtftp::with("0.0.0.0", 3600, &[]);
+    let file = noise(1_000_000, 7);
+    daemon.put("default/f", &file);
+    let server = ([127, 0, 0, 1], daemon.address().port()).into();
+    let (timeout, limit) = (Duration::from_secs(1), Duration::from_secs(60));
+    let load =
+        Load { clients: 50, times: 1, name: "f", blksize: 512, windowsize: 1, gro: false, loss: 0.0, timeout, limit };
+    let report = load.run(server, &file).expect("sockets");
+    assert_eq!((report.complete.len(), report.failed), (50, (0, String::new())));
+    let reactors: Vec<_> =
+        threads(daemon.process().id()).into_iter().filter(|(name, _)| name.starts_with("reactor-")).collect();
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    assert_eq!(reactors.len(), processors.min(8) - 1, "and the main thread");
+    // Their share of 100,000 blocks.
+    assert!(reactors.iter().all(|(_, time)| *time > Duration::from_millis(20)), "{reactors:?}");
 }

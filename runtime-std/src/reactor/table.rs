@@ -98,6 +98,10 @@ impl Table {
         self.sources.insert(Source { socket, concerns, interest, state, deadline: None, timer: None, again: false })
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.sources.len()
+    }
+
     pub(super) fn remove(&mut self, epoll: &OwnedFd, id: usize) {
         if let Some(mut source) = self.sources.try_remove(id) {
             source.tell(epoll, id, EventFlags::empty());
@@ -176,9 +180,12 @@ impl Table {
     }
 
     /// Does what a guest wants after its turn.
-    pub(super) fn settle(&mut self, id: usize, turn: Turn, work: &mut Work) {
+    ///
+    /// While it had that, another thread may have taken it back, and its place may be another one's by now.
+    pub(super) fn settle(&mut self, due: &Due, turn: Turn, work: &mut Work) {
+        let id = due.id;
         let Some(source) = self.sources.get_mut(id) else { return };
-        if !matches!(source.state, State::Hosting(..)) {
+        if !matches!(&source.state, State::Hosting(guest, _) if Arc::ptr_eq(guest, &due.guest)) {
             return;
         }
         match turn {
