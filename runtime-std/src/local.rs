@@ -32,13 +32,30 @@ const CHUNK: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct LocalFile {
     file: Arc<File>,
-    opened: Metadata,
+    /// As it was when it was opened.
+    opened: Stamp,
     /// What another thread has read.
     chunk: Option<Chunk>,
     /// Where the read that was not possible at once began.
     wanted: u64,
     loading: Option<Task<io::Result<Chunk>>>,
     failed: bool,
+}
+
+/// What tells a file from a later state of it.
+///
+/// Not the time of the inode's own change: a file that was replaced by renaming another over it is still whole.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    /// When its bytes were last changed: seconds and nanoseconds.
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        Self { len: file.len(), modified: (file.mtime(), file.mtime_nsec()) }
+    }
 }
 
 /// A part of a file.
@@ -69,12 +86,13 @@ impl LocalFile {
         if !opened.is_file() {
             return Err(OpenError::Forbidden("not a regular file".into()));
         }
+        let opened = Stamp::of(&opened);
         Ok(Self { file: Arc::new(file), opened, chunk: None, wanted: 0, loading: None, failed: false })
     }
 
     /// The size when it was opened, in bytes.
     pub(crate) fn size(&self) -> u64 {
-        self.opened.len()
+        self.opened.len
     }
 
     /// See [`OpenFile::poll_ready`](crate::file::OpenFile::poll_ready).
@@ -97,9 +115,7 @@ impl LocalFile {
 
     /// Whether the file is still the one that was opened, as far as its inode tells.
     fn is_unchanged(&self) -> bool {
-        // Not the time of the inode's own change: a file that was replaced by renaming another over it is still whole.
-        let stamp = |of: &Metadata| (of.len(), of.mtime(), of.mtime_nsec());
-        self.file.metadata().is_ok_and(|now| stamp(&now) == stamp(&self.opened))
+        self.file.metadata().is_ok_and(|now| Stamp::of(&now) == self.opened)
     }
 }
 
@@ -112,7 +128,7 @@ impl BlockReader for LocalFile {
         let read = loaded.or_else(|| read_now(&self.file, offset, buf));
         let end = offset.saturating_add(buf.len() as u64);
         // The client completes the file only with its last block: that is the moment to see that it was one file throughout.
-        if read.is_some() && end >= self.opened.len() && !self.is_unchanged() {
+        if read.is_some() && end >= self.opened.len && !self.is_unchanged() {
             return Err(ReadFailed("the file changed during the transfer"));
         }
         if read.is_none() {

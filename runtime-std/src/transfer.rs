@@ -144,11 +144,11 @@ impl Transfer {
         {
             return Step::Room;
         }
+        let now = clock::now();
+        // Also when the client has fallen silent: others are to know how far it came.
+        self.tell(now);
         let mut buf = SendBuffer::take();
         loop {
-            let now = clock::now();
-            // Also when the client has fallen silent: others are to know how far it came.
-            self.tell(now);
             match self.sender.poll(now, &mut self.file, &mut buf) {
                 Output::Transmit(transmit) => {
                     if !self.send(&buf[..transmit.len], transmit.segment) {
