@@ -86,21 +86,27 @@ impl Rto {
     /// That measures nothing (Karn's rule, RFC 6298 section 3), but what is sent next is given as much time. So on a link that
     /// takes longer than is known, the next answer is measured; otherwise everything there would be sent twice for ever. The
     /// doubling that RFC 6298 keeps up until then (section 5) serves the same end, but with losses in a row it goes on and on.
+    ///
+    /// Two such answers in a row are losses rather than a slow link: what is sent after the second gets the usual time.
     pub(crate) fn answered_within(&mut self, limit: Duration) {
         self.expiries = 0;
-        self.at_most = micros(limit).saturating_add(MARGIN);
+        self.at_most = if self.at_most == 0 { micros(limit).saturating_add(MARGIN) } else { 0 };
     }
 
     /// Takes in one round trip. The caller sees to it that the answer was to one sending only.
+    ///
+    /// The peer may have repeated an answer that got lost; then what was measured is the peer's own timer. So one that takes less
+    /// than half of what is known starts the measuring afresh. RFC 6298 would need some ten more to forget, and as long as the
+    /// peer's timer is the shorter one, every loss would bring the next wrong measurement.
     pub(crate) fn measured(&mut self, round_trip: Duration) {
         self.expiries = 0;
         self.at_most = 0;
         let round_trip = micros(round_trip);
         self.round_trip = Some(match self.round_trip {
-            None => (round_trip, round_trip.div_ceil(2)),
-            Some((smoothed, variation)) => {
+            Some((smoothed, variation)) if round_trip.saturating_mul(2) >= smoothed => {
                 (weighted(smoothed, round_trip, 8), weighted(variation, smoothed.abs_diff(round_trip), 4))
             }
+            _ => (round_trip, round_trip.div_ceil(2)),
         });
     }
 }
@@ -154,6 +160,18 @@ mod tests {
         assert!(rto.current() > ms(200), "one slow answer widens it: {:?}", rto.current());
     }
 
+    /// One repetition of the client after 300 ms made ours 337 ms, so that the client's came first from then on.
+    #[test]
+    fn a_much_faster_answer_shows_that_the_slow_one_was_none() {
+        let mut rto = Rto::new(None);
+        rto.measured(ms(1));
+        rto.measured(ms(300));
+        assert!(rto.current() > ms(300), "it may be a slow link: {:?}", rto.current());
+        rto.measured(ms(1));
+        assert_eq!(rto.current(), ms(50));
+        assert_eq!(rto.round_trip(), ms(1));
+    }
+
     #[test]
     fn it_stays_above_the_floor() {
         let mut rto = Rto::new(None);
@@ -186,8 +204,8 @@ mod tests {
             rto.answered_within(ms(120));
             assert_eq!(rto.current(), ms(130));
             assert_eq!(rto.base(), ms(50));
-            rto.answered_within(ms(60));
-            assert_eq!(rto.current(), ms(70), "it does not grow with every loss");
+            rto.answered_within(ms(190));
+            assert_eq!(rto.current(), ms(50), "the second in a row is a loss");
             rto.answered_within(ms(20_000));
             assert_eq!(rto.current(), CEILING);
             rto.measured(ms(0));

@@ -339,6 +339,23 @@ fn a_short_queue_is_got_through() {
     assert!(data <= DATA && time <= TIME, "datagrams {data:.2} and time {time:.2} of the ideal");
 }
 
+/// The slowest link that boards boot over, before it room for four datagrams, and windows of 16: where only one or two blocks of
+/// each came, and the client said so, nothing slowed them down further. This file took up to 3.4 times the datagrams.
+#[test]
+fn a_short_queue_before_10_mbit_a_second_is_got_through() {
+    for delay in [50, 100, 200, 400, 800] {
+        let mut scenario = plain(1 << 20, 1468, 16, 0.0);
+        scenario.down = Link { delay, service: 1_200, queue: 4, ..Link::default() };
+        scenario.up.delay = delay;
+        let report = run(&scenario).expect("an end");
+        let ideal = Ideal::of(&scenario);
+        let (data, time) = (report.down.sent as f64 / ideal.data, report.elapsed as f64 / ideal.time);
+        println!("10 Mbit/s, {delay} us: datagrams {data:.2} and time {time:.2} of the ideal");
+        assert_eq!((report.receiver, report.sender), (Outcome::Complete, Some(Outcome::Complete)));
+        assert!(data <= 2.0 && time <= 2.0, "{delay} us: datagrams {data:.2} and time {time:.2} of the ideal");
+    }
+}
+
 /// Both directions have a short queue, which takes the whole window or a quarter of it, whatever else the network does.
 #[test]
 fn every_window_gets_through_a_short_queue() {

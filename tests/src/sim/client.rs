@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use rtftp_core::{Packet, packet::Options};
 
+use super::file::Rng;
+
 /// One way of the network, in microseconds.
 const DELAY: u64 = 1_000;
 /// How much later some ACKs come: a client that writes to flash.
@@ -52,6 +54,8 @@ pub struct File {
     pub nacked: u16,
     /// Whether it has the last block.
     pub ended: bool,
+    /// When it got that, in microseconds.
+    pub ended_at: u64,
 }
 
 impl File {
@@ -89,6 +93,7 @@ impl Client {
             acked: 0,
             nacked: 0,
             ended: false,
+            ended_at: 0,
         }
     }
 
@@ -161,6 +166,8 @@ fn number(value: &[u8]) -> u64 {
 pub struct Network {
     /// What is lost the first time it is sent: an opcode, and the number of a block.
     pub lost: Vec<(u8, u16)>,
+    /// How likely everything else is to be lost, and what decides.
+    pub random: Option<(f64, Rng)>,
     /// Whether every seventh ACK comes late.
     pub late: bool,
     /// How many datagrams wait at the server's bottleneck, if it has one.
@@ -174,7 +181,8 @@ impl Network {
             [_, opcode, high, low, ..] => (*opcode, u16::from_be_bytes([*high, *low])),
             _ => panic!("a datagram too short"),
         };
-        self.lost.iter().position(|lost| *lost == what).map(|at| self.lost.swap_remove(at)).is_some()
+        let chosen = self.lost.iter().position(|lost| *lost == what).map(|at| self.lost.swap_remove(at)).is_some();
+        chosen || self.random.as_mut().is_some_and(|(loss, rng)| rng.chance(*loss))
     }
 }
 
@@ -199,6 +207,7 @@ pub fn meet(mut server: impl FnMut(u64, Option<&[u8]>) -> Step, client: &Client,
             ack = client.react(&mut file, &datagram);
             last_ack = ack.or(last_ack);
             if file.ended {
+                file.ended_at = now;
                 client_wakes = None;
             } else if file.blocks > had || client_wakes.is_none() {
                 client_wakes = waits.as_slice().first().map(|wait| now + 1_000 * wait);
