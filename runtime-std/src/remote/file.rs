@@ -2,9 +2,10 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
@@ -76,7 +77,7 @@ impl RemoteFile {
     pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let index = self.wanted;
         if self.coming.as_ref().is_none_or(|(coming, _)| *coming != index) {
-            self.request(index);
+            self.request(vec![], index);
         }
         let Some((_, loading)) = &mut self.coming else { return Poll::Ready(()) };
         let loaded = ready!(Pin::new(loading).poll(context));
@@ -84,14 +85,12 @@ impl RemoteFile {
         match loaded {
             Ok((bytes, opened)) => {
                 self.opened = opened;
-                if self.parts.len() == KEPT {
-                    self.parts.remove(0);
-                }
+                let spare = if self.parts.len() == KEPT { self.parts.remove(0).bytes } else { vec![] };
                 self.parts.push(Part { index, bytes });
                 if self.is_last(index) {
                     self.is_complete = true;
                 } else {
-                    self.request(index + 1);
+                    self.request(spare, index + 1);
                 }
             }
             Err(why) => {
@@ -102,13 +101,27 @@ impl RemoteFile {
         Poll::Ready(())
     }
 
+    /// Whether these bytes are in memory. A part that has come by now is taken in; one that has not is on its way from now on.
+    fn has(&mut self, offset: u64, len: usize) -> bool {
+        let end = offset + len as u64;
+        let indices = offset / CHUNK as u64..end.div_ceil(CHUNK as u64);
+        while let Some(index) = indices.clone().find(|index| self.parts.iter().all(|part| part.index != *index)) {
+            self.wanted = index;
+            let is_pending = self.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending();
+            if is_pending || self.failed.is_some() {
+                return false;
+            }
+        }
+        true
+    }
+
     fn is_last(&self, index: u64) -> bool {
         start(index + 1) >= self.size()
     }
 
-    fn request(&mut self, index: u64) {
+    fn request(&mut self, spare: Vec<u8>, index: u64) {
         let check = self.is_complete || self.is_last(index);
-        let load = load(self.disk.clone(), self.path.clone(), self.opened.clone(), start(index), check);
+        let load = load(self.disk.clone(), self.path.clone(), self.opened.clone(), start(index), check, spare);
         self.coming = Some((index, self.disk.executor().spawn(load)));
     }
 }
@@ -120,10 +133,11 @@ async fn load(
     mut opened: Opened,
     offset: u64,
     check: bool,
+    mut spare: Vec<u8>,
 ) -> Result<(Vec<u8>, Opened), Unavailable> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let read = opened.read(offset, CHUNK as u32).await;
+        let read = opened.read_into(mem::take(&mut spare), offset, CHUNK as u32).await;
         // Only the native reader can see a file as it is now.
         if matches!(opened, Opened::Guestfs(_)) || (read.is_ok() && !check) {
             return Ok((read?, opened));
@@ -174,16 +188,16 @@ impl BlockReader for RemoteFile {
             return Err(ReadFailed(why.to_client));
         }
         let len = buf.len().min(usize::try_from(self.size().saturating_sub(offset)).unwrap_or(usize::MAX));
+        if len > 0 && !self.has(offset, len) {
+            return self.failed.as_ref().map_or(Ok(None), |why| Err(ReadFailed(why.to_client)));
+        }
         let mut copied = 0;
         while copied < len {
             let at = offset + copied as u64;
             let index = at / CHUNK as u64;
-            let Some(part) = self.parts.iter().find(|part| part.index == index) else {
-                self.wanted = index;
-                return Ok(None);
-            };
             let from = (at - start(index)) as usize;
-            let Some(rest) = part.bytes.get(from..).filter(|rest| !rest.is_empty()) else {
+            let part = self.parts.iter().find(|part| part.index == index);
+            let Some(rest) = part.and_then(|part| part.bytes.get(from..)).filter(|rest| !rest.is_empty()) else {
                 // The disk gave less than the size it had told.
                 return Ok(Some(copied));
             };

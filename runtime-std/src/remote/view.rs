@@ -98,10 +98,12 @@ impl Opened {
         }
     }
 
-    /// Reads up to `len` bytes from `offset` on.
-    pub(super) async fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, Unavailable> {
+    /// Reads up to `len` bytes from `offset` on, into memory that nobody uses any more if it can.
+    pub(super) async fn read_into(&self, spare: Vec<u8>, offset: u64, len: u32) -> Result<Vec<u8>, Unavailable> {
         match self {
-            Self::Native { disk, file } => file.read(&**disk, offset, len as usize).await.map_err(unreadable),
+            Self::Native { disk, file } => {
+                file.read_into(spare, &**disk, offset, len as usize).await.map_err(unreadable)
+            }
             Self::Guestfs(file) => file.read(offset, len).await,
         }
     }

@@ -44,6 +44,13 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// [`Error::Io`], also if they are not all below [`size`](Self::size).
     fn read(&self, offset: u64, len: usize) -> Reading<'_>;
 
+    /// Reads as [`read`](Self::read) does. The bytes may come in `spare`, memory that nobody uses any more: new memory would cost
+    /// about as much as a copy.
+    fn read_into(&self, spare: Vec<u8>, offset: u64, len: usize) -> Reading<'_> {
+        drop(spare);
+        self.read(offset, len)
+    }
+
     /// Whether it can be read, as far as is known; once `false`, it stays so.
     fn is_alive(&self) -> bool {
         true

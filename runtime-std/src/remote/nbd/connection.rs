@@ -50,10 +50,10 @@ impl Connection {
     }
 
     /// Has bytes read; the answer comes through the channel, which closes without one if the connection is lost.
-    pub(super) fn read(&self, offset: u64, len: u32) -> Receiver<Result<Vec<u8>, Error>> {
+    pub(super) fn read(&self, spare: Vec<u8>, offset: u64, len: u32) -> Receiver<Result<Vec<u8>, Error>> {
         let (answer, receiver) = bounded(1);
         // If it fails, so does the receiver.
-        let _ = self.requests.try_send(Request { offset, len, answer });
+        let _ = self.requests.try_send(Request { spare, offset, len, answer });
         receiver
     }
 
@@ -159,8 +159,10 @@ impl Transmission {
             (REPLY_TYPE_OFFSET_HOLE, 12) => {
                 let offset = read_u64(server).await?;
                 let len = read_u32(server).await?;
-                // The buffer has zeros there already.
-                self.in_flight().fill(cookie, offset, len)?;
+                let place = self.in_flight().fill(cookie, offset, len)?;
+                let mut buffer = self.in_flight().take_buffer(cookie)?;
+                buffer.get_mut(place).unwrap_or_default().fill(0);
+                self.in_flight().put_buffer(cookie, buffer)?;
             }
             (REPLY_TYPE_ERROR.., _) => {
                 let (error, text) = read_error(server, len).await?;

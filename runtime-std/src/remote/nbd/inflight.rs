@@ -14,6 +14,8 @@ const MOST_GAPS: usize = 256;
 /// What a server is asked for.
 #[derive(Debug)]
 pub(super) struct Request {
+    /// Memory for the answer, with anything or nothing in it.
+    pub(super) spare: Vec<u8>,
     /// Where the bytes are on the disk.
     pub(super) offset: u64,
     /// How many there are.
@@ -48,10 +50,11 @@ impl InFlight {
     }
 
     /// Notes a request that is about to be sent, and gives it a cookie.
-    pub(super) fn add(&mut self, request: Request, deadline: Instant) -> u64 {
+    pub(super) fn add(&mut self, mut request: Request, deadline: Instant) -> u64 {
         self.last_cookie += 1;
         self.bytes += request.len as usize;
-        let buffer = vec![0; request.len as usize];
+        let mut buffer = mem::take(&mut request.spare);
+        buffer.resize(request.len as usize, 0);
         let all = request.offset..request.offset.saturating_add(request.len.into());
         let sent = Sent { request, deadline, buffer, missing: vec![all], failed: None };
         self.sent.insert(self.last_cookie, sent);

@@ -10,7 +10,7 @@ mod tcp;
 mod tests;
 mod wire;
 
-use std::{io, time::Duration};
+use std::{io, mem, time::Duration};
 
 use rtftp_core::uri::{NbdServer, NbdUri};
 use smol::{
@@ -95,6 +95,10 @@ impl Source for Nbd {
     }
 
     fn read(&self, offset: u64, len: usize) -> Reading<'_> {
+        self.read_into(vec![], offset, len)
+    }
+
+    fn read_into(&self, mut spare: Vec<u8>, offset: u64, len: usize) -> Reading<'_> {
         let end = offset.checked_add(len as u64).filter(|end| *end <= self.export.size);
         let Some(end) = end.filter(|_| len > 0) else {
             let nothing = end.map(|_| vec![]).ok_or_else(|| Error::Io("behind the end of the disk".into()));
@@ -107,7 +111,9 @@ impl Source for Nbd {
         let answers: Vec<_> = (start..end)
             .step_by(max_request as usize)
             .map(|at| {
-                self.connection.read(at, u32::try_from(end - at).map_or(max_request, |rest| rest.min(max_request)))
+                let len = u32::try_from(end - at).map_or(max_request, |rest| rest.min(max_request));
+                // The first piece, which nearly always is all.
+                self.connection.read(mem::take(&mut spare), at, len)
             })
             .collect();
         Box::pin(async move {

@@ -107,6 +107,29 @@ fn good_servers_are_understood() {
 }
 
 #[test]
+fn memory_is_used_again_and_nothing_of_it_is_left() {
+    let serve = async |mut client: TcpStream| {
+        STRUCTURED.open(&mut client, 8192).await;
+        for _ in 0..3 {
+            let Asked { cookie, .. } = hear_request(&mut client).await;
+            let answer = [data(false, cookie, 0, &[7; 100]), hole(true, cookie, 100, 900)].concat();
+            client.write_all(&answer).await.expect("sent");
+        }
+        hear_out(client).await;
+    };
+    against(serve, async |client| {
+        let nbd = client.connect().await.expect("a good server");
+        for len in [0, 500, 2000] {
+            let used = vec![0xaa; len];
+            let place = used.as_ptr();
+            let bytes = nbd.read_into(used, 0, 1000).await.expect("bytes");
+            assert_eq!(bytes, [&[7; 100][..], &[0; 900]].concat(), "{len}");
+            assert!(len < 1000 || bytes.as_ptr() == place, "{len}");
+        }
+    });
+}
+
+#[test]
 fn a_bad_server_is_given_up_with_a_reason() {
     const NOT_NBD: &str = "the server's reply is not NBD";
     const NOT_ASKED: &str = "the server sent what it was not asked for";
