@@ -195,7 +195,7 @@ impl<'r> Disks<'r> {
         let launcher = Launcher::new(client::Limits { start: open, answer, ..client::Limits::default() });
         // A disk that is looked at once is never idle.
         let times = Times { idle: Duration::MAX, gap: Duration::ZERO, answer };
-        let backend = Arc::new(remote::Backend::new(launcher, times, executor.clone()));
+        let backend = Arc::new(remote::Backend::new(launcher, times, executor.clone(), None));
         Self { root, limits, executor, backend, turns: Arc::new(Semaphore::new(TOGETHER)) }
     }
 

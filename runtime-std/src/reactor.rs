@@ -6,11 +6,16 @@
 //! earlier than it would.
 //!
 //! Who waits is a task, or a [`Guest`], which the reactor steps by itself: that takes a quarter of the instructions and touches
-//! a fraction of the memory, which is what counts with a thousand of them. What is not the data path (disks, signals, the
-//! watched directory) waits with smol as elsewhere, and wakes this thread through an eventfd when it sleeps.
+//! a fraction of the memory, which is what counts with a thousand of them. The connections of disks, which a transfer gets its
+//! bytes from, are waited for here as well ([`Stream`]): with smol that takes another thread and several system calls each time.
+//! What is not the data path (signals, the watched directory) does wait with smol as elsewhere, and wakes this thread through an
+//! eventfd when it sleeps.
+//!
+//! There is one for every processor ([`Crew`]): tasks run on the thread of the first, guests on that of any.
 
 mod alarm;
 mod crew;
+mod stream;
 mod table;
 
 use std::{
@@ -31,11 +36,11 @@ use rustix::{
     time::{TimerfdClockId, TimerfdFlags, Timespec, timerfd_create},
 };
 
-pub(crate) use self::crew::Crew;
 use self::{
     alarm::Alarm,
     table::{FIRST, Table, Wait, Work},
 };
+pub(crate) use self::{crew::Crew, stream::Stream};
 use crate::clock;
 
 /// How many sockets are looked after between two looks at the kernel.

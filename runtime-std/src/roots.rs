@@ -182,7 +182,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         let times = Times { idle: minute, gap: minute, answer: minute };
         let launcher = Launcher::new(Limits::default());
-        let disks = Disks::new(top.path().to_owned(), times, launcher, Arc::new(Executor::new()));
+        let disks = Disks::new(top.path().to_owned(), times, launcher, Arc::new(Executor::new()), None);
         let roots = Roots::new(top.path().to_owned(), disks);
         (top, roots)
     }

@@ -138,7 +138,7 @@ impl Server {
         allow_descriptors();
         let executor = Arc::new(Executor::new());
         let times = Times { idle: config.idle_timeout, gap: config.view_gap, answer: config.read_limit };
-        let disks = Disks::new(root_dir.clone(), times, launcher, executor.clone());
+        let disks = Disks::new(root_dir.clone(), times, launcher, executor.clone(), Some(reactor.clone()));
         let ports =
             if config.single_port { Ports::sharing(listener.share()?) } else { Ports::new(config.port_range.clone()) };
         let ports = Arc::new(ports);

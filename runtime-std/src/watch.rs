@@ -143,7 +143,7 @@ mod tests {
         let launcher = Launcher::new(Limits::default());
         let minute = Duration::from_secs(60);
         let times = Times { idle: minute, gap: minute, answer: minute };
-        Disks::new(root.to_owned(), times, launcher, Arc::new(Executor::new()))
+        Disks::new(root.to_owned(), times, launcher, Arc::new(Executor::new()), None)
     }
 
     /// Watches until the disks of exactly these clients have been looked at.

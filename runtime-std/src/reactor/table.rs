@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    net::UdpSocket,
-    os::fd::OwnedFd,
+    fmt::Debug,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex},
     task::{Poll, Waker},
     time::Duration,
@@ -34,10 +34,15 @@ pub(super) struct Table {
     again: Vec<usize>,
 }
 
+/// What the kernel knows a socket by.
+pub(super) trait Descriptor: AsFd + Debug + Send + Sync {}
+
+impl<T: AsFd + Debug + Send + Sync> Descriptor for T {}
+
 /// A socket in the table.
 #[derive(Debug)]
 struct Source {
-    socket: Arc<UdpSocket>,
+    socket: Arc<dyn Descriptor>,
     /// What the kernel may be asked to tell of.
     concerns: EventFlags,
     /// What the kernel is asked to tell of; nothing if it does not know of the socket.
@@ -93,7 +98,7 @@ pub(super) struct Due {
 }
 
 impl Table {
-    pub(super) fn insert(&mut self, socket: Arc<UdpSocket>, concerns: EventFlags) -> usize {
+    pub(super) fn insert(&mut self, socket: Arc<dyn Descriptor>, concerns: EventFlags) -> usize {
         let (interest, state) = (EventFlags::empty(), State::Idle);
         self.sources.insert(Source { socket, concerns, interest, state, deadline: None, timer: None, again: false })
     }

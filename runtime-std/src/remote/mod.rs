@@ -35,6 +35,7 @@ pub(crate) use self::{
 use crate::{
     error::{OpenError, Unavailable},
     names::Name,
+    reactor::Reactor,
 };
 
 /// The name of the file that describes a client's disk.
@@ -70,14 +71,15 @@ struct Known {
 }
 
 impl Disks {
-    /// The disks of a directory.
+    /// The disks of a directory; NBD servers are waited for in the reactor, if there is one, which must then be running.
     pub(crate) fn new(
         directory: PathBuf,
         times: Times,
         launcher: guestfs::client::Launcher,
         executor: Arc<Executor<'static>>,
+        reactor: Option<Arc<Reactor>>,
     ) -> Self {
-        Self { directory, backend: Arc::new(Backend::new(launcher, times, executor)), known: Mutex::default() }
+        Self { directory, backend: Arc::new(Backend::new(launcher, times, executor, reactor)), known: Mutex::default() }
     }
 
     /// Opens a file on a client's disk, which is connected first if need be.

@@ -22,6 +22,7 @@ use super::{
     nbd::{self, Nbd},
     view::{Failure, Opened, View},
 };
+use crate::reactor::Reactor;
 
 /// How many disks are connected at a time that no client waits for.
 const UNASKED_CONNECTS: usize = 2;
@@ -50,12 +51,19 @@ pub(crate) struct Backend {
     launcher: Launcher,
     times: Times,
     executor: Arc<Executor<'static>>,
+    /// Where NBD servers are waited for; with smol if there is none.
+    reactor: Option<Arc<Reactor>>,
     unasked: Arc<Semaphore>,
 }
 
 impl Backend {
-    pub(crate) fn new(launcher: Launcher, times: Times, executor: Arc<Executor<'static>>) -> Self {
-        Self { launcher, times, executor, unasked: Arc::new(Semaphore::new(UNASKED_CONNECTS)) }
+    pub(crate) fn new(
+        launcher: Launcher,
+        times: Times,
+        executor: Arc<Executor<'static>>,
+        reactor: Option<Arc<Reactor>>,
+    ) -> Self {
+        Self { launcher, times, executor, reactor, unasked: Arc::new(Semaphore::new(UNASKED_CONNECTS)) }
     }
 
     /// Where tasks for disks run.
@@ -345,7 +353,8 @@ impl Owner {
             return Ok((nbd.clone(), false));
         }
         log::debug!("{}: connecting to {}", self.name, self.config.url);
-        let connected = Nbd::connect(&self.config.url, self.backend.times.answer, &self.backend.executor).await;
+        let Backend { times, executor, reactor, .. } = &*self.backend;
+        let connected = Nbd::connect_in(reactor.as_ref(), &self.config.url, times.answer, executor).await;
         let nbd = Arc::new(connected.map_err(|why| Failure::Lasting(why.into()))?);
         if !nbd.export().multi_conn && !self.told.may_lag {
             log::warn!(

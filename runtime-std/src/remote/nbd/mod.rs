@@ -10,11 +10,11 @@ mod tcp;
 mod tests;
 mod wire;
 
-use std::{io, mem, time::Duration};
+use std::{io, mem, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use rtftp_core::uri::{NbdServer, NbdUri};
 use smol::{
-    Executor,
+    Async, Executor,
     io::{AsyncRead, AsyncWrite, BufReader},
     net::unix::UnixStream,
 };
@@ -22,7 +22,11 @@ use smol::{
 pub use self::handshake::Export;
 use self::{connection::Connection, tcp::QuickAck};
 use super::native::{Error, Reading, Source};
-use crate::{clock::within, error::Unavailable};
+use crate::{
+    clock::within,
+    error::Unavailable,
+    reactor::{self, Reactor},
+};
 
 /// How long a [`check`] may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(5);
@@ -48,7 +52,17 @@ impl Nbd {
     ///
     /// [`Unavailable`] says what is wrong with the network, the server or the export.
     pub async fn connect(url: &NbdUri, limit: Duration, executor: &Executor<'static>) -> Result<Self, Unavailable> {
-        let open = async { Self::open(dial(&url.server).await?, &url.export, limit, executor).await };
+        Self::connect_in(None, url, limit, executor).await
+    }
+
+    /// Connects as [`connect`](Self::connect) does, and waits for the server's answers in a reactor, if there is one.
+    pub(crate) async fn connect_in(
+        reactor: Option<&Arc<Reactor>>,
+        url: &NbdUri,
+        limit: Duration,
+        executor: &Executor<'static>,
+    ) -> Result<Self, Unavailable> {
+        let open = async { Self::open(dial(&url.server, reactor).await?, &url.export, limit, executor).await };
         within(limit, open).await.map_err(|error| unavailable(url, &error))
     }
 
@@ -135,8 +149,9 @@ impl Source for Nbd {
 
 /// Asks the server for the export and hangs up. Tells in milliseconds what an appliance takes seconds to find out, in words.
 pub(super) async fn check(url: &NbdUri) -> Result<(), Unavailable> {
-    let look =
-        async { handshake::look(&mut BufReader::with_capacity(HEAD, dial(&url.server).await?), &url.export).await };
+    let look = async {
+        handshake::look(&mut BufReader::with_capacity(HEAD, dial(&url.server, None).await?), &url.export).await
+    };
     within(CHECK_LIMIT, look).await.map_err(|error| unavailable(url, &error))
 }
 
@@ -145,11 +160,26 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-async fn dial(server: &NbdServer) -> io::Result<Box<dyn Stream>> {
-    Ok(match server {
-        NbdServer::Tcp { host, port } => Box::new(QuickAck::connect(host, *port).await?),
-        NbdServer::Unix(path) => Box::new(UnixStream::connect(path.as_str()).await?),
+/// Connects to a server, whose words are then waited for in a reactor, if there is one.
+async fn dial(server: &NbdServer, reactor: Option<&Arc<Reactor>>) -> io::Result<Box<dyn Stream>> {
+    Ok(match (server, reactor) {
+        (NbdServer::Tcp { host, port }, None) => Box::new(QuickAck(tcp::connect(host, *port).await?)),
+        (NbdServer::Tcp { host, port }, Some(reactor)) => {
+            let stream: Arc<Async<_>> = tcp::connect(host, *port).await?.into();
+            Box::new(QuickAck(reactor::Stream::new(reactor, bare(stream)?)))
+        }
+        (NbdServer::Unix(path), None) => Box::new(UnixStream::connect(path.as_str()).await?),
+        (NbdServer::Unix(path), Some(reactor)) => {
+            let stream: Arc<Async<_>> = UnixStream::connect(path.as_str()).await?.into();
+            Box::new(reactor::Stream::new(reactor, bare(stream)?))
+        }
     })
+}
+
+/// Takes a socket out of smol's hands.
+fn bare<T: Into<OwnedFd>>(stream: Arc<Async<T>>) -> io::Result<OwnedFd> {
+    let stream = Arc::into_inner(stream).ok_or_else(|| io::Error::other("a new connection is in use already"))?;
+    Ok(stream.into_inner()?.into())
 }
 
 fn unavailable(url: &NbdUri, error: &io::Error) -> Unavailable {

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, ToSocketAddrs},
+    os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -20,15 +21,13 @@ use crate::outside;
 /// A server that does not set `TCP_NODELAY` (qemu-nbd 7.2) holds back the end of its replies until what came before is
 /// acknowledged, which Linux delays by 40 ms. It does so again after each segment it sends, so it is asked anew before each wait.
 #[derive(Debug)]
-pub(super) struct QuickAck(TcpStream);
+pub(super) struct QuickAck<S>(pub(super) S);
 
-impl QuickAck {
-    /// Connects to the first address of a host that answers.
-    pub(super) async fn connect(host: &str, port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(&addresses(host, port).await?[..]).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self(stream))
-    }
+/// Connects to the first address of a host that answers.
+pub(super) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(&addresses(host, port).await?[..]).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// The addresses of a host, which need not be looked up where it is one itself.
@@ -40,7 +39,7 @@ async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     outside::unblock(move || Ok((host, port).to_socket_addrs()?.collect())).await
 }
 
-impl AsyncRead for QuickAck {
+impl<S: AsyncRead + AsFd + Unpin> AsyncRead for QuickAck<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let received = Pin::new(&mut self.0).poll_read(cx, buf);
         if received.is_pending() {
@@ -51,7 +50,7 @@ impl AsyncRead for QuickAck {
     }
 }
 
-impl AsyncWrite for QuickAck {
+impl<S: AsyncWrite + Unpin> AsyncWrite for QuickAck<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
@@ -96,7 +95,7 @@ mod tests {
                 }
             };
             let ask = async {
-                let mut server = QuickAck::connect("127.0.0.1", port).await.expect("connected");
+                let mut server = QuickAck(connect("127.0.0.1", port).await.expect("connected"));
                 let started = Instant::now();
                 let mut answer = [0; 8];
                 for _ in 0..ANSWERS {
