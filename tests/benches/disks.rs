@@ -13,10 +13,10 @@ use std::{
 use rtftp_core::{RequestPath, disk::DiskConfig as Description, uri::NbdUri};
 use rtftp_runtime::remote::{native::View, nbd::Nbd};
 use rtftp_tests::{
-    Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree, Usage,
+    Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree,
     client::rrq,
     load::{self, Load},
-    noise, run,
+    noise, run, threads,
 };
 use smol::Executor;
 
@@ -61,8 +61,11 @@ fn main() {
     for (gro, client) in [(false, ""), (true, ", client with GRO")] {
         let title = format!("64 MiB at 1468/64, cold, and local{client}: MB/s");
         row(&title, &servers, |server| served(server, gro, |run| LARGE as f64 / run.seconds / 1e6));
-        let title = format!("the same{client}: CPU-s/GiB of the daemon");
-        row(&title, &servers, |server| served(server, gro, |run| run.cpu * f64::from(1 << 30) / LARGE as f64));
+        for (index, who) in ["daemon", "NBD server", "client"].iter().enumerate() {
+            let title = format!("the same{client}: CPU-s/GiB of the {who}");
+            let a_gib = f64::from(1 << 30) / LARGE as f64;
+            row(&title, &servers, |server| served(server, gro, |run| run.cpu[index] * a_gib));
+        }
     }
     for windowsize in [1, 16] {
         let title = format!("200 boards from 200 disks, 1 MiB at 1468/{windowsize}: median, p99");
@@ -219,8 +222,8 @@ fn memory(server: &NbdServer) -> String {
 /// One fetch of the large file.
 struct Run {
     seconds: f64,
-    /// Of the daemon, in seconds.
-    cpu: f64,
+    /// Of the daemon, the NBD server and the client, in seconds.
+    cpu: [f64; 3],
 }
 
 /// The median of a figure of fetches from a disk that is not connected yet, and of the same from a local file.
@@ -230,22 +233,25 @@ fn served(server: &NbdServer, gro: bool, figure: impl Fn(Run) -> f64) -> String 
     for _ in 0..ROUNDS {
         let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
         daemon.put("default/whole", &bytes);
-        local.push(figure(fetch(&daemon, gro, &bytes)));
+        local.push(figure(fetch(&daemon, server, gro, &bytes)));
         daemon.put_disk(&load::address(0).to_string(), &whole(server));
-        disk.push(figure(fetch(&daemon, gro, &bytes)));
+        disk.push(figure(fetch(&daemon, server, gro, &bytes)));
     }
     [&mut disk, &mut local].into_iter().for_each(|all| all.sort_by(f64::total_cmp));
     let [disk, local] = [&disk, &local].map(|all| all[all.len() / 2]);
     if local < 10.0 { format!("{disk:.2}, {local:.2}") } else { format!("{disk:.0}, {local:.0}") }
 }
 
-fn fetch(daemon: &Rtftp, gro: bool, expected: &[u8]) -> Run {
-    let before = Usage::of(daemon.process().id()).cpu;
+fn fetch(daemon: &Rtftp, server: &NbdServer, gro: bool, expected: &[u8]) -> Run {
+    let all = [daemon.process().id(), server.process().id(), std::process::id()];
+    let used = |pid| threads(pid).iter().map(|(_, time)| time.as_secs_f64()).sum::<f64>();
+    let before = all.map(used);
     let load = Load { gro, ..load(1, "whole", 64) };
     let report = load.run(daemon.address(), expected).expect("sockets");
     assert_eq!(report.failed, (0, String::new()));
-    let cpu = Usage::of(daemon.process().id()).cpu - before;
-    Run { seconds: report.wall.as_secs_f64(), cpu: cpu.as_secs_f64() }
+    let mut cpu = all.map(used);
+    cpu.iter_mut().zip(before).for_each(|(cpu, before)| *cpu -= before);
+    Run { seconds: report.wall.as_secs_f64(), cpu }
 }
 
 /// How long boards take that all begin at once, each from a disk of its own that is not connected yet.
