@@ -83,7 +83,7 @@ const GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Server {
     config: Config,
-    reactor: Arc<Reactor>,
+    crew: Arc<Crew>,
     ports: Arc<Ports>,
     listener: Listener,
     roots: Arc<Roots>,
@@ -137,8 +137,9 @@ impl Server {
         let status = Socket::open(&config.status_socket)?;
         allow_descriptors();
         let executor = Arc::new(Executor::new());
+        let crew = Arc::new(Crew::new(reactor.clone()));
         let times = Times { idle: config.idle_timeout, gap: config.view_gap, answer: config.read_limit };
-        let disks = Disks::new(root_dir.clone(), times, launcher, executor.clone(), Some(reactor.clone()));
+        let disks = Disks::new(root_dir.clone(), times, launcher, executor.clone(), Some(reactor));
         let ports =
             if config.single_port { Ports::sharing(listener.share()?) } else { Ports::new(config.port_range.clone()) };
         let ports = Arc::new(ports);
@@ -149,7 +150,7 @@ impl Server {
         let strangers = Arc::new(StrangersLog::new());
         let boots = Boots::new();
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));
-        Ok(Self { config, reactor, ports, listener, roots, sessions, refusals, strangers, boots, status, executor })
+        Ok(Self { config, crew, ports, listener, roots, sessions, refusals, strangers, boots, status, executor })
     }
 
     /// The address that is listened on.
@@ -183,8 +184,8 @@ impl Server {
         let server = self;
         // Tasks of their own: what this thread waits for itself is looked at whenever any task has run.
         let stop = server.executor.spawn(stop);
-        let serving = server.executor.spawn(server.clone().serve(Crew::new(server.reactor.clone())));
-        server.reactor.block_on(server.executor.run(async {
+        let serving = server.executor.spawn(server.clone().serve());
+        server.crew.first().block_on(server.executor.run(async {
             stop.await;
             drop(serving);
             server.status.iter().for_each(Socket::remove);
@@ -195,7 +196,7 @@ impl Server {
     }
 
     /// Answers requests and watches the root, for ever.
-    async fn serve(self: Arc<Self>, crew: Crew) {
+    async fn serve(self: Arc<Self>) {
         let watching = async {
             if self.config.monitor_configs {
                 watch(&self.config.root_dir, self.roots.disks()).await;
@@ -208,8 +209,7 @@ impl Server {
             }
             pending::<()>().await;
         };
-        let crew = Arc::new(crew);
-        let accepting = self.accept(|datagram, route| self.take(datagram, route, &crew));
+        let accepting = self.accept(|datagram, route| self.take(datagram, route));
         or(accepting, or(watching, or(status, self.strangers.tell_of_the_rest()))).await;
     }
 
@@ -229,13 +229,13 @@ impl Server {
     }
 
     /// Starts what a datagram asks for.
-    fn take(&self, datagram: &[u8], route: Route, crew: &Arc<Crew>) {
+    fn take(&self, datagram: &[u8], route: Route) {
         let client = route.client.ip();
         let refusal = match Packet::parse(datagram) {
             Ok(Packet::ReadRequest(request)) => match lock(&self.sessions).admit(route.client, datagram) {
                 Admission::Start(ticket, stop) => {
                     let entry = self.boots.asked(client, request.file);
-                    return self.start(datagram, route, crew, (ticket, stop), entry);
+                    return self.start(datagram, route, ticket, stop, entry);
                 }
                 Admission::Copy => {
                     self.boots.repeated(client, request.file);
@@ -271,17 +271,10 @@ impl Server {
     }
 
     /// Lets a task of its own answer a request.
-    fn start(
-        &self,
-        datagram: &[u8],
-        route: Route,
-        crew: &Arc<Crew>,
-        (ticket, stop): (Arc<Ticket>, Receiver<&'static str>),
-        entry: Entry,
-    ) {
+    fn start(&self, datagram: &[u8], route: Route, ticket: Arc<Ticket>, stop: Receiver<&'static str>, entry: Entry) {
         let sessions = self.sessions.clone();
         let session = Session {
-            crew: crew.clone(),
+            crew: self.crew.clone(),
             ports: self.ports.clone(),
             roots: self.roots.clone(),
             limits: self.config.limits,

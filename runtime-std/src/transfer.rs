@@ -98,7 +98,7 @@ impl Transfer {
     /// for something else. Word from the server ends the transfer, with that reason, or, when the channel is closed, without one.
     pub(crate) async fn run(self, crew: &Crew, word: &Receiver<&'static str>) -> (Option<Outcome>, Sender) {
         // What comes to a shared port is received by the first one, which is to have it done at once.
-        let reactor = if self.peer.shares_port() { crew.first() } else { crew.least_busy() };
+        let reactor = if self.peer.shares_port() { crew.first() } else { crew.next() };
         let socket = Arc::new(self.peer.socket(reactor));
         let shared = Arc::new(Mutex::new(self));
         lock(&shared).allow_delivery(&shared, &socket);

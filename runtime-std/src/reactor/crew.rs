@@ -1,52 +1,72 @@
 //! A reactor for every processor.
 
-use std::{io, process, sync::Arc, thread};
+use std::{
+    io, iter, process,
+    sync::{Arc, OnceLock},
+    thread,
+};
 
 use smol::channel::{Receiver, Sender, bounded};
 
 use super::Reactor;
 
-/// More would only wait for the network.
+/// More threads would only wait for the network.
 const MOST: usize = 8;
+/// Up to so many sockets one thread is as fast as two, and takes less processor time: what comes to many of them is received
+/// together and answered together.
+const ENOUGH: usize = 32;
 
-/// Reactors that share the sockets among them: the first is run by whoever made it, each of the others by a thread of its own,
-/// which ends with the crew.
+/// Reactors that share the sockets among them: the first is run by whoever made it, each of the others by a thread of its own, as
+/// soon as there is work for it and until the crew ends.
 #[derive(Debug)]
 pub(crate) struct Crew {
-    reactors: Vec<Arc<Reactor>>,
+    first: Arc<Reactor>,
+    others: OnceLock<Vec<Arc<Reactor>>>,
+    /// How many there are to be with the first.
+    count: usize,
     /// Closed when the threads are to end.
-    _alive: Sender<()>,
+    alive: (Sender<()>, Receiver<()>),
 }
 
 impl Crew {
-    /// Has one for each processor that this process may use, up to a number; if the machine does not give as many threads, fewer.
+    /// Has one for each processor that this process may use, up to a number.
     pub(crate) fn new(first: Arc<Reactor>) -> Self {
         Self::of(thread::available_parallelism().map_or(1, usize::from).min(MOST), first)
     }
 
     fn of(count: usize, first: Arc<Reactor>) -> Self {
-        let (alive, end) = bounded(1);
-        let mut reactors = vec![first];
-        while reactors.len() < count {
-            match start(reactors.len(), end.clone()) {
-                Ok(reactor) => reactors.push(reactor),
-                Err(error) => {
-                    log::warn!("transfers share {} threads instead of {count}: {error}", reactors.len());
-                    break;
-                }
-            }
-        }
-        Self { reactors, _alive: alive }
+        Self { first, others: OnceLock::new(), count, alive: bounded(1) }
     }
 
     /// The one that has no thread of its own.
     pub(crate) fn first(&self) -> &Arc<Reactor> {
-        &self.reactors[0]
+        &self.first
     }
 
-    /// The one with the fewest sockets.
-    pub(crate) fn least_busy(&self) -> &Arc<Reactor> {
-        self.reactors.iter().min_by_key(|reactor| reactor.lock().len()).unwrap_or(self.first())
+    /// The one to look after the next socket: the first that has not enough yet, or that with the fewest.
+    pub(crate) fn next(&self) -> &Arc<Reactor> {
+        let sockets = |reactor: &&Arc<Reactor>| reactor.lock().len();
+        if sockets(&&self.first) < ENOUGH {
+            return &self.first;
+        }
+        let others = self.others.get_or_init(|| self.start());
+        let next = others.iter().find(|reactor| sockets(reactor) < ENOUGH);
+        next.or_else(|| iter::once(&self.first).chain(others).min_by_key(sockets)).unwrap_or(&self.first)
+    }
+
+    /// Starts the threads, or as many as the machine gives.
+    fn start(&self) -> Vec<Arc<Reactor>> {
+        let start = |number| {
+            let told = |error: &io::Error| log::warn!("{number} threads serve instead of {}: {error}", self.count);
+            start(number, self.alive.1.clone()).inspect_err(told).ok()
+        };
+        (1..self.count).map_while(start).collect()
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.alive.0.close();
     }
 }
 
@@ -88,20 +108,36 @@ mod tests {
         Crew::of(3, Reactor::new().expect("a reactor"))
     }
 
+    fn others(crew: &Crew) -> &[Arc<Reactor>] {
+        crew.others.get_or_init(|| crew.start())
+    }
+
     #[test]
-    fn sockets_are_shared_evenly() {
+    fn few_sockets_need_no_other_thread_and_many_are_shared_evenly() {
         let crew = crew();
-        let mut sockets: Vec<_> = (0..9).map(|_| socket(crew.least_busy())).collect();
-        assert!(crew.reactors.iter().all(|reactor| reactor.lock().len() == 3));
-        sockets.drain(1..2);
-        assert_eq!(crew.least_busy().lock().len(), 2);
+        let loads = || others(&crew).iter().map(|reactor| reactor.lock().len()).collect::<Vec<_>>();
+        let mut sockets: Vec<_> = (0..ENOUGH).map(|_| socket(crew.next())).collect();
+        assert!(crew.others.get().is_none());
+        sockets.push(socket(crew.next()));
+        assert_eq!(loads(), [1, 0]);
+        sockets.extend((0..2 * ENOUGH + 2).map(|_| socket(crew.next())));
+        assert_eq!((crew.first.lock().len(), loads()), (ENOUGH + 1, vec![ENOUGH + 1; 2]));
+        sockets.remove(ENOUGH);
+        assert!(Arc::ptr_eq(crew.next(), &others(&crew)[0]));
+    }
+
+    #[test]
+    fn one_processor_has_one_thread() {
+        let crew = Crew::of(1, Reactor::new().expect("a reactor"));
+        let sockets: Vec<_> = (0..=ENOUGH).map(|_| socket(crew.next())).collect();
+        assert_eq!(crew.first.lock().len(), sockets.len());
     }
 
     #[test]
     fn a_sleeping_thread_learns_of_a_wait_that_begins_on_another_one() {
         let crew = crew();
         for _ in 0..100 {
-            let (socket, other) = (socket(&crew.reactors[1]), socket(&crew.reactors[2]));
+            let [socket, other] = [0, 1].map(|number| socket(&others(&crew)[number]));
             crew.first().block_on(async {
                 assert!(!socket.readable(Some(clock::now())).await, "the deadline");
                 send_to(&other);
@@ -113,7 +149,7 @@ mod tests {
     #[test]
     fn a_guest_has_its_turns_on_another_thread_and_comes_back() {
         let crew = crew();
-        let socket = socket(&crew.reactors[1]);
+        let socket = socket(&others(&crew)[0]);
         let guest = Told::new(&socket, vec![Turn::Leave, Turn::Again]);
         send_to(&socket);
         crew.first().block_on(socket.host(guest.clone(), far()));
@@ -123,9 +159,9 @@ mod tests {
     #[test]
     fn the_threads_end_with_the_crew() {
         let crew = crew();
-        let reactors: Vec<_> = crew.reactors.iter().map(Arc::downgrade).collect();
+        let reactors: Vec<_> = others(&crew).iter().map(Arc::downgrade).collect();
         drop(crew);
-        while reactors.iter().any(|reactor| reactor.upgrade().is_some()) {
+        while reactors.iter().any(|reactor| reactor.strong_count() > 0) {
             thread::yield_now();
         }
     }
