@@ -56,11 +56,11 @@ impl Crew {
 
     /// Starts the threads, or as many as the machine gives.
     fn start(&self) -> Vec<Arc<Reactor>> {
-        let start = |number| {
+        let one = |number| {
             let told = |error: &io::Error| log::warn!("{number} threads serve instead of {}: {error}", self.count);
-            start(number, self.alive.1.clone()).inspect_err(told).ok()
+            run_on_thread(number, self.alive.1.clone()).inspect_err(told).ok()
         };
-        (1..self.count).map_while(start).collect()
+        (1..self.count).map_while(one).collect()
     }
 }
 
@@ -70,8 +70,8 @@ impl Drop for Crew {
     }
 }
 
-/// Starts a thread with a reactor, until the channel is closed.
-fn start(number: usize, end: Receiver<()>) -> io::Result<Arc<Reactor>> {
+/// Makes a reactor that a thread runs until the channel is closed.
+fn run_on_thread(number: usize, end: Receiver<()>) -> io::Result<Arc<Reactor>> {
     let reactor = Reactor::new()?;
     let running = reactor.clone();
     let run = move || {

@@ -103,6 +103,7 @@ impl Table {
         self.sources.insert(Source { socket, concerns, interest, state, deadline: None, timer: None, again: false })
     }
 
+    /// How many sockets there are.
     pub(super) fn len(&self) -> usize {
         self.sources.len()
     }
