@@ -179,7 +179,8 @@ impl Server {
 
     /// Serves until `stop` is ready, gives running transfers a short grace, and lets every disk go.
     ///
-    /// `stop` runs where the clients are served: what it tells of is true of them, too.
+    /// `stop` runs where requests are taken in and disks are read: as long as it has its turns, so have they. Of many transfers, some
+    /// are served by other threads.
     pub fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send + 'static) {
         let server = self;
         // Tasks of their own: what this thread waits for itself is looked at whenever any task has run.
