@@ -148,6 +148,10 @@ impl Reactor {
         }
         let mut guests = std::mem::take(&mut work.guests);
         for due in guests.drain(..) {
+            // It may have left in a turn before: a datagram and its deadline came together. Then it is its task's.
+            if !self.lock().hosts(&due) {
+                continue;
+            }
             let turn = lock(&due.guest).turn();
             self.lock().settle(&due, turn, work);
         }
@@ -370,6 +374,21 @@ mod tests {
             leaving.await;
         });
         assert_eq!(lock(&guest).seen, ["turn", "turn"]);
+    }
+
+    #[test]
+    fn a_guest_that_has_left_has_no_second_turn() {
+        let reactor = reactor();
+        let mut work = Work::default();
+        let socket = socket(&reactor);
+        let guest = Told::new(&socket, vec![Turn::Leave]);
+        reactor.block_on(async { assert!(poll_once(socket.host(guest.clone(), far())).await.is_none()) });
+        send_to(&socket);
+        reactor.lock().ready(&reactor.epoll, socket.id, &mut work);
+        reactor.lock().expire(far(), &mut work);
+        assert_eq!(work.guests.len(), 2);
+        reactor.work(&mut work);
+        assert_eq!(lock(&guest).seen, ["received", "turn"]);
     }
 
     #[test]

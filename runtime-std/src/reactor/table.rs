@@ -185,20 +185,25 @@ impl Table {
         !work.guests.is_empty()
     }
 
-    /// Does what a guest wants after its turn.
-    ///
-    /// While it had that, another thread may have taken it back, and its place may be another one's by now.
+    /// Whether a guest is there still: while it has its turn another thread may have taken it back, and its place may be another
+    /// one's by now.
+    pub(super) fn hosts(&self, due: &Due) -> bool {
+        let state = self.sources.get(due.id).map(|source| &source.state);
+        matches!(state, Some(State::Hosting(guest, _)) if Arc::ptr_eq(guest, &due.guest))
+    }
+
+    /// Does what a guest wants after its turn, if it is there still.
     pub(super) fn settle(&mut self, due: &Due, turn: Turn, work: &mut Work) {
-        let id = due.id;
-        let Some(source) = self.sources.get_mut(id) else { return };
-        if !matches!(&source.state, State::Hosting(guest, _) if Arc::ptr_eq(guest, &due.guest)) {
+        if !self.hosts(due) {
             return;
         }
         match turn {
-            Turn::Wait(until) => self.set_deadline(id, Some(until)),
-            Turn::Again => self.nudge(id),
+            Turn::Wait(until) => self.set_deadline(due.id, Some(until)),
+            Turn::Again => self.nudge(due.id),
             Turn::Leave => {
-                if let State::Hosting(_, waker) = std::mem::replace(&mut source.state, State::Over { ready: true }) {
+                if let Some(source) = self.sources.get_mut(due.id)
+                    && let State::Hosting(_, waker) = std::mem::replace(&mut source.state, State::Over { ready: true })
+                {
                     work.woken.push(waker);
                 }
             }
