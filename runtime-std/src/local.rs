@@ -15,6 +15,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use rtftp_core::{BlockReader, ReadFailed, RequestPath};
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags, open, openat2},
@@ -34,6 +35,8 @@ pub(crate) struct LocalFile {
     file: Arc<File>,
     /// As it was when it was opened.
     opened: Stamp,
+    /// How it is read without waiting for a disk.
+    now: ReadWriteFlags,
     /// What another thread has read.
     chunk: Option<Chunk>,
     /// Where the read that was not possible at once began.
@@ -87,7 +90,10 @@ impl LocalFile {
             return Err(OpenError::Forbidden("not a regular file".into()));
         }
         let opened = Stamp::of(&opened);
-        Ok(Self { file: Arc::new(file), opened, chunk: None, wanted: 0, loading: None, failed: false })
+        // A tmpfs knows no reading without waiting, and has nothing to wait for.
+        let is_in_memory = fstatfs(&file).is_ok_and(|about| about.filesystem_type() == TMPFS_MAGIC);
+        let now = if is_in_memory { ReadWriteFlags::empty() } else { ReadWriteFlags::NOWAIT };
+        Ok(Self { file: Arc::new(file), opened, now, chunk: None, wanted: 0, loading: None, failed: false })
     }
 
     /// The size when it was opened, in bytes.
@@ -125,7 +131,7 @@ impl BlockReader for LocalFile {
             return Err(ReadFailed("the file cannot be read"));
         }
         let loaded = self.chunk.as_ref().and_then(|chunk| chunk.read(offset, buf));
-        let read = loaded.or_else(|| read_now(&self.file, offset, buf));
+        let read = loaded.or_else(|| read_now(&self.file, self.now, offset, buf));
         let end = offset.saturating_add(buf.len() as u64);
         // The client completes the file only with its last block: that is the moment to see that it was one file throughout.
         if read.is_some() && end >= self.opened.len && !self.is_unchanged() {
@@ -153,8 +159,8 @@ impl Chunk {
 }
 
 /// Reads what the page cache holds, without waiting for the disk; `None` unless that is all that is asked.
-fn read_now(file: &File, offset: u64, buf: &mut [u8]) -> Option<usize> {
-    let read = preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT).ok();
+fn read_now(file: &File, how: ReadWriteFlags, offset: u64, buf: &mut [u8]) -> Option<usize> {
+    let read = preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, how).ok();
     read.filter(|&read| read == buf.len())
 }
 
@@ -231,6 +237,18 @@ mod tests {
             assert_eq!(file.size(), size as u64);
             assert!(read(&mut file) == Ok(content), "{size}");
         }
+    }
+
+    /// A tmpfs knows no reading without waiting, so every part went through another thread.
+    #[test]
+    fn a_file_in_memory_is_read_at_once() {
+        let root = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+        fs::write(root.path().join("file"), [7; 3000]).expect("written");
+        let mut file = LocalFile::open(root.path(), &path("file")).expect("opened");
+        assert!(file.now.is_empty(), "/dev/shm is a tmpfs");
+        let mut buf = [0; 3000];
+        assert_eq!(file.read_at(0, &mut buf), Ok(Some(3000)));
+        assert_eq!(buf, [7; 3000]);
     }
 
     #[test]
