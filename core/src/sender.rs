@@ -92,6 +92,12 @@ impl Sender {
         self.retransmitted
     }
 
+    /// Whether nothing else that has come by now can change anything: without windows, once the packet in flight is acknowledged.
+    /// Who takes datagrams from a socket can leave the rest there, and so needs no call to see that it is empty.
+    pub fn is_answered(&self) -> bool {
+        self.ending.has_come() || (self.settings.windowsize == 1 && self.next < self.window_end())
+    }
+
     /// How many bytes a buffer needs to take every packet of a whole window at once. A smaller one does, from one packet on.
     pub fn window_len(&self) -> usize {
         self.segment().saturating_mul(usize::from(self.settings.windowsize)).max(MIN_BUFFER)
@@ -436,6 +442,26 @@ mod tests {
         transfer.ack(2);
         transfer.ends(Outcome::Complete);
         assert_eq!((transfer.sender.acknowledged(), transfer.sender.retransmitted()), (1000, 0));
+    }
+
+    #[test]
+    fn without_windows_one_answer_is_all_there_can_be() {
+        let mut transfer = Transfer::new(2000, b"");
+        transfer.sends(&[1]);
+        transfer.ack(0);
+        assert!(!transfer.sender.is_answered(), "that was no answer");
+        transfer.ack(1);
+        assert!(transfer.sender.is_answered());
+        transfer.sends(&[2]);
+        assert!(!transfer.sender.is_answered());
+        transfer.receives(Packet::Error { code: ErrorCode::NOT_DEFINED, message: b"" });
+        assert!(transfer.sender.is_answered());
+        let mut transfer = Transfer::new(5000, b"windowsize\x004\0");
+        assert_eq!(transfer.datagrams().len(), 1);
+        transfer.ack(0);
+        transfer.sends(&[1, 2, 3, 4]);
+        transfer.ack(1);
+        assert!(!transfer.sender.is_answered(), "the next one may say more");
     }
 
     #[test]

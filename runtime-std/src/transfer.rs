@@ -26,6 +26,8 @@ use crate::{
 
 /// How much of a window goes out at once at most, in bytes; the largest packet fits.
 const SEND_BUFFER: usize = 65_536;
+/// How many datagrams of a client are taken in at once at most. More than the copies of an ACK that one loss in a window of 64 brings.
+const MAX_DATAGRAMS: usize = 64;
 /// How often others are told how far a transfer is that goes on: with a thousand of them each telling is a walk to cold memory.
 const TELLING: Duration = Duration::from_millis(100);
 
@@ -179,8 +181,12 @@ impl Transfer {
 impl Guest for Transfer {
     fn receive(&mut self) {
         let mut buf = [0; 1024];
-        if let Some(len) = self.peer.recv(&mut buf) {
+        for _ in 0..MAX_DATAGRAMS {
+            let Some(len) = self.peer.recv(&mut buf) else { return };
             self.handle(&buf[..len]);
+            if self.sender.is_answered() {
+                return;
+            }
         }
     }
 

@@ -53,6 +53,8 @@ struct Source {
     timer: Option<Instant>,
     /// Whether it is in `again`.
     again: bool,
+    /// Whether its guest has a turn in this round.
+    due: bool,
 }
 
 /// Whether somebody waits.
@@ -93,14 +95,21 @@ pub(super) struct Work {
 pub(super) struct Due {
     pub(super) id: usize,
     pub(super) guest: Shared,
-    /// Whether something has come for it.
-    pub(super) ready: bool,
 }
 
 impl Table {
     pub(super) fn insert(&mut self, socket: Arc<dyn Descriptor>, concerns: EventFlags) -> usize {
         let (interest, state) = (EventFlags::empty(), State::Idle);
-        self.sources.insert(Source { socket, concerns, interest, state, deadline: None, timer: None, again: false })
+        self.sources.insert(Source {
+            socket,
+            concerns,
+            interest,
+            state,
+            deadline: None,
+            timer: None,
+            again: false,
+            due: false,
+        })
     }
 
     /// How many sockets there are.
@@ -122,7 +131,8 @@ impl Table {
         let Some(source) = self.sources.get_mut(id) else { return };
         let (interest, deadline, state) = match wait {
             Wait::Ready(interest, deadline) => (interest, deadline, State::Waiting(waker.clone())),
-            Wait::Guest(guest, at) => (EventFlags::IN, Some(at), State::Hosting(guest, waker.clone())),
+            // Told of once: the kernel need not look again whether the guest has taken what has come.
+            Wait::Guest(guest, at) => (EventFlags::IN | EventFlags::ET, Some(at), State::Hosting(guest, waker.clone())),
         };
         source.state = state;
         source.tell(epoll, id, interest);
@@ -185,25 +195,19 @@ impl Table {
         !work.guests.is_empty()
     }
 
-    /// Whether a guest is there still: while it has its turn another thread may have taken it back, and its place may be another
-    /// one's by now.
-    pub(super) fn hosts(&self, due: &Due) -> bool {
-        let state = self.sources.get(due.id).map(|source| &source.state);
-        matches!(state, Some(State::Hosting(guest, _)) if Arc::ptr_eq(guest, &due.guest))
-    }
-
-    /// Does what a guest wants after its turn, if it is there still.
+    /// Does what a guest wants after its turn, if it is there still: meanwhile another thread may have taken it back, and its place
+    /// may be another one's by now.
     pub(super) fn settle(&mut self, due: &Due, turn: Turn, work: &mut Work) {
-        if !self.hosts(due) {
+        let Some(source) = self.sources.get_mut(due.id) else { return };
+        source.due = false;
+        if !matches!(&source.state, State::Hosting(guest, _) if Arc::ptr_eq(guest, &due.guest)) {
             return;
         }
         match turn {
             Turn::Wait(until) => self.set_deadline(due.id, Some(until)),
             Turn::Again => self.nudge(due.id),
             Turn::Leave => {
-                if let Some(source) = self.sources.get_mut(due.id)
-                    && let State::Hosting(_, waker) = std::mem::replace(&mut source.state, State::Over { ready: true })
-                {
+                if let State::Hosting(_, waker) = std::mem::replace(&mut source.state, State::Over { ready: true }) {
                     work.woken.push(waker);
                 }
             }
@@ -251,10 +255,14 @@ const NO_REPEAT: Itimerspec =
     Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: Timespec { tv_sec: 0, tv_nsec: 0 } };
 
 impl Source {
-    /// Has a task woken, whose wait is over, or a guest have its turn; whether there is one.
+    /// Has a task woken, whose wait is over, or a guest have its turn, one a round; whether there is one.
     fn due(&mut self, id: usize, ready: bool, work: &mut Work) -> bool {
         match &self.state {
-            State::Hosting(guest, _) => work.guests.push(Due { id, guest: guest.clone(), ready }),
+            State::Hosting(..) if self.due => {}
+            State::Hosting(guest, _) => {
+                work.guests.push(Due { id, guest: guest.clone() });
+                self.due = true;
+            }
             State::Waiting(_) => {
                 if let State::Waiting(waker) = std::mem::replace(&mut self.state, State::Over { ready }) {
                     work.woken.push(waker);
