@@ -34,7 +34,7 @@ use crate::{
     sessions::{Admission, Sessions, Ticket},
     status::{Socket, StatusSocket},
     strangers::{StrangersLog, Throttle},
-    udp::{Listener, Route},
+    udp::{Guards, Listener, Route},
     watch::{look_again, watch},
 };
 
@@ -88,6 +88,7 @@ pub struct Server {
     listener: Listener,
     roots: Arc<Roots>,
     sessions: Arc<Mutex<Sessions>>,
+    guards: Arc<Guards>,
     refusals: Mutex<Throttle>,
     strangers: Arc<StrangersLog>,
     boots: Boots,
@@ -146,11 +147,25 @@ impl Server {
         // With all ports in use, too, a client that has never answered gives way to a newcomer.
         let transfers = config.capacity.transfers.min(ports.count().unwrap_or(usize::MAX));
         let sessions = Arc::new(Mutex::new(Sessions::new(Capacity { transfers, ..config.capacity })));
+        let guards = Guards::new()?;
         let refusals = Mutex::new(Throttle::new(REFUSALS, REFUSALS));
         let strangers = Arc::new(StrangersLog::new());
         let boots = Boots::new();
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));
-        Ok(Self { config, crew, ports, listener, roots, sessions, refusals, strangers, boots, status, executor })
+        Ok(Self {
+            config,
+            crew,
+            ports,
+            listener,
+            roots,
+            sessions,
+            guards,
+            refusals,
+            strangers,
+            boots,
+            status,
+            executor,
+        })
     }
 
     /// The address that is listened on.
@@ -210,8 +225,14 @@ impl Server {
             }
             pending::<()>().await;
         };
+        let guarding = async {
+            if let Err(error) = self.guards.run().await {
+                log::warn!("who sends to the port of a transfer of somebody else is not told any more: {error}");
+            }
+            pending::<()>().await;
+        };
         let accepting = self.accept(|datagram, route| self.take(datagram, route));
-        or(accepting, or(watching, or(status, self.strangers.tell_of_the_rest()))).await;
+        or(accepting, or(watching, or(status, or(guarding, self.strangers.tell_of_the_rest())))).await;
     }
 
     /// Takes datagrams in, for ever. Nothing here waits for anything but the next one.
@@ -277,6 +298,7 @@ impl Server {
         let session = Session {
             crew: self.crew.clone(),
             ports: self.ports.clone(),
+            guards: self.guards.clone(),
             roots: self.roots.clone(),
             limits: self.config.limits,
             mtu_clamp: self.config.mtu_clamp,

@@ -23,7 +23,7 @@ use crate::{
     sessions::Ticket,
     strangers::StrangersLog,
     transfer::Transfer,
-    udp::{Peer, Route},
+    udp::{Guards, Peer, Route},
 };
 
 /// An ERROR to a client: its code and its text.
@@ -51,6 +51,7 @@ fn send_error(peer: &mut Peer, (code, message): Refusal) {
 pub(crate) struct Session {
     pub(crate) crew: Arc<Crew>,
     pub(crate) ports: Arc<Ports>,
+    pub(crate) guards: Arc<Guards>,
     pub(crate) roots: Arc<Roots>,
     pub(crate) limits: Limits,
     /// Whether no block is to be larger than what reaches the client in one packet.
@@ -157,8 +158,9 @@ impl Session {
     }
 
     /// Sends the file, and writes the line.
-    async fn send(&self, request: Request<'_>, mut file: OpenFile, origin: Origin, peer: Peer) {
+    async fn send(&self, request: Request<'_>, mut file: OpenFile, origin: Origin, mut peer: Peer) {
         let started = Instant::now();
+        peer.guard(&self.guards);
         let mut limits = self.limits;
         if let OpenFile::Netascii(_) = file {
             limits.windowsize = limits.windowsize.min(netascii::MAX_WINDOWSIZE);

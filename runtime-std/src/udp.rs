@@ -1,5 +1,6 @@
 //! UDP: requests with the address they were sent to, and a whole window in one system call.
 
+mod guards;
 mod listener;
 mod peer;
 mod refusals;
@@ -18,7 +19,7 @@ use nix::{
     },
 };
 
-pub(crate) use self::{listener::Listener, peer::Peer, refusals::Refusals};
+pub(crate) use self::{guards::Guards, listener::Listener, peer::Peer, refusals::Refusals};
 
 /// Where a request came from and the address it was sent to, which the answers must come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,21 +50,23 @@ pub(crate) fn open_towards(machine: SocketAddr) -> io::Result<UdpSocket> {
 
 /// Opens a socket that never blocks.
 fn open(address: SocketAddr) -> Result<UdpSocket, Errno> {
-    let open = |family| {
-        socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None).map(UdpSocket::from)
-    };
+    let socket = open_unbound(address)?;
+    bind_to(&socket, address)?;
+    Ok(socket)
+}
+
+/// Opens a socket that never blocks, for an address that it does not have yet.
+fn open_unbound(address: SocketAddr) -> Result<UdpSocket, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None).map(UdpSocket::from)
+}
+
+/// Gives a socket its address.
+fn bind_to(socket: &UdpSocket, address: SocketAddr) -> Result<(), Errno> {
     // Addresses of their own lengths: authbind does not understand longer ones.
     match address {
-        SocketAddr::V4(address) => {
-            let socket = open(AddressFamily::Inet)?;
-            bind(socket.as_raw_fd(), &SockaddrIn::from(address))?;
-            Ok(socket)
-        }
-        SocketAddr::V6(address) => {
-            let socket = open(AddressFamily::Inet6)?;
-            bind(socket.as_raw_fd(), &SockaddrIn6::from(address))?;
-            Ok(socket)
-        }
+        SocketAddr::V4(address) => bind(socket.as_raw_fd(), &SockaddrIn::from(address)),
+        SocketAddr::V6(address) => bind(socket.as_raw_fd(), &SockaddrIn6::from(address)),
     }
 }
 

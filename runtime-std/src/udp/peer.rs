@@ -13,11 +13,15 @@ use nix::{
     sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg},
 };
 use rustix::net::{
-    SendFlags, sendto,
+    SendFlags, send,
     sockopt::{Ipv4PathMtuDiscovery, ip_mtu_discover, set_ip_mtu_discover},
 };
 
-use super::{Refusals, Route, open};
+use super::{
+    Route,
+    guards::{Guard, Guards},
+    open,
+};
 use crate::{
     ports::Ports,
     reactor::{Reactor, Socket},
@@ -27,7 +31,8 @@ use crate::{
 const MAX_SEGMENTS: usize = 64;
 const MAX_BATCH: usize = 65_507;
 
-/// The socket of one transfer: a port of its own, which is the transfer's identity (RFC 1350 section 4), and one client.
+/// The socket of one transfer: a port of its own, which is the transfer's identity (RFC 1350 section 4), and one client, which it is
+/// connected to.
 ///
 /// Or it is one more descriptor of the listener's socket. Then the listener receives for it, and the client's address and port alone
 /// are the transfer's identity.
@@ -39,11 +44,16 @@ pub(crate) struct Peer {
     shares: Option<IpAddr>,
     /// Whether the kernel cuts a buffer into datagrams for us, until it says that it cannot on this path.
     segmentation: bool,
-    refusals: Refusals,
+    /// Keeps strangers away.
+    guard: Option<Guard>,
 }
 
 impl Peer {
     /// Opens a port for a transfer, or lets it share the listener's.
+    ///
+    /// # Errors
+    ///
+    /// There is no port, or no way to the client.
     pub(crate) fn new(ports: &Ports, route: Route) -> io::Result<Self> {
         if let Some(shared) = ports.shared() {
             return Ok(Self::on(shared.try_clone()?, route.client, Some(route.local)));
@@ -60,11 +70,26 @@ impl Peer {
         {
             log::debug!("{}: fragments are allowed: {error}", route.client);
         }
+        socket.connect(route.client)?;
         Ok(Self::on(socket, route.client, None))
     }
 
     fn on(socket: UdpSocket, client: SocketAddr, shares: Option<IpAddr>) -> Self {
-        Self { socket: Arc::new(socket), client, shares, segmentation: true, refusals: Refusals::default() }
+        Self { socket: Arc::new(socket), client, shares, segmentation: true, guard: None }
+    }
+
+    /// Has everybody else who sends to the port told that it is not theirs. They do no harm to the transfer either way.
+    pub(crate) fn guard(&mut self, guards: &Arc<Guards>) {
+        if !self.shares_port() {
+            let guard = guards.at(&self.socket);
+            self.guard = guard.inspect_err(|error| log::debug!("{}: no guard: {error}", self.client)).ok();
+        }
+    }
+
+    /// The transfer's own address.
+    #[cfg(test)]
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 
     /// The socket for waiting, until there is room to send or, unless the port is shared, something to receive.
@@ -96,9 +121,9 @@ impl Peer {
             let result = if let Some(local) = self.shares {
                 send_from(&self.socket, Route { client: self.client, local }, batch, segment)
             } else if batch.len() > datagram.len() {
-                send_segments(&self.socket, self.client, batch, segment)
+                send_segments(&self.socket, batch, segment)
             } else {
-                sendto(&self.socket, datagram, SendFlags::empty(), &self.client).map(drop).map_err(io::Error::from)
+                send(&self.socket, datagram, SendFlags::empty()).map(drop).map_err(io::Error::from)
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return sent,
@@ -127,28 +152,29 @@ impl Peer {
             && set_ip_mtu_discover(&self.socket, want).is_ok()
     }
 
-    /// Receives a datagram of the client, if there is one, and returns its length in `buf`. A stranger is told that it is one, and
-    /// is otherwise without effect (RFC 1350 section 4).
+    /// Receives a datagram of the client, if there is one, and returns its length in `buf`.
     ///
     /// From a shared port nothing is received here: it could be anybody's.
     pub(crate) fn recv(&mut self, buf: &mut [u8]) -> Option<usize> {
         if self.shares_port() {
             return None;
         }
-        match self.socket.recv_from(buf) {
-            Ok((len, from)) if from == self.client => return Some(len),
-            Ok((len, from)) => self.refusals.refuse(&self.socket, from, &buf[..len]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => log::debug!("{}: receiving: {error}", self.client),
+        // The network's complaint about what was sent before comes first.
+        for _ in 0..2 {
+            match self.socket.recv(buf) {
+                Ok(len) => return Some(len),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) => log::debug!("{}: receiving: {error}", self.client),
+            }
         }
         None
     }
 }
 
 /// Sends many datagrams in one call (`UDP_SEGMENT`).
-fn send_segments(socket: &UdpSocket, client: SocketAddr, buf: &[u8], segment: usize) -> io::Result<()> {
+fn send_segments(socket: &UdpSocket, buf: &[u8], segment: usize) -> io::Result<()> {
     let segment = u16::try_from(segment).map_err(|_| io::ErrorKind::InvalidInput)?;
-    send_message(socket, client, buf, &[ControlMessage::UdpGsoSegments(&segment)])
+    send_message(socket, None, buf, &[ControlMessage::UdpGsoSegments(&segment)])
 }
 
 /// Sends a datagram, or many in one call, from one of the socket's addresses (`IP_PKTINFO`, `IPV6_PKTINFO`).
@@ -170,13 +196,19 @@ fn send_from(socket: &UdpSocket, route: Route, buf: &[u8], segment: usize) -> io
         }
     };
     let control = [source, ControlMessage::UdpGsoSegments(&segment)];
-    send_message(socket, route.client, buf, if is_one { &control[..1] } else { &control })
+    send_message(socket, Some(route.client), buf, if is_one { &control[..1] } else { &control })
 }
 
-/// Sends what is to be sent in one call, the way that the control messages say.
-fn send_message(socket: &UdpSocket, client: SocketAddr, buf: &[u8], control: &[ControlMessage<'_>]) -> io::Result<()> {
-    let address = SockaddrStorage::from(client);
-    sendmsg(socket.as_raw_fd(), &[IoSlice::new(buf)], control, MsgFlags::empty(), Some(&address))?;
+/// Sends what is to be sent in one call, the way that the control messages say, to whom the socket is connected unless an address is
+/// given.
+fn send_message(
+    socket: &UdpSocket,
+    client: Option<SocketAddr>,
+    buf: &[u8],
+    control: &[ControlMessage<'_>],
+) -> io::Result<()> {
+    let address = client.map(SockaddrStorage::from);
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(buf)], control, MsgFlags::empty(), address.as_ref())?;
     Ok(())
 }
 
@@ -187,7 +219,7 @@ mod tests {
     use super::{
         super::{
             Listener,
-            tests::{loopback, reactor, request, request_to},
+            tests::{loopback, reactor, request_to},
         },
         *,
     };
@@ -247,24 +279,5 @@ mod tests {
             }
             assert!(receiver.join().expect("all received") == sent, "segment {segment}, shared port: {shared}");
         }
-    }
-
-    #[test]
-    fn a_stranger_is_told_and_changes_nothing() {
-        let reactor = reactor();
-        let (client, route) = request(&reactor, None, loopback(7), loopback(1));
-        let mut peer = Peer::new(&Ports::default(), route).expect("a port");
-        let port = peer.socket.local_addr().expect("bound");
-        let stranger = UdpSocket::bind((loopback(8), 0)).expect("a stranger");
-        stranger.send_to(b"\x00\x05\x00\x00an error\0", port).expect("sent");
-        stranger.send_to(b"\x00\x04\x00\x01", port).expect("sent");
-        client.send_to(b"\x00\x04\x00\x02", port).expect("sent");
-        let mut buf = [0; 64];
-        let len = std::iter::repeat_with(|| peer.recv(&mut buf)).take(3).flatten().next().expect("received");
-        assert_eq!(&buf[..len], b"\x00\x04\x00\x02");
-        let len = stranger.recv(&mut buf).expect("one answer");
-        assert_eq!(&buf[..len], b"\x00\x05\x00\x05unknown transfer ID\0");
-        stranger.set_nonblocking(true).expect("set");
-        assert!(stranger.recv(&mut buf).is_err(), "an ERROR is not answered");
     }
 }
