@@ -12,10 +12,11 @@
 //! What is not the data path (signals, the watched directory) does wait with smol as elsewhere, and wakes this thread through an
 //! eventfd when it sleeps.
 //!
-//! There is one for every processor ([`Crew`]): tasks run on the thread of the first, guests on that of any.
+//! There may be one for every processor ([`Crew`]): tasks run on the thread of the first, guests on that of any.
 
 mod alarm;
 mod crew;
+mod processors;
 mod stream;
 mod table;
 
@@ -44,8 +45,9 @@ use self::{
 pub(crate) use self::{crew::Crew, stream::Stream};
 use crate::clock;
 
-/// How many sockets are looked after between two looks at the kernel.
-const EVENTS: usize = 128;
+/// How many sockets are looked after between two looks at the kernel. Of more, the memory would not stay in the caches from the
+/// receiving to the answers.
+const EVENTS: usize = 32;
 /// What epoll calls the eventfd and the timer.
 const ALARM: u64 = 0;
 const TIMER: u64 = 1;

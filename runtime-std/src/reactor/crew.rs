@@ -1,29 +1,33 @@
-//! A reactor for every processor.
+//! A reactor for every processor that would be idle otherwise.
 
 use std::{
     io, iter, process,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     thread,
 };
 
 use smol::channel::{Receiver, Sender, bounded};
 
-use super::Reactor;
+use super::{Reactor, lock, processors::Processors};
 
 /// More threads would only wait for the network.
 const MOST: usize = 8;
-/// Up to so many sockets one thread is as fast as two, and takes less processor time: what comes to many of them is received
-/// together and answered together.
+/// Up to so many sockets are looked after by one thread in any case.
 const ENOUGH: usize = 32;
 
 /// Reactors that share the sockets among them: the first is run by whoever made it, each of the others by a thread of its own, as
 /// soon as there is work for it and until the crew ends.
+///
+/// One thread receives what comes to many sockets together and answers it together, which two do less well, and these two take the
+/// processor from each other if clients or NBD servers on this machine need it as well. So there is another one at work only as
+/// long as those before it do not get along and a processor is idle.
 #[derive(Debug)]
 pub(crate) struct Crew {
     first: Arc<Reactor>,
     others: OnceLock<Vec<Arc<Reactor>>>,
-    /// How many there are to be with the first.
+    /// How many there are to be with the first at most.
     count: usize,
+    processors: Mutex<Processors>,
     /// Closed when the threads are to end.
     alive: (Sender<()>, Receiver<()>),
 }
@@ -35,7 +39,7 @@ impl Crew {
     }
 
     fn of(count: usize, first: Arc<Reactor>) -> Self {
-        Self { first, others: OnceLock::new(), count, alive: bounded(1) }
+        Self { first, others: OnceLock::new(), count, processors: Mutex::new(Processors::new()), alive: bounded(1) }
     }
 
     /// The one that has no thread of its own.
@@ -43,15 +47,21 @@ impl Crew {
         &self.first
     }
 
-    /// The one to look after the next socket: the first that has not enough yet, or that with the fewest.
+    /// The one to look after the next socket.
     pub(crate) fn next(&self) -> &Arc<Reactor> {
-        let sockets = |reactor: &&Arc<Reactor>| reactor.lock().len();
-        if sockets(&&self.first) < ENOUGH {
-            return &self.first;
+        let first = &self.first;
+        if self.count == 1 || first.lock().len() < ENOUGH {
+            first
+        } else {
+            self.least(lock(&self.processors).worth(self.count))
         }
-        let others = self.others.get_or_init(|| self.start());
-        let next = others.iter().find(|reactor| sockets(reactor) < ENOUGH);
-        next.or_else(|| iter::once(&self.first).chain(others).min_by_key(sockets)).unwrap_or(&self.first)
+    }
+
+    /// The one of the first few that has the fewest sockets.
+    fn least(&self, at_work: usize) -> &Arc<Reactor> {
+        let others = if at_work > 1 { self.others.get_or_init(|| self.start()).iter() } else { [].iter() };
+        let few = iter::once(&self.first).chain(others).take(at_work);
+        few.min_by_key(|reactor| reactor.lock().len()).unwrap_or(&self.first)
     }
 
     /// Starts the threads, or as many as the machine gives.
@@ -113,24 +123,25 @@ mod tests {
     }
 
     #[test]
-    fn few_sockets_need_no_other_thread_and_many_are_shared_evenly() {
+    fn sockets_are_shared_evenly_by_those_at_work() {
         let crew = crew();
+        let mut sockets: Vec<_> = (0..9).map(|_| socket(crew.least(1))).collect();
+        assert!(crew.others.get().is_none(), "one needs no other thread");
+        sockets.extend((0..9).map(|_| socket(crew.least(2))));
         let loads = || others(&crew).iter().map(|reactor| reactor.lock().len()).collect::<Vec<_>>();
-        let mut sockets: Vec<_> = (0..ENOUGH).map(|_| socket(crew.next())).collect();
-        assert!(crew.others.get().is_none());
-        sockets.push(socket(crew.next()));
-        assert_eq!(loads(), [1, 0]);
-        sockets.extend((0..2 * ENOUGH + 2).map(|_| socket(crew.next())));
-        assert_eq!((crew.first.lock().len(), loads()), (ENOUGH + 1, vec![ENOUGH + 1; 2]));
-        sockets.remove(ENOUGH);
-        assert!(Arc::ptr_eq(crew.next(), &others(&crew)[0]));
+        assert_eq!((crew.first.lock().len(), loads()), (9, vec![9, 0]));
+        sockets.extend((0..9).map(|_| socket(crew.least(3))));
+        assert_eq!((crew.first.lock().len(), loads()), (9, vec![9; 2]));
+        sockets.remove(9);
+        assert!(Arc::ptr_eq(crew.least(3), &others(&crew)[0]));
     }
 
     #[test]
-    fn one_processor_has_one_thread() {
-        let crew = Crew::of(1, Reactor::new().expect("a reactor"));
-        let sockets: Vec<_> = (0..=ENOUGH).map(|_| socket(crew.next())).collect();
+    fn few_sockets_and_those_of_a_machine_with_time_for_them_need_no_other_thread() {
+        let crew = crew();
+        let sockets: Vec<_> = (0..2 * ENOUGH).map(|_| socket(crew.next())).collect();
         assert_eq!(crew.first.lock().len(), sockets.len());
+        assert!(crew.others.get().is_none());
     }
 
     #[test]
