@@ -244,20 +244,20 @@ fn block_numbers_go_on_after_65535() {
 }
 
 #[test]
-fn many_transfers_are_shared_among_the_processors() {
+fn many_transfers_at_once_are_all_completed() {
     let daemon = Rtftp::with("0.0.0.0", 3600, &[]);
     let file = noise(200_000, 7);
     daemon.put("default/f", &file);
     let server = ([127, 0, 0, 1], daemon.address().port()).into();
     let (timeout, limit) = (Duration::from_secs(1), Duration::from_secs(60));
-    let load =
-        Load { clients: 300, times: 1, name: "f", blksize: 512, windowsize: 1, gro: false, loss: 0.0, timeout, limit };
-    let report = load.run(server, &file).expect("sockets");
-    assert_eq!((report.complete.len(), report.failed), (300, (0, String::new())));
-    let reactors: Vec<_> =
-        threads(daemon.process().id()).into_iter().filter(|(name, _)| name.starts_with("reactor-")).collect();
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    assert_eq!(reactors.len(), processors.min(8) - 1, "and the main thread");
-    // Their share of 120,000 blocks.
-    assert!(reactors.iter().all(|(_, time)| *time > Duration::from_millis(20)), "{reactors:?}");
+    // Large blocks cost the daemon more than its clients: where a processor is idle, another thread takes a share of them.
+    for (times, blksize) in [(1, 512), (20, 65464)] {
+        let load =
+            Load { clients: 300, times, name: "f", blksize, windowsize: 1, gro: false, loss: 0.0, timeout, limit };
+        let report = load.run(server, &file).expect("sockets");
+        assert_eq!((report.complete.len(), report.failed), (300 * times as usize, (0, String::new())));
+    }
+    let threads = threads(daemon.process().id());
+    let reactors = threads.iter().filter(|(name, _)| name.starts_with("reactor-")).count();
+    assert!(reactors < thread::available_parallelism().map_or(1, usize::from), "one is the main thread: {threads:?}");
 }
