@@ -34,7 +34,7 @@ pub(crate) fn refuse(ports: &Ports, route: Route, refusal: Refusal, strangers: &
     match Peer::new(ports, route) {
         Ok(mut peer) => send_error(&mut peer, refusal),
         Err(error) => {
-            strangers.line(Level::Error, format_args!("{}: no port for an answer: {error}", route.client));
+            strangers.line(Level::Error, format_args!("{}: {error}", route.client));
         }
     }
 }
@@ -74,10 +74,10 @@ impl Session {
         let Ok(Packet::ReadRequest(request)) = Packet::parse(&self.request) else { return };
         let mut peer = match Peer::new(&self.ports, self.route) {
             Ok(peer) => peer,
-            // Silence, as an answer would need a port too: the client asks again.
+            // Silence, as an answer would need the same: the client asks again.
             Err(error) => {
-                self.entry.end(State::Failed, Some(&format!("no port for a transfer: {error}")));
-                return self.log(Level::Error, format_args!("no port for a transfer: {error}"));
+                self.entry.end(State::Failed, Some(&error.to_string()));
+                return self.log(Level::Error, format_args!("{error}"));
             }
         };
         let name = FileName(request.file);

@@ -63,14 +63,15 @@ impl Peer {
             (IpAddr::V6(ip), SocketAddr::V6(client)) => SocketAddrV6::new(ip, 0, 0, client.scope_id()).into(),
             (ip, _) => SocketAddr::new(ip, 0),
         };
-        let socket = ports.open(local, open)?;
+        let told = |what, error| io::Error::other(format!("{what}: {error}"));
+        let socket = ports.open(local, open).map_err(|error| told("no port for a transfer", error))?;
         // Saves the kernel the numbering of datagrams for those who put fragments together, which is slow with many clients.
         if local.is_ipv4()
             && let Err(error) = set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO)
         {
             log::debug!("{}: fragments are allowed: {error}", route.client);
         }
-        socket.connect(route.client)?;
+        socket.connect(route.client).map_err(|error| told("no way to the client", error))?;
         Ok(Self::on(socket, route.client, None))
     }
 
