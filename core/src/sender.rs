@@ -273,14 +273,16 @@ impl Sender {
         }
         // The block that ends the file is shorter than the others, if need be empty.
         let filled = whole.saturating_add(1).min(blocks);
-        self.packetize(buf, headers(blocks), read, filled).ok_or(TOO_SMALL)?;
+        for (block, packet) in (self.next..).zip(buf.chunks_mut(segment)).take(filled) {
+            *packet.first_chunk_mut().ok_or(TOO_SMALL)? = data_header(self.settings.rollover.number_of(block));
+        }
         self.count(filled);
         let len = read.saturating_add(headers(filled));
         Ok(Some(Transmit { len, segment: segment.min(len) }))
     }
 
-    /// Reads so many blocks at once, to behind as much room as all their headers need, and returns how many bytes these are, or
-    /// `None` when they are not loaded.
+    /// Reads so many blocks at once, each to behind the room for its header, and returns how many bytes these are, or `None` when they
+    /// are not loaded.
     fn read(
         &self,
         file: &mut impl BlockReader,
@@ -289,31 +291,18 @@ impl Sender {
         buf: &mut [u8],
     ) -> Result<Option<usize>, ReadFailed> {
         let offset = self.offset(first);
-        let wanted = blocks.saturating_mul(usize::from(self.settings.blksize));
+        let block = usize::from(self.settings.blksize);
+        let wanted = blocks.saturating_mul(block);
         let left = self.size.map_or(u64::MAX, |size| size.saturating_sub(offset));
         let expected = usize::try_from(left).unwrap_or(wanted).min(wanted);
-        let payload = buf.get_mut(headers(blocks)..).and_then(|rest| rest.get_mut(..expected)).ok_or(TOO_SMALL)?;
-        match file.read_at(offset, payload)? {
+        let packets = buf.get_mut(..headers(blocks).saturating_add(expected)).ok_or(TOO_SMALL)?;
+        match file.read_blocks(offset, block, packets)? {
             // Fewer bytes than the client was promised must not look like the file's end.
             Some(got) if got < expected && self.size.is_some() => {
                 Err(ReadFailed("the file changed during the transfer"))
             }
             ready => Ok(ready),
         }
-    }
-
-    /// Makes DATA packets of the `read` bytes that lie at `start`: moves each block to the front, behind its header.
-    fn packetize(&self, buf: &mut [u8], start: usize, read: usize, blocks: usize) -> Option<()> {
-        let (mut from, mut left, mut to) = (start, read, 0usize);
-        for block in (self.next..).take(blocks) {
-            let len = left.min(usize::from(self.settings.blksize));
-            let end = from.saturating_add(len);
-            let (header, rest) = buf.get_mut(to..end)?.split_first_chunk_mut::<DATA_HEADER>()?;
-            *header = data_header(self.settings.rollover.number_of(block));
-            rest.copy_within(rest.len().saturating_sub(len).., 0);
-            (from, left, to) = (end, left.saturating_sub(len), to.saturating_add(self.segment()));
-        }
-        Some(())
     }
 
     /// Notes that so many packets from `next` on are in the buffer.

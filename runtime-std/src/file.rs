@@ -57,4 +57,12 @@ impl BlockReader for OpenFile {
             Self::Netascii(file) => file.read_at(offset, buf),
         }
     }
+
+    fn read_blocks(&mut self, offset: u64, block: usize, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
+        match self {
+            Self::Local(file) => file.read_blocks(offset, block, buf),
+            Self::Remote(file) => file.read_blocks(offset, block, buf),
+            Self::Netascii(file) => file.read_blocks(offset, block, buf),
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_core::{BlockReader, ReadFailed, RequestPath};
+use rtftp_core::{BlockReader, ReadFailed, RequestPath, packet::DATA_HEADER};
 use smol::{Task, Timer};
 
 use super::{
@@ -115,6 +115,30 @@ impl RemoteFile {
         true
     }
 
+    /// Whether so many bytes, or what there is of them before the file's end, are in memory.
+    fn is_loaded(&mut self, offset: u64, len: usize) -> Result<bool, ReadFailed> {
+        let len = len.min(usize::try_from(self.size().saturating_sub(offset)).unwrap_or(usize::MAX));
+        let is_loaded = self.failed.is_none() && (len == 0 || self.has(offset, len));
+        self.failed.as_ref().map_or(Ok(is_loaded), |why| Err(ReadFailed(why.to_client)))
+    }
+
+    /// Copies what is in memory from `offset` on, and returns how much that is.
+    fn copy(&self, offset: u64, buf: &mut [u8]) -> usize {
+        let mut copied = 0;
+        while copied < buf.len() {
+            let at = offset + copied as u64;
+            let index = at / CHUNK as u64;
+            let part = self.parts.iter().find(|part| part.index == index);
+            let rest = part.and_then(|part| part.bytes.get((at - start(index)) as usize..));
+            // The file ends, or the disk gave less than the size it had told.
+            let Some(rest) = rest.filter(|rest| !rest.is_empty()) else { break };
+            let step = rest.len().min(buf.len() - copied);
+            buf[copied..copied + step].copy_from_slice(&rest[..step]);
+            copied += step;
+        }
+        copied
+    }
+
     fn is_last(&self, index: u64) -> bool {
         start(index + 1) >= self.size()
     }
@@ -184,28 +208,17 @@ fn start(index: u64) -> u64 {
 
 impl BlockReader for RemoteFile {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
-        if let Some(why) = &self.failed {
-            return Err(ReadFailed(why.to_client));
+        let is_loaded = self.is_loaded(offset, buf.len())?;
+        Ok(is_loaded.then(|| self.copy(offset, buf)))
+    }
+
+    fn read_blocks(&mut self, offset: u64, block: usize, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
+        let packets = || buf.chunks(block + DATA_HEADER);
+        if !self.is_loaded(offset, buf.len() - packets().len() * DATA_HEADER)? {
+            return Ok(None);
         }
-        let len = buf.len().min(usize::try_from(self.size().saturating_sub(offset)).unwrap_or(usize::MAX));
-        if len > 0 && !self.has(offset, len) {
-            return self.failed.as_ref().map_or(Ok(None), |why| Err(ReadFailed(why.to_client)));
-        }
-        let mut copied = 0;
-        while copied < len {
-            let at = offset + copied as u64;
-            let index = at / CHUNK as u64;
-            let from = (at - start(index)) as usize;
-            let part = self.parts.iter().find(|part| part.index == index);
-            let Some(rest) = part.and_then(|part| part.bytes.get(from..)).filter(|rest| !rest.is_empty()) else {
-                // The disk gave less than the size it had told.
-                return Ok(Some(copied));
-            };
-            let step = rest.len().min(len - copied);
-            buf[copied..copied + step].copy_from_slice(&rest[..step]);
-            copied += step;
-        }
-        Ok(Some(copied))
+        let data = buf.chunks_mut(block + DATA_HEADER).filter_map(|packet| packet.get_mut(DATA_HEADER..));
+        Ok(Some(data.fold(0, |read, data| read + self.copy(offset + read as u64, data))))
     }
 }
 
