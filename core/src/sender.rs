@@ -92,10 +92,10 @@ impl Sender {
         self.retransmitted
     }
 
-    /// Whether nothing else that has come by now can change anything: without windows, once the packet in flight is acknowledged.
+    /// Whether everything that was sent is acknowledged: then nothing else that has come by now can change anything, but for an ERROR.
     /// Who takes datagrams from a socket can leave the rest there, and so needs no call to see that it is empty.
     pub fn is_answered(&self) -> bool {
-        self.ending.has_come() || (self.settings.windowsize == 1 && self.next < self.window_end())
+        self.ending.has_come() || self.base >= self.frontier
     }
 
     /// How many bytes a buffer needs to take every packet of a whole window at once. A smaller one does, from one packet on.
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn without_windows_one_answer_is_all_there_can_be() {
+    fn what_is_acknowledged_is_answered_once() {
         let mut transfer = Transfer::new(2000, b"");
         transfer.sends(&[1]);
         transfer.ack(0);
@@ -451,6 +451,8 @@ mod tests {
         transfer.sends(&[1, 2, 3, 4]);
         transfer.ack(1);
         assert!(!transfer.sender.is_answered(), "the next one may say more");
+        transfer.ack(4);
+        assert!(transfer.sender.is_answered());
     }
 
     #[test]
