@@ -1,7 +1,7 @@
 //! rtftp beside the other TFTP servers of this machine, in one run: speed, processor time, memory, fairness, loss, startup.
 //!
 //! ```text
-//! cargo build --release && cargo bench -p rtftp-tests --bench peers [-- --rounds N] [--only PART-OF-A-TITLE]
+//! cargo build --release && cargo bench -p rtftp-tests --bench peers [-- --rounds N] [--only TITLE-OR-PART-OF-IT]
 //!     [--also PATH-OF-ANOTHER-RTFTP]
 //! ```
 //!
@@ -167,7 +167,8 @@ fn main() {
         let loss = f64::from(percent) / 100.0;
         rows.push((title, Load { loss, timeout: Duration::from_millis(300), ..clean }, SMALL.1));
     }
-    for (title, load, size) in rows.iter().filter(|(title, ..)| title.contains(only)) {
+    let is_whole = rows.iter().any(|(title, ..)| title == only);
+    for (title, load, size) in rows.iter().filter(|(title, ..)| title == only || !is_whole && title.contains(only)) {
         compare(title, &servers, root.path(), load, *size, rounds);
     }
     println!("startup to first answer, and memory when idle");

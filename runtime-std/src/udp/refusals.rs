@@ -23,10 +23,8 @@ impl Refusals {
     /// Answers a stranger's datagram, if the socket has room for that at once.
     pub(crate) fn refuse(&mut self, socket: &UdpSocket, stranger: SocketAddr, datagram: &[u8]) {
         let now = clock::now();
-        // An ERROR is never answered with another one, or two programs could go on for ever.
-        if matches!(Packet::parse(datagram), Ok(Packet::Error { .. }))
-            || self.told.is_some_and(|told| now.since(told) < STRANGER_PAUSE)
-        {
+        // An ERROR, whole or not, is never answered with another one, or two programs could go on for ever.
+        if datagram.starts_with(&[0, 5]) || self.told.is_some_and(|told| now.since(told) < STRANGER_PAUSE) {
             return;
         }
         self.told = Some(now);
