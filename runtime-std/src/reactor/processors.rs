@@ -7,8 +7,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock;
 
-/// What the kernel counts in, for everybody (`USER_HZ`).
-const TICK: Duration = Duration::from_millis(10);
+/// What the kernel counts in, for everybody (`USER_HZ`), in milliseconds.
+const TICK: u64 = 10;
 /// For how long the processors are looked at, at least.
 const SPAN: Duration = Duration::from_millis(200);
 
@@ -79,7 +79,7 @@ fn idle(stat: &[u8]) -> Option<Duration> {
     let line = stat.split(|&byte| byte == b'\n').next()?;
     let fields = str::from_utf8(line).ok()?.strip_prefix("cpu ")?.split_whitespace();
     let ticks = fields.skip(3).take(2).map(|field| field.parse::<u64>().ok()).sum::<Option<u64>>()?;
-    Some(Duration::from_secs(ticks).mul_f64(TICK.as_secs_f64()))
+    Some(Duration::from_millis(ticks.saturating_mul(TICK)))
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ impl Peer {
     ///
     /// A datagram that the network refuses is a lost one: the transfer's own timer is there for that.
     pub(crate) fn send(&mut self, buf: &[u8], segment: usize) -> usize {
-        let mut sent = 0;
+        let (mut sent, mut complained) = (0, false);
         while let Some(rest) = buf.get(sent..).filter(|rest| !rest.is_empty()) {
             let datagram = &rest[..segment.min(rest.len())];
             let most = if self.segmentation { (MAX_BATCH / segment).clamp(1, MAX_SEGMENTS) * segment } else { segment };
@@ -128,6 +128,8 @@ impl Peer {
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return sent,
+                // It may be the network's complaint about what was sent before, which comes instead of sending.
+                Err(_) if !std::mem::replace(&mut complained, true) => continue,
                 Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) && self.allow_fragments() => {
                     continue;
                 }
@@ -220,7 +222,7 @@ mod tests {
     use super::{
         super::{
             Listener,
-            tests::{loopback, reactor, request_to},
+            tests::{loopback, reactor, request, request_to},
         },
         *,
     };
@@ -249,6 +251,29 @@ mod tests {
             let (len, _) = reactor.block_on(listener.recv(&mut buf)).expect("it is the listener's");
             assert_eq!(&buf[..len], b"word");
         }
+    }
+
+    #[test]
+    fn a_complaint_about_what_was_sent_before_loses_nothing() {
+        let reactor = reactor();
+        let (client, route) = request(&reactor, None, loopback(7), loopback(1));
+        let mut peer = Peer::new(&Ports::default(), route).expect("a port");
+        drop(client);
+        for (datagrams, expected) in [(&b"one"[..], &["one"][..]), (b"two...", &["two", "..."])] {
+            peer.send(b"into nowhere", 12);
+            let client = UdpSocket::bind(route.client).expect("the same port again");
+            assert_eq!(peer.send(datagrams, 3), datagrams.len());
+            let mut buf = [0; 64];
+            for datagram in expected {
+                let len = client.recv(&mut buf).expect("received");
+                assert_eq!(&buf[..len], datagram.as_bytes());
+            }
+        }
+        assert!(peer.segmentation);
+        peer.send(b"into nowhere", 12);
+        let client = UdpSocket::bind(route.client).expect("the same port again");
+        client.send_to(b"word", peer.local_addr().expect("bound")).expect("sent");
+        assert_eq!(peer.recv(&mut [0; 64]), Some(4));
     }
 
     #[test]
