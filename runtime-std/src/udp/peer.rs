@@ -262,6 +262,7 @@ mod tests {
         for (datagrams, expected) in [(&b"one"[..], &["one"][..]), (b"two...", &["two", "..."])] {
             peer.send(b"into nowhere", 12);
             let client = UdpSocket::bind(route.client).expect("the same port again");
+            client.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
             assert_eq!(peer.send(datagrams, 3), datagrams.len());
             let mut buf = [0; 64];
             for datagram in expected {
