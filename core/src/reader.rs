@@ -43,7 +43,7 @@ fn spread(buf: &mut [u8], start: usize, read: usize, block: usize) {
         let len = left.min(block);
         let end = from.saturating_add(len);
         if let Some(place) = buf.get_mut(to..end) {
-            place.copy_within(from.saturating_sub(to).., 0);
+            place.copy_within(place.len().saturating_sub(len).., 0);
         }
         (from, left, to) = (end, left.saturating_sub(len), to.saturating_add(block).saturating_add(DATA_HEADER));
     }
