@@ -145,6 +145,13 @@ mod tests {
     }
 
     #[test]
+    fn one_processor_has_one_thread() {
+        let crew = Crew::of(1, Reactor::new().expect("a reactor"));
+        let sockets: Vec<_> = (0..=ENOUGH).map(|_| socket(crew.next())).collect();
+        assert_eq!(crew.first.lock().len(), sockets.len());
+    }
+
+    #[test]
     fn a_sleeping_thread_learns_of_a_wait_that_begins_on_another_one() {
         let crew = crew();
         for _ in 0..100 {
