@@ -17,6 +17,7 @@
 mod alarm;
 mod crew;
 mod processors;
+mod queue;
 mod stream;
 mod table;
 
@@ -45,9 +46,12 @@ use self::{
 pub(crate) use self::{crew::Crew, stream::Stream};
 use crate::clock;
 
-/// How many sockets are looked after between two looks at the kernel. Of more, the memory would not stay in the caches from the
+/// How many guests have a turn between two looks at the kernel. Of more, the memory would not stay in the innermost caches from the
 /// receiving to the answers.
-const EVENTS: usize = 32;
+const TURNS: usize = 32;
+/// How many sockets the kernel tells of at once. More than have turns, or those who wait for theirs would keep it from telling who
+/// has answered already.
+const EVENTS: usize = 2 * TURNS;
 /// What epoll calls the eventfd and the timer.
 const ALARM: u64 = 0;
 const TIMER: u64 = 1;
@@ -125,7 +129,7 @@ impl Reactor {
     fn look(&self, events: &mut Vec<Event>, work: &mut Work) {
         let mut table = self.lock();
         table.set_timer(&self.timer);
-        let is_busy = table.again(work);
+        let is_busy = table.is_busy();
         drop(table);
         let at_once = Timespec::default();
         let timeout = if !is_busy && self.alarm.may_sleep() { None } else { Some(&at_once) };
@@ -142,6 +146,7 @@ impl Reactor {
                 name => table.ready(&self.epoll, (name - FIRST) as usize, work),
             }
         }
+        table.begin_turns(TURNS, work);
     }
 
     /// Gives all guests that are due their turns and wakes the tasks whose waits are over.
@@ -390,6 +395,7 @@ mod tests {
         send_to(&socket);
         reactor.lock().ready(&reactor.epoll, socket.id, &mut work);
         reactor.lock().expire(far(), &mut work);
+        reactor.lock().begin_turns(TURNS, &mut work);
         reactor.work(&mut work);
         assert_eq!(lock(&guest).seen, ["received", "turn"]);
     }
@@ -422,6 +428,7 @@ mod tests {
         };
         let first = hosting();
         reactor.lock().expire(far(), &mut work);
+        reactor.lock().begin_turns(TURNS, &mut work);
         let due = work.guests.pop().expect("the first one");
         drop(first);
         let second = hosting();
@@ -429,7 +436,8 @@ mod tests {
         reactor.lock().settle(&due, Turn::Leave, &mut work);
         assert!(work.woken.is_empty());
         reactor.lock().nudge(second.id);
-        assert!(reactor.lock().again(&mut work), "it is there still");
+        reactor.lock().begin_turns(TURNS, &mut work);
+        assert_eq!(work.guests.len(), 1, "it is there still");
     }
 
     #[test]

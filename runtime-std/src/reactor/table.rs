@@ -16,7 +16,7 @@ use rustix::{
 };
 use slab::Slab;
 
-use super::{Guest, Turn};
+use super::{Guest, Turn, queue::Queue};
 use crate::clock;
 
 /// What the kernel's names for sockets begin with; lower ones are the reactor's own.
@@ -30,8 +30,8 @@ pub(super) struct Table {
     timers: BTreeSet<(Instant, usize)>,
     /// When the kernel's timer fires.
     fires: Option<Instant>,
-    /// Whose guests want another turn, or were nudged.
-    again: Vec<usize>,
+    /// Those whose guests are due.
+    queue: Queue,
 }
 
 /// What the kernel knows a socket by.
@@ -51,10 +51,8 @@ struct Source {
     deadline: Option<Instant>,
     /// Its place in `timers`, which may be earlier than the deadline is by now, never later.
     timer: Option<Instant>,
-    /// Whether it is in `again`.
-    again: bool,
-    /// Whether its guest has a turn in this round.
-    due: bool,
+    /// Whether it is in the queue.
+    is_due: bool,
 }
 
 /// Whether somebody waits.
@@ -107,8 +105,7 @@ impl Table {
             state,
             deadline: None,
             timer: None,
-            again: false,
-            due: false,
+            is_due: false,
         })
     }
 
@@ -157,8 +154,9 @@ impl Table {
     ///
     /// A name that comes late, for a socket that is gone, may be another one's by now: which then finds nothing to receive.
     pub(super) fn ready(&mut self, epoll: &OwnedFd, id: usize, work: &mut Work) {
-        let Some(source) = self.sources.get_mut(id) else { return };
-        if !source.due(id, true, work) {
+        if !self.due(id, true, work)
+            && let Some(source) = self.sources.get_mut(id)
+        {
             // Nobody takes what has come: until somebody waits again the kernel must not tell of it again and again.
             source.tell(epoll, id, EventFlags::empty());
         }
@@ -172,7 +170,7 @@ impl Table {
             let Some(source) = self.sources.get_mut(id) else { continue };
             source.timer = None;
             match source.deadline {
-                Some(deadline) if deadline <= now => _ = source.due(id, false, work),
+                Some(deadline) if deadline <= now => _ = self.due(id, false, work),
                 // It was moved in the meantime.
                 Some(deadline) => {
                     source.timer = Some(deadline);
@@ -183,23 +181,52 @@ impl Table {
         }
     }
 
-    /// Notes that guests want another turn; whether there are any.
-    pub(super) fn again(&mut self, work: &mut Work) -> bool {
-        for id in self.again.drain(..) {
+    /// Has a task woken, whose wait is over, or a guest have its turn; whether there is one.
+    fn due(&mut self, id: usize, ready: bool, work: &mut Work) -> bool {
+        let Some(source) = self.sources.get_mut(id) else { return true };
+        match &source.state {
+            State::Hosting(..) => self.nudge(id),
+            State::Waiting(_) => {
+                if let State::Waiting(waker) = std::mem::replace(&mut source.state, State::Over { ready }) {
+                    work.woken.push(waker);
+                }
+                source.deadline = None;
+            }
+            State::Idle | State::Over { .. } => return false,
+        }
+        true
+    }
+
+    /// Has a guest have a turn, if it is still there then: one, however often this is asked for.
+    pub(super) fn nudge(&mut self, id: usize) {
+        let guests = self.sources.len();
+        if let Some(source) = self.sources.get_mut(id)
+            && !std::mem::replace(&mut source.is_due, true)
+        {
+            self.queue.push(id, guests);
+        }
+    }
+
+    /// Whether a guest is due.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Has the next few guests have their turns.
+    pub(super) fn begin_turns(&mut self, most: usize, work: &mut Work) {
+        for id in self.queue.next(clock::now).take(most) {
             let Some(source) = self.sources.get_mut(id) else { continue };
-            source.again = false;
-            if matches!(source.state, State::Hosting(..)) {
-                source.due(id, false, work);
+            source.is_due = false;
+            if let State::Hosting(guest, _) = &source.state {
+                work.guests.push(Due { id, guest: guest.clone() });
             }
         }
-        !work.guests.is_empty()
     }
 
     /// Does what a guest wants after its turn, if it is there still: meanwhile another thread may have taken it back, and its place
     /// may be another one's by now.
     pub(super) fn settle(&mut self, due: &Due, turn: Turn, work: &mut Work) {
         let Some(source) = self.sources.get_mut(due.id) else { return };
-        source.due = false;
         if !matches!(&source.state, State::Hosting(guest, _) if Arc::ptr_eq(guest, &due.guest)) {
             return;
         }
@@ -211,15 +238,6 @@ impl Table {
                     work.woken.push(waker);
                 }
             }
-        }
-    }
-
-    /// Has a guest have another turn, if it is still there then: one, however often this is asked for.
-    pub(super) fn nudge(&mut self, id: usize) {
-        if let Some(source) = self.sources.get_mut(id)
-            && !std::mem::replace(&mut source.again, true)
-        {
-            self.again.push(id);
         }
     }
 
@@ -255,25 +273,6 @@ const NO_REPEAT: Itimerspec =
     Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: Timespec { tv_sec: 0, tv_nsec: 0 } };
 
 impl Source {
-    /// Has a task woken, whose wait is over, or a guest have its turn, one a round; whether there is one.
-    fn due(&mut self, id: usize, ready: bool, work: &mut Work) -> bool {
-        match &self.state {
-            State::Hosting(..) if self.due => {}
-            State::Hosting(guest, _) => {
-                work.guests.push(Due { id, guest: guest.clone() });
-                self.due = true;
-            }
-            State::Waiting(_) => {
-                if let State::Waiting(waker) = std::mem::replace(&mut self.state, State::Over { ready }) {
-                    work.woken.push(waker);
-                }
-                self.deadline = None;
-            }
-            State::Idle | State::Over { .. } => return false,
-        }
-        true
-    }
-
     /// Tells the kernel what it is to tell of.
     fn tell(&mut self, epoll: &OwnedFd, id: usize, interest: EventFlags) {
         let interest = interest & self.concerns;
@@ -304,6 +303,6 @@ impl Table {
 
     /// Whether nothing is left of any socket.
     pub(super) fn is_empty(&self) -> bool {
-        self.sources.is_empty() && self.timers.is_empty() && self.again.is_empty()
+        self.sources.is_empty() && self.timers.is_empty()
     }
 }
