@@ -27,6 +27,9 @@ use crate::error::{OpenError, Unavailable};
 
 /// How much is read at once when the page cache does not have it, in bytes.
 const CHUNK: usize = 256 * 1024;
+/// How much is read at once when the page cache has it and a client takes small blocks one by one: as many of them as this holds.
+/// Each transfer keeps so much in memory.
+const AHEAD: usize = 6 * 1024;
 
 /// A regular file. Its bytes come straight from the page cache; only what is not there is read by another thread, so that a
 /// slow disk holds up this transfer and no other.
@@ -37,8 +40,8 @@ pub(crate) struct LocalFile {
     opened: Stamp,
     /// How it is read without waiting for a disk.
     now: ReadWriteFlags,
-    /// What another thread has read.
-    chunk: Option<Chunk>,
+    /// What was read last, and not straight to where it is needed.
+    chunk: Chunk,
     /// Where the read that was not possible at once began.
     wanted: u64,
     loading: Option<Task<io::Result<Chunk>>>,
@@ -62,7 +65,7 @@ impl Stamp {
 }
 
 /// A part of a file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Chunk {
     offset: u64,
     bytes: Vec<u8>,
@@ -93,7 +96,7 @@ impl LocalFile {
         // A tmpfs knows no reading without waiting, and has nothing to wait for.
         let is_in_memory = fstatfs(&file).is_ok_and(|about| about.filesystem_type() == TMPFS_MAGIC);
         let now = if is_in_memory { ReadWriteFlags::empty() } else { ReadWriteFlags::NOWAIT };
-        Ok(Self { file: Arc::new(file), opened, now, chunk: None, wanted: 0, loading: None, failed: false })
+        Ok(Self { file: Arc::new(file), opened, now, chunk: Chunk::default(), wanted: 0, loading: None, failed: false })
     }
 
     /// The size when it was opened, in bytes.
@@ -109,7 +112,7 @@ impl LocalFile {
             smol::unblock(move || read_chunk(&file, offset))
         });
         match ready!(Pin::new(loading).poll(context)) {
-            Ok(chunk) => self.chunk = Some(chunk),
+            Ok(chunk) => self.chunk = chunk,
             Err(error) => {
                 log::warn!("reading a local file: {error}");
                 self.failed = true;
@@ -117,6 +120,23 @@ impl LocalFile {
         }
         self.loading = None;
         Poll::Ready(())
+    }
+
+    /// Reads what the page cache holds, without waiting for the disk; `None` unless that is all that is asked.
+    fn read_now(&mut self, offset: u64, buf: &mut [u8]) -> Option<usize> {
+        let read = |buf: &mut [u8]| preadv2(&self.file, &mut [io::IoSliceMut::new(buf)], offset, self.now).ok();
+        let blocks = AHEAD / buf.len().max(1);
+        if blocks < 2 || buf.len() as u64 == self.opened.len {
+            return read(buf).filter(|&read| read == buf.len());
+        }
+        let bytes = &mut self.chunk.bytes;
+        bytes.resize(blocks * buf.len(), 0);
+        let len = read(bytes).unwrap_or_default();
+        bytes.truncate(len);
+        // What another thread has read was many times as much.
+        bytes.shrink_to(AHEAD);
+        (self.chunk.offset, self.chunk.last) = (offset, false);
+        self.chunk.read(offset, buf)
     }
 
     /// Whether the file is still the one that was opened, as far as its inode tells.
@@ -127,20 +147,20 @@ impl LocalFile {
 
 impl BlockReader for LocalFile {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
+        const CHANGED: ReadFailed = ReadFailed("the file changed during the transfer");
         if self.failed {
             return Err(ReadFailed("the file cannot be read"));
         }
-        let loaded = self.chunk.as_ref().and_then(|chunk| chunk.read(offset, buf));
-        let read = loaded.or_else(|| read_now(&self.file, self.now, offset, buf));
-        let end = offset.saturating_add(buf.len() as u64);
-        // The client completes the file only with its last block: that is the moment to see that it was one file throughout.
-        if read.is_some() && end >= self.opened.len && !self.is_unchanged() {
-            return Err(ReadFailed("the file changed during the transfer"));
-        }
-        if read.is_none() {
+        let rest = self.opened.len.saturating_sub(offset);
+        let wanted = usize::try_from(rest).map_or(buf.len(), |rest| rest.min(buf.len()));
+        let buf = &mut buf[..wanted];
+        let Some(read) = self.chunk.read(offset, buf).or_else(|| self.read_now(offset, buf)) else {
             self.wanted = offset;
-        }
-        Ok(read)
+            return Ok(None);
+        };
+        // The client completes the file only with its last block: that is the moment to see that it was one file throughout.
+        let is_end = wanted as u64 == rest;
+        if read < wanted || is_end && !self.is_unchanged() { Err(CHANGED) } else { Ok(Some(read)) }
     }
 }
 
@@ -156,12 +176,6 @@ impl Chunk {
         buf[..len].copy_from_slice(&rest[..len]);
         Some(len)
     }
-}
-
-/// Reads what the page cache holds, without waiting for the disk; `None` unless that is all that is asked.
-fn read_now(file: &File, how: ReadWriteFlags, offset: u64, buf: &mut [u8]) -> Option<usize> {
-    let read = preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, how).ok();
-    read.filter(|&read| read == buf.len())
 }
 
 /// Reads from the disk, however long it takes.
@@ -252,6 +266,27 @@ mod tests {
     }
 
     #[test]
+    fn several_small_blocks_are_read_at_once() {
+        let root = tempfile::tempdir().expect("a directory");
+        let content: Vec<u8> = (0..9000).map(|at| (at / 5) as u8).collect();
+        fs::write(root.path().join("file"), &content).expect("written");
+        let mut file = LocalFile::open(root.path(), &path("file")).expect("opened");
+        let mut buf = [0; 4096];
+        for (block, at, read) in
+            [(1468, 0, 0), (1468, 1468, 0), (4096, 2936, 0), (1468, 4404, 0), (1468, 5872, 5872), (1468, 4404, 4404)]
+        {
+            assert_eq!(file.read_at(at as u64, &mut buf[..block]), Ok(Some(block)));
+            assert!(buf[..block] == content[at..at + block]);
+            assert_eq!(
+                (file.chunk.offset, file.chunk.bytes.len()),
+                (read, content.len().min(read as usize + 5872) - read as usize)
+            );
+        }
+        assert!(file.chunk.bytes.capacity() <= AHEAD);
+        assert!(read(&mut file) == Ok(content));
+    }
+
+    #[test]
     fn a_chunk_ends_where_the_file_ends() {
         let mut buf = [0; 8];
         let whole = Chunk { offset: 100, bytes: vec![7; CHUNK], last: false };
@@ -316,6 +351,12 @@ mod tests {
             .and_then(|mut file| io::Write::write_all(&mut file, b"x"))
             .expect("written");
         assert_eq!(read(&mut file), changed, "longer");
+        for len in [0, 1000, 2999] {
+            let mut file = open();
+            assert_eq!(file.read_at(0, &mut [0; 512]), Ok(Some(512)));
+            File::options().write(true).open(&name).and_then(|file| file.set_len(len)).expect("set");
+            assert_eq!(read(&mut file), changed, "shorter");
+        }
         let mut file = open();
         fs::write(root.path().join("new"), [2; 3000]).expect("written");
         fs::rename(root.path().join("new"), &name).expect("renamed");

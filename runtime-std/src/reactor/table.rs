@@ -98,15 +98,7 @@ pub(super) struct Due {
 impl Table {
     pub(super) fn insert(&mut self, socket: Arc<dyn Descriptor>, concerns: EventFlags) -> usize {
         let (interest, state) = (EventFlags::empty(), State::Idle);
-        self.sources.insert(Source {
-            socket,
-            concerns,
-            interest,
-            state,
-            deadline: None,
-            timer: None,
-            is_due: false,
-        })
+        self.sources.insert(Source { socket, concerns, interest, state, deadline: None, timer: None, is_due: false })
     }
 
     /// How many sockets there are.
