@@ -153,7 +153,10 @@ pub fn check(root: &Path, limits: Limits) -> io::Result<Report> {
 
 async fn look(root: &Path, layout: Layout, limits: Limits, disks: &Disks<'_>) -> Report {
     let mut report = Report { mistakes: layout.mistakes, ..Report::default() };
-    let looks: Vec<_> = layout.clients.into_iter().map(|client| (client, disks.start(client))).collect();
+    let mut looks = vec![];
+    for client in layout.clients {
+        looks.push((client, disks.start(client).await));
+    }
     for name in layout.directories {
         let files = files::find(&Local::new(root.join(&name)), limits).await;
         report.unreadable(&format!("{name}/"), &files);
@@ -200,9 +203,9 @@ impl<'r> Disks<'r> {
     }
 
     /// Starts to look at the disk of a client; the error is what is wrong with its description.
-    fn start(&self, client: Name) -> Result<Task<(Disk, Vec<String>)>, String> {
+    async fn start(&self, client: Name) -> Result<Task<(Disk, Vec<String>)>, String> {
         let name = remote::file_name(client);
-        let json = remote::read(&self.root.join(&name)).map_err(|error| error.to_string())?;
+        let json = remote::read(&self.root.join(&name)).await.map_err(|error| error.to_string())?;
         let config = DiskConfig::parse(&json).map_err(|error| error.to_string())?;
         let (backend, turns, limits) = (self.backend.clone(), self.turns.clone(), self.limits);
         Ok(self.executor.spawn(async move {

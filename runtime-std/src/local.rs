@@ -15,15 +15,17 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use rtftp_core::{BlockReader, ReadFailed, RequestPath};
 use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, open, openat2},
+    fs::{OFlags, ResolveFlags},
     io::{Errno, ReadWriteFlags, preadv2},
 };
 use smol::Task;
 
-use crate::error::{OpenError, Unavailable};
+use crate::{
+    error::{OpenError, Unavailable},
+    lookup,
+};
 
 /// How much is read at once when the page cache does not have it, in bytes.
 const CHUNK: usize = 256 * 1024;
@@ -74,28 +76,21 @@ struct Chunk {
 }
 
 impl LocalFile {
-    /// Opens a file below `root`, which symbolic links never lead out of. Blocks.
-    pub(crate) fn open(root: &Path, path: &RequestPath) -> Result<Self, OpenError> {
-        let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(open_error)?;
+    /// Opens a file below `root`, which symbolic links never lead out of.
+    pub(crate) async fn open(root: &Path, path: &RequestPath) -> Result<Self, OpenError> {
+        let directory = OFlags::PATH | OFlags::DIRECTORY;
+        let root = lookup::open(None, root, directory, ResolveFlags::empty()).await.map_err(open_error)?;
         // Non-blocking, or a FIFO would wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let name = OsStr::from_bytes(path.as_bytes());
-        let file = loop {
-            match openat2(&root, name, flags, Mode::empty(), resolve) {
-                // A directory on the way was renamed at this moment.
-                Err(Errno::AGAIN) => {}
-                result => break File::from(result.map_err(open_error)?),
-            }
-        };
+        let name = Path::new(OsStr::from_bytes(path.as_bytes()));
+        let file = File::from(lookup::open(Some(&root), name, flags, resolve).await.map_err(open_error)?);
         let opened = file.metadata().map_err(unavailable)?;
         if !opened.is_file() {
             return Err(OpenError::Forbidden("not a regular file".into()));
         }
         let opened = Stamp::of(&opened);
-        // A tmpfs knows no reading without waiting, and has nothing to wait for.
-        let is_in_memory = fstatfs(&file).is_ok_and(|about| about.filesystem_type() == TMPFS_MAGIC);
-        let now = if is_in_memory { ReadWriteFlags::empty() } else { ReadWriteFlags::NOWAIT };
+        let now = lookup::without_waiting(&file);
         Ok(Self { file: Arc::new(file), opened, now, chunk: Chunk::default(), wanted: 0, loading: None, failed: false })
     }
 
@@ -194,17 +189,19 @@ fn read_chunk(file: &File, offset: u64) -> io::Result<Chunk> {
     Ok(Chunk { offset, bytes, last: len < CHUNK })
 }
 
-fn open_error(errno: Errno) -> OpenError {
-    match errno {
-        Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG => OpenError::NotFound,
-        Errno::ACCESS | Errno::PERM => OpenError::Forbidden("the server may not read it: permission denied".into()),
-        Errno::XDEV => OpenError::Forbidden("a symbolic link leads out of the root".into()),
-        Errno::LOOP => OpenError::Forbidden("too many symbolic links".into()),
-        Errno::NXIO | Errno::NODEV => OpenError::Forbidden("not a regular file".into()),
-        Errno::NOSYS => unavailable(io::Error::other(
+fn open_error(error: io::Error) -> OpenError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => OpenError::NotFound,
+        Some(Errno::ACCESS | Errno::PERM) => {
+            OpenError::Forbidden("the server may not read it: permission denied".into())
+        }
+        Some(Errno::XDEV) => OpenError::Forbidden("a symbolic link leads out of the root".into()),
+        Some(Errno::LOOP) => OpenError::Forbidden("too many symbolic links".into()),
+        Some(Errno::NXIO | Errno::NODEV) => OpenError::Forbidden("not a regular file".into()),
+        Some(Errno::NOSYS) => unavailable(io::Error::other(
             "needs openat2: Linux 5.6 or later, and a unit without DynamicUser= and RestrictSUIDSGID=, which forbid it",
         )),
-        errno => unavailable(errno.into()),
+        _ => unavailable(error),
     }
 }
 
@@ -216,6 +213,7 @@ fn unavailable(error: io::Error) -> OpenError {
 mod tests {
     use std::{fs, future::poll_fn, os::unix::fs::symlink};
 
+    use rustix::fs::{CWD, FileType, Mode};
     use smol::block_on;
 
     use super::*;
@@ -247,7 +245,7 @@ mod tests {
         for size in [0, 1, 1467, 1468, 1469, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK] {
             let content: Vec<u8> = (0..size).map(|at| (at / 5) as u8).collect();
             fs::write(root.path().join("file"), &content).expect("written");
-            let mut file = LocalFile::open(root.path(), &path("file")).expect("opened");
+            let mut file = block_on(LocalFile::open(root.path(), &path("file"))).expect("opened");
             assert_eq!(file.size(), size as u64);
             assert!(read(&mut file) == Ok(content), "{size}");
         }
@@ -258,7 +256,7 @@ mod tests {
     fn a_file_in_memory_is_read_at_once() {
         let root = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
         fs::write(root.path().join("file"), [7; 3000]).expect("written");
-        let mut file = LocalFile::open(root.path(), &path("file")).expect("opened");
+        let mut file = block_on(LocalFile::open(root.path(), &path("file"))).expect("opened");
         assert!(file.now.is_empty(), "/dev/shm is a tmpfs");
         let mut buf = [0; 3000];
         assert_eq!(file.read_at(0, &mut buf), Ok(Some(3000)));
@@ -270,7 +268,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let content: Vec<u8> = (0..9000).map(|at| (at / 5) as u8).collect();
         fs::write(root.path().join("file"), &content).expect("written");
-        let mut file = LocalFile::open(root.path(), &path("file")).expect("opened");
+        let mut file = block_on(LocalFile::open(root.path(), &path("file"))).expect("opened");
         let mut buf = [0; 4096];
         for (block, at, read) in
             [(1468, 0, 0), (1468, 1468, 0), (4096, 2936, 0), (1468, 4404, 0), (1468, 5872, 5872), (1468, 4404, 4404)]
@@ -311,7 +309,7 @@ mod tests {
             symlink(target, root.join(link)).expect("linked");
         }
         symlink("dir/../dir/file", root.join("in")).expect("linked");
-        let open = |name: &str| LocalFile::open(&root, &path(name)).map(|mut file| read(&mut file));
+        let open = |name: &str| block_on(LocalFile::open(&root, &path(name))).map(|mut file| read(&mut file));
         assert_eq!(open("in").expect("opened"), Ok(b"file".to_vec()));
         for name in ["out", "absolute", "up/secret", "loop", "dir"] {
             assert!(matches!(open(name), Err(OpenError::Forbidden(_))), "{name}");
@@ -319,15 +317,14 @@ mod tests {
         for name in ["none", "dir/file/x", "dir/none", &"n".repeat(300)] {
             assert!(matches!(open(name), Err(OpenError::NotFound)), "{name}");
         }
-        assert!(matches!(LocalFile::open(&root.join("none"), &path("x")), Err(OpenError::NotFound)));
+        assert!(matches!(block_on(LocalFile::open(&root.join("none"), &path("x"))), Err(OpenError::NotFound)));
     }
 
     #[test]
     fn a_fifo_is_refused_at_once() {
         let root = tempfile::tempdir().expect("a directory");
-        rustix::fs::mknodat(rustix::fs::CWD, root.path().join("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0)
-            .expect("a fifo");
-        assert!(matches!(LocalFile::open(root.path(), &path("fifo")), Err(OpenError::Forbidden(_))));
+        rustix::fs::mknodat(CWD, root.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).expect("a fifo");
+        assert!(matches!(block_on(LocalFile::open(root.path(), &path("fifo"))), Err(OpenError::Forbidden(_))));
     }
 
     #[test]
@@ -339,7 +336,7 @@ mod tests {
             fs::write(&name, [1; 3000]).expect("written");
             let long_ago = std::time::SystemTime::UNIX_EPOCH;
             File::options().write(true).open(&name).and_then(|file| file.set_modified(long_ago)).expect("set");
-            LocalFile::open(root.path(), &path("file")).expect("opened")
+            block_on(LocalFile::open(root.path(), &path("file"))).expect("opened")
         };
         let mut file = open();
         fs::write(&name, [2; 3000]).expect("written");

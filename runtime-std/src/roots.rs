@@ -1,17 +1,14 @@
 //! Where a client's files are looked for: under each of its names in its own directory and on its own disk, then in the
 //! common directory.
 
-use std::{
-    fmt, fs, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use rtftp_core::RequestPath;
 
 use crate::{
     error::{OpenError, Unavailable},
     file::OpenFile,
+    listing::{Entries, Listing},
     local::LocalFile,
     names::Name,
     neighbours::{self, Card},
@@ -22,6 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Roots {
     directory: PathBuf,
+    listing: Listing,
     disks: Disks,
 }
 
@@ -51,7 +49,7 @@ type Failed = (OpenError, Option<Origin>);
 
 impl Roots {
     pub(crate) fn new(directory: PathBuf, disks: Disks) -> Self {
-        Self { directory, disks }
+        Self { listing: Listing::new(directory.clone()), directory, disks }
     }
 
     /// The disks behind the `.nbd` files.
@@ -65,36 +63,52 @@ impl Roots {
     ///
     /// Address and network card are what answers are sent to; the serial number is only what the client says.
     pub(crate) async fn open(&self, client: SocketAddr, path: &RequestPath) -> Result<(OpenFile, Origin), Failed> {
-        if let Some(found) = self.open_named(Name::Ip(client.ip()), path).await? {
+        let there = self.listing.now().await.map_err(|error| {
+            let reason = format!("{}: {error}", self.directory.display());
+            (Unavailable { to_client: "the server cannot read its directory", reason }.into(), None)
+        })?;
+        if let Some(found) = self.open_named(&there, Name::Ip(client.ip()), path).await? {
             return Ok(found);
         }
-        if let Some(mac) = self.mac(client).await.map_err(|error| (error.into(), None))?
-            && let Some(found) = self.open_named(mac, path).await?
+        if there.has_cards()
+            && let Some(mac) = mac(client).await.map_err(|error| (error.into(), None))?
+            && let Some(found) = self.open_named(&there, mac, path).await?
         {
             return Ok(found);
         }
         if let Some((serial, rest)) = Name::serial_before(path)
-            && let Some(found) = self.open_named(serial, &rest).await?
+            && let Some(found) = self.open_named(&there, serial, &rest).await?
         {
             return Ok(found);
         }
         self.open_in(Origin::Default, path).await?.ok_or((OpenError::NotFound, None))
     }
 
-    /// Opens a file in the directory or on the disk of this name.
-    async fn open_named(&self, name: Name, path: &RequestPath) -> Result<Option<(OpenFile, Origin)>, Failed> {
-        match self.open_in(Origin::Client(name), path).await? {
-            None => self.open_in(Origin::Disk(name), path).await,
-            found => Ok(found),
+    /// Opens a file in the directory or on the disk of this name, as far as they are there.
+    async fn open_named(
+        &self,
+        there: &Entries,
+        name: Name,
+        path: &RequestPath,
+    ) -> Result<Option<(OpenFile, Origin)>, Failed> {
+        if there.has_directory(name)
+            && let Some(found) = self.open_in(Origin::Client(name), path).await?
+        {
+            return Ok(Some(found));
         }
+        // A disk that is known is to be let go if its description is there no more.
+        if there.has_disk(name) || self.disks.knows(name) {
+            return self.open_in(Origin::Disk(name), path).await;
+        }
+        Ok(None)
     }
 
     /// Opens a file in one root.
     async fn open_in(&self, origin: Origin, path: &RequestPath) -> Result<Option<(OpenFile, Origin)>, Failed> {
         let opened = match origin {
-            Origin::Client(name) => self.open_local(name.to_string(), path).await,
+            Origin::Client(name) => self.open_local(&name.to_string(), path).await,
             Origin::Disk(name) => self.disks.open(name, path).await.map(OpenFile::Remote),
-            Origin::Default => self.open_local("default".into(), path).await,
+            Origin::Default => self.open_local("default", path).await,
         };
         match opened {
             Ok(file) => Ok(Some((file, origin))),
@@ -103,63 +117,32 @@ impl Roots {
         }
     }
 
-    async fn open_local(&self, directory: String, path: &RequestPath) -> Result<OpenFile, OpenError> {
-        let (root, path) = (self.directory.join(directory), path.clone());
-        smol::unblock(move || LocalFile::open(&root, &path)).await.map(OpenFile::Local)
+    async fn open_local(&self, directory: &str, path: &RequestPath) -> Result<OpenFile, OpenError> {
+        LocalFile::open(&self.directory.join(directory), path).await.map(OpenFile::Local)
     }
+}
 
-    /// The client's name after its network card, if there is anything of that name.
-    async fn mac(&self, client: SocketAddr) -> Result<Option<Name>, Unavailable> {
-        let directory = self.directory.clone();
-        let card = match smol::unblock(move || card_named_in(&directory, client)).await {
-            Ok(Card::Unheard) => neighbours::call(client).await,
-            card => card,
-        };
-        match card {
-            Ok(Card::Mac(mac)) => Ok(Some(Name::Mac(mac))),
-            // One that does not tell the kernel its card cannot be sent anything either.
-            Ok(Card::Unheard | Card::None) => Ok(None),
-            Err(error) => {
-                let reason =
-                    format!("the kernel does not tell the client's MAC address, which a root may have: {error}");
-                Err(Unavailable { to_client: "the server cannot tell who you are", reason })
-            }
+/// The name of a client after its network card, as far as the kernel can tell.
+async fn mac(client: SocketAddr) -> Result<Option<Name>, Unavailable> {
+    // The kernel may have to finish with somebody else's change of its networks first.
+    let card = match smol::unblock(move || neighbours::card_of(client)).await {
+        Ok(Card::Unheard) => neighbours::call(client).await,
+        card => card,
+    };
+    match card {
+        Ok(Card::Mac(mac)) => Ok(Some(Name::Mac(mac))),
+        // One that does not tell the kernel its card cannot be sent anything either.
+        Ok(Card::Unheard | Card::None) => Ok(None),
+        Err(error) => {
+            let reason = format!("the kernel does not tell the client's MAC address, which a root may have: {error}");
+            Err(Unavailable { to_client: "the server cannot tell who you are", reason })
         }
     }
 }
 
-/// The network card of a client, unless nothing in the directory is named after it. Blocks.
-///
-/// The kernel is asked first: unlike a walk through the directory that takes no longer when there are many clients.
-fn card_named_in(directory: &Path, client: SocketAddr) -> io::Result<Card> {
-    match neighbours::card_of(client) {
-        Ok(Card::Mac(mac)) if !has_any(directory, Name::Mac(mac)) => Ok(Card::None),
-        Ok(Card::Unheard) | Err(_) if !names_a_card(directory) => Ok(Card::None),
-        card => card,
-    }
-}
-
-/// Whether there is a directory or a disk of this name.
-fn has_any(directory: &Path, name: Name) -> bool {
-    let is_there = |name: String| {
-        let looked = fs::symlink_metadata(directory.join(name));
-        !looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-    };
-    is_there(name.to_string()) || is_there(remote::file_name(name))
-}
-
-/// Whether there is a directory or a disk of any network card.
-fn names_a_card(directory: &Path) -> bool {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).any(|name| {
-        let name = name.strip_suffix(".nbd").unwrap_or(&name);
-        matches!(Name::parse(name), Ok(Name::Mac(_)))
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{fs, sync::Arc, time::Duration};
 
     use smol::{Executor, block_on};
 
@@ -240,17 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn entries_named_after_network_cards_are_seen() {
-        for (entry, expected) in [
-            ("02-00-00-00-00-05/f", true),
-            ("02-00-00-00-00-05.nbd", true),
-            ("02:00:00:00:00:05.nbd", false),
-            ("9ffefdef.nbd", false),
-            ("127.0.0.1/f", false),
-        ] {
-            let (top, _roots) = roots(&[entry]);
-            assert_eq!(names_a_card(top.path()), expected, "{entry}");
-            assert_eq!(has_any(top.path(), Name::Mac([2, 0, 0, 0, 0, 5])), expected, "{entry}");
+    fn a_root_that_is_gone_is_not_an_empty_one() {
+        let (top, roots) = roots(&["default/f"]);
+        fs::remove_dir_all(top.path()).expect("removed");
+        match open(&roots, "f") {
+            Err((OpenError::Unavailable(why), None)) => {
+                assert!(why.reason.contains(top.path().to_str().expect("a name")))
+            }
+            other => panic!("not {other:?}"),
         }
     }
 }

@@ -70,7 +70,7 @@ fn open_local(root: &Path, path: &Path) -> Item<PathBuf> {
         Ok(path) => path,
         Err(error) => return Item::Unreadable(format!("cannot be asked for: {error}")),
     };
-    match LocalFile::open(root, &path) {
+    match smol::block_on(LocalFile::open(root, &path)) {
         Ok(file) => Item::File(file.size()),
         Err(OpenError::NotFound) => Item::Unreadable("a link that leads nowhere".into()),
         Err(why) => Item::Unreadable(why.to_string()),

@@ -11,17 +11,19 @@ mod view;
 
 use std::{
     collections::HashMap,
-    fs::OpenOptions,
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    fs::File,
+    io::{self, IoSliceMut, Read},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use nix::libc;
 use rtftp_core::{
     RequestPath,
     disk::{DiskConfig, MAX_CONFIG},
+};
+use rustix::{
+    fs::{OFlags, ResolveFlags},
+    io::preadv2,
 };
 use smol::Executor;
 
@@ -34,6 +36,7 @@ pub(crate) use self::{
 };
 use crate::{
     error::{OpenError, Unavailable},
+    lookup,
     names::Name,
     reactor::Reactor,
 };
@@ -107,6 +110,11 @@ impl Disks {
         self.backend.all_ended().await;
     }
 
+    /// Whether a client's description has been looked at, and not been missed since.
+    pub(crate) fn knows(&self, client: Name) -> bool {
+        self.lock().contains_key(&client)
+    }
+
     /// The clients whose descriptions have been looked at.
     #[cfg(test)]
     pub(crate) fn clients(&self) -> Vec<Name> {
@@ -124,8 +132,7 @@ impl Disks {
     /// The disk that the client's file describes at this moment.
     async fn disk(&self, client: Name) -> Result<Disk, OpenError> {
         let name = file_name(client);
-        let path = self.directory.join(&name);
-        let content = match smol::unblock(move || read(&path)).await {
+        let content = match read(&self.directory.join(&name)).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.forget(client);
                 return Err(OpenError::NotFound);
@@ -156,16 +163,27 @@ impl Disks {
     }
 }
 
-/// Reads a description, and no more of a larger file than shows that it is too large. Blocks.
-pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a description, and no more of a larger file than shows that it is too large.
+pub(crate) async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    const MOST: usize = MAX_CONFIG + 1;
     // Non-blocking, or a FIFO would wait for a writer.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let file = File::from(lookup::open(None, path, flags, ResolveFlags::empty()).await?);
+    let about = file.metadata()?;
+    if !about.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    let mut content = vec![];
-    file.take(MAX_CONFIG as u64 + 1).read_to_end(&mut content)?;
-    Ok(content)
+    let mut content = vec![0; usize::try_from(about.len()).map_or(MOST, |len| len.min(MOST))];
+    let read = preadv2(&file, &mut [IoSliceMut::new(&mut content)], 0, lookup::without_waiting(&file));
+    if read == Ok(content.len()) {
+        return Ok(content);
+    }
+    smol::unblock(move || {
+        let mut content = vec![];
+        file.take(MOST as u64).read_to_end(&mut content)?;
+        Ok(content)
+    })
+    .await
 }
 
 #[cfg(test)]
