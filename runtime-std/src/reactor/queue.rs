@@ -8,7 +8,7 @@ use rtftp_core::Instant;
 /// processor from one turn to the next; for a thousand it does not.
 const GROUP: usize = 64;
 /// How long it takes at most until every group had its time. No client asks again that soon.
-const ROUND: Duration = Duration::from_millis(200);
+const ROUND: Duration = Duration::from_millis(100);
 
 /// The numbers of guests that are due, in groups: one has all the turns until there is nothing more to do for it or its time is up,
 /// then the next.
