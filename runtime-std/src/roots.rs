@@ -228,7 +228,7 @@ mod tests {
         fs::remove_dir_all(top.path()).expect("removed");
         match open(&roots, "f") {
             Err((OpenError::Unavailable(why), None)) => {
-                assert!(why.reason.contains(top.path().to_str().expect("a name")))
+                assert!(why.reason.contains(top.path().to_str().expect("a name")));
             }
             other => panic!("not {other:?}"),
         }

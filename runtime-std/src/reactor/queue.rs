@@ -7,6 +7,8 @@ use rtftp_core::Instant;
 /// How many guests there are in a group at most. What they and the kernel have in memory for so many stays in the caches of a
 /// processor from one turn to the next; for a thousand it does not.
 const GROUP: usize = 64;
+/// How long a group has its time at most: for many turns of each.
+const SLICE: Duration = Duration::from_millis(5);
 /// How long it takes at most until every group had its time. No client asks again that soon.
 const ROUND: Duration = Duration::from_millis(100);
 
@@ -63,7 +65,7 @@ impl Queue {
         let count = self.groups.len();
         let mut others = (1..count).map(|step| (self.current + step) % count);
         self.current = others.find(|group| !self.groups[*group].is_empty()).unwrap_or(self.current);
-        self.until = now.after(ROUND / u32::try_from(count).unwrap_or(u32::MAX));
+        self.until = now.after(SLICE.min(ROUND / u32::try_from(count).unwrap_or(u32::MAX)));
     }
 }
 
@@ -118,9 +120,10 @@ mod tests {
             let mut served = vec![(0, now); guests];
             let mut changes = 0;
             let mut last = 0;
-            while now < Instant::from_micros(0).after(10 * ROUND) {
+            let rounds = 10;
+            while now < Instant::from_micros(0).after(rounds * ROUND) {
                 let turns: Vec<usize> = queue.next(|| now).take(32).collect();
-                changes += usize::from(queue.current != last);
+                changes += u128::from(queue.current != last);
                 last = queue.current;
                 for id in turns {
                     let (turns, at) = &mut served[id];
@@ -130,7 +133,9 @@ mod tests {
                     queue.push(id, guests);
                 }
             }
-            assert!(changes <= 11 * guests.div_ceil(GROUP), "{guests}: {changes} changes");
+            let groups = guests.div_ceil(GROUP) as u128;
+            let most = u128::from(rounds) * groups.max(ROUND.as_millis() / SLICE.as_millis());
+            assert!(changes <= most, "{guests}: {changes} changes, {most} at most");
             let turns = || served.iter().map(|(turns, _)| *turns);
             let (least, most) = (turns().min().expect("guests"), turns().max().expect("guests"));
             assert!(least * 3 >= most * 2, "{guests}: {least} to {most} turns");
