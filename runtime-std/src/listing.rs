@@ -30,6 +30,7 @@ pub(crate) struct Listing {
 pub(crate) struct Entries {
     directories: HashSet<Name>,
     disks: HashSet<Name>,
+    has_cards: bool,
 }
 
 /// What tells a directory from another one and from a later state of it.
@@ -84,7 +85,7 @@ impl Entries {
 
     /// Whether anything is named after a network card.
     pub(crate) fn has_cards(&self) -> bool {
-        self.directories.iter().chain(&self.disks).any(|name| matches!(name, Name::Mac(_)))
+        self.has_cards
     }
 }
 
@@ -111,11 +112,15 @@ fn walk(directory: &Path) -> io::Result<(Option<Stamp>, Entries)> {
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
         let Some(name) = name.to_str() else { continue };
-        if let Ok(client) = remote::client_of(name) {
-            entries.disks.insert(client);
-        } else if let Ok(client) = Name::parse(name) {
-            entries.directories.insert(client);
-        }
+        let (client, named) = match remote::client_of(name) {
+            Ok(client) => (client, &mut entries.disks),
+            Err(_) => match Name::parse(name) {
+                Ok(client) => (client, &mut entries.directories),
+                Err(_) => continue,
+            },
+        };
+        named.insert(client);
+        entries.has_cards |= matches!(client, Name::Mac(_));
     }
     Ok((stamp, entries))
 }
@@ -177,7 +182,7 @@ mod tests {
         assert!(listing.lock().is_none(), "it was made just now");
         let known = Arc::new(Entries { disks: HashSet::from([CARD]), ..Entries::default() });
         *listing.lock() = Some((stamp(), known));
-        assert!(now(&listing).has_cards(), "it is not walked through again");
+        assert!(now(&listing).has_disk(CARD), "it is not walked through again");
         // Not even the time can be set without a trace.
         let before = stamp();
         let long_ago = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -185,7 +190,7 @@ mod tests {
         while stamp() == before {
             utimensat(rustix::fs::CWD, top.path(), &times, rustix::fs::AtFlags::empty()).expect("set");
         }
-        assert!(!now(&listing).has_cards());
+        assert!(!now(&listing).has_disk(CARD));
         let other = tempfile::tempdir().expect("another directory");
         assert_ne!(stamp(), Stamp::of(&File::open(other.path()).expect("there")).expect("told"));
         let changed = |ago: Duration| {

@@ -13,7 +13,9 @@ use rustix::{
     io::{Errno, ReadWriteFlags},
 };
 
-/// Opens what a path leads to, from a directory or from where this process is; never for other programs.
+/// Opens what a path leads to, from a directory or from where this process is. Programs that this one starts do not get it.
+///
+/// On a FUSE file system, whoever serves it is waited for even if its names are in the caches.
 ///
 /// # Errors
 ///

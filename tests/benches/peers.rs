@@ -38,9 +38,11 @@ use rtftp_tests::{
     noise,
 };
 
-/// The large file of a single stream and the file of each of many boards: names and sizes in bytes.
+/// The large file of a single stream, the file of each of many boards, and one that is hardly more than a request: names and sizes in
+/// bytes.
 const LARGE: (&str, usize) = ("large", 48 << 20);
 const SMALL: (&str, usize) = ("small", 1 << 20);
+const TINY: (&str, usize) = ("tiny", 1000);
 const TIMEOUT: Duration = Duration::from_millis(1000);
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -115,7 +117,7 @@ fn main() {
     for path in [root.path(), &directory] {
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
     }
-    for (name, size) in [LARGE, SMALL] {
+    for (name, size) in [LARGE, SMALL, TINY] {
         fs::write(directory.join(name), noise(size, 1)).expect("written");
     }
     let load = |clients, times, name, (blksize, windowsize), gro| Load {
@@ -161,6 +163,8 @@ fn main() {
         let title = format!("{boards} boards, {blksize}/{windowsize}{}", if gro { ", clients with GRO" } else { "" });
         rows.push((title, load(boards, times, SMALL.0, (blksize, windowsize), gro), SMALL.1));
     }
+    let title = "100 boards, files of 1000 bytes (MB/s: thousands of files a second)";
+    rows.push((title.into(), load(100, 100, TINY.0, (1468, 1), false), TINY.1));
     for (windowsize, percent) in [(1, 1), (1, 5), (1, 10), (16, 1), (16, 5), (16, 10)] {
         let title = format!("100 boards, 1468/{windowsize}, {percent} % loss in both directions");
         let clean = load(100, 1, SMALL.0, (1468, windowsize), false);
