@@ -121,6 +121,7 @@ impl LocalFile {
     fn read_now(&mut self, offset: u64, buf: &mut [u8]) -> Option<usize> {
         let read = |buf: &mut [u8]| preadv2(&self.file, &mut [io::IoSliceMut::new(buf)], offset, self.now).ok();
         let blocks = AHEAD / buf.len().max(1);
+        // Nothing is to be had ahead of large blocks, or of a whole file.
         if blocks < 2 || buf.len() as u64 == self.opened.len {
             return read(buf).filter(|&read| read == buf.len());
         }

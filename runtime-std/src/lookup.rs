@@ -9,7 +9,7 @@ use std::{
 
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
     io::{Errno, ReadWriteFlags},
 };
 
@@ -19,7 +19,7 @@ use rustix::{
 ///
 /// # Errors
 ///
-/// As of openat2(2).
+/// As of openat2(2), which is not needed unless `resolve` says something.
 pub(crate) async fn open(
     directory: Option<&OwnedFd>,
     path: &Path,
@@ -29,23 +29,28 @@ pub(crate) async fn open(
     let flags = flags | OFlags::CLOEXEC;
     let from = directory.map_or(CWD, AsFd::as_fd);
     match openat2(from, path, flags, Mode::empty(), resolve | ResolveFlags::CACHED) {
-        // The latter is what Linux before 5.12 says, which does not know the question.
-        Err(Errno::AGAIN | Errno::INVAL) => {
+        // The caches do not suffice, or the kernel is older than Linux 5.12 or 5.6 and does not know the question.
+        Err(Errno::AGAIN | Errno::INVAL | Errno::NOSYS) => {
             let directory = directory.map(OwnedFd::try_clone).transpose()?;
             let path = path.to_owned();
-            smol::unblock(move || {
-                let from = directory.as_ref().map_or(CWD, AsFd::as_fd);
-                loop {
-                    match openat2(from, &path, flags, Mode::empty(), resolve) {
-                        // A directory on the way was renamed at this moment.
-                        Err(Errno::AGAIN) => {}
-                        opened => return Ok(opened?),
-                    }
-                }
-            })
-            .await
+            smol::unblock(move || wait_for(directory.as_ref(), &path, flags, resolve)).await
         }
         opened => Ok(opened?),
+    }
+}
+
+/// The same, however long it takes. Blocks.
+fn wait_for(directory: Option<&OwnedFd>, path: &Path, flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
+    let from = directory.map_or(CWD, AsFd::as_fd);
+    if resolve.is_empty() {
+        return Ok(openat(from, path, flags, Mode::empty())?);
+    }
+    loop {
+        match openat2(from, path, flags, Mode::empty(), resolve) {
+            // A directory on the way was renamed at this moment.
+            Err(Errno::AGAIN) => {}
+            opened => return Ok(opened?),
+        }
     }
 }
 

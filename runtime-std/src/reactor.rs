@@ -12,6 +12,8 @@
 //! What is not the data path (signals, the watched directory) does wait with smol as elsewhere, and wakes this thread through an
 //! eventfd when it sleeps.
 //!
+//! Of many guests that are due only some have their turns for a while ([`queue`]), and what they need in memory stays at hand.
+//!
 //! There may be one for every processor ([`Crew`]): tasks run on the thread of the first, guests on that of any.
 
 mod alarm;
