@@ -2,11 +2,11 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -55,7 +55,7 @@ impl Listing {
     pub(crate) async fn now(&self) -> io::Result<Arc<Entries>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let directory = lookup::open(None, &self.directory, flags, ResolveFlags::empty()).await?;
-        let stamp = Stamp::of(&directory.into())?;
+        let stamp = Stamp::of(&File::from(directory).metadata()?);
         let known = self.lock().as_ref().filter(|(known, _)| *known == stamp).map(|(_, entries)| entries.clone());
         if let Some(entries) = known {
             return Ok(entries);
@@ -67,7 +67,7 @@ impl Listing {
         Ok(entries)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Stamp, Arc<Entries>)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(Stamp, Arc<Entries>)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -90,24 +90,22 @@ impl Entries {
 }
 
 impl Stamp {
-    fn of(directory: &File) -> io::Result<Self> {
-        let about = directory.metadata()?;
-        let changed = (about.ctime(), about.ctime_nsec());
-        Ok(Self { device: about.dev(), inode: about.ino(), changed })
+    fn of(directory: &Metadata) -> Self {
+        let changed = (directory.ctime(), directory.ctime_nsec());
+        Self { device: directory.dev(), inode: directory.ino(), changed }
     }
 
     /// Whether a change from now on is sure to give another one.
     fn is_settled(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let changed = Duration::new(self.changed.0.try_into().unwrap_or_default(), 0);
+        let changed = Duration::from_secs(self.changed.0.try_into().unwrap_or_default());
         now > changed + SETTLED
     }
 }
 
 /// What there is in a directory, and its stamp, if that tells every later change. Blocks.
 fn walk(directory: &Path) -> io::Result<(Option<Stamp>, Entries)> {
-    let stamp = Stamp::of(&File::open(directory)?)?;
-    let stamp = Some(stamp).filter(Stamp::is_settled);
+    let stamp = Some(Stamp::of(&fs::metadata(directory)?)).filter(Stamp::is_settled);
     let mut entries = Entries::default();
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
@@ -176,7 +174,7 @@ mod tests {
     #[test]
     fn what_is_known_is_believed_only_of_the_same_directory_that_has_not_changed_for_long() {
         let top = tempfile::tempdir().expect("a directory");
-        let stamp = || Stamp::of(&File::open(top.path()).expect("there")).expect("told");
+        let stamp = || Stamp::of(&fs::metadata(top.path()).expect("there"));
         let listing = Listing::new(top.path().to_owned());
         assert!(now(&listing).disks.is_empty());
         assert!(listing.lock().is_none(), "it was made just now");
@@ -192,7 +190,7 @@ mod tests {
         }
         assert!(!now(&listing).has_disk(CARD));
         let other = tempfile::tempdir().expect("another directory");
-        assert_ne!(stamp(), Stamp::of(&File::open(other.path()).expect("there")).expect("told"));
+        assert_ne!(stamp(), Stamp::of(&fs::metadata(other.path()).expect("there")));
         let changed = |ago: Duration| {
             let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").saturating_sub(ago);
             Stamp { changed: (at.as_secs() as i64, 0), ..before }

@@ -175,7 +175,7 @@ impl Table {
 
     /// Has a task woken, whose wait is over, or a guest have its turn; whether there is one.
     fn due(&mut self, id: usize, ready: bool, work: &mut Work) -> bool {
-        let Some(source) = self.sources.get_mut(id) else { return true };
+        let Some(source) = self.sources.get_mut(id) else { return false };
         match &source.state {
             State::Hosting(..) => self.nudge(id),
             State::Waiting(_) => {
@@ -295,6 +295,6 @@ impl Table {
 
     /// Whether nothing is left of any socket.
     pub(super) fn is_empty(&self) -> bool {
-        self.sources.is_empty() && self.timers.is_empty()
+        self.sources.is_empty() && self.timers.is_empty() && self.queue.is_empty()
     }
 }
