@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_runtime::boots::Boots;
+use rtftp_runtime::history::Boots;
 use smol::{
     Async, Executor, Timer,
     future::{or, pending, yield_now},

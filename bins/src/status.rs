@@ -16,7 +16,7 @@ use std::{
 };
 
 use pico_args::Arguments;
-use rtftp_runtime::{boots::snapshot::Snapshot, status::SOCKET};
+use rtftp_runtime::{history::snapshot::Snapshot, status::SOCKET};
 
 use crate::{
     args::Action,

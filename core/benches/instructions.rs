@@ -18,8 +18,10 @@ use std::{
 
 use rtftp_core::{
     BlockReader, BlockSink, Instant, Output, Packet, ReadFailed, Receiver, RequestPath, Sender, WriteFailed,
-    options::{Limits, Settings, Wanted, negotiate},
-    packet::Options,
+    wire::{
+        options::{Limits, Settings, Wanted, negotiate},
+        packet::Options,
+    },
 };
 
 /// By how many percent a figure may be passed: another compiler makes other code.

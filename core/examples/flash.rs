@@ -5,7 +5,7 @@
 
 use rtftp_core::{
     BlockReader, Instant, Outcome, Output, Packet, ReadFailed, Sender,
-    options::{Limits, negotiate},
+    wire::options::{Limits, negotiate},
 };
 
 /// How much of the file is in RAM, in bytes: a block must fit in, or it is never loaded.

@@ -3,13 +3,13 @@
 //! # Where to begin
 //!
 //! - [`Packet`] is what goes over the wire, borrowed from the datagram.
-//! - [`options::negotiate`] turns what a client asks into [`Settings`](options::Settings).
+//! - [`options::negotiate`](wire::options::negotiate) turns what a client asks into [`Settings`](wire::options::Settings).
 //! - [`Sender`] sends a file with them. It is plain data; every call is given the time.
 //! - [`Receiver`] is its other end: it asks for a file and receives it, driven in the same way.
 //! - [`Output`] is what it asks its driver to do.
 //! - [`BlockReader`] is where the file's bytes come from, [`BlockSink`] where they go.
 //!
-//! Beside these are [`RequestPath`], a file name that cannot leave its root, and [`disk::DiskConfig`], the description of a
+//! Beside these are [`RequestPath`], a file name that cannot leave its root, and [`config::disk::DiskConfig`], the description of a
 //! remote disk.
 #![no_std]
 #![cfg_attr(
@@ -29,32 +29,23 @@
 #[cfg(test)]
 extern crate std;
 
-pub mod block;
-pub mod disk;
-mod ending;
+pub mod config;
 pub mod netascii;
-pub mod options;
-pub mod output;
-mod pace;
-pub mod packet;
-pub mod path;
-pub mod reader;
-pub mod receiver;
-mod rto;
-pub mod sender;
 pub mod time;
-pub mod uri;
+pub mod transfer;
+pub mod wire;
 
-/// The strings and lists of bounded length that [`disk`] and [`uri`] are made of.
+/// The strings and lists of bounded length that [`config`] are made of.
 #[doc(no_inline)]
 pub use heapless;
 
 pub use crate::{
-    output::{Outcome, Output, Transmit},
-    packet::Packet,
-    path::RequestPath,
-    reader::{BlockReader, BlockSink, ReadFailed, WriteFailed},
-    receiver::Receiver,
-    sender::Sender,
     time::Instant,
+    transfer::{
+        io::{BlockReader, BlockSink, ReadFailed, WriteFailed},
+        output::{Outcome, Output, Transmit},
+        receiver::Receiver,
+        sender::Sender,
+    },
+    wire::{packet::Packet, path::RequestPath},
 };

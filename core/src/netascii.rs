@@ -2,7 +2,7 @@
 
 use heapless::Deque;
 
-use crate::reader::{BlockReader, ReadFailed};
+use crate::transfer::io::{BlockReader, ReadFailed};
 
 /// The largest window that netascii is sent in, in blocks.
 pub const MAX_WINDOWSIZE: u16 = 64;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rtftp_core::disk::{DiskConfig, MountSource};
+use rtftp_core::config::disk::{DiskConfig, MountSource};
 
 fuzz_target!(|json: &[u8]| match DiskConfig::parse(json) {
     Ok(config) => {

@@ -2,8 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rtftp_core::options::{Limits, negotiate};
-use rtftp_core::packet::Options;
+use rtftp_core::wire::{
+    options::{Limits, negotiate},
+    packet::Options,
+};
 
 fuzz_target!(|input: (&[u8], u16, u16, u32, Option<u64>)| {
     let (asked, blksize, windowsize, window_bytes, size) = input;

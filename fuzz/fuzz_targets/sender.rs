@@ -4,9 +4,13 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use rtftp_core::options::{Limits, negotiate};
-use rtftp_core::packet::Options;
-use rtftp_core::{Instant, Output, Packet, Sender};
+use rtftp_core::{
+    Instant, Output, Packet, Sender,
+    wire::{
+        options::{Limits, negotiate},
+        packet::Options,
+    },
+};
 
 static FILE: [u8; 70_000] = [7; 70_000];
 

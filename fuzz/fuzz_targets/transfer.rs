@@ -4,9 +4,11 @@
 use std::{collections::VecDeque, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
-use rtftp_core::options::{Limits, Wanted, negotiate};
-use rtftp_core::reader::{BlockSink, WriteFailed};
-use rtftp_core::{Instant, Outcome, Output, Packet, Receiver, Sender};
+use rtftp_core::{
+    Instant, Outcome, Output, Packet, Receiver, Sender,
+    transfer::io::{BlockSink, WriteFailed},
+    wire::options::{Limits, Wanted, negotiate},
+};
 
 /// What comes must be the file, in order.
 struct Checked<'a> {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rtftp_core::uri::NbdUri;
+use rtftp_core::config::uri::NbdUri;
 
 fuzz_target!(|uri: &str| {
     if let Ok(read) = NbdUri::parse(uri) {

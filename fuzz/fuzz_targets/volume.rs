@@ -12,7 +12,7 @@ use std::{
 };
 
 use libfuzzer_sys::fuzz_target;
-use rtftp_runtime::remote::native::{Cache, FileSystem, Kind, Node, Reading, Source, Volume, partition::partitions};
+use rtftp_runtime::fs::{Cache, FileSystem, Kind, Node, Reading, Source, Volume, partition::partitions};
 
 const SECTOR: usize = 512;
 /// How long a disk is whose last sectors are zeros.

@@ -13,7 +13,7 @@ use landlock::{
     path_beneath_rules,
 };
 
-use crate::outside;
+use crate::unsandboxed;
 
 /// Why a process is not confined.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub enum Unconfined {
 ///
 /// Why there is no sandbox; the thread goes on without.
 pub fn confine(root: &Path) -> Result<Vec<PathBuf>, Unconfined> {
-    outside::open();
+    unsandboxed::open();
     let linked = linked(root)?;
     match restrict(root, &linked)?.landlock {
         LandlockStatus::NotImplemented => Err(Unconfined::NotBuilt),

@@ -10,8 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_core::{RequestPath, disk::DiskConfig as Description, uri::NbdUri};
-use rtftp_runtime::remote::{native::View, nbd::Nbd};
+use rtftp_core::{
+    RequestPath,
+    config::{disk::DiskConfig as Description, uri::NbdUri},
+};
+use rtftp_runtime::{fs::View, nbd::Nbd};
 use rtftp_tests::{
     Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree,
     client::rrq,

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use rtftp_core::uri::NbdUri;
-use rtftp_runtime::remote::{
-    native::{Cache, FileSystem, Kind, Node, Volume, partition::partitions},
+use rtftp_core::config::uri::NbdUri;
+use rtftp_runtime::{
+    fs::{Cache, FileSystem, Kind, Node, Volume, partition::partitions},
     nbd::Nbd,
 };
 use smol::Executor;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_runtime::boots::snapshot::{Snapshot, State};
+use rtftp_runtime::history::snapshot::{Snapshot, State};
 use rtftp_tests::{
     Rtftp, arguments_refused,
     client::{Answer as Sent, ack, error, rrq},

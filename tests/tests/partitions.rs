@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use rtftp_core::uri::NbdUri;
-use rtftp_runtime::remote::{
-    native::{Cache, Volume, partition::partitions},
+use rtftp_core::config::uri::NbdUri;
+use rtftp_runtime::{
+    fs::{Cache, Volume, partition::partitions},
     nbd::Nbd,
 };
 use rtftp_tests::{Disk, FileSystem, NbdServer, Owner, Tree, run};

@@ -4,8 +4,10 @@
 
 use rtftp_core::{
     Instant, Outcome, Output, Packet, Sender,
-    options::{Limits, negotiate},
-    packet::data_header,
+    wire::{
+        options::{Limits, negotiate},
+        packet::data_header,
+    },
 };
 use rtftp_tests::{
     assert_same, noise,

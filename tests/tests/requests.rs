@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::PathBuf};
 
-use rtftp_core::{Packet, RequestPath, packet::Mode};
+use rtftp_core::{Packet, RequestPath, wire::packet::Mode};
 use rtftp_tests::{
     Answer, Rtftp,
     client::{error, rrq},

@@ -14,7 +14,10 @@ use std::{
     thread,
 };
 
-use rtftp_core::{Outcome, options::Wanted, packet::ErrorCode};
+use rtftp_core::{
+    Outcome,
+    wire::{options::Wanted, packet::ErrorCode},
+};
 use rtftp_tests::sim::{Link, Report, Rng, Scenario, run};
 
 /// Runs of the grid in the ordinary test command.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use rtftp_runtime::boots::snapshot::{Client, Event, Snapshot, State};
+use rtftp_runtime::history::snapshot::{Client, Event, Snapshot, State};
 use rtftp_tests::{
     Disk, DiskConfig, FileSystem, NbdServer, Process, Rtftp, Tree, arguments_refused, binary,
     client::{ack, error, rrq},

@@ -12,7 +12,7 @@ rtftp looks for it beside its own program, then in PATH.";
 
 fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
-        None if !stdin().is_terminal() => rtftp_runtime::remote::guestfs::appliance::run(),
+        None if !stdin().is_terminal() => rtftp_runtime::guestfs::appliance::run(),
         Some(argument) if argument == "--version" => {
             println!("rtftp-guestfs {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -8,7 +8,7 @@ use std::{
 };
 
 use pico_args::Arguments;
-use rtftp_core::options::{MAX_BLKSIZE, MAX_WINDOWSIZE, Wanted};
+use rtftp_core::wire::options::{MAX_BLKSIZE, MAX_WINDOWSIZE, Wanted};
 
 use crate::values::{
     Names::{Both, Long},

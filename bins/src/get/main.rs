@@ -14,7 +14,7 @@ mod values;
 use std::{fmt, future::pending, io, io::Write, process::ExitCode, time::Instant};
 
 use async_signal::{Signal, Signals};
-use rtftp_runtime::fetch::{FetchError, Fetched, Request, fetch, resolve};
+use rtftp_runtime::client::{FetchError, Fetched, Request, fetch, resolve};
 use smol::{block_on, future::or, stream::StreamExt};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use rtftp_runtime::boots::snapshot::Snapshot;
+use rtftp_runtime::history::snapshot::Snapshot;
 
 use super::response::Response;
 
@@ -62,7 +62,7 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rtftp_runtime::boots::snapshot::Totals;
+    use rtftp_runtime::history::snapshot::Totals;
 
     use super::*;
 

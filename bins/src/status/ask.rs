@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rtftp_runtime::boots::snapshot::{Event, Snapshot};
+use rtftp_runtime::history::snapshot::{Event, Snapshot};
 
 /// The largest answer that is taken, in bytes.
 const MOST: u64 = 256 << 20;

@@ -1,6 +1,6 @@
 //! The boots of one client, file by file.
 
-use rtftp_runtime::boots::snapshot::{Boot, Client, File, State};
+use rtftp_runtime::history::snapshot::{Boot, Client, File, State};
 
 use super::text::{ago, harmless};
 use crate::bar::{bar, megabytes};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rtftp_runtime::boots::snapshot::{Boot, Client, File, Snapshot, State};
+use rtftp_runtime::history::snapshot::{Boot, Client, File, Snapshot, State};
 
 use super::text::{ago, harmless};
 use crate::bar::{bar, megabytes};
@@ -73,7 +73,7 @@ fn reached(snapshot: &Snapshot) -> HashMap<(&str, &str, i64), u64> {
 
 #[cfg(test)]
 mod tests {
-    use rtftp_runtime::boots::snapshot::Totals;
+    use rtftp_runtime::history::snapshot::Totals;
 
     use super::*;
     use crate::status::boots::tests::{client, file};

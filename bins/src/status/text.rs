@@ -2,7 +2,7 @@
 
 use std::io::stdout;
 
-use rtftp_runtime::boots::span;
+use rtftp_runtime::history::span;
 use rustix::termios::tcgetwinsize;
 
 /// Text with everything escaped that is not printable ASCII.

@@ -5,17 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_core::disk::{Backend, DiskConfig};
+use rtftp_core::config::disk::{Backend, DiskConfig};
 use smol::Timer;
 
 use super::{Disk, Files, Limits, Mount, Partition, files::find};
 use crate::{
     clock,
+    disk::{Failure, Owner, PATIENCE, PAUSE, View},
     error::Unavailable,
-    remote::{
-        self, Failure, Owner, PATIENCE, PAUSE, View,
-        native::{self, Cache, Error, FileSystem, Source, Volume, partition::partitions},
-    },
+    fs,
+    fs::{Cache, Error, FileSystem, Source, Volume, partition::partitions},
 };
 
 /// How long a server may take to be connected to: one that is there needs milliseconds.
@@ -29,7 +28,7 @@ pub(super) async fn check(
     name: String,
     json: Vec<u8>,
     config: DiskConfig,
-    backend: Arc<remote::Backend>,
+    backend: Arc<crate::disk::Backend>,
     limits: Limits,
 ) -> (Disk, Vec<String>) {
     let mut disk = described(&config);
@@ -62,7 +61,7 @@ fn described(config: &DiskConfig) -> Disk {
     let mounts = config
         .mounts
         .iter()
-        .map(|mount| Mount { source: native::name(&mount.source), mountpoint: mount.mountpoint.as_str().to_owned() });
+        .map(|mount| Mount { source: fs::name(&mount.source), mountpoint: mount.mountpoint.as_str().to_owned() });
     Disk {
         url: config.url.to_string(),
         unreachable: None,

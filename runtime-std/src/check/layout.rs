@@ -3,11 +3,7 @@
 use std::{fs, io, path::Path};
 
 use super::Mistake;
-use crate::{
-    fetch::printable,
-    names::Name,
-    remote::{self, client_of},
-};
+use crate::{client::printable, client_name::Name, disk, disk::client_of};
 
 /// What a root directory has.
 #[derive(Debug, Default)]
@@ -96,7 +92,7 @@ fn mistaken_file(name: &str) -> Option<String> {
     // Windows editors like to add the first, others the second.
     let stem = lower.trim_end_matches(".txt").trim_end_matches(".json").strip_suffix(".nbd")?;
     Some(match meant(stem) {
-        Some(client) => format!("is not looked at, the name must be written {}", remote::file_name(client)),
+        Some(client) => format!("is not looked at, the name must be written {}", disk::file_name(client)),
         None => "is not looked at: expected the name of a client before .nbd, as in 10.0.0.5.nbd".into(),
     })
 }

@@ -11,11 +11,9 @@ use rtftp_core::RequestPath;
 use super::files::{Item, Listing, MOST_NAMES, Tree};
 use crate::{
     error::OpenError,
-    local::LocalFile,
-    remote::{
-        guestfs::{client::Listed, shared::Shared},
-        native::{self, Entry, Kind},
-    },
+    files::local::LocalFile,
+    fs::{Entry, Kind, View},
+    guestfs::{client::Listed, shared::Shared},
 };
 
 /// A directory of this machine.
@@ -78,15 +76,15 @@ fn open_local(root: &Path, path: &Path) -> Item<PathBuf> {
 }
 
 /// A disk that is read natively.
-impl<'v> Tree for &'v native::View {
+impl<'v> Tree for &'v View {
     type Directory = Entry<'v>;
 
     async fn top(&self) -> Result<Entry<'v>, String> {
-        native::View::top(self).await.map_err(|error| error.to_string())
+        View::top(self).await.map_err(|error| error.to_string())
     }
 
     async fn list(&self, directory: &Entry<'v>) -> Result<Listing<Entry<'v>>, String> {
-        let entries = native::View::list(self, directory).await.map_err(|error| error.to_string())?;
+        let entries = View::list(self, directory).await.map_err(|error| error.to_string())?;
         let mut list = Vec::new();
         for entry in entries.into_iter().take(MOST_NAMES + 1) {
             let name = entry.name().to_vec();

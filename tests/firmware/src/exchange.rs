@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use rtftp_core::{
     BlockReader, BlockSink, Instant, Outcome, Output, Packet, ReadFailed, Receiver, Sender, WriteFailed,
-    options::{Limits, negotiate},
-    receiver::MAX_REQUEST,
+    transfer::receiver::MAX_REQUEST,
+    wire::options::{Limits, negotiate},
 };
 
 use crate::{WANTED, stack};

@@ -1,6 +1,6 @@
 //! The receiver of rtftp-core, driven by smoltcp.
 
-use rtftp_core::{BlockSink, Outcome, Output, Receiver, receiver::MAX_REQUEST};
+use rtftp_core::{BlockSink, Outcome, Output, Receiver, transfer::receiver::MAX_REQUEST};
 use smoltcp::{
     iface::{Interface, SocketHandle, SocketSet},
     socket::udp,

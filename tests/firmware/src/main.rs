@@ -21,7 +21,7 @@ use cortex_m_semihosting::{debug, heprintln};
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
 use defmt::{error, info};
 use defmt_semihosting as _;
-use rtftp_core::{BlockSink, Receiver, Sender, WriteFailed, options::Wanted};
+use rtftp_core::{BlockSink, Receiver, Sender, WriteFailed, wire::options::Wanted};
 use smoltcp::{
     iface::{Config, Interface, SocketSet, SocketStorage},
     socket::udp,

@@ -15,9 +15,13 @@ extern crate std;
 
 use core::{hint::black_box, time::Duration};
 
-use rtftp_core::options::{Limits, Wanted, negotiate};
-use rtftp_core::packet::{Mode, Packet, Request};
-use rtftp_core::{BlockSink, Instant, Outcome, Output, Receiver, RequestPath, Sender, WriteFailed};
+use rtftp_core::{
+    BlockSink, Instant, Outcome, Output, Receiver, RequestPath, Sender, WriteFailed,
+    wire::{
+        options::{Limits, Wanted, negotiate},
+        packet::{Mode, Packet, Request},
+    },
+};
 
 const WANTED: Wanted = Wanted { blksize: Some(1468), windowsize: Some(4), timeout: None, tsize: true };
 
@@ -36,7 +40,7 @@ extern "C" fn main() -> i32 {
 /// Has a receiver ask a sender for a file and take it. The compiler knows nothing of what comes in a packet.
 fn transfer() -> Option<()> {
     #[cfg(not(feature = "no-panic"))]
-    rtftp_core::disk::DiskConfig::parse(DISK).ok().filter(|disk| disk.tftp_root == "/boot")?;
+    rtftp_core::config::disk::DiskConfig::parse(DISK).ok().filter(|disk| disk.tftp_root == "/boot")?;
     let mut now = Instant::from_micros(0);
     let (mut file, mut buf, mut packet, mut received) = (&FILE[..], [0; 8192], [0; 600], Received(0));
     let mut receiver = Receiver::new(now, black_box(b"/boot\\kernel8.img"), WANTED).ok()?;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use rtftp_core::{Packet, packet::Options};
+use rtftp_core::{Packet, wire::packet::Options};
 
 use super::file::Rng;
 

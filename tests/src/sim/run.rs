@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::BinaryHeap};
 
 use rtftp_core::{
     Instant, Outcome, Output, Packet, Receiver, Sender,
-    options::{Limits, MAX_BLKSIZE, MAX_WINDOWSIZE, Wanted, negotiate},
+    wire::options::{Limits, MAX_BLKSIZE, MAX_WINDOWSIZE, Wanted, negotiate},
 };
 
 use super::{
@@ -205,7 +205,9 @@ impl Run {
 
     fn poll_receiver(&mut self) -> Result<(), String> {
         for _ in 0..BUSY {
-            match self.receiver.poll(Instant::from_micros(self.now), &mut self.buf[..rtftp_core::receiver::MAX_REQUEST])
+            match self
+                .receiver
+                .poll(Instant::from_micros(self.now), &mut self.buf[..rtftp_core::transfer::receiver::MAX_REQUEST])
             {
                 Output::Transmit(transmit) => {
                     for at in self.up.carry(self.now) {

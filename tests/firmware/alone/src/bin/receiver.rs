@@ -4,7 +4,7 @@
 
 use alone::unknown;
 use cortex_m_rt::entry;
-use rtftp_core::{BlockSink, Instant, Receiver, WriteFailed, options::Wanted};
+use rtftp_core::{BlockSink, Instant, Receiver, WriteFailed, wire::options::Wanted};
 
 struct Sink;
 

@@ -6,7 +6,7 @@ use alone::unknown;
 use cortex_m_rt::entry;
 use rtftp_core::{
     Instant, Packet, Sender,
-    options::{Limits, negotiate},
+    wire::options::{Limits, negotiate},
 };
 
 #[entry]

@@ -1,0 +1,284 @@
+//! The description of a client's disk: what an `.nbd` file says.
+
+mod error;
+mod json;
+mod locate;
+
+use heapless::{String, Vec};
+
+pub use self::error::{ConfigError, FieldPath, Found, Mistake};
+use crate::config::uri::NbdUri;
+
+/// The largest description, in bytes.
+pub const MAX_CONFIG: usize = 16 * 1024;
+
+/// The longest path in a description (a mountpoint, a device, `tftp_root`), in bytes.
+pub const MAX_DISK_PATH: usize = 255;
+
+/// The longest `url`, in bytes: enough for any export and any socket with every byte percent-encoded.
+pub const MAX_URL: usize = 1152;
+
+/// The largest number of mounts in a description.
+pub const MAX_MOUNTS: usize = 16;
+
+/// The largest partition number: Linux counts to 256 on a disk (`DISK_MAX_PARTS`), from 0, which is the whole disk.
+pub const MAX_PARTITION: u32 = 255;
+
+/// A path on the disk: absolute, made of plain names, without a slash at the end unless it is `/` itself.
+pub type DiskPath = String<MAX_DISK_PATH>;
+
+/// A disk, what of it is mounted where, and which directory of it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DiskConfig {
+    /// The NBD export that is the disk.
+    pub url: NbdUri,
+    /// What is mounted, in this order; the first mountpoint is `/`, and every other one lies below an earlier one.
+    pub mounts: Vec<Mount, MAX_MOUNTS>,
+    /// The directory that clients see as their root.
+    pub tftp_root: DiskPath,
+    /// Who reads the disk; `None` for the native reader where it can, and libguestfs for the rest.
+    pub backend: Option<Backend>,
+}
+
+/// Who reads a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Backend {
+    /// The daemon itself.
+    Native,
+    /// libguestfs, in a virtual machine.
+    Guestfs,
+}
+
+/// One file system and the directory it is mounted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Mount {
+    /// Where the file system is on the disk.
+    pub source: MountSource,
+    /// The directory it is mounted on.
+    pub mountpoint: DiskPath,
+}
+
+/// Where a file system is.
+#[expect(clippy::large_enum_variant, reason = "there is no heap to put the longer one on")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum MountSource {
+    /// On the whole disk, which has no partitions.
+    Disk,
+    /// In the partition that Linux gives this number (2 is `sda2`), from 1 to [`MAX_PARTITION`].
+    Partition(u32),
+    /// Behind a name that libguestfs can mount: `/dev/sda`, `/dev/vg/root`, `btrfsvol:/dev/sda2/@`. It is not empty and has no
+    /// control characters.
+    Device(String<MAX_DISK_PATH>),
+}
+
+impl DiskConfig {
+    /// Reads the JSON of an `.nbd` file:
+    ///
+    /// ```
+    /// # use rtftp_core::config::disk::DiskConfig;
+    /// let config = DiskConfig::parse(br#"{
+    ///     "url": "nbd://10.10.10.10:25000/server_root",
+    ///     "mounts": [{"partition": 2, "mountpoint": "/"}, {"partition": 1, "mountpoint": "/boot"}],
+    ///     "tftp_root": "/boot"
+    /// }"#)?;
+    /// assert_eq!(config.mounts[1].mountpoint, "/boot");
+    /// # Ok::<(), rtftp_core::config::disk::ConfigError>(())
+    /// ```
+    ///
+    /// A mount without `partition`, or with number 0, is of the whole disk; with a `device` instead, it is of what libguestfs knows
+    /// by that name. Without `tftp_root`, `/` is served. Paths lose their double and trailing slashes. A `backend` is `"native"` or
+    /// `"guestfs"`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] describes the first mistake in the file. Fields that nobody reads are mistakes too: they are typos.
+    pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
+        locate::check_file(json)?;
+        let trace = json::Trace::default();
+        json::read(json, &trace).map_err(|error| locate::explain(json, error, &trace))
+    }
+}
+
+/// Reads a path, which is absolute already: a relative one would depend on who looks.
+fn read_path(text: &str) -> Result<DiskPath, Mistake> {
+    if !text.starts_with('/') {
+        return Err(Mistake::Expected("an absolute path"));
+    }
+    if text.contains(char::is_control) {
+        return Err(Mistake::Expected("a path without control characters"));
+    }
+    let mut path = DiskPath::new();
+    for name in text.split('/').filter(|name| !name.is_empty()) {
+        if matches!(name, "." | "..") {
+            return Err(Mistake::Expected("a path without . and .."));
+        }
+        path.push('/').and_then(|()| path.push_str(name)).map_err(|_| Mistake::TooLong(MAX_DISK_PATH))?;
+    }
+    if path.is_empty() {
+        path.push('/').map_err(|_| Mistake::TooLong(MAX_DISK_PATH))?;
+    }
+    Ok(path)
+}
+
+/// Reads a mountpoint that comes after the `earlier` mounts.
+fn read_mountpoint(text: &str, earlier: &[Mount]) -> Result<DiskPath, Mistake> {
+    let path = read_path(text)?;
+    if let Some(index) = earlier.iter().position(|mount| mount.mountpoint == path) {
+        return Err(Mistake::MountedTwice(index));
+    }
+    // Every later mountpoint lies below the first one, which is `/`.
+    if earlier.is_empty() && path != "/" {
+        return Err(Mistake::ParentNotMounted);
+    }
+    Ok(path)
+}
+
+fn read_device(text: &str) -> Result<String<MAX_DISK_PATH>, Mistake> {
+    if text.is_empty() {
+        return Err(Mistake::Expected("a device such as \"/dev/sda\""));
+    }
+    if text.contains(char::is_control) {
+        return Err(Mistake::Expected("a device without control characters"));
+    }
+    text.try_into().map_err(|_| Mistake::TooLong(MAX_DISK_PATH))
+}
+
+fn read_backend(text: &str) -> Result<Backend, Mistake> {
+    match text {
+        "native" => Ok(Backend::Native),
+        "guestfs" => Ok(Backend::Guestfs),
+        _ => Err(Mistake::Expected("\"native\" or \"guestfs\"")),
+    }
+}
+
+fn read_url(text: &str) -> Result<NbdUri, Mistake> {
+    if text.len() > MAX_URL {
+        return Err(Mistake::TooLong(MAX_URL));
+    }
+    NbdUri::parse(text).map_err(Mistake::Url)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        format,
+        string::{String as StdString, ToString},
+        vec::Vec as StdVec,
+    };
+
+    use super::*;
+
+    const EXAMPLE: &str = r#"{
+  "url": "nbd://10.10.10.10:25000/server_root",
+  "mounts": [
+    {"partition": 2, "mountpoint": "/"},
+    {"partition": 1, "mountpoint": "/boot"}
+  ],
+  "tftp_root": "/boot"
+}"#;
+
+    fn parse(json: &str) -> DiskConfig {
+        DiskConfig::parse(json.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{json}"))
+    }
+
+    /// A description of one line with these mounts; the mounts begin in column 35.
+    fn with_mounts(mounts: &str) -> StdString {
+        format!(r#"{{"url": "nbd://h/disk", "mounts": {mounts}}}"#)
+    }
+
+    #[test]
+    fn a_description_is_read() {
+        let config = parse(EXAMPLE);
+        assert_eq!(config.url, NbdUri::parse("nbd://10.10.10.10:25000/server_root").expect("a URI"));
+        assert_eq!(config.tftp_root, "/boot");
+        let mounts: StdVec<_> =
+            config.mounts.iter().map(|mount| (mount.source.clone(), mount.mountpoint.as_str())).collect();
+        assert_eq!(mounts, [(MountSource::Partition(2), "/"), (MountSource::Partition(1), "/boot")]);
+    }
+
+    #[test]
+    fn order_white_space_and_escapes_do_not_matter() {
+        for json in [
+            &EXAMPLE.replace('\n', "\r\n\t"),
+            &EXAMPLE.replace([' ', '\n'], ""),
+            &format!(" \r\n\t{EXAMPLE}\r\n\t "),
+            &EXAMPLE.replace("\"/boot\"", r#""\/b\u006f\u006Ft""#).replace("mounts", r"\u006dounts"),
+            &EXAMPLE.replace("\"/\"", "\"///\"").replace("/boot", "//boot/"),
+            r#"{"tftp_root": "/boot", "mounts": [{"mountpoint": "/", "partition": 2}, {"mountpoint": "/boot", "partition": 1}],
+                "url": "nbd://10.10.10.10:25000/server_root"}"#,
+        ] {
+            assert_eq!(parse(json), parse(EXAMPLE), "{json}");
+        }
+    }
+
+    #[test]
+    fn urls_are_those_of_nbd() {
+        for url in ["nbd://[fe80::1]:10810/x", "nbd+unix:///?socket=/run/nbd.sock", "nbd://h/", "nbd://h/gr%C3%BCn%20x"]
+        {
+            let json = with_mounts(r#"[{"partition": 1, "mountpoint": "/"}]"#).replace("nbd://h/disk", url);
+            assert_eq!(parse(&json).url, NbdUri::parse(url).expect("a URI"));
+        }
+    }
+
+    #[test]
+    fn a_mount_is_of_a_partition_or_a_device() {
+        for (source, expected) in [
+            (r#""partition": 1"#, MountSource::Partition(1)),
+            (r#""partition": 255"#, MountSource::Partition(255)),
+            (r#""partition": 0"#, MountSource::Disk),
+            (r#""device": "/dev/sda""#, MountSource::Device("/dev/sda".try_into().expect("short"))),
+            (
+                r#""device": "btrfsvol:/dev/sda2/@home""#,
+                MountSource::Device("btrfsvol:/dev/sda2/@home".try_into().expect("short")),
+            ),
+        ] {
+            let config = parse(&with_mounts(&format!(r#"[{{{source}, "mountpoint": "/"}}]"#)));
+            assert_eq!(config.mounts[0].source, expected);
+            assert_eq!(config.tftp_root, "/");
+        }
+        assert_eq!(parse(&with_mounts(r#"[{"mountpoint": "/"}]"#)).mounts[0].source, MountSource::Disk);
+    }
+
+    #[test]
+    fn a_backend_may_be_named() {
+        for (backend, expected) in [
+            ("", None),
+            (r#", "backend": "native""#, Some(Backend::Native)),
+            (r#", "backend": "guestfs""#, Some(Backend::Guestfs)),
+        ] {
+            let json = with_mounts(r#"[{"mountpoint": "/"}]"#).replace(']', &format!("]{backend}"));
+            assert_eq!(parse(&json).backend, expected);
+        }
+    }
+
+    #[test]
+    fn paths_are_normalised() {
+        for (path, expected) in
+            [("/", "/"), ("//", "/"), ("/srv//tftp/", "/srv/tftp"), ("/...", "/..."), ("/grün €\\\"", "/grün €\\\"")]
+        {
+            let path = read_path(path).expect("a path");
+            assert_eq!(path, expected);
+        }
+        let longest = format!("/{}", "a".repeat(254));
+        assert_eq!(read_path(&format!("/{longest}//")).expect("a path"), longest.as_str());
+        assert_eq!(read_path(&format!("{longest}/b")), Err(Mistake::TooLong(255)));
+    }
+
+    #[test]
+    fn mounts_are_up_to_sixteen() {
+        let mounts = |count: usize| {
+            let mount = |index: usize| {
+                let mountpoint = if index == 0 { "/".to_string() } else { format!("/{index}") };
+                format!(r#"{{"partition": 1, "mountpoint": "{mountpoint}"}}"#)
+            };
+            with_mounts(&format!("[{}]", (0..count).map(mount).collect::<StdVec<_>>().join(",\n")))
+        };
+        assert_eq!(parse(&mounts(16)).mounts.len(), 16);
+        let error = DiskConfig::parse(mounts(17).as_bytes()).expect_err("too many mounts");
+        assert_eq!(error.to_string(), "line 17, column 1: mounts: expected at most 16 mounts, found more");
+    }
+}

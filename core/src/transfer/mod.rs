@@ -1,0 +1,9 @@
+//! The state machines of both ends of a transfer.
+
+pub mod io;
+pub mod output;
+mod pacing;
+pub mod receiver;
+mod rto;
+pub mod sender;
+mod termination;

@@ -1,0 +1,103 @@
+//! Packets in words, safe to print on a terminal.
+
+use rtftp_core::{
+    Packet,
+    wire::packet::{ErrorCode, Mode, Options, Request},
+};
+
+/// Puts a datagram into words: the packet's name, its numbers and texts, and its length.
+///
+/// One line without control characters, whatever the datagram holds.
+pub fn describe(datagram: &[u8]) -> String {
+    let len = datagram.len();
+    match Packet::parse(datagram) {
+        Ok(Packet::ReadRequest(asked)) => format!("RRQ {}, {len} bytes", request(asked)),
+        Ok(Packet::WriteRequest(asked)) => format!("WRQ {}, {len} bytes", request(asked)),
+        Ok(Packet::Data { block, payload }) => format!("DATA {block}, {} bytes", payload.len()),
+        Ok(Packet::Ack { block }) => format!("ACK {block}"),
+        Ok(Packet::Error { code, message }) => format!("ERROR {}", error(code, &printable(message))),
+        Ok(Packet::OptionAck(options)) => format!("OACK {}, {len} bytes", pairs(options)),
+        Err(_) => format!("no TFTP packet, {len} bytes"),
+    }
+}
+
+/// Makes a text of bytes that somebody else has chosen: what is not printable is escaped, so that it does nothing to a terminal.
+pub fn printable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for character in String::from_utf8_lossy(bytes).chars() {
+        match character {
+            '\'' | '"' => text.push(character),
+            other => text.extend(other.escape_debug()),
+        }
+    }
+    text
+}
+
+/// Options as `name=value`, with blanks between them.
+pub(super) fn pairs(options: Options<'_>) -> String {
+    let words = options.map(|(name, value)| format!("{}={}", printable(name), printable(value)));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// An error code, what it means, and the text that came with it.
+pub(super) fn error(code: ErrorCode, text: &str) -> String {
+    let number = code.0;
+    let meaning = match number {
+        0 => "see the text",
+        1 => "file not found",
+        2 => "access violation",
+        3 => "disk full",
+        4 => "illegal operation",
+        5 => "unknown transfer ID",
+        6 => "file already exists",
+        7 => "no such user",
+        8 => "options refused",
+        _ => "unknown code",
+    };
+    format!("{number} ({meaning}): {text}")
+}
+
+fn request(asked: Request<'_>) -> String {
+    let mode = match asked.mode {
+        Mode::Octet => "octet",
+        Mode::Netascii => "netascii",
+        Mode::Other => "other mode",
+    };
+    let words = [printable(asked.file), mode.to_owned(), pairs(asked.options)];
+    words.iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_put_into_words() {
+        for (datagram, words) in [
+            (
+                &b"\0\x01boot/vmlinuz\0octet\0tsize\x000\0blksize\x001428\0"[..],
+                "RRQ boot/vmlinuz octet tsize=0 blksize=1428, 42 bytes",
+            ),
+            (b"\0\x01f\0netascii\0", "RRQ f netascii, 13 bytes"),
+            (b"\0\x02f\0octet\0", "WRQ f octet, 10 bytes"),
+            (b"\0\x03\x01\x00abc", "DATA 256, 3 bytes"),
+            (b"\0\x04\xff\xff", "ACK 65535"),
+            (b"\0\x05\0\x01no such file\0", "ERROR 1 (file not found): no such file"),
+            (b"\0\x05\0\x63what", "ERROR 99 (unknown code): what"),
+            (b"\0\x06blksize\x001428\0tsize\x009\0", "OACK blksize=1428 tsize=9, 23 bytes"),
+            (b"\0\x09", "no TFTP packet, 2 bytes"),
+            (b"", "no TFTP packet, 0 bytes"),
+        ] {
+            assert_eq!(describe(datagram), words);
+        }
+    }
+
+    #[test]
+    fn what_could_move_a_cursor_is_escaped() {
+        assert_eq!(printable(b"can't open \"x\""), "can't open \"x\"");
+        assert_eq!(printable(b"\x1b[2J\r\n\x07"), r"\u{1b}[2J\r\n\u{7}");
+        assert_eq!(printable("caf\u{e9} \u{202e}".as_bytes()), "caf\u{e9} \\u{202e}");
+        assert_eq!(printable(b"\xff"), "\u{fffd}");
+        assert_eq!(describe(b"\0\x05\0\0\x1b]0;title\x07\0"), r"ERROR 0 (see the text): \u{1b}]0;title\u{7}");
+    }
+}

@@ -1,0 +1,116 @@
+//! A look at a disk through either backend, and the files it opens.
+
+use std::{fmt, sync::Arc};
+
+use rtftp_core::RequestPath;
+
+use crate::{
+    error::{OpenError, Unavailable},
+    fs::{self, NoFile},
+    guestfs::shared::{Shared, SharedFile},
+};
+
+/// A disk as it is at one moment.
+#[derive(Debug)]
+pub(crate) enum View {
+    Native(fs::View),
+    Guestfs(Shared),
+}
+
+/// Why a look at a disk did not give what was wanted.
+#[derive(Debug, Clone)]
+pub(crate) enum Failure {
+    /// It may be over in a moment: the owner is writing, the connection was lost.
+    Passing(Unavailable),
+    /// It will be the same in a moment.
+    Lasting(OpenError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passing(why) => why.fmt(f),
+            Self::Lasting(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<fs::Error> for Failure {
+    fn from(error: fs::Error) -> Self {
+        let passing = !matches!(error, fs::Error::Unsupported(_));
+        let why = unreadable(error);
+        if passing { Self::Passing(why) } else { Self::Lasting(why.into()) }
+    }
+}
+
+fn unreadable(error: fs::Error) -> Unavailable {
+    Unavailable { to_client: "the disk of this client cannot be read", reason: error.to_string() }
+}
+
+/// An open file of a [`View`], which it keeps. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) enum Opened {
+    Native { disk: Arc<dyn fs::Source>, file: Arc<fs::File> },
+    Guestfs(Arc<SharedFile>),
+}
+
+impl View {
+    /// Opens a regular file.
+    pub(super) async fn open(&self, path: &RequestPath) -> Result<Opened, Failure> {
+        match self {
+            Self::Native(view) => match view.file(path).await {
+                Ok(file) => Ok(Opened::Native { disk: view.disk().clone(), file: file.into() }),
+                Err(NoFile::NotFound) => Err(Failure::Lasting(OpenError::NotFound)),
+                Err(NoFile::Forbidden(reason)) => Err(Failure::Lasting(OpenError::Forbidden(reason.into()))),
+                Err(NoFile::Failed(error)) => Err(error.into()),
+            },
+            Self::Guestfs(appliance) => match appliance.open(path).await {
+                Ok(file) => Ok(Opened::Guestfs(file.into())),
+                Err(OpenError::Unavailable(why)) if !appliance.is_alive() => Err(Failure::Passing(why)),
+                Err(error) => Err(Failure::Lasting(error)),
+            },
+        }
+    }
+
+    /// Whether another file could be opened, as far as is known.
+    pub(super) fn is_alive(&self) -> bool {
+        match self {
+            Self::Native(view) => view.disk().is_alive(),
+            Self::Guestfs(appliance) => appliance.is_alive(),
+        }
+    }
+
+    /// Whether somebody writes to the disk, as far as is known.
+    pub(super) fn is_in_use(&self) -> bool {
+        match self {
+            Self::Native(view) => !view.in_use().is_empty(),
+            Self::Guestfs(_) => false,
+        }
+    }
+}
+
+impl Opened {
+    /// The size when it was opened, in bytes.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Native { file, .. } => file.size,
+            Self::Guestfs(file) => file.size(),
+        }
+    }
+
+    /// Reads up to `len` bytes from `offset` on, into memory that nobody uses any more if it can.
+    pub(super) async fn read_into(&self, spare: Vec<u8>, offset: u64, len: u32) -> Result<Vec<u8>, Unavailable> {
+        match self {
+            Self::Native { disk, file } => {
+                file.read_into(spare, &**disk, offset, len as usize).await.map_err(unreadable)
+            }
+            Self::Guestfs(file) => file.read(offset, len).await,
+        }
+    }
+
+    /// Whether `other`, which was opened by the same path in another look, is known to be the same file, and unchanged. Of what
+    /// libguestfs opens that is not known: it shows a file as it was when the appliance first read it.
+    pub(super) fn is_unchanged(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Native { file, .. }, Self::Native { file: other, .. }) if file == other)
+    }
+}
