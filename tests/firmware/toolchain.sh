@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
-# Makes the rest of this shell able to build for the target: sets what cargo reads, and the array `build_std` of its arguments.
-# Sourced by run.sh, with `target` set. Fails when the target cannot be had.
+# Prepares the current shell for building for $target: sets the environment of cargo and the array `build_std` of its arguments.
+# Sourced by run.sh. Fails if no compiler for the target is available.
 #
-# A compiler that rustup gave may have the target. If not, Debian's compiler comes with the sources of the core library: its
-# packages are unpacked into the build directory, nothing is installed.
+# Uses the compiler from rustup if it has the target. Otherwise uses Debian's compiler, whose source package contains the core
+# library: unpacks its packages into the build directory and installs nothing.
 
 build_std=()
 
 use_debian_compiler() { # DIRECTORY
-    local root=$1 std llvm package
+    local root=$1 std llvm required missing package
     if [ ! -e "$root/complete" ]; then
         std=$(apt-cache depends libstd-rust-web-dev | grep --only-matching 'libstd-rust-web-[0-9]\S*') || return
         llvm=$(apt-cache depends "$std" | grep --only-matching 'libllvm[0-9]\S*') || return
+        required=(rustc-web rust-web-src libstd-rust-web-dev "$std" "$llvm" binutils-arm-none-eabi)
+        # The libraries of these packages that this machine lacks, libz3-4 for example.
+        missing=$(apt-get --simulate --no-install-recommends install "${required[@]}" | sed -n 's/^Inst \(\S*\) .*/\1/p') || return
         mkdir -p "$root/packages"
         (
             cd "$root/packages"
-            apt-get -qq download rustc-web rust-web-src libstd-rust-web-dev "$std" "$llvm" binutils-arm-none-eabi 2>&1
+            printf '%s\n' "${required[@]}" $missing | sort --unique | xargs apt-get -qq download 2>&1
         ) || return
         for package in "$root"/packages/*.deb; do
             dpkg -x "$package" "$root" || return
@@ -24,9 +27,9 @@ use_debian_compiler() { # DIRECTORY
         touch "$root/complete"
     fi
     export LD_LIBRARY_PATH=$root/usr/lib/$(uname -m)-linux-gnu RUSTC=$root/usr/bin/rustc
-    # Building the core library is a feature of nightly compilers; this lets another one do it.
+    # Building the core library is a feature of nightly compilers; this variable enables it in a stable one.
     export RUSTC_BOOTSTRAP=1
-    # That compiler comes without a linker for the target.
+    # The compiler comes without a linker for the target.
     export CARGO_TARGET_THUMBV7EM_NONE_EABIHF_LINKER=$root/usr/bin/arm-none-eabi-ld
     build_std=(-Zbuild-std=core)
 }
