@@ -5,8 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-bins/install-packages.sh qemu-system-arm cpio
-package=$(bins/package.sh rtftp arm64)
+bins/scripts/install-packages.sh qemu-system-arm cpio
+package=$(bins/pkg/package.sh rtftp arm64)
 
 pieces=${CARGO_TARGET_DIR:-$PWD/target}/package/arm64
 if [ ! -e "$pieces/complete" ]; then

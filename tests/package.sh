@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "package: it needs root" >&2; exit 1; }
 PATH=$PATH:/usr/sbin:/sbin
 
-bins/install-packages.sh debootstrap lintian mandoc man-db zsh fish systemd
+bins/scripts/install-packages.sh debootstrap lintian mandoc man-db zsh fish systemd
 
 say() { echo "package: $*"; }
 fail() { echo "package: FAILED: $*" >&2; exit 1; }
@@ -24,10 +24,10 @@ said=$(fish --no-config --command 'source bins/completions/rtftp.fish; complete 
 [ "$(echo $said)" = "debug error info trace warn" ] || fail "fish offers for --log-level: $said"
 
 say "the package is made, and is one"
-package=$(bins/package.sh)
+package=$(bins/pkg/package.sh)
 lintian --fail-on error,warning --no-tag-display-limit "$package" 2>/dev/null || fail "lintian has found the above"
 version=$(dpkg-deb --field "$package" Version)
-[ "$(sed -n '1s/.*(\(.*\)).*/\1/p' bins/debian/changelog)" = "$version" ] || fail "bins/debian/changelog does not begin with $version"
+[ "$(sed -n '1s/.*(\(.*\)).*/\1/p' bins/pkg/debian/changelog)" = "$version" ] || fail "bins/pkg/debian/changelog does not begin with $version"
 
 work=$(mktemp -d)
 daemon=

@@ -78,7 +78,7 @@ page() {
     fi
 }
 
-run packages bins/install-packages.sh "${packages[@]}"
+run packages bins/scripts/install-packages.sh "${packages[@]}"
 run formatting formatting
 run clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 # What no other package turns on.

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes a Debian package: bins/package.sh [rtftp|rtftp-guestfs] [ARCHITECTURE]
+# Makes a Debian package: bins/pkg/package.sh [rtftp|rtftp-guestfs] [ARCHITECTURE]
 # ARCHITECTURE is that of this machine unless given; with arm64, rtftp is built for a Raspberry Pi on a PC.
 # Installs what is missing (that alone asks for root), prints the path of the package.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 package=${1:-rtftp}
 own=$(dpkg --print-architecture)
@@ -30,7 +30,7 @@ if [ "$architecture" != "$own" ]; then
     export "CARGO_TARGET_${variable^^}_LINKER=${gnu/x86-64/x86_64}-gcc"
     command -v rustup >/dev/null && rustup --quiet target add "$target" >&2
 fi
-bins/install-packages.sh "${packages[@]}" >&2
+bins/scripts/install-packages.sh "${packages[@]}" >&2
 
 # Where it is not installed it is built, once, into the build directory.
 tools=${CARGO_TARGET_DIR:-$PWD/target}/tools

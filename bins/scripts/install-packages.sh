@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the named Debian packages that are missing: bins/install-packages.sh NAME...
+# Installs the named Debian packages that are missing: bins/scripts/install-packages.sh NAME...
 # Says nothing and asks for no rights when all of them are there already.
 set -euo pipefail
 

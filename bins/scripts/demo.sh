@@ -7,7 +7,7 @@ case "$*" in
 '' | guestfs) with=${1:-native} ;;
 *) echo "Usage: $0 [guestfs]" >&2; exit 2 ;;
 esac
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
@@ -44,7 +44,7 @@ if [ $with = guestfs ]; then
 fi
 
 say "Installing what is missing: an NBD server, tools that make a disk, a TFTP client"
-bins/install-packages.sh "${packages[@]}"
+bins/scripts/install-packages.sh "${packages[@]}"
 
 say "Building the daemon"
 cargo build --release --quiet --locked "${crates[@]}"
