@@ -17,9 +17,10 @@ use rtftp_core::{
 use rtftp_runtime::{fs::View, nbd::Nbd};
 use rtftp_tests::{
     Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree,
-    client::rrq,
-    load::{self, Load},
-    noise, run, threads,
+    load_client::{self, Load},
+    noise,
+    raw_client::rrq,
+    run, thread_cpu_times,
 };
 use smol::Executor;
 
@@ -237,7 +238,7 @@ fn served(server: &NbdServer, gro: bool, figure: impl Fn(Run) -> f64) -> String 
         let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
         daemon.put("default/whole", &bytes);
         local.push(figure(fetch(&daemon, server, gro, &bytes)));
-        daemon.put_disk(&load::address(0).to_string(), &whole(server));
+        daemon.put_disk(&load_client::address(0).to_string(), &whole(server));
         disk.push(figure(fetch(&daemon, server, gro, &bytes)));
     }
     [&mut disk, &mut local].into_iter().for_each(|all| all.sort_by(f64::total_cmp));
@@ -247,7 +248,7 @@ fn served(server: &NbdServer, gro: bool, figure: impl Fn(Run) -> f64) -> String 
 
 fn fetch(daemon: &Rtftp, server: &NbdServer, gro: bool, expected: &[u8]) -> Run {
     let all = [daemon.process().id(), server.process().id(), std::process::id()];
-    let used = |pid| threads(pid).iter().map(|(_, time)| time.as_secs_f64()).sum::<f64>();
+    let used = |pid| thread_cpu_times(pid).iter().map(|(_, time)| time.as_secs_f64()).sum::<f64>();
     let before = all.map(used);
     let load = Load { gro, ..load(1, "whole", 64) };
     let report = load.run(daemon.address(), expected).expect("sockets");
@@ -261,7 +262,7 @@ fn fetch(daemon: &Rtftp, server: &NbdServer, gro: bool, expected: &[u8]) -> Run 
 fn boards(server: &NbdServer, windowsize: u16) -> String {
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     for client in 0..DISKS {
-        daemon.put_disk(&load::address(client).to_string(), &whole(server));
+        daemon.put_disk(&load_client::address(client).to_string(), &whole(server));
     }
     let report = load(DISKS, "small", windowsize).run(daemon.address(), &noise(SMALL, 1)).expect("sockets");
     assert_eq!(report.failed, (0, String::new()));

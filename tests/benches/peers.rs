@@ -32,10 +32,10 @@ use nix::{
     unistd::geteuid,
 };
 use rtftp_tests::{
-    Process, Usage, binary,
-    client::rrq,
-    load::{Load, Report},
+    Process, ResourceUsage, binary,
+    load_client::{Load, Report},
     noise,
+    raw_client::rrq,
 };
 
 /// The large file of a single stream, the file of each of many boards, and one that is hardly more than a request: names and sizes in
@@ -181,7 +181,7 @@ fn main() {
         let mut times: Vec<Duration> = (0..rounds).map(|_| start().1).collect();
         times.sort();
         let (process, _, _) = start();
-        let idle = Usage::of(process.id()).memory;
+        let idle = ResourceUsage::of(process.id()).memory;
         println!("  {:<14} {:8.1} ms {:8.1} MiB", server.name, times[times.len() / 2].as_secs_f64() * 1e3, mib(idle));
     }
 }
@@ -257,10 +257,10 @@ impl Server {
     fn measure(&self, root: &Path, load: &Load, size: usize) -> io::Result<Run> {
         let expected = fs::read(root.join("default").join(load.name))?;
         let (process, _, address) = self.start(root).expect("it has answered before");
-        let before = Usage::of(process.id());
+        let before = ResourceUsage::of(process.id());
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
-            let usage = scope.spawn(|| Usage::follow(process.id(), &over));
+            let usage = scope.spawn(|| ResourceUsage::follow(process.id(), &over));
             let report = load.run(address, &expected);
             over.store(true, Ordering::Relaxed);
             let usage = usage.join().expect("no panic");

@@ -17,10 +17,9 @@ use nix::{sys::signal::Signal, unistd::geteuid};
 use tempfile::TempDir;
 
 use crate::{
-    DiskConfig,
-    client::Client,
-    poll_until,
+    DiskConfig, poll_until,
     process::{Process, output},
+    raw_client::Client,
 };
 
 /// How long the daemon may take for what it does by itself and at once.
@@ -43,7 +42,7 @@ pub fn binary(name: &str) -> PathBuf {
 
 /// Runs the daemon to its end with arguments that it is expected not to serve with.
 #[track_caller]
-pub fn arguments_refused<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
+pub fn run_with_bad_arguments<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     output(Command::new("timeout").arg("10").arg(binary("rtftp")).args(args))
 }
 

@@ -1,48 +1,48 @@
 //! The kit of the end-to-end tests: the built daemon, real disks, real NBD servers, real TFTP clients.
 //!
 //! A test makes a [`Disk`] from [`Tree`]s, exports it with an [`NbdServer`], writes its [`DiskConfig`] into the root directory
-//! of an [`Rtftp`] and fetches files with the programs of [`tools`] or, byte by byte, with a [`Client`]. The machine whose disk
-//! it is can run meanwhile and change it: an [`Owner`].
-//! The other way round, a [`Getter`] fetches from an [`Rtftp`], a [`ForeignServer`] or, byte by byte, a [`PlayedServer`].
+//! of an [`Rtftp`] and fetches files with the programs of [`client_programs`] or, byte by byte, with a [`Client`]. The machine whose disk
+//! it is can run meanwhile and change it: an [`OwnerMachine`].
+//! The other way round, a [`RtftpGet`] fetches from an [`Rtftp`], a [`ForeignServer`] or, byte by byte, a [`ScriptedServer`].
 //! Nothing uses a fixed port, nothing sleeps for a guessed time, and whatever was started is gone when its value is dropped.
 //!
 //! [`sim`] is the network that exists in the computer's mind only, for the core's state machines.
 
-mod board;
+mod board_disk;
 mod browser;
-mod cable;
-pub mod check;
-pub mod client;
+pub mod client_programs;
 mod daemon;
 mod disk;
-pub mod get;
+mod foreign_server;
 mod kernel;
 mod listing;
-pub mod load;
+pub mod load_client;
 mod nbd;
-mod owner;
+mod owner_machine;
 mod process;
+pub mod raw_client;
 mod reading;
+mod resource_usage;
+pub mod rtftp_check;
+pub mod rtftp_get;
 pub mod sim;
-mod tftpd;
-pub mod tools;
-mod usage;
+mod veth_network;
 mod wait;
 
-pub use board::{board, mounted};
+pub use board_disk::{board_config, board_disk};
 pub use browser::Browser;
-pub use cable::{CARD, Cable};
-pub use client::{Answer, Client};
-pub use daemon::{Rtftp, arguments_refused, binary};
+pub use daemon::{Rtftp, binary, run_with_bad_arguments};
 pub use disk::{Disk, DiskConfig, FileSystem, Tree};
-pub use get::{Getter, Got, PlayedServer};
+pub use foreign_server::{ForeignServer, TftpServerProgram};
 pub use listing::{Entry, Listing, write_awkward_files};
-pub use nbd::{NbdServer, hung_server, refused_port};
-pub use owner::Owner;
+pub use nbd::{NbdServer, closed_port, silent_server};
+pub use owner_machine::OwnerMachine;
 pub use process::{Process, run};
+pub use raw_client::{Answer, Client};
 pub use reading::{Content, read_natively};
-pub use tftpd::{ForeignServer, Tftpd};
-pub use usage::{Usage, threads};
+pub use resource_usage::{ResourceUsage, thread_cpu_times};
+pub use rtftp_get::{GetResult, RtftpGet, ScriptedServer};
+pub use veth_network::{BOARD_MAC, VethNetwork};
 pub use wait::{Appliance, poll_until};
 
 /// The file sizes at which block transfers go wrong, and one that a boot really has.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use tempfile::TempDir;
 
-use crate::{Owner, run};
+use crate::{OwnerMachine, run};
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Listing {
     ///
     /// Unless it is mounted with `noatime`, reading 5,000 files goes through the journal, which pushes out what was there.
     #[track_caller]
-    pub fn of(owner: &mut Owner, directory: &str) -> Self {
+    pub fn of(owner: &mut OwnerMachine, directory: &str) -> Self {
         let mut find = |what: &str| owner.run(&format!("cd '{directory}'; find . -mindepth 1 -xdev {what}"));
         let (sizes, digests) = (find("-type f -exec stat -c '%s %n' {} +"), find("-type f -exec sha256sum {} +"));
         let links = find(r#"-type l | while read -r link; do echo "$(readlink "$link") $link"; done"#);
@@ -87,7 +87,7 @@ impl Listing {
 /// The machine holds back what it need not write from here on: the last metadata, and with `data=journal` the last files, are in
 /// the journal only.
 #[track_caller]
-pub fn write_awkward_files(owner: &mut Owner, directory: &str) {
+pub fn write_awkward_files(owner: &mut OwnerMachine, directory: &str) {
     const SCRIPT: &str = r#"
 set -e
 random() { dd if=/dev/urandom conv=notrunc,fsync "$@" 2>&1; }
@@ -132,6 +132,6 @@ dd if=/dev/urandom bs=5000 count=1 >>/tmp/magic 2>/dev/null
 dd if=/tmp/magic of=magic bs=8k conv=fsync 2>&1
 sync .
 "#;
-    owner.hold_back();
+    owner.disable_writeback();
     owner.run(&format!("cd '{directory}'\n{SCRIPT}"));
 }

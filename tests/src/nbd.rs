@@ -114,13 +114,13 @@ fn listener() -> (TcpListener, SocketAddr) {
 }
 
 /// The URI of a server that accepts connections and never says a word, for as long as the test runs.
-pub fn hung_server() -> String {
+pub fn silent_server() -> String {
     let (listener, address) = listener();
     thread::spawn(move || listener.incoming().collect::<Vec<_>>());
     format!("nbd://{address}/disk")
 }
 
 /// The URI of a port that refuses connections.
-pub fn refused_port() -> String {
+pub fn closed_port() -> String {
     format!("nbd://{}/disk", listener().1)
 }

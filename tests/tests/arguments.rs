@@ -1,12 +1,12 @@
 //! The command line: what is understood, what is refused, and how.
 
 use nix::sys::signal::Signal;
-use rtftp_tests::{Rtftp, arguments_refused};
+use rtftp_tests::{Rtftp, run_with_bad_arguments};
 
 /// Asserts exit code 2 and a message that names the mistake.
 #[track_caller]
 fn refused(args: &[&str], named: &str) {
-    let output = arguments_refused(args);
+    let output = run_with_bad_arguments(args);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
     assert!(said.contains(named), "{args:?} should be answered with `{named}`: {said}");
@@ -15,7 +15,7 @@ fn refused(args: &[&str], named: &str) {
 
 #[test]
 fn help_and_version_are_told_on_stdout() {
-    let help = arguments_refused(["--help"]);
+    let help = run_with_bad_arguments(["--help"]);
     let text = String::from_utf8_lossy(&help.stdout);
     assert!(help.status.success());
     let options = [
@@ -31,7 +31,7 @@ fn help_and_version_are_told_on_stdout() {
     for option in options.into_iter().chain(["--help", "--version", "-l", "-p", "-r", "-t", "-m"]) {
         assert!(text.contains(option), "{option} is missing in\n{text}");
     }
-    let version = arguments_refused(["--version"]);
+    let version = run_with_bad_arguments(["--version"]);
     assert!(version.status.success());
     assert!(String::from_utf8_lossy(&version.stdout).contains(env!("CARGO_PKG_VERSION")));
 }
@@ -54,7 +54,7 @@ fn mistakes_are_named_and_end_with_code_2() {
 
 #[test]
 fn a_missing_root_directory_is_named() {
-    let output = arguments_refused(["-l", "127.0.0.1", "-p", "0", "-r", "/nowhere/at/all", "-t", "60"]);
+    let output = run_with_bad_arguments(["-l", "127.0.0.1", "-p", "0", "-r", "/nowhere/at/all", "-t", "60"]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/at/all"));
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_tests::{Answer, DiskConfig, Rtftp, client::rrq, hung_server, refused_port};
+use rtftp_tests::{Answer, DiskConfig, Rtftp, closed_port, raw_client::rrq, silent_server};
 
 /// How long a client may have to wait for the word that its disk cannot be had.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Asserts ERROR 0 for a client whose disk is broken; `default/` must not step in.
 #[track_caller]
 fn assert_broken(daemon: &Rtftp, from: &str) -> String {
-    match daemon.client(from).insist(&rrq("file", &[]), LIMIT) {
+    match daemon.client(from).request_until_answered(&rrq("file", &[]), LIMIT) {
         Answer::Error(0, text) => text,
         other => panic!("{from}: {other:?}"),
     }
@@ -68,7 +68,7 @@ fn a_mended_description_is_taken_up() {
     fs::remove_file(daemon.path("127.0.0.7.nbd")).expect("remove");
     let mut client = daemon.client("127.0.0.7");
     assert_eq!(client.fetch("file", &[]).as_deref(), Ok(&b"default"[..]), "without a description there is no disk");
-    daemon.put_disk("127.0.0.7", &DiskConfig::new(refused_port()).partition(1, "/"));
+    daemon.put_disk("127.0.0.7", &DiskConfig::new(closed_port()).partition(1, "/"));
     assert_broken(&daemon, "127.0.0.7");
 }
 
@@ -76,9 +76,9 @@ fn a_mended_description_is_taken_up() {
 fn a_server_that_refuses_or_is_silent_fails_its_own_client_only() {
     let daemon = Rtftp::start();
     daemon.put("default/file", "default");
-    let hung = hung_server();
+    let hung = silent_server();
     let disks = [
-        ("127.0.0.10", refused_port()),
+        ("127.0.0.10", closed_port()),
         ("127.0.0.11", "nbd+unix:///disk?socket=/nowhere/nbd.sock".to_owned()),
         ("127.0.0.12", hung.clone()),
         ("127.0.0.13", hung.clone()),

@@ -9,8 +9,8 @@ use std::{
 
 use nix::unistd::geteuid;
 use rtftp_tests::{
-    Appliance, Disk, DiskConfig, FileSystem, NbdServer, Owner, Tree, arguments_refused, binary, board, check::Checked,
-    hung_server, mounted, noise, refused_port,
+    Appliance, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Tree, binary, board_config, board_disk,
+    closed_port, noise, rtftp_check::CheckResult, run_with_bad_arguments, silent_server,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ fn pi() -> Disk {
 
 /// A root directory in which nothing is wrong: one client, and files for all.
 fn good(server: &NbdServer) -> Tree {
-    let config = mounted(server).tftp_root("/boot").to_string();
+    let config = board_config(server).tftp_root("/boot").to_string();
     Tree::new().file("10.0.0.5.nbd", config).file("default/pxelinux.0", "loader").file("10.0.0.6/vmlinuz", "kernel")
 }
 
@@ -32,8 +32,8 @@ fn good(server: &NbdServer) -> Tree {
 fn what_is_well_is_shown_and_ends_with_0() {
     let disk = pi();
     let server = NbdServer::qemu(&disk);
-    let root = good(&server).file("10.0.0.7.nbd", mounted(&server).to_string());
-    let checked = Checked::of(&root, &[]);
+    let root = good(&server).file("10.0.0.7.nbd", board_config(&server).to_string());
+    let checked = CheckResult::of(&root, &[]);
     assert_eq!(checked.code, Some(0), "{}", checked.said);
     let url = server.url();
     assert_eq!(
@@ -48,7 +48,7 @@ fn what_is_well_is_shown_and_ends_with_0() {
     assert_eq!(checked.row("10.0.0.6/"), "10.0.0.6/ - - - - 1, 6 B vmlinuz, 6 B -");
     assert!(checked.said.ends_with("\nall is well\n"), "{}", checked.said);
 
-    let checked = Checked::of(&root, &["--json"]);
+    let checked = CheckResult::of(&root, &["--json"]);
     assert_eq!(checked.code, Some(0));
     let document = checked.json();
     assert_eq!((&document["well"], &document["mistakes"]), (&Value::Bool(true), &json!([])));
@@ -64,9 +64,9 @@ fn every_mistake_has_a_line_and_disturbs_no_other_client() {
     let (disk, empty) = (pi(), Disk::whole(16, FileSystem::Nothing));
     let (server, whole) = (NbdServer::nbdkit(&disk), NbdServer::nbdkit(&empty));
     let silent = NbdServer::nbdkit_with(&disk, "delay", &["rdelay=3600"]);
-    let hung = hung_server();
-    let refused = refused_port();
-    let config = mounted(&server);
+    let hung = silent_server();
+    let refused = closed_port();
+    let config = board_config(&server);
     let root = good(&server)
         .file("10.0.0.10.nbd", DiskConfig::new(&refused).partition(1, "/").to_string())
         .file("10.0.0.11.nbd", DiskConfig::new(&hung).partition(1, "/").to_string())
@@ -75,12 +75,12 @@ fn every_mistake_has_a_line_and_disturbs_no_other_client() {
         .file("10.0.0.14.nbd", config.clone().tftp_root("/tftp").to_string())
         .file("10.0.0.15.nbd", DiskConfig::new(whole.url()).device("/dev/sda", "/").backend("native").to_string())
         .directory("10.0.0.16.nbd")
-        .file("10.0.0.17.nbd", mounted(&silent).to_string())
+        .file("10.0.0.17.nbd", board_config(&silent).to_string())
         .file("010.0.0.17.nbd", config.to_string())
         .directory("boards")
         .link("default/passwd", "/etc/passwd");
     let started = Instant::now();
-    let checked = Checked::of(&root, &["--open-limit", "4", "--read-limit", "5"]);
+    let checked = CheckResult::of(&root, &["--open-limit", "4", "--read-limit", "5"]);
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     assert_eq!(checked.code, Some(1));
     let mistakes = [
@@ -102,7 +102,7 @@ fn every_mistake_has_a_line_and_disturbs_no_other_client() {
     assert!(checked.row("10.0.0.12").contains("yes 1 FAT32, 2 ext4 2 on /, 1 on /boot, 7 on /srv - - no"));
     assert!(checked.row("10.0.0.15").contains("yes whole disk unknown /dev/sda on / - - -"));
 
-    let checked = Checked::of(&root, &["--open-limit", "4", "--read-limit", "5", "--json"]);
+    let checked = CheckResult::of(&root, &["--open-limit", "4", "--read-limit", "5", "--json"]);
     assert_eq!(checked.code, Some(1));
     let document = checked.json();
     assert_eq!(document["well"], false);
@@ -123,12 +123,12 @@ fn every_mistake_has_a_line_and_disturbs_no_other_client() {
 
 #[test]
 fn a_disk_that_its_owner_has_mounted_is_in_use() {
-    let disk = board(1);
+    let disk = board_disk(1);
     let server = NbdServer::qemu(&disk);
     let root = good(&server);
-    let mut owner = Owner::boot(&server);
+    let mut owner = OwnerMachine::boot(&server);
     let in_use = || {
-        let checked = Checked::of(&root, &["--json"]);
+        let checked = CheckResult::of(&root, &["--json"]);
         assert_eq!(checked.code, Some(0), "to be in use is no mistake: {}", checked.said);
         let disk = &checked.json()["clients"][0]["disk"];
         [0, 1].map(|index| disk["partitions"][index]["in_use"].clone())
@@ -140,7 +140,7 @@ fn a_disk_that_its_owner_has_mounted_is_in_use() {
     owner.write("/mnt/1/kernel8.img", b"new");
     owner.run("sync");
     assert_eq!(in_use(), [true, true]);
-    let checked = Checked::of(&root, &[]);
+    let checked = CheckResult::of(&root, &[]);
     assert!(checked.row("10.0.0.5").ends_with("kernel8.img, 3 B 1, 2"), "{}", checked.said);
     owner.run("umount /mnt/1 /mnt/2");
     assert_eq!(in_use(), [false, false]);
@@ -154,7 +154,7 @@ fn a_disk_that_libguestfs_reads_is_looked_through() {
     let disk = Disk::whole(128, FileSystem::Btrfs(&tree.file("etc/shadow", "secret")));
     let server = NbdServer::nbdkit(&disk);
     let config = DiskConfig::new(server.url()).device("/dev/sda", "/").tftp_root("/now").to_string();
-    let checked = Checked::of(&Tree::new().file("10.0.0.5.nbd", config).directory("default"), &[]);
+    let checked = CheckResult::of(&Tree::new().file("10.0.0.5.nbd", config).directory("default"), &[]);
     assert_eq!(checked.code, Some(0), "{}", checked.said);
     let (row, url) = (checked.row("10.0.0.5"), server.url());
     let expected = "yes whole disk btrfs /dev/sda on / (guestfs) 2, 5.0 kB vmlinuz, 5.0 kB -";
@@ -170,7 +170,7 @@ fn a_missing_helper_is_told() {
     let alone = TempDir::new().expect("a temporary directory");
     let program = alone.path().join("rtftp");
     fs::copy(binary("rtftp"), &program).expect("a copy");
-    let checked = Checked::run(&["env".as_ref(), "PATH=/nowhere".as_ref(), program.as_os_str()], &root, &[]);
+    let checked = CheckResult::run(&["env".as_ref(), "PATH=/nowhere".as_ref(), program.as_os_str()], &root, &[]);
     assert_eq!(checked.code, Some(1));
     let [mistake] = checked.mistakes()[..] else { panic!("{}", checked.said) };
     assert!(mistake.starts_with("10.0.0.5.nbd: this disk needs libguestfs, and its helper"), "{mistake}");
@@ -180,11 +180,11 @@ fn a_missing_helper_is_told() {
 #[test]
 fn what_cannot_be_read_is_told() {
     let root = Tree::new();
-    let checked = Checked::of(&root, &[]);
+    let checked = CheckResult::of(&root, &[]);
     assert_eq!(checked.code, Some(1));
     assert_eq!(checked.mistakes(), ["default/: is not there: files for everybody are looked for in it"]);
 
-    let nowhere = arguments_refused(["check", "/nowhere/at/all"]);
+    let nowhere = run_with_bad_arguments(["check", "/nowhere/at/all"]);
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nowhere.stderr).contains("/nowhere/at/all"));
     assert!(nowhere.stdout.is_empty());
@@ -202,7 +202,7 @@ fn what_the_server_may_not_read_is_told() {
         words = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"].map(OsStr::new).to_vec();
         words.push(program.as_os_str());
     }
-    let checked = Checked::run(&words, &root, &[]);
+    let checked = CheckResult::run(&words, &root, &[]);
     assert_eq!(checked.code, Some(1));
     assert_eq!(
         checked.mistakes(),
@@ -217,11 +217,11 @@ fn what_the_server_may_not_read_is_told() {
 #[test]
 fn wrong_arguments_end_with_2() {
     for args in [&["check"][..], &["check", "/tmp", "/tmp"], &["check", "/tmp", "--colour"], &["check", "-r"]] {
-        let refused = arguments_refused(args);
+        let refused = run_with_bad_arguments(args);
         assert_eq!(refused.status.code(), Some(2), "{args:?}");
         assert!(refused.stdout.is_empty() && !refused.stderr.is_empty(), "{args:?}");
     }
-    let help = arguments_refused(["check", "--help"]);
+    let help = run_with_bad_arguments(["check", "--help"]);
     assert!(help.status.success());
     let text = String::from_utf8_lossy(&help.stdout);
     for option in ["--json", "--root-dir", "--open-limit", "--read-limit", "Exit code 0"] {

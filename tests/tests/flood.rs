@@ -9,9 +9,8 @@ use std::{
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rtftp_tests::{
-    Rtftp, assert_same,
-    client::{ack, error, rrq},
-    noise, poll_until,
+    Rtftp, assert_same, noise, poll_until,
+    raw_client::{ack, error, rrq},
 };
 
 /// The strangers' addresses, and the ports of each: fewer than the transfers one address may have, so that each port counts.

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use rtftp_tests::{
-    Answer, Appliance, Disk, DiskConfig, FileSystem, NbdServer, Owner, Rtftp, Tree, assert_same, client::rrq, noise,
+    Answer, Appliance, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Rtftp, Tree, assert_same, noise,
+    raw_client::rrq,
 };
 
 /// How long what an owner has not flushed may take to be on its disk: its journal is committed every second.
@@ -29,7 +30,7 @@ fn kernel(version: u64) -> Vec<u8> {
 /// A board that runs, its disk, and a daemon that serves every partition of it, to a client of its own, with a view a request.
 struct Board {
     daemon: Rtftp,
-    owner: Owner,
+    owner: OwnerMachine,
     /// Is killed after the owner, which would complain otherwise.
     _server: NbdServer,
     _disk: Disk,
@@ -49,7 +50,7 @@ impl Board {
             (5, 32, FileSystem::Ext("ext3", &tree, &[])),
         ]);
         let server = serve(&disk);
-        let mut owner = Owner::boot(&server);
+        let mut owner = OwnerMachine::boot(&server);
         for (number, options) in JOURNALED.into_iter().chain([VFAT]) {
             owner.run(&format!("mkdir /mnt/{number}; mount {options} /dev/vda{number} /mnt/{number}"));
         }
@@ -92,7 +93,7 @@ impl Board {
     #[track_caller]
     fn fetch_while(&mut self, number: u32, script: &str) -> Result<Vec<u8>, Answer> {
         let mut transfer = self.daemon.client(&client(number));
-        let first = transfer.insist(&rrq("vmlinuz", &[("blksize", "1428")]), PATIENCE);
+        let first = transfer.request_until_answered(&rrq("vmlinuz", &[("blksize", "1428")]), PATIENCE);
         transfer.finish_with(first, |block| {
             if block == 100 {
                 self.owner_runs(number, script);
@@ -175,7 +176,7 @@ fn no_transfer_of_a_file_that_changes_is_ever_completed() {
 #[test]
 fn what_nothing_but_the_journal_holds_is_served() {
     let mut board = Board::start(NbdServer::qemu);
-    board.owner.hold_back();
+    board.owner.disable_writeback();
     let (old, new) = (kernel(1), kernel(2));
     for (number, _) in JOURNALED {
         board.owner_writes(number, "vmlinuz.new", &new);

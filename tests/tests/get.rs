@@ -5,7 +5,9 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use rtftp_tests::{ForeignServer, Getter, PlayedServer, Rtftp, Tftpd, assert_same, client::ack, noise};
+use rtftp_tests::{
+    ForeignServer, Rtftp, RtftpGet, ScriptedServer, TftpServerProgram, assert_same, noise, raw_client::ack,
+};
 
 /// More blocks of 512 bytes than there are numbers.
 const LARGE: usize = 40 << 20;
@@ -27,7 +29,7 @@ fn sizes(blksize: usize) -> [usize; 7] {
 
 /// Fetches a file of each size in each way.
 #[track_caller]
-fn fetches_everything(getter: &Getter, server: &str, put: impl Fn(&str, &[u8])) {
+fn fetches_everything(getter: &RtftpGet, server: &str, put: impl Fn(&str, &[u8])) {
     let large = noise(LARGE, 3);
     put("large", &large);
     for (options, blksize) in WAYS {
@@ -56,35 +58,35 @@ fn serving(len: usize) -> (Rtftp, String, Vec<u8>) {
 #[test]
 fn our_daemon() {
     let daemon = Rtftp::start();
-    fetches_everything(&Getter::new(), &daemon.address().to_string(), |name, bytes| {
+    fetches_everything(&RtftpGet::new(), &daemon.address().to_string(), |name, bytes| {
         daemon.put(&format!("default/{name}"), bytes);
     });
 }
 
 #[test]
 fn dnsmasq() {
-    let server = ForeignServer::start(Tftpd::Dnsmasq);
+    let server = ForeignServer::start(TftpServerProgram::Dnsmasq);
     fetches_everything(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
 }
 
 #[test]
 #[ignore = "wants to be root, and its Debian package starts a server: tests/run.sh runs it where it is installed"]
 fn tftpd_hpa() {
-    let server = ForeignServer::start(Tftpd::Hpa);
+    let server = ForeignServer::start(TftpServerProgram::Hpa);
     fetches_everything(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
 }
 
 #[test]
 #[ignore = "its Debian package starts a server and removes tftpd-hpa: tests/run.sh runs it where it is installed"]
 fn atftpd() {
-    let server = ForeignServer::start(Tftpd::Atftpd);
+    let server = ForeignServer::start(TftpServerProgram::Atftpd);
     fetches_everything(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
 }
 
 #[test]
 fn block_numbers_go_on_after_65535() {
     let (_daemon, server, file) = serving(8 * 65_536 + 5000);
-    let getter = Getter::new();
+    let getter = RtftpGet::new();
     getter.get(&[&server, "dir/f", "--blksize", "8"]).ended(0, &["blksize 8, windowsize 16"]);
     assert_same(&getter.read("f"), &file, "across the wrap");
 }
@@ -93,7 +95,7 @@ fn block_numbers_go_on_after_65535() {
 fn ipv6() {
     let daemon = Rtftp::with("::1", 60, &[]);
     daemon.put("default/f", "six");
-    let getter = Getter::new();
+    let getter = RtftpGet::new();
     getter.get(&[&format!("[::1]:{}", daemon.address().port()), "f"]).ended(0, &["f: 3 bytes"]);
     assert_eq!(getter.read("f"), b"six");
 }
@@ -101,7 +103,7 @@ fn ipv6() {
 #[test]
 fn the_address_where_somebody_listens_is_found() {
     let (daemon, _, file) = serving(100);
-    let getter = Getter::new();
+    let getter = RtftpGet::new();
     // Most machines know `localhost` as ::1 first.
     getter.get(&[&format!("localhost:{}", daemon.address().port()), "dir/f"]).ended(0, &[]);
     assert_eq!(getter.read("f"), file);
@@ -110,7 +112,7 @@ fn the_address_where_somebody_listens_is_found() {
 #[test]
 fn the_summary_tells_what_was_agreed_on() {
     let (_daemon, server, _) = serving(100);
-    let getter = Getter::new();
+    let getter = RtftpGet::new();
     let summary = |options: &[&str], words: &[&str]| {
         let got = getter.get(&[&[&*server, "dir/f"], options].concat());
         got.ended(0, words);
@@ -128,7 +130,7 @@ fn the_summary_tells_what_was_agreed_on() {
 #[test]
 fn the_file_takes_the_place_of_another_one() {
     let (_daemon, server, file) = serving(3000);
-    let getter = Getter::new();
+    let getter = RtftpGet::new();
     fs::write(getter.path("f"), "old").expect("written");
     getter.get(&[&server, "dir/f"]).ended(0, &[]);
     assert_same(&getter.read("f"), &file, "replaced");
@@ -148,7 +150,7 @@ fn the_file_takes_the_place_of_another_one() {
 #[test]
 fn standard_output_gets_the_bytes_alone() {
     let (_daemon, server, file) = serving(200_000);
-    let getter = Getter::new();
+    let getter = RtftpGet::new();
     let got = getter.get(&[&server, "dir/f", "-o", "-"]);
     got.ended(0, &["200000 bytes"]);
     assert_same(&got.stdout, &file, "standard output");
@@ -158,7 +160,7 @@ fn standard_output_gets_the_bytes_alone() {
 #[test]
 fn verify_compares_and_writes_nothing() {
     let (_daemon, server, mut file) = serving(5000);
-    let getter = Getter::new();
+    let getter = RtftpGet::new();
     fs::write(getter.path("local"), &file).expect("written");
     getter.get(&[&server, "dir/f", "--verify", "local"]).ended(0, &["5000 bytes"]);
     file[3210] ^= 1;
@@ -175,7 +177,7 @@ fn verify_compares_and_writes_nothing() {
 #[test]
 fn trace_prints_every_packet() {
     let (_daemon, server, _) = serving(2500);
-    let got = Getter::new().get(&[&server, "dir/f", "--trace", "--blksize", "1000", "--windowsize", "2"]);
+    let got = RtftpGet::new().get(&[&server, "dir/f", "--trace", "--blksize", "1000", "--windowsize", "2"]);
     got.ended(0, &[]);
     let lines: Vec<Vec<&str>> = got.said.lines().map(|line| line.split_whitespace().collect()).collect();
     let transfer = lines[1][2];
@@ -201,8 +203,8 @@ fn trace_prints_every_packet() {
 const TERMINAL: [&str; 4] = ["sh", "-c", "exec script --quiet --return --command \"$*\" /dev/null", "sh"];
 
 /// What a fetch shows, with these options, that takes a while with 1428 of 10,000 bytes there.
-fn shown(getter: &Getter, options: &[&str]) -> String {
-    let (file, mut server) = (noise(10_000, 1), PlayedServer::new());
+fn shown(getter: &RtftpGet, options: &[&str]) -> String {
+    let (file, mut server) = (noise(10_000, 1), ScriptedServer::new());
     let running = getter.start(&[&[&*server.address(), "f"], options].concat());
     server.request();
     server.say(b"\0\x06tsize\x0010000\0blksize\x001428\0windowsize\x0016\0");
@@ -226,7 +228,7 @@ fn shown(getter: &Getter, options: &[&str]) -> String {
 
 #[test]
 fn progress_is_for_terminals() {
-    let terminal = Getter::behind(&TERMINAL);
+    let terminal = RtftpGet::behind(&TERMINAL);
     let said = shown(&terminal, &[]);
     let (progress, summary) = said.rsplit_once("\r\x1b[K").expect("a line that is erased");
     let drawn = progress.split('\r').find(|line| line.contains('%')).expect("percent");
@@ -234,7 +236,7 @@ fn progress_is_for_terminals() {
         assert!(drawn.contains(part), "`{part}` is missing in {drawn}");
     }
     assert!(summary.starts_with("f: 10000 bytes in "), "{said}");
-    for (getter, options) in [(&terminal, &["--quiet"][..]), (&terminal, &["--trace"]), (&Getter::new(), &[])] {
+    for (getter, options) in [(&terminal, &["--quiet"][..]), (&terminal, &["--trace"]), (&RtftpGet::new(), &[])] {
         let said = shown(getter, options);
         assert!(!said.contains(['%', '\x1b']), "{options:?}: {}", said.escape_debug());
     }
@@ -242,7 +244,7 @@ fn progress_is_for_terminals() {
 
 #[test]
 fn help_and_readme_tell_the_same() {
-    let help = Getter::new().get(&["--help"]);
+    let help = RtftpGet::new().get(&["--help"]);
     help.ended(0, &[]);
     let text = String::from_utf8(help.stdout).expect("text");
     let readme = include_str!("../../README.md");
@@ -256,7 +258,7 @@ fn help_and_readme_tell_the_same() {
     for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "130 "] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(code)), "exit code {code}");
     }
-    Getter::new().get(&["127.0.0.1"]).ended(2, &["HOST and FILE", "rtftp-get --help"]);
-    Getter::new().get(&["[::1", "f"]).ended(2, &["`[::1`", "HOST:PORT"]);
-    Getter::new().get(&["127.0.0.1", &"f".repeat(500)]).ended(2, &["too long"]);
+    RtftpGet::new().get(&["127.0.0.1"]).ended(2, &["HOST and FILE", "rtftp-get --help"]);
+    RtftpGet::new().get(&["[::1", "f"]).ended(2, &["`[::1`", "HOST:PORT"]);
+    RtftpGet::new().get(&["127.0.0.1", &"f".repeat(500)]).ended(2, &["too long"]);
 }

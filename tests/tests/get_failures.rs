@@ -7,9 +7,8 @@ use std::{
 
 use nix::sys::signal::Signal;
 use rtftp_tests::{
-    Getter, Got, PlayedServer,
-    client::{ack, error},
-    noise, poll_until,
+    GetResult, RtftpGet, ScriptedServer, noise, poll_until,
+    raw_client::{ack, error},
 };
 
 /// An OACK that grants the default options for a file of 10,000 bytes.
@@ -21,8 +20,8 @@ fn data(block: u16, len: usize) -> Vec<u8> {
 
 /// Plays a server to a client with these arguments; the client must leave no file.
 #[track_caller]
-fn played(args: &[&str], play: impl FnOnce(&mut PlayedServer)) -> Got {
-    let (getter, mut server) = (Getter::new(), PlayedServer::new());
+fn played(args: &[&str], play: impl FnOnce(&mut ScriptedServer)) -> GetResult {
+    let (getter, mut server) = (RtftpGet::new(), ScriptedServer::new());
     let address = server.address();
     let running = getter.start(&[&[&*address, "f"], args].concat());
     server.request();
@@ -49,7 +48,7 @@ fn an_error_of_the_server_is_told_and_does_nothing_to_the_terminal() {
 
 #[test]
 fn a_file_that_was_there_stays_when_the_transfer_fails() {
-    let (getter, mut server) = (Getter::new(), PlayedServer::new());
+    let (getter, mut server) = (RtftpGet::new(), ScriptedServer::new());
     std::fs::write(getter.path("f"), "old").expect("written");
     let running = getter.start(&[&server.address(), "f"]);
     server.request();
@@ -66,7 +65,7 @@ fn nobody_listens() {
     // A port that is taken, but by a socket that hears one other port only: the kernel says that it is closed.
     let closed = UdpSocket::bind("127.0.0.1:0").expect("a port");
     closed.connect("127.0.0.1:1").expect("an address");
-    let (getter, started) = (Getter::new(), Instant::now());
+    let (getter, started) = (RtftpGet::new(), Instant::now());
     let address = closed.local_addr().expect("bound").to_string();
     getter.get(&[&address, "f"]).ended(3, &["nobody listens on", &address, "is the server running"]);
     assert!(started.elapsed().as_secs() < 30, "not after the whole of its patience");
@@ -86,7 +85,7 @@ fn nobody_answers() {
 
 #[test]
 fn an_answer_from_another_address_is_named() {
-    let (getter, mut server) = (Getter::new(), PlayedServer::answering_from("127.0.0.2"));
+    let (getter, mut server) = (RtftpGet::new(), ScriptedServer::answering_from("127.0.0.2"));
     let address = server.address();
     let running = getter.start(&[&address, "f", "--patience", "1", "--trace"]);
     server.request();
@@ -165,7 +164,7 @@ fn a_full_disk_ends_the_transfer() {
     got.ended(4, &["cannot write /dev/full: No space left on device"]);
     // A file system of one megabyte, in a mount namespace as any user may have it.
     let script = "mount -t tmpfs -o size=1m none . && cd \"$PWD\" && \"$@\"; code=$?; ls -A; exit $code";
-    let getter = Getter::behind(&["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-c", script, "sh"]);
+    let getter = RtftpGet::behind(&["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-c", script, "sh"]);
     let daemon = rtftp_tests::Rtftp::start();
     daemon.put("default/f", noise(2 << 20, 1));
     let got = getter.get(&[&daemon.address().to_string(), "f"]);
@@ -176,7 +175,7 @@ fn a_full_disk_ends_the_transfer() {
 
 #[test]
 fn a_reader_that_goes_away_ends_the_transfer() {
-    let (getter, mut server) = (Getter::new(), PlayedServer::new());
+    let (getter, mut server) = (RtftpGet::new(), ScriptedServer::new());
     let mut running = getter.start(&[&server.address(), "f", "-o", "-"]);
     running.close_stdout();
     server.request();
@@ -189,7 +188,7 @@ fn a_reader_that_goes_away_ends_the_transfer() {
 
 #[test]
 fn what_cannot_be_written_is_told_before_the_server_is_asked() {
-    let (getter, server) = (Getter::new(), PlayedServer::new());
+    let (getter, server) = (RtftpGet::new(), ScriptedServer::new());
     for (out, words) in [("nowhere/f", "No such file or directory"), (".", "is a directory")] {
         getter.get(&[&server.address(), "f", "-o", out]).ended(4, &["cannot write", words]);
     }
@@ -199,7 +198,7 @@ fn what_cannot_be_written_is_told_before_the_server_is_asked() {
 #[test]
 fn signals_leave_nothing_and_the_server_is_told() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let (getter, mut server) = (Getter::new(), PlayedServer::new());
+        let (getter, mut server) = (RtftpGet::new(), ScriptedServer::new());
         let running = getter.start(&[&server.address(), "f"]);
         server.request();
         server.say(OACK);
@@ -215,7 +214,7 @@ fn signals_leave_nothing_and_the_server_is_told() {
 
 #[test]
 fn strangers_and_lost_packets_change_nothing() {
-    let (getter, mut server) = (Getter::new(), PlayedServer::new());
+    let (getter, mut server) = (RtftpGet::new(), ScriptedServer::new());
     let running = getter.start(&[&server.address(), "f", "--trace", "-o", "out"]);
     server.request();
     server.request();

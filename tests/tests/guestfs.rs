@@ -7,10 +7,11 @@ use std::{
 
 use nix::sys::signal::Signal;
 use rtftp_tests::{
-    Answer, Appliance, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, SIZES, Tree, assert_same, board,
-    client::{ack, rrq},
-    mounted, noise, poll_until,
-    tools::{TOOLS, Tool},
+    Answer, Appliance, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, SIZES, Tree, assert_same, board_config,
+    board_disk,
+    client_programs::{ALL_CLIENT_PROGRAMS, ClientProgram},
+    noise, poll_until,
+    raw_client::{ack, rrq},
 };
 
 /// How long a client may have to wait for the start of an appliance.
@@ -18,13 +19,13 @@ const START: Duration = Duration::from_secs(120);
 
 /// How the disk of a board is mounted in an appliance.
 fn in_appliance(server: &NbdServer) -> DiskConfig {
-    mounted(server).backend("guestfs")
+    board_config(server).backend("guestfs")
 }
 
 #[test]
 fn real_clients_fetch_from_a_disk_that_was_connected_in_the_background() {
     let _slot = Appliance::slot();
-    let disk = board(1);
+    let disk = board_disk(1);
     let server = NbdServer::qemu(&disk);
     let daemon = Rtftp::with("127.0.0.1", 15, &["--view-gap", "3600"]);
     daemon.put("default/only-here", "default");
@@ -34,8 +35,10 @@ fn real_clients_fetch_from_a_disk_that_was_connected_in_the_background() {
 
     for (name, size, expected) in files {
         // Each large file takes seconds: one client with small blocks and one with large ones will do.
-        let large = |tool: &Tool| matches!(tool, Tool::TftpHpa | Tool::AtftpWindows | Tool::CurlLargeBlocks);
-        for tool in TOOLS.into_iter().filter(|tool| size < 1 << 20 || large(tool)) {
+        let large = |tool: &ClientProgram| {
+            matches!(tool, ClientProgram::TftpHpa | ClientProgram::AtftpWindows | ClientProgram::CurlLargeBlocks)
+        };
+        for tool in ALL_CLIENT_PROGRAMS.into_iter().filter(|tool| size < 1 << 20 || large(tool)) {
             if size > 0 || tool.takes_empty_files() {
                 let got = tool.fetch(&daemon, name).unwrap_or_else(|said| panic!("{tool:?}: {said}"));
                 assert_same(&got, &expected, &format!("{tool:?} {name}"));
@@ -67,7 +70,7 @@ fn two_boards_have_two_disks() {
         (15, 36, FileSystem::Vfat(&second)),
         (1, 16, FileSystem::Ext4(&first.directory("boot/efi"))),
     ]);
-    let disk = board(2);
+    let disk = board_disk(2);
     let (unix, tcp) = (NbdServer::unix(&gpt), NbdServer::nbdkit(&disk));
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "3600"]);
     let of_first = DiskConfig::new(unix.url()).backend("guestfs").partition(1, "/").partition(15, "/boot/efi");
@@ -121,7 +124,7 @@ fn a_disk_that_only_libguestfs_reads_is_opened_by_the_first_request() {
 
     // The client repeats itself while the disk opens; that is one transfer, answered from one port.
     let mut client = daemon.client("127.0.0.7");
-    let first = client.insist(&rrq("kernel", &[]), START);
+    let first = client.request_until_answered(&rrq("kernel", &[]), START);
     assert_eq!(first, Answer::Data(1, b"kernel".into()));
     let transfer = client.peer();
     assert_eq!(client.finish(first).as_deref(), Ok(&b"kernel"[..]));
@@ -140,7 +143,7 @@ fn a_disk_that_only_libguestfs_reads_is_opened_by_the_first_request() {
 #[test]
 fn a_disk_that_stops_answering_is_an_error_in_bounded_time() {
     let _slot = Appliance::slot();
-    let disk = board(3);
+    let disk = board_disk(3);
     let server = NbdServer::nbdkit(&disk);
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--read-limit", "5", "--view-gap", "3600"]);
     daemon.put("default/local", "local");

@@ -8,9 +8,9 @@ use std::{
 
 use rtftp_runtime::history::snapshot::{Snapshot, State};
 use rtftp_tests::{
-    Rtftp, arguments_refused,
-    client::{Answer as Sent, ack, error, rrq},
-    noise, poll_until,
+    Rtftp, noise, poll_until,
+    raw_client::{Answer as Sent, ack, error, rrq},
+    run_with_bad_arguments,
 };
 
 const BOARD: &str = "127.0.0.7";
@@ -210,7 +210,7 @@ fn an_address_that_cannot_be_listened_on_is_an_error_at_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let output =
-        arguments_refused(["--root-dir", "/", "--listen-ip", "127.0.0.1", "-p", "0", "--status-listen", &address]);
+        run_with_bad_arguments(["--root-dir", "/", "--listen-ip", "127.0.0.1", "-p", "0", "--status-listen", &address]);
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.contains(&format!("--status-listen: cannot listen on {address}: Address already in use")), "{log}");

@@ -6,7 +6,9 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use rtftp_tests::{Answer, Client, Rtftp, SIZES, assert_same, client::rrq, noise, tools::TOOLS};
+use rtftp_tests::{
+    Answer, Client, Rtftp, SIZES, assert_same, client_programs::ALL_CLIENT_PROGRAMS, noise, raw_client::rrq,
+};
 
 #[test]
 fn a_clients_own_directory_comes_before_default() {
@@ -155,7 +157,7 @@ fn real_clients_fetch_files_of_all_sizes() {
     for (name, size) in SIZES {
         let expected = noise(size, 1);
         daemon.put(&format!("default/dir/{name}"), &expected);
-        for tool in TOOLS.into_iter().filter(|tool| size > 0 || tool.takes_empty_files()) {
+        for tool in ALL_CLIENT_PROGRAMS.into_iter().filter(|tool| size > 0 || tool.takes_empty_files()) {
             let got = tool.fetch(&daemon, &format!("dir/{name}")).unwrap_or_else(|said| panic!("{tool:?}: {said}"));
             assert_same(&got, &expected, &format!("{tool:?} {name}"));
         }
@@ -165,7 +167,7 @@ fn real_clients_fetch_files_of_all_sizes() {
 #[test]
 fn real_clients_are_told_that_a_file_is_missing() {
     let daemon = Rtftp::start();
-    for tool in TOOLS {
+    for tool in ALL_CLIENT_PROGRAMS {
         assert!(
             tool.fetch(&daemon, "missing").is_err() || tool.fetch(&daemon, "missing") == Ok(Vec::new()),
             "{tool:?}"

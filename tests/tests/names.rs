@@ -8,16 +8,16 @@ use std::{
 
 use nix::net::if_::if_nametoindex;
 use rtftp_tests::{
-    Answer, CARD, Cable, Client, DiskConfig, NbdServer, Rtftp, assert_same, board,
-    client::{error, rrq},
-    mounted, noise, refused_port,
+    Answer, BOARD_MAC, Client, DiskConfig, NbdServer, Rtftp, VethNetwork, assert_same, board_config, board_disk,
+    closed_port, noise,
+    raw_client::{error, rrq},
 };
 
 #[test]
 fn a_network_card_names_its_client_on_every_address() {
-    Cable::test(&[], |cable| {
+    VethNetwork::test(&[], |cable| {
         let daemon = cable.daemon();
-        daemon.put(&format!("{CARD}/file"), "of the card");
+        daemon.put(&format!("{BOARD_MAC}/file"), "of the card");
         daemon.put("02-00-00-00-00-06/other", "of another card");
         daemon.put("default/file", "default");
         daemon.put("default/common", "common");
@@ -29,7 +29,7 @@ fn a_network_card_names_its_client_on_every_address() {
         let interface = if_nametoindex("board").expect("an interface");
         let mut link_local = cable.client("::", &format!("[fe80::1%{interface}]"));
         assert_eq!(link_local.ask(&rrq("file", &[])), Answer::Data(1, b"of the card".into()));
-        daemon.logged(&["10.9.0.5", &format!("file from {CARD}/"), "complete"]);
+        daemon.logged(&["10.9.0.5", &format!("file from {BOARD_MAC}/"), "complete"]);
         daemon.put("10.9.0.5/file", "of the address");
         assert_eq!(cable.fetch("10.9.0.5", "file").as_deref(), Ok("of the address"));
         assert_eq!(cable.fetch("10.9.0.6", "file").as_deref(), Ok("of the card"));
@@ -38,28 +38,28 @@ fn a_network_card_names_its_client_on_every_address() {
 
 #[test]
 fn a_network_card_has_a_disk() {
-    Cable::test(&["--view-gap", "0"], |cable| {
-        let disk = board(1);
+    VethNetwork::test(&["--view-gap", "0"], |cable| {
+        let disk = board_disk(1);
         let server = NbdServer::unix(&disk);
         let daemon = cable.daemon();
-        daemon.connect_disk(CARD, &mounted(&server).tftp_root("/boot"));
-        daemon.put(&format!("{CARD}/f1"), "of the directory");
+        daemon.connect_disk(BOARD_MAC, &board_config(&server).tftp_root("/boot"));
+        daemon.put(&format!("{BOARD_MAC}/f1"), "of the directory");
         daemon.put("9ffefdef/name", "of the serial number");
         assert_eq!(cable.fetch("10.9.0.5", "f1").as_deref(), Ok("of the directory"));
         assert_eq!(cable.fetch("10.9.0.5", "dir/name").as_deref(), Ok("board 1"));
         assert_eq!(cable.fetch("10.9.0.5", "9ffefdef/name").as_deref(), Ok("of the serial number"));
-        daemon.logged(&["10.9.0.5", &format!("dir/name from {CARD}.nbd"), "complete"]);
+        daemon.logged(&["10.9.0.5", &format!("dir/name from {BOARD_MAC}.nbd"), "complete"]);
         daemon.put("default/dir/name", "default");
-        daemon.put_disk(CARD, &DiskConfig::new("nbd+unix:///?socket=/nowhere").partition(1, "/"));
+        daemon.put_disk(BOARD_MAC, &DiskConfig::new("nbd+unix:///?socket=/nowhere").partition(1, "/"));
         assert_eq!(cable.fetch("10.9.0.5", "dir/name"), Err(0), "its own disk is down");
     });
 }
 
 #[test]
 fn a_card_that_the_kernel_has_forgotten_is_asked_for() {
-    Cable::test(&[], |cable| {
+    VethNetwork::test(&[], |cable| {
         let daemon = cable.daemon();
-        daemon.put(&format!("{CARD}/file"), "of the card");
+        daemon.put(&format!("{BOARD_MAC}/file"), "of the card");
         daemon.put("default/file", "default");
         // The test's machine knows the daemon's card, and so never asks for it, which would tell its own.
         cable.there("ip link set server address 02:00:00:00:00:01");
@@ -75,9 +75,9 @@ fn a_card_that_the_kernel_has_forgotten_is_asked_for() {
 
 #[test]
 fn behind_a_router_there_is_no_card() {
-    Cable::test(&[], |cable| {
+    VethNetwork::test(&[], |cable| {
         let daemon = cable.daemon();
-        daemon.put(&format!("{CARD}/file"), "of the router's card");
+        daemon.put(&format!("{BOARD_MAC}/file"), "of the router's card");
         daemon.put("default/file", "default");
         cable.here("ip address add 10.10.0.7/32 dev board");
         cable.there("ip route add 10.10.0.0/24 via 10.9.0.5");
@@ -88,13 +88,13 @@ fn behind_a_router_there_is_no_card() {
 
 #[test]
 fn a_serial_number_in_front_of_a_path_names_a_directory_and_a_disk() {
-    let disk = board(2);
+    let disk = board_disk(2);
     let server = NbdServer::nbdkit(&disk);
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "0"]);
     daemon.put("9ffefdef/start4.elf", "of the directory");
     daemon.put("default/9ffefdef/common", "common");
     daemon.put("default/dir/name", "default");
-    daemon.connect_disk("9ffefdef", &mounted(&server).tftp_root("/boot"));
+    daemon.connect_disk("9ffefdef", &board_config(&server).tftp_root("/boot"));
     for from in ["127.0.0.7", "127.0.0.8"] {
         assert_eq!(daemon.fetch(from, "9ffefdef/start4.elf").as_deref(), Ok("of the directory"));
         assert_eq!(daemon.fetch(from, "9ffefdef/dir/name").as_deref(), Ok("board 2"));
@@ -115,7 +115,7 @@ fn a_serial_number_in_front_of_a_path_names_a_directory_and_a_disk() {
 #[test]
 fn a_serial_numbers_disk_that_is_down_is_not_replaced() {
     let daemon = Rtftp::start();
-    daemon.put_disk("9ffefdef", &DiskConfig::new(refused_port()).partition(1, "/"));
+    daemon.put_disk("9ffefdef", &DiskConfig::new(closed_port()).partition(1, "/"));
     daemon.put("default/9ffefdef/start4.elf", "default");
     assert_eq!(daemon.fetch("127.0.0.7", "9ffefdef/start4.elf"), Err(0));
 }
@@ -178,7 +178,7 @@ fn newcomers_get_the_ports_of_those_who_never_answer() {
 }
 
 /// How many fragments the daemon's machine has made of packets (proc(5), `/proc/net/snmp`).
-fn fragments(cable: &Cable) -> u64 {
+fn fragments(cable: &VethNetwork) -> u64 {
     let id = cable.daemon().process().id();
     let counters = fs::read_to_string(format!("/proc/{id}/net/snmp")).expect("the counters of a network");
     let mut lines = counters.lines().filter_map(|line| line.strip_prefix("Ip:"));
@@ -191,7 +191,7 @@ fn fragments(cable: &Cable) -> u64 {
 #[test]
 fn no_block_is_larger_than_the_way_to_its_client_takes() {
     let file = noise(30_000, 7);
-    Cable::test(&["--mtu-clamp"], |cable| {
+    VethNetwork::test(&["--mtu-clamp"], |cable| {
         cable.daemon().put("default/file", &file);
         let granted = |from: &str, asked: &str| {
             let to = if from.parse().is_ok_and(|ip: IpAddr| ip.is_ipv6()) { "[fd09::1]" } else { "10.9.0.1" };
@@ -213,7 +213,7 @@ fn no_block_is_larger_than_the_way_to_its_client_takes() {
         assert_same(&got, &file, "in blocks of the largest size");
         assert_eq!(fragments(cable), 0);
     });
-    Cable::test(&[], |cable| {
+    VethNetwork::test(&[], |cable| {
         cable.daemon().put("default/file", &file);
         let mut client = cable.client("10.9.0.5", "10.9.0.1");
         let granted = client.ask(&rrq("file", &[("blksize", "8192")]));

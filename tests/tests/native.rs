@@ -7,9 +7,9 @@ use std::{
 
 use nix::sys::signal::Signal;
 use rtftp_tests::{
-    Answer, Client, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree, assert_same, board,
-    client::{ack, rrq},
-    mounted, noise, run,
+    Answer, Client, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree, assert_same, board_config, board_disk, noise,
+    raw_client::{ack, rrq},
+    run,
 };
 
 /// The longest that a client may wait for the word that its disk is lost.
@@ -34,7 +34,10 @@ fn daemon(args: &[&str]) -> Rtftp {
 /// A client that has received the first block of a file, and nothing more.
 fn begin(daemon: &Rtftp, from: &str, name: &str) -> Client {
     let mut client = daemon.client(from);
-    assert_eq!(client.insist(&rrq(name, &[("blksize", "8192")]), LIMIT), Answer::oack(&[("blksize", "8192")]));
+    assert_eq!(
+        client.request_until_answered(&rrq(name, &[("blksize", "8192")]), LIMIT),
+        Answer::oack(&[("blksize", "8192")])
+    );
     assert_eq!(client.acknowledge(0).block(), 1);
     client
 }
@@ -60,10 +63,10 @@ fn go_on(client: &mut Client) -> Result<usize, u16> {
 
 #[test]
 fn links_are_followed_inside_the_root_and_never_out_of_it() {
-    let disk = board(2);
+    let disk = board_disk(2);
     let server = NbdServer::unix(&disk);
     let daemon = daemon(&["--monitor-configs", "false"]);
-    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/srv"));
+    daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/srv"));
     for name in ["inside", "near", "absolute"] {
         assert_eq!(daemon.fetch("127.0.0.1", name).as_deref(), Ok("inside"), "{name}");
     }
@@ -100,11 +103,11 @@ fn partitions_have_their_own_numbers() {
 
 #[test]
 fn a_boot_sees_what_its_owner_has_changed() {
-    let disk = board(3);
+    let disk = board_disk(3);
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&[]);
-    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
-    daemon.put_disk("127.0.0.2", &mounted(&server).tftp_root("/srv"));
+    daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
+    daemon.put_disk("127.0.0.2", &board_config(&server).tftp_root("/srv"));
     for round in 0..5 {
         let kernel = noise(3_000_000 + round, round as u64);
         write_boot(&disk, "kernel8.img", &kernel);
@@ -124,10 +127,10 @@ fn a_boot_sees_what_its_owner_has_changed() {
 
 #[test]
 fn a_boot_has_one_view() {
-    let disk = board(4);
+    let disk = board_disk(4);
     let server = NbdServer::nbdkit(&disk);
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "3600"]);
-    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     assert_eq!(daemon.fetch("127.0.0.1", "new"), Err(1));
     write_boot(&disk, "new", b"new");
     assert_eq!(daemon.fetch("127.0.0.1", "new"), Err(1), "the same boot");
@@ -135,10 +138,10 @@ fn a_boot_has_one_view() {
 
 #[test]
 fn a_file_that_changes_during_its_transfer_is_never_completed() {
-    let disk = board(5);
+    let disk = board_disk(5);
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&[]);
-    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     let sizes = [3_000_000, 200_000];
     for size in sizes {
         write_boot(&disk, "kernel8.img", &noise(size, 1));
@@ -156,10 +159,10 @@ fn a_file_that_changes_during_its_transfer_is_never_completed() {
 
 #[test]
 fn a_transfer_survives_the_restart_of_its_server() {
-    let disk = board(6);
+    let disk = board_disk(6);
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&[]);
-    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
     let address = server.die();
     let _server = NbdServer::back(address, &disk);
@@ -168,10 +171,10 @@ fn a_transfer_survives_the_restart_of_its_server() {
 
 #[test]
 fn another_disk_at_the_same_address_is_another_disk() {
-    let (disk, other) = (board(7), board(8));
+    let (disk, other) = (board_disk(7), board_disk(8));
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&[]);
-    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
     let _server = NbdServer::back(server.die(), &other);
     assert_eq!(go_on(&mut client), Err(0), "no mixture");
@@ -180,11 +183,11 @@ fn another_disk_at_the_same_address_is_another_disk() {
 
 #[test]
 fn a_server_that_is_gone_is_an_error_in_bounded_time() {
-    let disk = board(9);
+    let disk = board_disk(9);
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&[]);
     daemon.put("default/f40m", "never");
-    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
     server.die();
     let died = Instant::now();
@@ -195,11 +198,11 @@ fn a_server_that_is_gone_is_an_error_in_bounded_time() {
 
 #[test]
 fn a_server_that_stops_answering_holds_up_nobody_else() {
-    let disk = board(10);
+    let disk = board_disk(10);
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&["--read-limit", "2"]);
     daemon.put("default/local", "local");
-    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
     server.process().signal(Signal::SIGSTOP);
     let stopped = Instant::now();
@@ -217,12 +220,12 @@ fn a_server_that_stops_answering_holds_up_nobody_else() {
 
 #[test]
 fn blocks_that_cannot_be_read_are_an_error_of_their_file_alone() {
-    let disk = board(11);
+    let disk = board_disk(11);
     let trigger = disk.path().with_file_name("trigger");
     let parameter = format!("error-file={}", trigger.display());
     let server = NbdServer::nbdkit_with(&disk, "error", &["error-pread=EIO", "error-pread-rate=100%", &parameter]);
     let daemon = daemon(&[]);
-    daemon.put_disk("127.0.0.1", &mounted(&server).tftp_root("/boot"));
+    daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
     fs::write(&trigger, "").expect("a trigger");
     assert_eq!(go_on(&mut client), Err(0));

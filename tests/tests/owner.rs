@@ -8,7 +8,7 @@ use std::{
 };
 
 use rtftp_tests::{
-    Content, Disk, Entry, FileSystem, Listing, NbdServer, Owner, Tree, assert_same, noise, read_natively, run,
+    Content, Disk, Entry, FileSystem, Listing, NbdServer, OwnerMachine, Tree, assert_same, noise, read_natively, run,
     write_awkward_files,
 };
 use tempfile::TempDir;
@@ -89,9 +89,9 @@ fn an_update_before_a_power_cut_is_in_the_journal_and_nowhere_else() {
         (5, 32, FileSystem::Ext("ext3", &tree, &[])),
     ]);
     let server = NbdServer::nbdkit(&disk);
-    let mut owner = Owner::boot(&server);
-    owner.hold_back();
-    assert_eq!(owner.try_run("echo no; exit 7"), (7, "no\n".to_owned()));
+    let mut owner = OwnerMachine::boot(&server);
+    owner.disable_writeback();
+    assert_eq!(owner.run_unchecked("echo no; exit 7"), (7, "no\n".to_owned()));
     for (number, kind) in [(1, "ext4"), (2, "ext4"), (5, "ext3")] {
         owner.run(&format!("mkdir /mnt/{number}; mount -t {kind} /dev/vda{number} /mnt/{number}"));
         owner.write(&format!("/mnt/{number}/vmlinuz.new"), &new);
@@ -120,7 +120,7 @@ fn awkward_files_are_read_as_their_kernel_reads_them() {
         (5, 40, FileSystem::VfatWith(&empty, &["-F", "32", "-s", "1"])),
     ]);
     let server = NbdServer::qemu(&disk);
-    let mut owner = Owner::boot(&server);
+    let mut owner = OwnerMachine::boot(&server);
     let mut listings = Vec::new();
     for (number, options) in
         [(1, "-t ext4 -o noatime"), (2, "-t ext3 -o noatime"), (3, "-t ext4 -o noatime,data=journal")]

@@ -8,9 +8,8 @@ use std::{env, path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
 use rtftp_tests::{
-    Browser, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree,
-    client::{Client, ack, error, rrq},
-    noise, poll_until,
+    Browser, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree, noise, poll_until,
+    raw_client::{Client, ack, error, rrq},
 };
 
 const SOON: Duration = Duration::from_secs(30);

@@ -12,7 +12,7 @@ use rtftp_runtime::{
     fs::{Cache, Volume, partition::partitions},
     nbd::Nbd,
 };
-use rtftp_tests::{Disk, FileSystem, NbdServer, Owner, Tree, run};
+use rtftp_tests::{Disk, FileSystem, NbdServer, OwnerMachine, Tree, run};
 use smol::Executor;
 
 /// How large the disk is, in bytes.
@@ -95,7 +95,7 @@ fn tables() -> Vec<(&'static str, Vec<u8>)> {
 fn partitions_are_those_of_a_kernel() {
     let disk = Disk::raw(&vec![0; SIZE]);
     let server = NbdServer::nbdkit(&disk);
-    let mut owner = Owner::boot(&server);
+    let mut owner = OwnerMachine::boot(&server);
     let mut shown = 0;
     for (name, bytes) in tables() {
         let image = OpenOptions::new().write(true).open(disk.path()).and_then(|mut image| image.write_all(&bytes));
@@ -108,7 +108,7 @@ fn partitions_are_those_of_a_kernel() {
 }
 
 /// The partitions that the owner's kernel shows.
-fn of_kernel(owner: &mut Owner) -> Vec<Shown> {
+fn of_kernel(owner: &mut OwnerMachine) -> Vec<Shown> {
     let lines = owner.run(
         "echo 3 >/proc/sys/vm/drop_caches; blockdev --rereadpt /dev/vda
         for p in /sys/block/vda/vda*; do [ ! -e $p ] || echo $(cat $p/partition $p/start $p/size); done",

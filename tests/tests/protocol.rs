@@ -4,9 +4,10 @@ use std::{thread, time::Duration};
 
 use rtftp_tests::{
     Answer, Rtftp, assert_same,
-    client::{ack, error, rrq},
-    load::Load,
-    noise, threads,
+    load_client::Load,
+    noise,
+    raw_client::{ack, error, rrq},
+    thread_cpu_times,
 };
 
 /// A daemon with one file `default/f` of this length.
@@ -257,7 +258,7 @@ fn many_transfers_at_once_are_all_completed() {
         let report = load.run(server, &file).expect("sockets");
         assert_eq!((report.complete.len(), report.failed), (300 * times as usize, (0, String::new())));
     }
-    let threads = threads(daemon.process().id());
+    let threads = thread_cpu_times(daemon.process().id());
     let reactors = threads.iter().filter(|(name, _)| name.starts_with("reactor-")).count();
     assert!(reactors < thread::available_parallelism().map_or(1, usize::from), "one is the main thread: {threads:?}");
 }

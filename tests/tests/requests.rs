@@ -4,9 +4,8 @@ use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use rtftp_core::{Packet, RequestPath, wire::packet::Mode};
 use rtftp_tests::{
-    Answer, Rtftp,
-    client::{error, rrq},
-    noise,
+    Answer, Rtftp, noise,
+    raw_client::{error, rrq},
 };
 
 /// How large every file is.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rtftp_runtime::sandbox::{Unconfined, confine};
-use rtftp_tests::{DiskConfig, NbdServer, Rtftp, binary, board, mounted};
+use rtftp_tests::{DiskConfig, NbdServer, Rtftp, binary, board_config, board_disk};
 use tempfile::TempDir;
 
 /// Runs this in a thread that is confined to a directory; `false` where the kernel cannot do it.
@@ -92,7 +92,7 @@ fn whatever_is_asked_only_what_is_served_can_be_opened() {
 }
 
 /// The threads of a daemon: of each name, whether new privileges are ruled out, which goes with the sandbox.
-fn threads(daemon: &Rtftp) -> BTreeMap<String, bool> {
+fn thread_cpu_times(daemon: &Rtftp) -> BTreeMap<String, bool> {
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.process().id())).expect("a running daemon");
     let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
     status
@@ -114,7 +114,7 @@ fn a_confined_daemon_serves_files_and_disks_of_every_kind() {
     if !confined_to(Path::new("/tmp"), || {}) {
         return;
     }
-    let disk = board(1);
+    let disk = board_disk(1);
     let (tcp, unix) = (NbdServer::qemu(&disk), NbdServer::unix(&disk));
     let daemon = Rtftp::start();
     daemon
@@ -123,8 +123,8 @@ fn a_confined_daemon_serves_files_and_disks_of_every_kind() {
     daemon.put("127.0.0.6/own", "own");
     assert_eq!(daemon.fetch("127.0.0.6", "local").as_deref(), Ok("local"));
     assert_eq!(daemon.fetch("127.0.0.6", "own").as_deref(), Ok("own"));
-    daemon.connect_disk("127.0.0.7", &mounted(&tcp).tftp_root("/boot"));
-    daemon.connect_disk("127.0.0.8", &mounted(&unix).tftp_root("/boot"));
+    daemon.connect_disk("127.0.0.7", &board_config(&tcp).tftp_root("/boot"));
+    daemon.connect_disk("127.0.0.8", &board_config(&unix).tftp_root("/boot"));
     for client in ["127.0.0.7", "127.0.0.8"] {
         assert_eq!(daemon.fetch(client, "dir/name").as_deref(), Ok("board 1"), "{client}");
     }
@@ -134,11 +134,11 @@ fn a_confined_daemon_serves_files_and_disks_of_every_kind() {
 
     // A description that is a link to elsewhere, made when the daemon was confined already.
     let elsewhere = TempDir::new().expect("a directory");
-    fs::write(elsewhere.path().join("disk"), mounted(&tcp).to_string()).expect("written");
+    fs::write(elsewhere.path().join("disk"), board_config(&tcp).to_string()).expect("written");
     symlink(elsewhere.path().join("disk"), daemon.path("127.0.0.10.nbd")).expect("linked");
     daemon.wait_for_disk("127.0.0.10", "Permission denied");
 
-    let threads = threads(&daemon);
+    let threads = thread_cpu_times(&daemon);
     assert!(threads.len() > 2, "{threads:?}");
     for (name, locked_in) in threads {
         assert!(locked_in == (name != "outside") || !threads_tell(), "{name}: {locked_in}");
@@ -150,7 +150,7 @@ fn the_sandbox_can_be_switched_off() {
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--no-sandbox"]);
     daemon.logged(&["not confined: --no-sandbox"]);
     assert!(daemon.log_lines(&["confined: no files"]).is_empty());
-    assert!(threads(&daemon).values().all(|locked_in| !locked_in) || !threads_tell());
+    assert!(thread_cpu_times(&daemon).values().all(|locked_in| !locked_in) || !threads_tell());
 }
 
 #[test]

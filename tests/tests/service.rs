@@ -16,7 +16,7 @@ use nix::sys::{
     signal::Signal,
     socket::{setsockopt, sockopt},
 };
-use rtftp_tests::{Answer, Client, DiskConfig, Rtftp, binary, client::rrq, hung_server, refused_port};
+use rtftp_tests::{Answer, Client, DiskConfig, Rtftp, binary, closed_port, raw_client::rrq, silent_server};
 use tempfile::TempDir;
 
 /// How long a message may take to come.
@@ -153,8 +153,8 @@ fn a_manager_that_is_not_there_stops_nothing() {
 fn sighup_looks_at_all_disks_again_where_nobody_watches_them() {
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     let disk = |url: String| DiskConfig::new(url).partition(1, "/");
-    daemon.put_disk("127.0.0.7", &disk(refused_port()));
-    daemon.put_disk("127.0.0.8", &disk(hung_server()));
+    daemon.put_disk("127.0.0.7", &disk(closed_port()));
+    daemon.put_disk("127.0.0.8", &disk(silent_server()));
     daemon.put("127.0.0.9.nbd", "no description");
     daemon.put("default/file", "file");
     assert_eq!(daemon.fetch("127.0.0.10", "file").as_deref(), Ok("file"));

@@ -8,11 +8,11 @@ use std::{
 
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use rtftp_tests::{
-    Answer, Cable, Client, Rtftp, assert_same,
-    client::{ack, error, rrq},
-    load::Load,
+    Answer, Client, Rtftp, VethNetwork, assert_same,
+    client_programs::ALL_CLIENT_PROGRAMS,
+    load_client::Load,
     noise, poll_until,
-    tools::TOOLS,
+    raw_client::{ack, error, rrq},
 };
 
 /// How long nothing must come, where nothing must come.
@@ -173,7 +173,7 @@ fn real_clients_fetch_files() {
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--single-port"]);
     let expected = noise(1_000_000, 1);
     daemon.put("default/f", &expected);
-    for tool in TOOLS {
+    for tool in ALL_CLIENT_PROGRAMS {
         let got = tool.fetch(&daemon, "f").unwrap_or_else(|said| panic!("{tool:?}: {said}"));
         assert_same(&got, &expected, &format!("{tool:?}"));
     }
@@ -202,7 +202,7 @@ fn two_hundred_boards_are_served_at_once_in_windows_and_with_loss() {
 #[test]
 fn over_a_network_card_blocks_of_every_size_arrive() {
     let file = noise(3 << 20, 7);
-    Cable::test(&["--single-port"], |cable| {
+    VethNetwork::test(&["--single-port"], |cable| {
         cable.daemon().put("default/f", &file);
         thread::scope(|scope| {
             for (from, to) in [("10.9.0.5", "10.9.0.1"), ("fd09::5", "[fd09::1]")] {
@@ -220,7 +220,7 @@ fn over_a_network_card_blocks_of_every_size_arrive() {
 
 #[test]
 fn link_local_addresses_are_served() {
-    Cable::test(&["--single-port"], |cable| {
+    VethNetwork::test(&["--single-port"], |cable| {
         cable.daemon().put("default/f", "short");
         let scope = if_nametoindex("board").expect("the card");
         let at = |ip: &str, port| SocketAddrV6::new(ip.parse().expect("an address"), port, 0, scope).into();

@@ -14,9 +14,9 @@ use std::{
 use nix::sys::signal::Signal;
 use rtftp_runtime::history::snapshot::{Client, Event, Snapshot, State};
 use rtftp_tests::{
-    Disk, DiskConfig, FileSystem, NbdServer, Process, Rtftp, Tree, arguments_refused, binary,
-    client::{ack, error, rrq},
-    noise, poll_until,
+    Disk, DiskConfig, FileSystem, NbdServer, Process, Rtftp, Tree, binary, noise, poll_until,
+    raw_client::{ack, error, rrq},
+    run_with_bad_arguments,
 };
 use tempfile::TempDir;
 
@@ -40,7 +40,7 @@ fn snapshot(socket: &str) -> Snapshot {
 
 /// The board, once its last boot has files in these states.
 #[track_caller]
-fn board(socket: &str, states: &[State]) -> Client {
+fn board_disk(socket: &str, states: &[State]) -> Client {
     poll_until("the states of the files", SOON, || {
         let board = snapshot(socket).clients.into_iter().find(|client| client.client == BOARD)?;
         let found: Vec<_> = board.boots[0].files.iter().map(|file| file.state).collect();
@@ -50,7 +50,7 @@ fn board(socket: &str, states: &[State]) -> Client {
 
 /// Runs `rtftp status`.
 fn status(socket: &str, args: &[&str]) -> Output {
-    arguments_refused([&["status", "--socket", socket], args].concat())
+    run_with_bad_arguments([&["status", "--socket", socket], args].concat())
 }
 
 /// What it prints, which must be harmless to a terminal.
@@ -70,11 +70,11 @@ fn a_boot_is_told_file_by_file() {
     let mut client = daemon.client(BOARD);
     client.ask(&rrq("config.txt", &[("tsize", "0")]));
     client.reply(&error(8, "User aborted the transfer"));
-    board(&socket, &[State::Probe]);
+    board_disk(&socket, &[State::Probe]);
     assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
     assert_eq!(daemon.fetch(BOARD, "config.txt").as_deref(), Ok("arm_64bit=1"));
     assert_eq!(daemon.fetch(BOARD, "../\u{1b}[2J"), Err(2));
-    board(&socket, &[State::Probe, State::Missing, State::Complete, State::Refused]);
+    board_disk(&socket, &[State::Probe, State::Missing, State::Complete, State::Refused]);
 
     let mut stalled = daemon.client(BOARD);
     let request = rrq("kernel", &[("blksize", "1024"), ("windowsize", "4")]);
@@ -85,7 +85,7 @@ fn a_boot_is_told_file_by_file() {
     stalled.reply(&ack(4));
     let running = [State::Probe, State::Missing, State::Complete, State::Refused, State::Running];
     let stopped = poll_until("a boot that stands still", SOON, || {
-        Some(board(&socket, &running)).filter(|board| board.place.starts_with("stalled in kernel at 0 % for "))
+        Some(board_disk(&socket, &running)).filter(|board| board.place.starts_with("stalled in kernel at 0 % for "))
     });
 
     let boot = &stopped.boots[0];
@@ -126,13 +126,13 @@ fn files_of_a_disk_tell_how_old_the_look_at_it_is_and_why_they_fail() {
     daemon.connect_disk(BOARD, &DiskConfig::new(server.url()).partition(0, "/"));
     assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("of the disk"));
     let name = format!("{BOARD}.nbd");
-    let kernel = board(&socket, &[State::Complete]).boots[0].files[0].clone();
+    let kernel = board_disk(&socket, &[State::Complete]).boots[0].files[0].clone();
     assert_eq!(kernel.origin.as_ref(), Some(&name));
     assert!(kernel.view_age.is_some_and(|age| (0.0..60.0).contains(&age)), "{kernel:?}");
 
     daemon.put(&name, "no description");
     assert_eq!(daemon.fetch(BOARD, "kernel"), Err(0));
-    let client = board(&socket, &[State::Complete, State::Failed]);
+    let client = board_disk(&socket, &[State::Complete, State::Failed]);
     let failed = &client.boots[0].files[1];
     assert_eq!(failed.origin.as_ref(), Some(&name));
     assert!(failed.why.as_ref().is_some_and(|why| why.contains("line 1, column 1")), "{failed:?}");
@@ -145,7 +145,7 @@ fn the_socket_is_one_daemons_and_goes_with_it() {
     let mode = fs::metadata(&socket).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
     let second = ["-l", "127.0.0.1", "-p", "0", "-r", "/", "--status-socket", &socket];
-    let refused = arguments_refused(second);
+    let refused = run_with_bad_arguments(second);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(1) && said.contains("another program answers"), "{said}");
     assert_eq!(snapshot(&socket).clients, [], "the first is not disturbed");
@@ -170,7 +170,7 @@ fn what_cannot_be_shown_is_said() {
         assert!(nobody.status.code() == Some(1) && said.contains("does rtftp run"), "{args:?}: {said}");
     }
     assert_eq!(status(&socket, &["--colour"]).status.code(), Some(2));
-    assert!(arguments_refused(["status", "--help"]).status.success());
+    assert!(run_with_bad_arguments(["status", "--help"]).status.success());
 }
 
 #[test]

@@ -78,13 +78,13 @@ fn write_marks(offset: u64, block: &mut [u8]) {
 }
 
 /// Takes what [`Source`] gives and nothing else.
-pub(super) struct Checked {
+pub(super) struct CheckResult {
     pub(super) size: u64,
     /// What has come so far, in bytes.
     pub(super) delivered: u64,
 }
 
-impl BlockSink for Checked {
+impl BlockSink for CheckResult {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteFailed> {
         if offset != self.delivered || bytes.len() as u64 > self.size - self.delivered {
             return Err(WriteFailed("not the next bytes of the file"));

@@ -8,7 +8,7 @@ use rtftp_core::{
 };
 
 use super::{
-    file::{Checked, Rng, Source},
+    file::{CheckResult, Rng, Source},
     network::{Datagram, Link, Traffic, Wire},
 };
 
@@ -80,7 +80,7 @@ pub fn run(scenario: &Scenario) -> Result<Report, String> {
             not_loaded: scenario.not_loaded,
             rng: Rng::new(rng.draw()),
         },
-        sink: Checked { size: scenario.size, delivered: 0 },
+        sink: CheckResult { size: scenario.size, delivered: 0 },
         sender: None,
         receiver,
         sender_wakes: u64::MAX,
@@ -109,7 +109,7 @@ struct Run {
     down: Wire,
     up: Wire,
     source: Source,
-    sink: Checked,
+    sink: CheckResult,
     sender: Option<Sender>,
     receiver: Receiver,
     sender_wakes: u64,

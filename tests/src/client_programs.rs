@@ -8,7 +8,7 @@ use crate::{Rtftp, process::output};
 
 /// A client program and how it is asked for a file.
 #[derive(Debug, Clone, Copy)]
-pub enum Tool {
+pub enum ClientProgram {
     /// curl with its usual options: tsize, blksize 512, timeout.
     Curl,
     /// curl with blocks of 1428 bytes.
@@ -28,18 +28,18 @@ pub enum Tool {
 }
 
 /// All of them.
-pub const TOOLS: [Tool; 8] = [
-    Tool::Curl,
-    Tool::CurlLargeBlocks,
-    Tool::CurlPlain,
-    Tool::TftpHpa,
-    Tool::Busybox,
-    Tool::BusyboxLargeBlocks,
-    Tool::Atftp,
-    Tool::AtftpWindows,
+pub const ALL_CLIENT_PROGRAMS: [ClientProgram; 8] = [
+    ClientProgram::Curl,
+    ClientProgram::CurlLargeBlocks,
+    ClientProgram::CurlPlain,
+    ClientProgram::TftpHpa,
+    ClientProgram::Busybox,
+    ClientProgram::BusyboxLargeBlocks,
+    ClientProgram::Atftp,
+    ClientProgram::AtftpWindows,
 ];
 
-impl Tool {
+impl ClientProgram {
     /// Whether it can fetch an empty file: curl takes tsize 0 for a broken answer.
     pub fn takes_empty_files(self) -> bool {
         !matches!(self, Self::Curl | Self::CurlLargeBlocks)

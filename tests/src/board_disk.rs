@@ -3,7 +3,7 @@
 use crate::{Disk, DiskConfig, FileSystem, NbdServer, Tree, sized_files};
 
 /// A disk with an MBR: `/boot` on vfat, `/` on ext4 with links of every kind. Its files differ from those of other seeds.
-pub fn board(seed: u64) -> Disk {
+pub fn board_disk(seed: u64) -> Disk {
     let boot = sized_files(seed).file("dir/name", format!("board {seed}"));
     let root = Tree::new()
         .file("etc/shadow", "secret")
@@ -19,6 +19,6 @@ pub fn board(seed: u64) -> Disk {
 }
 
 /// How it is mounted; `tftp_root` is still to be said.
-pub fn mounted(server: &NbdServer) -> DiskConfig {
+pub fn board_config(server: &NbdServer) -> DiskConfig {
     DiskConfig::new(server.url()).partition(2, "/").partition(1, "/boot")
 }

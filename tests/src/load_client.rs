@@ -15,7 +15,7 @@ use nix::{
     },
 };
 
-use crate::client::{Answer, rrq};
+use crate::raw_client::{Answer, rrq};
 
 /// What is fetched, by how many, and how.
 #[derive(Debug, Clone)]

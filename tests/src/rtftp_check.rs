@@ -15,14 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What it found.
 #[derive(Debug)]
-pub struct Checked {
+pub struct CheckResult {
     /// The exit code.
     pub code: Option<i32>,
     /// What was written to standard output.
     pub said: String,
 }
 
-impl Checked {
+impl CheckResult {
     /// Checks a root directory with these arguments.
     #[track_caller]
     pub fn of(root: &Tree, args: &[&str]) -> Self {

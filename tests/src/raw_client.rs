@@ -195,7 +195,7 @@ impl Client {
 
     /// Sends a request as boot firmware does, again every quarter of a second, until the first answer comes.
     #[track_caller]
-    pub fn insist(&mut self, datagram: &[u8], within: Duration) -> Answer {
+    pub fn request_until_answered(&mut self, datagram: &[u8], within: Duration) -> Answer {
         let deadline = Instant::now() + within;
         while Instant::now() < deadline {
             self.request(datagram);
@@ -213,7 +213,7 @@ impl Client {
     /// The ERROR that came instead.
     #[track_caller]
     pub fn fetch(&mut self, name: &str, options: &[(&str, &str)]) -> Result<Vec<u8>, Answer> {
-        let first = self.insist(&rrq(name, options), Duration::from_secs(100));
+        let first = self.request_until_answered(&rrq(name, options), Duration::from_secs(100));
         self.finish(first)
     }
 

@@ -14,17 +14,17 @@ use nix::{
 use crate::{Client, Rtftp, run};
 
 /// The card of the test's machine.
-pub const CARD: &str = "02-00-00-00-00-05";
+pub const BOARD_MAC: &str = "02-00-00-00-00-05";
 
 /// Two machines on one network. What is said of a machine holds for the thread that the test runs on.
 #[derive(Debug)]
-pub struct Cable {
+pub struct VethNetwork {
     daemon: Rtftp,
 }
 
-impl Cable {
+impl VethNetwork {
     /// Runs a test with the daemon, which has these arguments, at the far end: at 10.9.0.1, `fd09::1` and `fe80::1`. The test
-    /// is at 10.9.0.5 and 10.9.0.6, `fd09::5` and `fe80::5`, all on one [`CARD`].
+    /// is at 10.9.0.5 and 10.9.0.6, `fd09::5` and `fe80::5`, all on one [`BOARD_MAC`].
     ///
     /// Only root may make networks; for others the test is not run, and that is said.
     #[track_caller]
@@ -45,7 +45,7 @@ impl Cable {
         let daemon = Rtftp::with("::", 3600, args);
         unshare(CloneFlags::CLONE_NEWNET).expect("a network for the test");
         let (cable, far_end) = (Self { daemon }, "veth peer name server netns");
-        cable.here(&format!("ip link add board address {} type {far_end} {}", CARD.replace('-', ":"), cable.id()));
+        cable.here(&format!("ip link add board address {} type {far_end} {}", BOARD_MAC.replace('-', ":"), cable.id()));
         for address in ["10.9.0.5/24", "10.9.0.6/24", "fd09::5/64 nodad", "fe80::5/64 nodad"] {
             cable.here(&format!("ip address add {address} dev board"));
         }

@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// A directory in which rtftp-get runs.
 #[derive(Debug)]
-pub struct Getter {
+pub struct RtftpGet {
     directory: TempDir,
     /// What goes before the program's name, to run it somewhere else.
     prefix: Vec<String>,
@@ -29,7 +29,7 @@ pub struct Getter {
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Got {
+pub struct GetResult {
     /// The exit code.
     pub code: Option<i32>,
     /// What was written to standard output.
@@ -38,13 +38,13 @@ pub struct Got {
     pub said: String,
 }
 
-impl Default for Getter {
+impl Default for RtftpGet {
     fn default() -> Self {
         Self::behind(&[])
     }
 }
 
-impl Getter {
+impl RtftpGet {
     /// Runs it in an empty directory.
     pub fn new() -> Self {
         Self::default()
@@ -78,7 +78,7 @@ impl Getter {
 
     /// Runs it to its end with these arguments.
     #[track_caller]
-    pub fn get(&self, args: &[&str]) -> Got {
+    pub fn get(&self, args: &[&str]) -> GetResult {
         self.start(args).end()
     }
 
@@ -118,7 +118,7 @@ impl Running {
 
     /// Waits for its end.
     #[track_caller]
-    pub fn end(mut self) -> Got {
+    pub fn end(mut self) -> GetResult {
         let stdout = self.0.child().stdout.take().map(read_all);
         let stderr = self.0.child().stderr.take().map(read_all);
         let status = self.0.wait(PATIENCE);
@@ -127,7 +127,7 @@ impl Running {
         };
         let said = String::from_utf8(joined(stderr)).expect("messages are text");
         assert!(!said.contains("panicked"), "{said}");
-        Got { code: status.code(), stdout: joined(stdout), said }
+        GetResult { code: status.code(), stdout: joined(stdout), said }
     }
 }
 
@@ -140,7 +140,7 @@ fn read_all(mut pipe: impl std::io::Read + Send + 'static) -> std::thread::JoinH
     })
 }
 
-impl Got {
+impl GetResult {
     /// Asserts how it ended and that its words hold these.
     #[track_caller]
     pub fn ended(&self, code: i32, words: &[&str]) {
@@ -153,13 +153,13 @@ impl Got {
 
 /// A server that a test plays itself, packet by packet.
 #[derive(Debug)]
-pub struct PlayedServer {
+pub struct ScriptedServer {
     requests: UdpSocket,
     transfer: UdpSocket,
     client: Option<SocketAddr>,
 }
 
-impl PlayedServer {
+impl ScriptedServer {
     /// A server at 127.0.0.1 that answers from a second port there.
     pub fn new() -> Self {
         Self::answering_from("127.0.0.1")
@@ -223,7 +223,7 @@ impl PlayedServer {
     }
 }
 
-impl Default for PlayedServer {
+impl Default for ScriptedServer {
     fn default() -> Self {
         Self::new()
     }

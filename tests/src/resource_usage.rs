@@ -13,14 +13,14 @@ use nix::unistd::{SysconfVar, sysconf};
 
 /// What a process and its descendants have used.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Usage {
+pub struct ResourceUsage {
     /// User and system.
     pub cpu: Duration,
     /// The most at one moment, in bytes: what each has for itself, and what the first shares.
     pub memory: u64,
 }
 
-impl Usage {
+impl ResourceUsage {
     /// So far.
     pub fn of(pid: u32) -> Self {
         Self::follow(pid, &AtomicBool::new(true))
@@ -54,7 +54,7 @@ impl Usage {
 
 /// The threads that a process has now: their names, and the processor time that they have used, without its children. Exact, where
 /// ticks are too long for a comparison of what takes a tenth of a second.
-pub fn threads(pid: u32) -> Vec<(String, Duration)> {
+pub fn thread_cpu_times(pid: u32) -> Vec<(String, Duration)> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
     let thread = |path: PathBuf| {
         let name = fs::read_to_string(path.join("comm")).ok()?.trim_end().to_owned();

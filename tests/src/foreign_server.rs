@@ -9,14 +9,14 @@ use std::{
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
-use crate::{get::Getter, poll_until, process::Process};
+use crate::{poll_until, process::Process, rtftp_get::RtftpGet};
 
 /// How long a server may take to start.
 const SOON: Duration = Duration::from_secs(10);
 
 /// A server program.
 #[derive(Debug, Clone, Copy)]
-pub enum Tftpd {
+pub enum TftpServerProgram {
     /// tftpd-hpa: `blksize`, `tsize`, `timeout`. It runs as the real root only.
     Hpa,
     /// dnsmasq: `blksize`, `tsize`.
@@ -35,13 +35,13 @@ pub struct ForeignServer {
 impl ForeignServer {
     /// Starts it with an empty directory to serve.
     #[track_caller]
-    pub fn start(program: Tftpd) -> Self {
+    pub fn start(program: TftpServerProgram) -> Self {
         let root = TempDir::new().expect("a temporary directory");
         let directory = root.path().to_str().expect("a temporary directory with a name in UTF-8");
         let tftp_root = format!("--tftp-root={directory}");
         let server = match program {
-            Tftpd::Hpa => vec!["in.tftpd", "-L", "--user", "root", "--secure", directory],
-            Tftpd::Dnsmasq => vec![
+            TftpServerProgram::Hpa => vec!["in.tftpd", "-L", "--user", "root", "--secure", directory],
+            TftpServerProgram::Dnsmasq => vec![
                 "dnsmasq",
                 "--no-daemon",
                 "--conf-file=/dev/null",
@@ -50,7 +50,7 @@ impl ForeignServer {
                 "--enable-tftp",
                 &tftp_root,
             ],
-            Tftpd::Atftpd => {
+            TftpServerProgram::Atftpd => {
                 vec!["atftpd", "--daemon", "--no-fork", "--user", "root.root", "--logfile", "/dev/null", directory]
             }
         };
@@ -87,10 +87,10 @@ impl ForeignServer {
     }
 
     /// rtftp-get on its network, where it is 127.0.0.1.
-    pub fn getter(&self) -> Getter {
+    pub fn getter(&self) -> RtftpGet {
         let target = self.process.id().to_string();
         let enter = [&["nsenter", "--target", &target, "--net"], user_namespace(&["--user", "--preserve-credentials"])];
-        Getter::behind(&[&enter.concat()[..], &["--"]].concat())
+        RtftpGet::behind(&[&enter.concat()[..], &["--"]].concat())
     }
 }
 

@@ -67,13 +67,13 @@ done
 /// It is emulated, so that it runs everywhere. Its disk has no cache outside of it: what its kernel writes is at the server at once,
 /// and nothing else is.
 #[derive(Debug)]
-pub struct Owner {
+pub struct OwnerMachine {
     process: Process,
     line: UnixStream,
     directory: TempDir,
 }
 
-impl Owner {
+impl OwnerMachine {
     /// Starts it and waits until it is ready; nothing is mounted yet.
     #[track_caller]
     pub fn boot(server: &NbdServer) -> Self {
@@ -105,7 +105,7 @@ impl Owner {
 
     /// Runs a shell script, whatever comes of it; returns its exit code and what it wrote.
     #[track_caller]
-    pub fn try_run(&mut self, script: &str) -> (i32, String) {
+    pub fn run_unchecked(&mut self, script: &str) -> (i32, String) {
         self.send(&format!("exec </dev/null\n{script}\n#run\n"), &[]);
         self.answer(script, COMMAND)
     }
@@ -113,7 +113,7 @@ impl Owner {
     /// Runs a shell script, which must end with 0; returns what it wrote.
     #[track_caller]
     pub fn run(&mut self, script: &str) -> String {
-        let (code, said) = self.try_run(script);
+        let (code, said) = self.run_unchecked(script);
         assert_eq!(code, 0, "the owner ran `{script}`:\n{said}");
         said
     }
@@ -129,7 +129,7 @@ impl Owner {
 
     /// Has its kernel write nothing for being old, from here on: only what is flushed, and what commits of journals write.
     #[track_caller]
-    pub fn hold_back(&mut self) {
+    pub fn disable_writeback(&mut self) {
         self.run("echo 0 >/proc/sys/vm/dirty_writeback_centisecs");
     }
 
