@@ -19,7 +19,7 @@ use std::{
 use rtftp_core::{
     BlockReader, BlockSink, Instant, Output, Packet, ReadFailed, Receiver, RequestPath, Sender, WriteFailed,
     wire::{
-        options::{Limits, Settings, Wanted, negotiate},
+        options::{Limits, RequestedOptions, Settings, negotiate},
         packet::Options,
     },
 };
@@ -171,7 +171,10 @@ fn send(steps: u64, options: &[u8]) {
 
 /// Each step is a window: its blocks, and the ACK for it.
 fn receive(steps: u64, windowsize: u16) {
-    let wanted = Wanted { windowsize: Some(windowsize).filter(|&windowsize| windowsize > 1), ..Wanted::default() };
+    let wanted = RequestedOptions {
+        windowsize: Some(windowsize).filter(|&windowsize| windowsize > 1),
+        ..RequestedOptions::default()
+    };
     let mut now = Instant::from_micros(0);
     let mut receiver = Receiver::new(now, b"file", wanted).expect("a file name");
     let mut buf = [0; 516];

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use rtftp_core::{
     Instant, Outcome, Output, Packet, Receiver, Sender,
     transfer::io::{BlockSink, WriteFailed},
-    wire::options::{Limits, Wanted, negotiate},
+    wire::options::{Limits, RequestedOptions, negotiate},
 };
 
 /// What comes must be the file, in order.
@@ -47,13 +47,13 @@ fn transmit(buf: &[u8], segment: usize, wire: &mut Wire, whims: &mut impl Iterat
 fuzz_target!(|input: (u16, u8, u8, bool, Vec<u8>)| {
     let (size, blksize, windowsize, with_options, whims) = input;
     let file: Vec<u8> = (0..u32::from(size) % 5000).map(|at| (at ^ (at >> 8)) as u8).collect();
-    let wanted = Wanted {
+    let wanted = RequestedOptions {
         blksize: Some(u16::from(blksize) + 8),
         windowsize: Some(u16::from(windowsize).max(1)),
         tsize: true,
         timeout: None,
     };
-    let wanted = if with_options { wanted } else { Wanted::default() };
+    let wanted = if with_options { wanted } else { RequestedOptions::default() };
     let mut now = Instant::from_micros(0);
     let mut receiver = Receiver::new(now, b"file", wanted).expect("a short name");
     let mut sender: Option<Sender> = None;

@@ -109,7 +109,7 @@ fetches() { # LOSS SEED FRAMES-LOST
     said=$(board image.bin "$1" "$2") || { echo "$said" >&2; cat "$work/log" >&2; exit 1; }
     # The second line is a type of the core, as it tells of itself to defmt.
     expect "info asking for image\.bin" \
-        "info options: Wanted { blksize: Some(1428), windowsize: Some(4), timeout: None, tsize: true }" \
+        "info options: RequestedOptions { blksize: Some(1428), windowsize: Some(4), timeout: None, tsize: true }" \
         "info received 1000003 bytes crc32 $crc" \
         "info took [0-9]* ms ([0-9]* kB/s), $3 frames lost, [0-9]* packets repeated"
     took=$(sed --quiet "s/^info took/took/p" <<<"$said")

@@ -16,7 +16,7 @@ use std::{
 
 use rtftp_core::{
     Outcome,
-    wire::{options::Wanted, packet::ErrorCode},
+    wire::{options::RequestedOptions, packet::ErrorCode},
 };
 use rtftp_tests::sim::{Link, Report, Rng, Scenario, run};
 
@@ -78,7 +78,7 @@ fn blocks(scenario: &Scenario) -> u64 {
 /// Draws a transfer and a network.
 fn drawn(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed);
-    let wanted = Wanted {
+    let wanted = RequestedOptions {
         blksize: Some(rng.pick(&[8, 512, 1468, 65_464])).filter(|_| rng.below(16) > 0),
         windowsize: Some(rng.pick(&[1, 4, 16, 64, 1000])).filter(|_| rng.below(16) > 0),
         timeout: Some(rng.pick(&[1, 5, 255])).filter(|_| rng.below(4) == 0),
@@ -266,7 +266,7 @@ fn every_transfer_over_every_network_ends_well() {
 /// A transfer over a link that loses what it says, both ways.
 fn plain(size: u64, blksize: u16, windowsize: u16, loss: f64) -> Scenario {
     let link = Link { delay: 1_000, loss, ..Link::default() };
-    let wanted = Wanted { blksize: Some(blksize), windowsize: Some(windowsize), timeout: None, tsize: true };
+    let wanted = RequestedOptions { blksize: Some(blksize), windowsize: Some(windowsize), timeout: None, tsize: true };
     Scenario { seed: size, size, wanted, down: link, up: link, not_loaded: 0.0, steps: 20_000_000 }
 }
 

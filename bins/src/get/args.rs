@@ -8,7 +8,7 @@ use std::{
 };
 
 use pico_args::Arguments;
-use rtftp_core::wire::options::{MAX_BLKSIZE, MAX_WINDOWSIZE, Wanted};
+use rtftp_core::wire::options::{MAX_BLKSIZE, MAX_WINDOWSIZE, RequestedOptions};
 
 use crate::values::{
     Names::{Both, Long},
@@ -67,7 +67,7 @@ pub(crate) struct Job {
     /// `HOST[:PORT]`.
     pub(crate) server: String,
     pub(crate) file: Vec<u8>,
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: RequestedOptions,
     pub(crate) patience: Duration,
     pub(crate) output: Destination,
     /// What to compare it with.
@@ -120,14 +120,14 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
 }
 
 /// The options to ask the server for.
-fn wanted(args: &mut Arguments) -> Result<Wanted, String> {
+fn wanted(args: &mut Arguments) -> Result<RequestedOptions, String> {
     let plain = args.contains("--no-options");
     let blksize = within(args, Long("--blksize"), 8..=MAX_BLKSIZE)?;
     let windowsize = within(args, Long("--windowsize"), 1..=MAX_WINDOWSIZE)?;
     let timeout = within(args, Long("--timeout"), 1..=255)?;
     if !plain {
         // RFC 2348 names 1428: an Ethernet frame holds it beside the headers of IPv6, UDP and TFTP and those of a tunnel.
-        return Ok(Wanted {
+        return Ok(RequestedOptions {
             blksize: blksize.or(Some(1428)),
             windowsize: windowsize.or(Some(16)),
             timeout,
@@ -137,7 +137,7 @@ fn wanted(args: &mut Arguments) -> Result<Wanted, String> {
     if blksize.is_some() || windowsize.is_some() || timeout.is_some() {
         return Err("--no-options goes with none of --blksize, --windowsize and --timeout".into());
     }
-    Ok(Wanted::default())
+    Ok(RequestedOptions::default())
 }
 
 /// The last name of a path on the server, where `\` may be what `/` is here.
@@ -169,7 +169,10 @@ mod tests {
     fn everything_but_the_host_and_the_file_has_a_default() {
         let job = job("boot:6969 dir/vmlinuz");
         assert_eq!((&*job.server, &*job.file), ("boot:6969", &b"dir/vmlinuz"[..]));
-        assert_eq!(job.wanted, Wanted { blksize: Some(1428), windowsize: Some(16), timeout: None, tsize: true });
+        assert_eq!(
+            job.wanted,
+            RequestedOptions { blksize: Some(1428), windowsize: Some(16), timeout: None, tsize: true }
+        );
         assert_eq!(job.output, Destination::File("vmlinuz".into()));
         assert_eq!((job.patience, job.verify, job.trace, job.quiet), (Duration::from_secs(60), None, false, false));
     }
@@ -184,11 +187,11 @@ mod tests {
             let job = job(line);
             assert_eq!((&*job.server, &*job.file), ("boot", &b"f"[..]), "{line}");
             assert_eq!(job.output, Destination::File("out".into()), "{line}");
-            let wanted = Wanted { blksize: Some(8), windowsize: Some(1), timeout: Some(3), tsize: true };
+            let wanted = RequestedOptions { blksize: Some(8), windowsize: Some(1), timeout: Some(3), tsize: true };
             assert_eq!((job.wanted, job.patience), (wanted, Duration::from_secs(2)), "{line}");
             assert!(job.trace && job.quiet, "{line}");
         }
-        assert_eq!(job("boot f --no-options").wanted, Wanted::default());
+        assert_eq!(job("boot f --no-options").wanted, RequestedOptions::default());
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod locate;
 
 use heapless::{String, Vec};
 
-pub use self::error::{ConfigError, FieldPath, Found, Mistake};
+pub use self::error::{ConfigError, FieldPath, Found, Problem};
 use crate::config::uri::NbdUri;
 
 /// The largest description, in bytes.
@@ -104,62 +104,62 @@ impl DiskConfig {
 }
 
 /// Reads a path, which is absolute already: a relative one would depend on who looks.
-fn read_path(text: &str) -> Result<DiskPath, Mistake> {
+fn read_path(text: &str) -> Result<DiskPath, Problem> {
     if !text.starts_with('/') {
-        return Err(Mistake::Expected("an absolute path"));
+        return Err(Problem::Expected("an absolute path"));
     }
     if text.contains(char::is_control) {
-        return Err(Mistake::Expected("a path without control characters"));
+        return Err(Problem::Expected("a path without control characters"));
     }
     let mut path = DiskPath::new();
     for name in text.split('/').filter(|name| !name.is_empty()) {
         if matches!(name, "." | "..") {
-            return Err(Mistake::Expected("a path without . and .."));
+            return Err(Problem::Expected("a path without . and .."));
         }
-        path.push('/').and_then(|()| path.push_str(name)).map_err(|_| Mistake::TooLong(MAX_DISK_PATH))?;
+        path.push('/').and_then(|()| path.push_str(name)).map_err(|_| Problem::TooLong(MAX_DISK_PATH))?;
     }
     if path.is_empty() {
-        path.push('/').map_err(|_| Mistake::TooLong(MAX_DISK_PATH))?;
+        path.push('/').map_err(|_| Problem::TooLong(MAX_DISK_PATH))?;
     }
     Ok(path)
 }
 
 /// Reads a mountpoint that comes after the `earlier` mounts.
-fn read_mountpoint(text: &str, earlier: &[Mount]) -> Result<DiskPath, Mistake> {
+fn read_mountpoint(text: &str, earlier: &[Mount]) -> Result<DiskPath, Problem> {
     let path = read_path(text)?;
     if let Some(index) = earlier.iter().position(|mount| mount.mountpoint == path) {
-        return Err(Mistake::MountedTwice(index));
+        return Err(Problem::MountedTwice(index));
     }
     // Every later mountpoint lies below the first one, which is `/`.
     if earlier.is_empty() && path != "/" {
-        return Err(Mistake::ParentNotMounted);
+        return Err(Problem::ParentNotMounted);
     }
     Ok(path)
 }
 
-fn read_device(text: &str) -> Result<String<MAX_DISK_PATH>, Mistake> {
+fn read_device(text: &str) -> Result<String<MAX_DISK_PATH>, Problem> {
     if text.is_empty() {
-        return Err(Mistake::Expected("a device such as \"/dev/sda\""));
+        return Err(Problem::Expected("a device such as \"/dev/sda\""));
     }
     if text.contains(char::is_control) {
-        return Err(Mistake::Expected("a device without control characters"));
+        return Err(Problem::Expected("a device without control characters"));
     }
-    text.try_into().map_err(|_| Mistake::TooLong(MAX_DISK_PATH))
+    text.try_into().map_err(|_| Problem::TooLong(MAX_DISK_PATH))
 }
 
-fn read_backend(text: &str) -> Result<Backend, Mistake> {
+fn read_backend(text: &str) -> Result<Backend, Problem> {
     match text {
         "native" => Ok(Backend::Native),
         "guestfs" => Ok(Backend::Guestfs),
-        _ => Err(Mistake::Expected("\"native\" or \"guestfs\"")),
+        _ => Err(Problem::Expected("\"native\" or \"guestfs\"")),
     }
 }
 
-fn read_url(text: &str) -> Result<NbdUri, Mistake> {
+fn read_url(text: &str) -> Result<NbdUri, Problem> {
     if text.len() > MAX_URL {
-        return Err(Mistake::TooLong(MAX_URL));
+        return Err(Problem::TooLong(MAX_URL));
     }
-    NbdUri::parse(text).map_err(Mistake::Url)
+    NbdUri::parse(text).map_err(Problem::Url)
 }
 
 #[cfg(test)]
@@ -265,7 +265,7 @@ mod tests {
         }
         let longest = format!("/{}", "a".repeat(254));
         assert_eq!(read_path(&format!("/{longest}//")).expect("a path"), longest.as_str());
-        assert_eq!(read_path(&format!("{longest}/b")), Err(Mistake::TooLong(255)));
+        assert_eq!(read_path(&format!("{longest}/b")), Err(Problem::TooLong(255)));
     }
 
     #[test]

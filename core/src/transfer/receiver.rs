@@ -15,7 +15,7 @@ use crate::{
     },
     wire::{
         block::Rollover,
-        options::{Settings, Wanted},
+        options::{RequestedOptions, Settings},
         packet::{ErrorCode, Mode, Options, Packet, Request},
         path::InvalidPath,
     },
@@ -34,7 +34,7 @@ const DALLY: u32 = 8;
 /// and whenever the instant of an [`Output::Wait`] has come, call [`poll`](Self::poll) and do what it says until it says `Wait`
 /// or `Finished`.
 ///
-/// The server answers from a port of its own choice, its TID (RFC 1350 section 4). Until [`is_answered`](Self::is_answered),
+/// The server answers from a port of its own choice, its TID (RFC 1350 section 4). Until [`has_peer`](Self::has_peer),
 /// send to the port for requests and hand in what comes from any port of the server's address. The port whose datagram changed
 /// that is the server's from then on, for sending too: a datagram from another one is not handed in but answered with ERROR 5.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ const DALLY: u32 = 8;
 pub struct Receiver {
     /// The read request, as it is sent.
     request: Vec<u8, MAX_REQUEST>,
-    wanted: Wanted,
+    wanted: RequestedOptions,
     settings: Settings,
     /// The size of the file as the server tells it, in bytes.
     size: Option<u64>,
@@ -85,7 +85,7 @@ impl Receiver {
     /// # Errors
     ///
     /// [`InvalidPath`] when the name is empty, has a NUL in it, or is too long for a request with the options that are wanted.
-    pub fn new(now: Instant, file: &[u8], wanted: Wanted) -> Result<Self, InvalidPath> {
+    pub fn new(now: Instant, file: &[u8], wanted: RequestedOptions) -> Result<Self, InvalidPath> {
         if file.is_empty() {
             return Err(InvalidPath::Empty);
         }
@@ -119,7 +119,7 @@ impl Receiver {
     }
 
     /// Whether the server has answered: its port is known.
-    pub fn is_answered(&self) -> bool {
+    pub fn has_peer(&self) -> bool {
         self.phase != Phase::Asking
     }
 
@@ -211,7 +211,7 @@ impl Receiver {
             return;
         }
         self.answered(now);
-        match self.wanted.agree(granted) {
+        match self.wanted.accept_oack(granted) {
             Some((settings, size)) => {
                 (self.settings, self.size) = (settings, size);
                 self.rto = Rto::new(settings.timeout);
@@ -329,7 +329,7 @@ impl Receiver {
     }
 
     fn fail(&mut self, outcome: Outcome, code: ErrorCode, message: &'static str) {
-        if self.is_answered() {
+        if self.has_peer() {
             self.ending.fail(outcome, code, message);
         } else {
             // There is nobody to tell.
@@ -339,7 +339,7 @@ impl Receiver {
 
     /// Writes the request or the ACK.
     fn write(&self, buf: &mut [u8]) -> Option<usize> {
-        if self.is_answered() {
+        if self.has_peer() {
             return Packet::Ack { block: Rollover::ToZero.number_of(self.acknowledged) }.write(buf);
         }
         buf.get_mut(..self.request.len())?.copy_from_slice(&self.request);
@@ -381,10 +381,11 @@ mod tests {
         }
     }
 
-    const WINDOW: Wanted = Wanted { blksize: Some(8), windowsize: Some(4), timeout: None, tsize: true };
+    const WINDOW: RequestedOptions =
+        RequestedOptions { blksize: Some(8), windowsize: Some(4), timeout: None, tsize: true };
 
     impl Transfer {
-        fn new(wanted: Wanted) -> Self {
+        fn new(wanted: RequestedOptions) -> Self {
             let now = Instant::from_micros(0);
             let receiver = Receiver::new(now, b"kernel", wanted).expect("a valid request");
             let mut transfer =
@@ -463,7 +464,7 @@ mod tests {
 
     #[test]
     fn the_request_names_the_file_and_what_is_wanted() {
-        let wanted = Wanted { blksize: Some(1468), windowsize: Some(64), timeout: Some(2), tsize: true };
+        let wanted = RequestedOptions { blksize: Some(1468), windowsize: Some(64), timeout: Some(2), tsize: true };
         let now = Instant::from_micros(0);
         let mut receiver = Receiver::new(now, b"boot/vmlinuz", wanted).expect("a valid request");
         let mut buf = [0; MAX_REQUEST];
@@ -478,8 +479,8 @@ mod tests {
     #[test]
     fn a_request_has_a_greatest_length() {
         let new = |file: &[u8], wanted| Receiver::new(Instant::from_micros(0), file, wanted).err();
-        assert_eq!(new(&[b'a'; MAX_REQUEST - 9], Wanted::default()), None);
-        assert_eq!(new(&[b'a'; MAX_REQUEST - 8], Wanted::default()), Some(InvalidPath::TooLong));
+        assert_eq!(new(&[b'a'; MAX_REQUEST - 9], RequestedOptions::default()), None);
+        assert_eq!(new(&[b'a'; MAX_REQUEST - 8], RequestedOptions::default()), Some(InvalidPath::TooLong));
         assert_eq!(new(&[b'a'; MAX_REQUEST - 9], WINDOW), Some(InvalidPath::TooLong));
         assert_eq!(new(b"", WINDOW), Some(InvalidPath::Empty));
         assert_eq!(new(b"a\0octet", WINDOW), Some(InvalidPath::Nul));
@@ -488,9 +489,9 @@ mod tests {
     #[test]
     fn a_server_without_options_is_followed_in_lockstep() {
         let mut transfer = Transfer::new(WINDOW);
-        assert!(!transfer.receiver.is_answered());
+        assert!(!transfer.receiver.has_peer());
         transfer.data(1, &[1; 512]);
-        assert!(transfer.receiver.is_answered());
+        assert!(transfer.receiver.has_peer());
         assert_eq!(transfer.receiver.size(), None);
         transfer.acks(1);
         transfer.data(2, &[2; 511]);
@@ -560,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_oack_is_answered_until_data_comes() {
+    fn a_repeated_oack_has_peer_until_data_comes() {
         let mut transfer = Transfer::new(WINDOW);
         let oack = b"\x00\x06blksize\x008\0";
         transfer.receives(oack);
@@ -578,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_answered_once() {
+    fn a_gap_has_peer_once() {
         let mut transfer = Transfer::windowed();
         transfer.block(2);
         transfer.block(4);
@@ -598,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_end_of_a_window_is_answered_by_the_timer() {
+    fn a_lost_end_of_a_window_has_peer_by_the_timer() {
         let mut transfer = Transfer::windowed();
         transfer.block(2);
         assert_eq!(transfer.expire(), Duration::from_millis(50));
@@ -649,7 +650,7 @@ mod tests {
     #[test]
     fn block_numbers_roll_over_in_every_window_position() {
         for windowsize in [1, 2, 3, 5, 16] {
-            let mut transfer = Transfer::new(Wanted { windowsize: Some(16), ..WINDOW });
+            let mut transfer = Transfer::new(RequestedOptions { windowsize: Some(16), ..WINDOW });
             transfer.receives(std::format!("\x00\x06blksize\x008\0windowsize\0{windowsize}\0").as_bytes());
             transfer.acks(0);
             let last = 70_000u64;
@@ -748,7 +749,7 @@ mod tests {
         for datagram in noise.into_iter().chain([&b"\x00\x03\x00\x02block 2"[..], b"\x00\x03\x00\x00"]) {
             transfer.receives(datagram);
             transfer.is_silent();
-            assert!(!transfer.receiver.is_answered());
+            assert!(!transfer.receiver.has_peer());
         }
         let mut transfer = Transfer::windowed();
         for datagram in noise.into_iter().chain([&b"\x00\x03\x00\x06 block 6"[..], b"\x00\x03\x80\x00"]) {

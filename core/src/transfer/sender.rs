@@ -98,7 +98,7 @@ impl Sender {
 
     /// Whether everything that was sent is acknowledged: then nothing else that has come by now can change anything, but for an ERROR.
     /// Who takes datagrams from a socket can leave the rest there, and so needs no call to see that it is empty.
-    pub fn is_answered(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.ending.has_come() || self.base >= self.frontier
     }
 
@@ -438,25 +438,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_acknowledged_is_answered_once() {
+    fn what_is_acknowledged_is_idle_once() {
         let mut transfer = Transfer::new(2000, b"");
         transfer.sends(&[1]);
         transfer.ack(0);
-        assert!(!transfer.sender.is_answered(), "that was no answer");
+        assert!(!transfer.sender.is_idle(), "that was no answer");
         transfer.ack(1);
-        assert!(transfer.sender.is_answered());
+        assert!(transfer.sender.is_idle());
         transfer.sends(&[2]);
-        assert!(!transfer.sender.is_answered());
+        assert!(!transfer.sender.is_idle());
         transfer.receives(Packet::Error { code: ErrorCode::NOT_DEFINED, message: b"" });
-        assert!(transfer.sender.is_answered());
+        assert!(transfer.sender.is_idle());
         let mut transfer = Transfer::new(5000, b"windowsize\x004\0");
         assert_eq!(transfer.datagrams().len(), 1);
         transfer.ack(0);
         transfer.sends(&[1, 2, 3, 4]);
         transfer.ack(1);
-        assert!(!transfer.sender.is_answered(), "the next one may say more");
+        assert!(!transfer.sender.is_idle(), "the next one may say more");
         transfer.ack(4);
-        assert!(transfer.sender.is_answered());
+        assert!(transfer.sender.is_idle());
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Limits {
 /// What a read request asks for besides the file. By default nothing, as in RFC 1350.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Wanted {
+pub struct RequestedOptions {
     /// The largest block, in bytes, 8 to [`MAX_BLKSIZE`].
     pub blksize: Option<u16>,
     /// The largest window, in blocks, from 1.
@@ -156,7 +156,7 @@ pub struct Wanted {
     pub tsize: bool,
 }
 
-impl Wanted {
+impl RequestedOptions {
     /// The options as a read request carries them.
     pub(crate) fn options(&self) -> Vec<u8, MAX_OPTIONS> {
         let mut options = Vec::new();
@@ -177,7 +177,7 @@ impl Wanted {
     ///
     /// `None` when a server may not answer so: with an option that was not asked, one named twice, a block or window larger
     /// than asked or a different `timeout` (RFC 2347, 2348, 2349, 7440).
-    pub fn agree(&self, granted: Options<'_>) -> Option<(Settings, Option<u64>)> {
+    pub fn accept_oack(&self, granted: Options<'_>) -> Option<(Settings, Option<u64>)> {
         let mut settings = Settings::default();
         let mut size = None;
         // What is still to be answered.
@@ -319,17 +319,18 @@ mod tests {
         assert_eq!(granted.options().count(), 6);
     }
 
-    const WANTED: Wanted = Wanted { blksize: Some(1468), windowsize: Some(16), timeout: Some(3), tsize: true };
+    const OPTIONS: RequestedOptions =
+        RequestedOptions { blksize: Some(1468), windowsize: Some(16), timeout: Some(3), tsize: true };
 
     #[test]
     fn a_request_names_what_is_wanted() {
-        assert_eq!(&WANTED.options()[..], b"tsize\x000\0blksize\x001468\0windowsize\x0016\0timeout\x003\0");
-        assert_eq!(&Wanted::default().options()[..], b"");
+        assert_eq!(&OPTIONS.options()[..], b"tsize\x000\0blksize\x001468\0windowsize\x0016\0timeout\x003\0");
+        assert_eq!(&RequestedOptions::default().options()[..], b"");
     }
 
     #[test]
     fn a_server_may_grant_less_than_asked() {
-        let agreed = |granted| WANTED.agree(Options::new(granted));
+        let agreed = |granted| OPTIONS.accept_oack(Options::new(granted));
         assert_eq!(agreed(b""), Some((Settings::default(), None)));
         assert_eq!(
             agreed(b"BLKSIZE\x008\0windowsize\x001\0timeout\x003\0tsize\x0018446744073709551615\0"),
@@ -358,10 +359,15 @@ mod tests {
             b"tsize\x001\0tsize\x001\0",
             b"multicast\0\0",
         ] {
-            assert_eq!(WANTED.agree(Options::new(granted)), None, "{}", granted.escape_ascii());
+            assert_eq!(OPTIONS.accept_oack(Options::new(granted)), None, "{}", granted.escape_ascii());
         }
         for granted in [&b"blksize\x008\0"[..], b"windowsize\x001\0", b"timeout\x003\0", b"tsize\x001\0"] {
-            assert_eq!(Wanted::default().agree(Options::new(granted)), None, "{}", granted.escape_ascii());
+            assert_eq!(
+                RequestedOptions::default().accept_oack(Options::new(granted)),
+                None,
+                "{}",
+                granted.escape_ascii()
+            );
         }
     }
 }

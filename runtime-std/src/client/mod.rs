@@ -10,7 +10,7 @@ use std::{io, net::SocketAddr, pin::pin, time::Duration};
 use rtftp_core::{
     BlockSink, Outcome, Output, Packet, Receiver,
     transfer::receiver::MAX_REQUEST,
-    wire::options::{Settings, Wanted},
+    wire::options::{RequestedOptions, Settings},
 };
 use smol::{Timer, future::or};
 
@@ -33,7 +33,7 @@ pub struct Request<'a> {
     /// The name of the file, as the server calls it.
     pub file: &'a [u8],
     /// The options to ask for.
-    pub wanted: Wanted,
+    pub wanted: RequestedOptions,
     /// How long the server may be silent. More than the receiver's own patience, a minute, is of no effect.
     pub patience: Duration,
 }
@@ -135,7 +135,7 @@ pub async fn fetch(
                     heard = clock::now();
                     said.note(&request.wanted, datagram);
                     receiver.handle(heard, datagram, sink);
-                    if receiver.is_answered() {
+                    if receiver.has_peer() {
                         port.settle(batch.from);
                     }
                     watch(&receiver, Event::Received(batch.from, datagram));
@@ -168,7 +168,7 @@ fn unreachable(
         return Ok(());
     }
     let server = port.server();
-    Err(if receiver.is_answered() {
+    Err(if receiver.has_peer() {
         FetchError::Gone { server, bytes: receiver.delivered(), error }
     } else {
         FetchError::Unreachable { server, error }
@@ -190,9 +190,9 @@ struct Said {
 }
 
 impl Said {
-    fn note(&mut self, wanted: &Wanted, datagram: &[u8]) {
+    fn note(&mut self, wanted: &RequestedOptions, datagram: &[u8]) {
         match Packet::parse(datagram) {
-            Ok(Packet::OptionAck(options)) => match wanted.agree(options) {
+            Ok(Packet::OptionAck(options)) => match wanted.accept_oack(options) {
                 Some((settings, _)) => self.settings = settings,
                 None => self.wrong_options = Some(pairs(options)),
             },
@@ -217,7 +217,7 @@ impl Said {
             Outcome::PeerError(code) => FetchError::Refused { server, code, text: self.error },
             Outcome::Refused(_) => FetchError::Broken { server, bytes, options: self.wrong_options },
             Outcome::WriteFailed(failed) => FetchError::Sink(failed),
-            Outcome::TimedOut if receiver.is_answered() => FetchError::Silent { server, bytes },
+            Outcome::TimedOut if receiver.has_peer() => FetchError::Silent { server, bytes },
             Outcome::TimedOut => FetchError::NoAnswer { server, stranger: self.stranger },
             // The last two are those of a sender.
             Outcome::Aborted | Outcome::Probed | Outcome::ReadFailed(_) => FetchError::Interrupted,

@@ -184,7 +184,7 @@ impl Guest for Transfer {
         for _ in 0..MAX_DATAGRAMS {
             let Some(len) = self.peer.recv(&mut buf) else { return };
             self.handle(&buf[..len]);
-            if self.sender.is_answered() {
+            if self.sender.is_idle() {
                 return;
             }
         }

@@ -8,7 +8,7 @@ use rtftp_core::{
     wire::options::{Limits, negotiate},
 };
 
-use crate::{WANTED, stack};
+use crate::{OPTIONS, stack};
 
 /// More than any call takes, in bytes: filling it takes time.
 const MOST: usize = 4096;
@@ -27,7 +27,7 @@ pub struct Stack {
 pub fn run() -> Option<Stack> {
     let mut stack = Stack::default();
     let (mut now, mut packet, mut buf) = (Instant::from_micros(0), [0; MAX_REQUEST], [0; 1432]);
-    let mut receiver = on(&mut stack.receiver, || Receiver::new(now, b"file", WANTED)).ok()?;
+    let mut receiver = on(&mut stack.receiver, || Receiver::new(now, b"file", OPTIONS)).ok()?;
     let Output::Transmit(request) = on(&mut stack.receiver, || receiver.poll(now, &mut packet)) else { return None };
     let mut sender = on(&mut stack.sender, || {
         let Packet::ReadRequest(request) = Packet::parse(packet.get(..request.len)?).ok()? else { return None };

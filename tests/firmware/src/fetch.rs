@@ -39,7 +39,7 @@ pub fn fetch(
         network.interface.poll(to_smoltcp(now), &mut network.device, &mut network.sockets);
         let socket = network.sockets.get_mut::<udp::Socket<'_>>(network.socket);
         while let Ok((datagram, from)) = socket.recv() {
-            let expected = if receiver.is_answered() { from.endpoint == peer } else { from.endpoint.addr == peer.addr };
+            let expected = if receiver.has_peer() { from.endpoint == peer } else { from.endpoint.addr == peer.addr };
             // Others get no ERROR 5 (RFC 1350 section 4): on this network there are none.
             if expected {
                 peer = from.endpoint;

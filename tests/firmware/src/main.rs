@@ -21,7 +21,7 @@ use cortex_m_semihosting::{debug, heprintln};
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
 use defmt::{error, info};
 use defmt_semihosting as _;
-use rtftp_core::{BlockSink, Receiver, Sender, WriteFailed, wire::options::Wanted};
+use rtftp_core::{BlockSink, Receiver, Sender, WriteFailed, wire::options::RequestedOptions};
 use smoltcp::{
     iface::{Config, Interface, SocketSet, SocketStorage},
     socket::udp,
@@ -48,7 +48,8 @@ const LOCAL_PORT: u16 = 50_000;
 const MOST_STACK: usize = 64 * 1024;
 
 /// Four packets of this size fit into the controller's receive FIFO (10,560 bytes) at once.
-const WANTED: Wanted = Wanted { blksize: Some(1428), windowsize: Some(4), timeout: None, tsize: true };
+const OPTIONS: RequestedOptions =
+    RequestedOptions { blksize: Some(1428), windowsize: Some(4), timeout: None, tsize: true };
 
 /// The file is not kept, only its checksum: that of gzip, so that the host needs no program of its own to compare.
 static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
@@ -106,11 +107,11 @@ fn run() -> Result<(), &'static str> {
     let mut network = Network { device, interface, sockets, socket };
 
     let start = clock.now();
-    let mut receiver = Receiver::new(start, arguments.file.as_bytes(), WANTED).map_err(|_| "no such name can be")?;
+    let mut receiver = Receiver::new(start, arguments.file.as_bytes(), OPTIONS).map_err(|_| "no such name can be")?;
     let mut checksum = Checksum(CRC.digest());
     let server = IpEndpoint::new(HOST.into(), arguments.port);
     info!("asking for {=str}", arguments.file);
-    info!("options: {}", WANTED);
+    info!("options: {}", OPTIONS);
     match fetch(&mut receiver, &mut checksum, &mut network, &mut clock, server) {
         Ok(whole) => {
             report(&receiver, checksum, &network.device, whole.since(start).as_millis() as u64);

@@ -18,12 +18,13 @@ use core::{hint::black_box, time::Duration};
 use rtftp_core::{
     BlockSink, Instant, Outcome, Output, Receiver, RequestPath, Sender, WriteFailed,
     wire::{
-        options::{Limits, Wanted, negotiate},
+        options::{Limits, RequestedOptions, negotiate},
         packet::{Mode, Packet, Request},
     },
 };
 
-const WANTED: Wanted = Wanted { blksize: Some(1468), windowsize: Some(4), timeout: None, tsize: true };
+const OPTIONS: RequestedOptions =
+    RequestedOptions { blksize: Some(1468), windowsize: Some(4), timeout: None, tsize: true };
 
 #[cfg(not(feature = "no-panic"))]
 const DISK: &[u8] =
@@ -43,7 +44,7 @@ fn transfer() -> Option<()> {
     rtftp_core::config::disk::DiskConfig::parse(DISK).ok().filter(|disk| disk.tftp_root == "/boot")?;
     let mut now = Instant::from_micros(0);
     let (mut file, mut buf, mut packet, mut received) = (&FILE[..], [0; 8192], [0; 600], Received(0));
-    let mut receiver = Receiver::new(now, black_box(b"/boot\\kernel8.img"), WANTED).ok()?;
+    let mut receiver = Receiver::new(now, black_box(b"/boot\\kernel8.img"), OPTIONS).ok()?;
     let Output::Transmit(request) = receiver.poll(now, &mut packet) else { return None };
     let request = Packet::parse(black_box(packet.get(..request.len)?)).ok()?;
     let Packet::ReadRequest(Request { file: name, mode: Mode::Octet, options }) = request else { return None };

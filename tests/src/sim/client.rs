@@ -109,7 +109,7 @@ impl Client {
 
     /// Checks an OACK as EDK2, curl, U-Boot and PXELINUX do between them: only what was asked, as it was spelled, nothing
     /// larger, the timeout equal.
-    fn agree(&self, file: &mut File, granted: Options<'_>) {
+    fn accept_oack(&self, file: &mut File, granted: Options<'_>) {
         assert_eq!(file.blocks, 0, "a second OACK after data: GRUB starts over");
         for (name, value) in granted {
             let asked = self.asked(name).unwrap_or_else(|| panic!("{} was not asked", name.escape_ascii()));
@@ -133,7 +133,7 @@ impl Client {
     pub fn react(&self, file: &mut File, datagram: &[u8]) -> Option<u16> {
         let reply = match Packet::parse(datagram) {
             Ok(Packet::OptionAck(granted)) => {
-                self.agree(file, granted);
+                self.accept_oack(file, granted);
                 Some(0)
             }
             Ok(Packet::Data { block, payload }) => {

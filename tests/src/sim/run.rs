@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::BinaryHeap};
 
 use rtftp_core::{
     Instant, Outcome, Output, Packet, Receiver, Sender,
-    wire::options::{Limits, MAX_BLKSIZE, MAX_WINDOWSIZE, Wanted, negotiate},
+    wire::options::{Limits, MAX_BLKSIZE, MAX_WINDOWSIZE, RequestedOptions, negotiate},
 };
 
 use super::{
@@ -23,7 +23,7 @@ pub struct Scenario {
     /// The size of the file, in bytes.
     pub size: u64,
     /// What the client asks for.
-    pub wanted: Wanted,
+    pub wanted: RequestedOptions,
     /// The way from the server to the client.
     pub down: Link,
     /// The way from the client to the server.

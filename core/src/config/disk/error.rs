@@ -22,7 +22,7 @@ pub struct ConfigError {
     /// The field it is in.
     pub field: FieldPath,
     /// What is wrong.
-    pub mistake: Mistake,
+    pub mistake: Problem,
     /// What stands at that place, as a message shows it.
     pub found: Found,
 }
@@ -43,7 +43,7 @@ pub struct FieldPath {
 /// What is wrong with a description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Mistake {
+pub enum Problem {
     /// The file is larger than [`MAX_CONFIG`].
     TooLarge,
     /// The file is empty.
@@ -84,31 +84,31 @@ impl fmt::Display for ConfigError {
             write!(f, "{field}: ")?;
         }
         match mistake {
-            Mistake::TooLarge => write!(f, "expected at most {MAX_CONFIG} bytes, found a larger file"),
-            Mistake::Empty => {
+            Problem::TooLarge => write!(f, "expected at most {MAX_CONFIG} bytes, found a larger file"),
+            Problem::Empty => {
                 f.write_str("expected a description such as {\"url\": ..., \"mounts\": [...]}, found an empty file")
             }
-            Mistake::ByteOrderMark => {
+            Problem::ByteOrderMark => {
                 f.write_str("expected `{`, found a byte order mark (save the file as UTF-8 without one)")
             }
-            Mistake::Comment => f.write_str("expected JSON, which has no comments, found a comment"),
-            Mistake::Expected(what) => write!(f, "expected {what}, found {found}"),
-            Mistake::TooLong(limit) => write!(f, "expected at most {limit} bytes, found {found}"),
-            Mistake::UnknownField(known) => write!(f, "expected one of the fields {known}, found {found}"),
-            Mistake::MissingField(name) => write!(f, "expected the field {name}, found none"),
-            Mistake::DuplicateField => f.write_str("expected the field once, found it a second time"),
-            Mistake::PartitionAndDevice => f.write_str("expected either partition or device, found both"),
-            Mistake::Partition => {
+            Problem::Comment => f.write_str("expected JSON, which has no comments, found a comment"),
+            Problem::Expected(what) => write!(f, "expected {what}, found {found}"),
+            Problem::TooLong(limit) => write!(f, "expected at most {limit} bytes, found {found}"),
+            Problem::UnknownField(known) => write!(f, "expected one of the fields {known}, found {found}"),
+            Problem::MissingField(name) => write!(f, "expected the field {name}, found none"),
+            Problem::DuplicateField => f.write_str("expected the field once, found it a second time"),
+            Problem::PartitionAndDevice => f.write_str("expected either partition or device, found both"),
+            Problem::Partition => {
                 write!(f, "expected a partition number from 0 to {MAX_PARTITION}, found {found}")
             }
-            Mistake::TooManyMounts => write!(f, "expected at most {MAX_MOUNTS} mounts, found more"),
-            Mistake::ParentNotMounted => {
+            Problem::TooManyMounts => write!(f, "expected at most {MAX_MOUNTS} mounts, found more"),
+            Problem::ParentNotMounted => {
                 write!(f, "expected \"/\" as the first mountpoint, found {found}, whose parent is not mounted")
             }
-            Mistake::MountedTwice(index) => {
+            Problem::MountedTwice(index) => {
                 write!(f, "expected a mountpoint of its own, found {found}, which mounts[{index}] has")
             }
-            Mistake::Url(error) => write!(f, "{error}, found {found}"),
+            Problem::Url(error) => write!(f, "{error}, found {found}"),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json_core::de;
 
 use super::{
-    DiskConfig, FieldPath, MAX_MOUNTS, MAX_PARTITION, MAX_URL, Mistake, Mount, MountSource, read_backend, read_device,
+    DiskConfig, FieldPath, MAX_MOUNTS, MAX_PARTITION, MAX_URL, Mount, MountSource, Problem, read_backend, read_device,
     read_mountpoint, read_path, read_url,
 };
 
@@ -30,7 +30,7 @@ pub(super) struct Trace {
     /// The field that is being read.
     pub(super) field: Cell<FieldPath>,
     /// The mistake, unless it is one of plain JSON.
-    pub(super) mistake: Cell<Option<Mistake>>,
+    pub(super) mistake: Cell<Option<Problem>>,
 }
 
 impl Trace {
@@ -40,7 +40,7 @@ impl Trace {
     }
 
     /// Records a mistake at the last token and ends the reading.
-    fn refuse<E: Error>(&self, mistake: Mistake) -> E {
+    fn refuse<E: Error>(&self, mistake: Problem) -> E {
         self.mistake.set(Some(mistake));
         E::custom("")
     }
@@ -61,7 +61,7 @@ impl Trace {
         let parent = self.field.get();
         self.field.set(FieldPath { name: Some(name), ..parent });
         if place.is_some() {
-            return Err(self.refuse(Mistake::DuplicateField));
+            return Err(self.refuse(Problem::DuplicateField));
         }
         *place = Some(map.next_value_seed(seed)?);
         self.field.set(parent);
@@ -70,7 +70,7 @@ impl Trace {
 
     /// Takes out what a field was filled with.
     fn required<T, E: Error>(&self, name: &'static str, value: Option<T>) -> Result<T, E> {
-        value.ok_or_else(|| self.refuse(Mistake::MissingField(name)))
+        value.ok_or_else(|| self.refuse(Problem::MissingField(name)))
     }
 }
 
@@ -111,7 +111,7 @@ impl<'de> Visitor<'de> for DiskSeed<'_> {
             "tftp_root" => Ok(DiskField::TftpRoot),
             "backend" => Ok(DiskField::Backend),
             // Refused before its value is looked at: nesting of any depth would have to be skipped, on the stack.
-            _ => Err(Mistake::UnknownField("url, mounts, tftp_root and backend")),
+            _ => Err(Problem::UnknownField("url, mounts, tftp_root and backend")),
         };
         let (mut url, mut mounts, mut tftp_root, mut backend) = (None, None, None, None);
         while let Some(field) = map.next_key_seed(trace.text(key))? {
@@ -159,10 +159,10 @@ impl<'de> Visitor<'de> for MountsSeed<'_> {
         let trace = self.trace;
         let mut mounts = Mounts::new();
         while let Some(mount) = list.next_element_seed(MountSeed { trace, earlier: &mounts })? {
-            mounts.push(mount).map_err(|_| trace.refuse(Mistake::TooManyMounts))?;
+            mounts.push(mount).map_err(|_| trace.refuse(Problem::TooManyMounts))?;
         }
         if mounts.is_empty() {
-            return Err(trace.refuse(Mistake::Expected("at least one mount")));
+            return Err(trace.refuse(Problem::Expected("at least one mount")));
         }
         Ok(mounts)
     }
@@ -188,7 +188,7 @@ impl<'de> DeserializeSeed<'de> for MountSeed<'_> {
         let trace = self.trace;
         trace.come_to_token();
         if self.earlier.len() == MAX_MOUNTS {
-            return Err(trace.refuse(Mistake::TooManyMounts));
+            return Err(trace.refuse(Problem::TooManyMounts));
         }
         let list = trace.field.get();
         trace.field.set(FieldPath { mount: Some(self.earlier.len()), name: None });
@@ -211,13 +211,13 @@ impl<'de> Visitor<'de> for MountSeed<'_> {
             "partition" => Ok(MountField::Partition),
             "device" => Ok(MountField::Device),
             "mountpoint" => Ok(MountField::Mountpoint),
-            _ => Err(Mistake::UnknownField("partition, device and mountpoint")),
+            _ => Err(Problem::UnknownField("partition, device and mountpoint")),
         };
         let (mut partition, mut device, mut mountpoint) = (None, None, None);
         while let Some(field) = map.next_key_seed(trace.text(key))? {
             match field {
-                MountField::Partition if device.is_some() => return Err(trace.refuse(Mistake::PartitionAndDevice)),
-                MountField::Device if partition.is_some() => return Err(trace.refuse(Mistake::PartitionAndDevice)),
+                MountField::Partition if device.is_some() => return Err(trace.refuse(Problem::PartitionAndDevice)),
+                MountField::Device if partition.is_some() => return Err(trace.refuse(Problem::PartitionAndDevice)),
                 MountField::Partition => trace.fill("partition", &mut partition, PartitionSeed { trace }, &mut map)?,
                 MountField::Device => trace.fill("device", &mut device, trace.text(read_device), &mut map)?,
                 MountField::Mountpoint => {
@@ -258,7 +258,7 @@ impl Visitor<'_> for PartitionSeed<'_> {
     }
 
     fn visit_u32<E: Error>(self, number: u32) -> Result<u32, E> {
-        if number <= MAX_PARTITION { Ok(number) } else { Err(self.trace.refuse(Mistake::Partition)) }
+        if number <= MAX_PARTITION { Ok(number) } else { Err(self.trace.refuse(Problem::Partition)) }
     }
 }
 
@@ -268,7 +268,7 @@ struct TextSeed<'t, R> {
     read: R,
 }
 
-impl<'de, T, R: FnOnce(&str) -> Result<T, Mistake>> DeserializeSeed<'de> for TextSeed<'_, R> {
+impl<'de, T, R: FnOnce(&str) -> Result<T, Problem>> DeserializeSeed<'de> for TextSeed<'_, R> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
@@ -277,7 +277,7 @@ impl<'de, T, R: FnOnce(&str) -> Result<T, Mistake>> DeserializeSeed<'de> for Tex
     }
 }
 
-impl<T, R: FnOnce(&str) -> Result<T, Mistake>> Visitor<'_> for TextSeed<'_, R> {
+impl<T, R: FnOnce(&str) -> Result<T, Problem>> Visitor<'_> for TextSeed<'_, R> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

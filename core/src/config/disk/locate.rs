@@ -9,7 +9,7 @@ use core::fmt::{self, Write};
 use serde_json_core::de;
 
 use super::{
-    ConfigError, FieldPath, Found, MAX_CONFIG, MAX_DISK_PATH, MAX_URL, Mistake,
+    ConfigError, FieldPath, Found, MAX_CONFIG, MAX_DISK_PATH, MAX_URL, Problem,
     json::{Trace, read},
 };
 
@@ -20,14 +20,14 @@ const MAX_SHOWN: usize = 40;
 pub(super) fn check_file(json: &[u8]) -> Result<(), ConfigError> {
     let mistake = |at, mistake| Err(error(json, at, FieldPath::default(), mistake));
     if json.len() > MAX_CONFIG {
-        return mistake(MAX_CONFIG, Mistake::TooLarge);
+        return mistake(MAX_CONFIG, Problem::TooLarge);
     }
     if json.trim_ascii().is_empty() {
-        return mistake(json.len(), Mistake::Empty);
+        return mistake(json.len(), Problem::Empty);
     }
     // UTF-8 and both orders of UTF-16, as Windows editors save it.
     if json.starts_with(b"\xef\xbb\xbf") || json.starts_with(b"\xff\xfe") || json.starts_with(b"\xfe\xff") {
-        return mistake(0, Mistake::ByteOrderMark);
+        return mistake(0, Problem::ByteOrderMark);
     }
     Ok(())
 }
@@ -39,39 +39,39 @@ pub(super) fn explain(json: &[u8], json_error: de::Error, trace: &Trace) -> Conf
         || shortest(json, |part| outcome(part) == (Some(json_error), trace.tokens.get())).saturating_sub(1);
     let token = || last_token(json, trace.tokens.get());
     let (at, mistake) = match json_error {
-        de::Error::CustomError => (token(), trace.mistake.get().unwrap_or(Mistake::Expected("JSON"))),
+        de::Error::CustomError => (token(), trace.mistake.get().unwrap_or(Problem::Expected("JSON"))),
         de::Error::InvalidType => (last_looked_at(), expected_in(field)),
         de::Error::InvalidNumber => (token(), expected_in(field)),
-        de::Error::InvalidUnicodeCodePoint => (token(), Mistake::Expected("a string in UTF-8")),
+        de::Error::InvalidUnicodeCodePoint => (token(), Problem::Expected("a string in UTF-8")),
         de::Error::InvalidEscapeSequence => {
-            (token(), Mistake::Expected("a string with valid escapes (surrogates such as \\ud83d are not supported)"))
+            (token(), Problem::Expected("a string with valid escapes (surrogates such as \\ud83d are not supported)"))
         }
-        de::Error::EscapedStringIsTooLong => (token(), Mistake::TooLong(longest_in(field))),
-        de::Error::EofWhileParsingString => (token(), Mistake::Expected("a `\"` at the end of the string")),
+        de::Error::EscapedStringIsTooLong => (token(), Problem::TooLong(longest_in(field))),
+        de::Error::EofWhileParsingString => (token(), Problem::Expected("a `\"` at the end of the string")),
         de::Error::EofWhileParsingList
         | de::Error::EofWhileParsingObject
         | de::Error::EofWhileParsingNumber
-        | de::Error::EofWhileParsingValue => (json.len(), Mistake::Expected("the closing `}`")),
-        de::Error::KeyMustBeAString => (last_looked_at(), Mistake::Expected("a field name in double quotes")),
-        de::Error::ExpectedColon => (last_looked_at(), Mistake::Expected("`:`")),
-        de::Error::ExpectedListCommaOrEnd => (last_looked_at(), Mistake::Expected("`,` or `]`")),
+        | de::Error::EofWhileParsingValue => (json.len(), Problem::Expected("the closing `}`")),
+        de::Error::KeyMustBeAString => (last_looked_at(), Problem::Expected("a field name in double quotes")),
+        de::Error::ExpectedColon => (last_looked_at(), Problem::Expected("`:`")),
+        de::Error::ExpectedListCommaOrEnd => (last_looked_at(), Problem::Expected("`,` or `]`")),
         de::Error::ExpectedObjectCommaOrEnd => {
             let at = last_looked_at();
             if splits_number(json, at) {
                 // A partition is the only number there is, and its visitor took its first part for all of it.
                 field.name = Some("partition");
-                (token(), Mistake::Partition)
+                (token(), Problem::Partition)
             } else {
-                (at, Mistake::Expected("`,` or `}`"))
+                (at, Problem::Expected("`,` or `}`"))
             }
         }
-        de::Error::TrailingComma => (last_looked_at(), Mistake::Expected("another entry after the `,`")),
-        de::Error::TrailingCharacters => (last_looked_at(), Mistake::Expected("nothing after the closing `}`")),
-        _ => (last_looked_at(), Mistake::Expected("JSON")),
+        de::Error::TrailingComma => (last_looked_at(), Problem::Expected("another entry after the `,`")),
+        de::Error::TrailingCharacters => (last_looked_at(), Problem::Expected("nothing after the closing `}`")),
+        _ => (last_looked_at(), Problem::Expected("JSON")),
     };
     let rest = rest(json, at);
     let is_comment = rest.starts_with(b"//") || rest.starts_with(b"/*") || rest.starts_with(b"#");
-    error(json, at, field, if is_comment { Mistake::Comment } else { mistake })
+    error(json, at, field, if is_comment { Problem::Comment } else { mistake })
 }
 
 /// Where the token with this number begins.
@@ -107,16 +107,16 @@ fn splits_number(json: &[u8], at: usize) -> bool {
 }
 
 /// What a field should have held when it held a value of the wrong type.
-fn expected_in(field: FieldPath) -> Mistake {
+fn expected_in(field: FieldPath) -> Problem {
     match field {
-        FieldPath { name: Some("partition"), .. } => Mistake::Partition,
-        FieldPath { name: Some("mounts"), .. } => Mistake::Expected("a list of mounts"),
-        FieldPath { name: Some(_), .. } => Mistake::Expected("a string"),
+        FieldPath { name: Some("partition"), .. } => Problem::Partition,
+        FieldPath { name: Some("mounts"), .. } => Problem::Expected("a list of mounts"),
+        FieldPath { name: Some(_), .. } => Problem::Expected("a string"),
         FieldPath { mount: Some(_), name: None } => {
-            Mistake::Expected("a mount such as {\"partition\": 1, \"mountpoint\": \"/\"}")
+            Problem::Expected("a mount such as {\"partition\": 1, \"mountpoint\": \"/\"}")
         }
         FieldPath { mount: None, name: None } => {
-            Mistake::Expected("a description such as {\"url\": ..., \"mounts\": [...]}")
+            Problem::Expected("a description such as {\"url\": ..., \"mounts\": [...]}")
         }
     }
 }
@@ -130,7 +130,7 @@ fn longest_in(field: FieldPath) -> usize {
 }
 
 /// Makes the error for a mistake at a byte of the file.
-fn error(json: &[u8], at: usize, field: FieldPath, mistake: Mistake) -> ConfigError {
+fn error(json: &[u8], at: usize, field: FieldPath, mistake: Problem) -> ConfigError {
     let mut lines = json.get(..at).unwrap_or(json).rsplit(|&byte| byte == b'\n');
     // Every byte of a character but its first one is 10xxxxxx in UTF-8.
     let column = lines.next().map_or(0, |line| line.iter().filter(|&&byte| byte & 0xc0 != 0x80).count());

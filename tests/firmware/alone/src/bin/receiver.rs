@@ -4,7 +4,7 @@
 
 use alone::unknown;
 use cortex_m_rt::entry;
-use rtftp_core::{BlockSink, Instant, Receiver, WriteFailed, wire::options::Wanted};
+use rtftp_core::{BlockSink, Instant, Receiver, WriteFailed, wire::options::RequestedOptions};
 
 struct Sink;
 
@@ -20,7 +20,7 @@ impl BlockSink for Sink {
 #[entry]
 fn main() -> ! {
     let mut packet = [0; 600];
-    let wanted = Wanted { blksize: Some(1428), windowsize: Some(4), timeout: None, tsize: true };
+    let wanted = RequestedOptions { blksize: Some(1428), windowsize: Some(4), timeout: None, tsize: true };
     let Ok(mut receiver) = Receiver::new(now(), unknown(b"file"), unknown(wanted)) else { loop {} };
     loop {
         unknown(receiver.poll(now(), unknown(&mut packet)));
