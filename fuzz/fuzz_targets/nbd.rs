@@ -9,7 +9,7 @@ use std::{
 };
 
 use libfuzzer_sys::fuzz_target;
-use rtftp_runtime::{fs::Source, nbd::Nbd};
+use rtftp_runtime::{fs::BlockDevice, nbd::Nbd};
 use smol::{
     Executor, block_on,
     io::{AsyncRead, AsyncWrite, Cursor},

@@ -12,7 +12,7 @@ use std::{
 };
 
 use libfuzzer_sys::fuzz_target;
-use rtftp_runtime::fs::{Cache, FileSystem, Kind, Node, Reading, Source, Volume, partition::partitions};
+use rtftp_runtime::fs::{self, FileSystem, FileType, Node, ReadFuture, BlockDevice, Volume, partition::partitions};
 
 const SECTOR: usize = 512;
 /// How long a disk is whose last sectors are zeros.
@@ -27,12 +27,12 @@ struct Disk {
     readings: AtomicU32,
 }
 
-impl Source for Disk {
+impl BlockDevice for Disk {
     fn size(&self) -> u64 {
         SIZE
     }
 
-    fn read(&self, offset: u64, len: usize) -> Reading<'_> {
+    fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         assert!(offset.checked_add(len as u64).is_some_and(|end| end <= SIZE), "reads behind the end");
         assert!(self.readings.fetch_add(1, Ordering::Relaxed) < READINGS, "does not end");
         let mut bytes = vec![0; len];
@@ -50,42 +50,42 @@ impl Source for Disk {
 }
 
 async fn look(disk: Arc<Disk>) {
-    let whole = Volume::whole(&Cache::new(disk.clone()));
+    let whole = Volume::new(disk.clone());
     let mut volumes = vec![whole.clone()];
     for partition in partitions(&whole).await.into_iter().flatten() {
         assert!(partition.start + partition.len <= SIZE, "{partition:?} is not on the disk");
-        volumes.push(whole.part(partition.start, partition.len));
+        volumes.push(whole.slice(partition.start, partition.len));
     }
     for volume in volumes {
-        if let Ok(filesystem) = FileSystem::open(volume).await {
-            walk(&filesystem, &disk).await;
+        if let Ok(filesystem) = fs::open(volume).await {
+            walk(&*filesystem, &disk).await;
         }
     }
 }
 
-async fn walk(filesystem: &FileSystem, disk: &Disk) {
+async fn walk(filesystem: &dyn FileSystem, disk: &Disk) {
     let mut nodes: Vec<Node> = vec![filesystem.root()];
     for seen in 0..NAMES {
         let Some(node) = nodes.get(seen).copied() else { break };
-        match node.kind {
-            Kind::Directory => {
-                let names = filesystem.list(node).await.unwrap_or_default();
+        match node.file_type {
+            FileType::Directory => {
+                let names = filesystem.read_directory(node).await.unwrap_or_default();
                 if let Some((name, _)) = names.first() {
                     let _ = filesystem.lookup(node, name).await;
                 }
                 nodes.extend(names.into_iter().take(NAMES).map(|(_, node)| node));
             }
-            Kind::Link => {
-                let target = filesystem.link(node).await.unwrap_or_default();
+            FileType::Link => {
+                let target = filesystem.read_link(node).await.unwrap_or_default();
                 assert!(target.len() <= 4096, "a link of {} bytes", target.len());
             }
-            Kind::File => {
-                if let Ok(file) = filesystem.file(node).await {
+            FileType::File => {
+                if let Ok(file) = filesystem.map(node).await {
                     let mut end = 0;
                     for extent in &file.extents {
-                        assert!(extent.start >= end && extent.len > 0, "{extent:?} is out of order");
-                        assert!(extent.place + extent.len <= SIZE, "{extent:?} is not on the disk");
-                        end = extent.start + extent.len;
+                        assert!(extent.file_offset >= end && extent.len > 0, "{extent:?} is out of order");
+                        assert!(extent.disk_offset + extent.len <= SIZE, "{extent:?} is not on the disk");
+                        end = extent.file_offset + extent.len;
                     }
                     let last = file.size.saturating_sub(1000);
                     let _ = file.read(disk, 0, 1000).await;
@@ -93,7 +93,7 @@ async fn walk(filesystem: &FileSystem, disk: &Disk) {
                     assert_eq!(rest.len() as u64, file.size - last);
                 }
             }
-            Kind::Other => {}
+            FileType::Other => {}
         }
     }
 }

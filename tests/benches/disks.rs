@@ -14,7 +14,7 @@ use rtftp_core::{
     RequestPath,
     config::{disk::DiskConfig as Description, uri::NbdUri},
 };
-use rtftp_runtime::{fs::View, nbd::Nbd};
+use rtftp_runtime::{fs::MountedDisk, nbd::Nbd};
 use rtftp_tests::{
     Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree,
     load_client::{self, Load},
@@ -147,8 +147,8 @@ fn first_data(server: &NbdServer, cold: bool) -> Duration {
 fn read_file(server: &NbdServer, name: &str) -> f64 {
     let times = (0..5).map(|_| {
         with_view(server, async |executor, view, _| {
-            let file = view.file(&RequestPath::parse(name.as_bytes()).expect("a path")).await.expect("a file");
-            let (file, disk) = (Arc::new(file), view.disk());
+            let file = view.find_file(&RequestPath::parse(name.as_bytes()).expect("a path")).await.expect("a file");
+            let (file, disk) = (Arc::new(file), view.device());
             let started = Instant::now();
             let read = |part: u64| {
                 let (file, disk) = (file.clone(), disk.clone());
@@ -171,21 +171,21 @@ fn read_file(server: &NbdServer, name: &str) -> f64 {
 fn open_whole(server: &NbdServer) -> Duration {
     let times = (0..9).map(|_| {
         with_view(server, async |_, view, started| {
-            view.file(&RequestPath::parse(b"boot/kernel").expect("a path")).await.expect("a file");
+            view.find_file(&RequestPath::parse(b"boot/kernel").expect("a path")).await.expect("a file");
             started.elapsed()
         })
     });
     median(times.collect())
 }
 
-fn with_view<T>(server: &NbdServer, work: impl AsyncFn(&Executor<'static>, &View, Instant) -> T) -> T {
+fn with_view<T>(server: &NbdServer, work: impl AsyncFn(&Executor<'static>, &MountedDisk, Instant) -> T) -> T {
     let description = Description::parse(whole(server).to_string().as_bytes()).expect("a description");
     let url = NbdUri::parse(server.url()).expect("a URI");
     let executor = Executor::new();
     smol::block_on(executor.run(async {
         let started = Instant::now();
         let nbd = Nbd::connect(&url, LIMIT, &executor).await.expect("a connection");
-        let view = View::open(Arc::new(nbd), &description).await.expect("a view");
+        let view = MountedDisk::open(Arc::new(nbd), &description).await.expect("a view");
         work(&executor, &view, started).await
     }))
 }

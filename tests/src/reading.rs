@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rtftp_core::config::uri::NbdUri;
 use rtftp_runtime::{
-    fs::{Cache, FileSystem, Kind, Node, Volume, partition::partitions},
+    fs::{self, FileSystem, FileType, Node, Volume, partition::partitions},
     nbd::Nbd,
 };
 use smol::Executor;
@@ -34,35 +34,36 @@ pub fn read_natively(server: &NbdServer, number: u32) -> BTreeMap<String, Conten
     let executor = Executor::new();
     smol::block_on(executor.run(async {
         let disk = Arc::new(Nbd::connect(&url, LIMIT, &executor).await.expect("a server"));
-        let whole = Volume::whole(&Cache::new(disk.clone()));
+        let whole = Volume::new(disk.clone());
         let table = partitions(&whole).await.expect("a partition table");
         let partition = table.iter().find(|partition| partition.number == number).expect("the partition");
-        let volume = whole.part(partition.start, partition.len);
-        let filesystem = FileSystem::open(volume).await.expect("a file system");
-        read_all(&filesystem, &disk).await
+        let volume = whole.slice(partition.start, partition.len);
+        let filesystem = fs::open(volume).await.expect("a file system");
+        read_all(&*filesystem, &disk).await
     }))
 }
 
-async fn read_all(filesystem: &FileSystem, disk: &Nbd) -> BTreeMap<String, Content> {
+async fn read_all(filesystem: &dyn FileSystem, disk: &Nbd) -> BTreeMap<String, Content> {
     let mut contents = BTreeMap::new();
     let mut directories: Vec<(String, Node)> = vec![(String::new(), filesystem.root())];
     while let Some((directory, node)) = directories.pop() {
-        for (name, node) in filesystem.list(node).await.unwrap_or_else(|error| panic!("{directory}: {error}")) {
+        for (name, node) in filesystem.read_directory(node).await.unwrap_or_else(|error| panic!("{directory}: {error}"))
+        {
             let path = format!("{directory}{}", String::from_utf8_lossy(&name));
-            let content = match node.kind {
-                Kind::Directory => {
+            let content = match node.file_type {
+                FileType::Directory => {
                     directories.push((format!("{path}/"), node));
                     Content::Directory
                 }
-                Kind::Link => {
-                    let target = filesystem.link(node).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+                FileType::Link => {
+                    let target = filesystem.read_link(node).await.unwrap_or_else(|error| panic!("{path}: {error}"));
                     Content::Link(String::from_utf8_lossy(&target).into_owned())
                 }
-                Kind::File => {
-                    let file = filesystem.file(node).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+                FileType::File => {
+                    let file = filesystem.map(node).await.unwrap_or_else(|error| panic!("{path}: {error}"));
                     Content::File(file.read(disk, 0, file.size as usize).await.expect("its bytes"))
                 }
-                Kind::Other => Content::Other,
+                FileType::Other => Content::Other,
             };
             contents.insert(path, content);
         }

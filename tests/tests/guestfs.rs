@@ -128,7 +128,7 @@ fn a_disk_that_only_libguestfs_reads_is_opened_by_the_first_request() {
     assert_eq!(first, Answer::Data(1, b"kernel".into()));
     let transfer = client.peer();
     assert_eq!(client.finish(first).as_deref(), Ok(&b"kernel"[..]));
-    daemon.logged(&["127.0.0.7.nbd", "btrfs, which is not read natively; libguestfs is asked"]);
+    daemon.logged(&["127.0.0.7.nbd", "btrfs is not supported natively; libguestfs is asked"]);
     daemon.logged(&["127.0.0.7", "kernel", "127.0.0.7.nbd", "complete"]);
     assert_eq!(client.peer(), transfer);
     assert_eq!(client.receive_within(Duration::from_millis(300)), None, "the repeated requests were absorbed");

@@ -98,7 +98,7 @@ fn partitions_have_their_own_numbers() {
     assert_eq!(daemon.fetch("127.0.0.4", "kernel").as_deref(), Ok("whole"));
     daemon.put_disk("127.0.0.5", &disk(&server).partition(2, "/"));
     assert_eq!(daemon.fetch("127.0.0.5", "which"), Err(0));
-    daemon.logged(&["127.0.0.5.nbd", "partition 2 is not there; the disk has 1, 14, 15"]);
+    daemon.logged(&["127.0.0.5.nbd", "partition 2 does not exist; the disk has 1, 14, 15"]);
 }
 
 #[test]
@@ -244,5 +244,5 @@ fn what_is_not_read_natively_is_named() {
     let daemon = daemon(&[]);
     daemon.put_disk("127.0.0.1", &DiskConfig::new(server.url()).partition(0, "/").backend("native"));
     assert_eq!(daemon.fetch("127.0.0.1", "kernel"), Err(0));
-    daemon.logged(&["127.0.0.1.nbd", "the whole disk: XFS, which is not read natively"]);
+    daemon.logged(&["127.0.0.1.nbd", "the whole disk: XFS is not supported natively"]);
 }

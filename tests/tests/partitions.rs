@@ -9,7 +9,7 @@ use std::{
 
 use rtftp_core::config::uri::NbdUri;
 use rtftp_runtime::{
-    fs::{Cache, Volume, partition::partitions},
+    fs::{Volume, partition::partitions},
     nbd::Nbd,
 };
 use rtftp_tests::{Disk, FileSystem, NbdServer, OwnerMachine, Tree, run};
@@ -128,7 +128,7 @@ fn of_ours(server: &NbdServer) -> Vec<Shown> {
     let executor = Executor::new();
     smol::block_on(executor.run(async {
         let disk = Nbd::connect(&url, LIMIT, &executor).await.expect("a server");
-        let found = partitions(&Volume::whole(&Cache::new(Arc::new(disk)))).await.expect("a table, or none");
+        let found = partitions(&Volume::new(Arc::new(disk))).await.expect("a table, or none");
         found.iter().map(|found| (found.number, found.start / 512, found.len / 512)).collect()
     }))
 }

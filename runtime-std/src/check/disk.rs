@@ -14,7 +14,7 @@ use crate::{
     disk::{Failure, Owner, PATIENCE, PAUSE, View},
     error::Unavailable,
     fs,
-    fs::{Cache, Error, FileSystem, Source, Volume, partition::partitions},
+    fs::{BlockDevice, Error, Volume, partition::partitions},
 };
 
 /// How long a server may take to be connected to: one that is there needs milliseconds.
@@ -58,10 +58,10 @@ pub(super) async fn check(
 
 /// A disk of which only the description is known.
 fn described(config: &DiskConfig) -> Disk {
-    let mounts = config
-        .mounts
-        .iter()
-        .map(|mount| Mount { source: fs::name(&mount.source), mountpoint: mount.mountpoint.as_str().to_owned() });
+    let mounts = config.mounts.iter().map(|mount| Mount {
+        source: fs::source_name(&mount.source),
+        mountpoint: mount.mountpoint.as_str().to_owned(),
+    });
     Disk {
         url: config.url.to_string(),
         unreachable: None,
@@ -74,22 +74,22 @@ fn described(config: &DiskConfig) -> Disk {
 }
 
 /// Lists the partitions of a disk and what they hold.
-async fn inventory(disk: Arc<dyn Source>) -> Result<Vec<Partition>, Error> {
-    let whole = Volume::whole(&Cache::new(disk));
+async fn inventory(disk: Arc<dyn BlockDevice>) -> Result<Vec<Partition>, Error> {
+    let whole = Volume::new(disk);
     let table = partitions(&whole).await?;
     if table.is_empty() {
         return Ok(vec![partition(0, &whole).await?]);
     }
     let mut found = Vec::with_capacity(table.len());
     for entry in table {
-        found.push(partition(entry.number, &whole.part(entry.start, entry.len)).await?);
+        found.push(partition(entry.number, &whole.slice(entry.start, entry.len)).await?);
     }
     Ok(found)
 }
 
 /// Tells what a part of a disk holds. Only what makes all of the disk unreadable is an error.
 async fn partition(number: u32, volume: &Volume) -> Result<Partition, Error> {
-    let (contents, in_use) = match FileSystem::probe(volume).await {
+    let (contents, in_use) = match fs::probe(volume).await {
         Ok(Some(found)) => (Some(found.name.to_owned()), found.in_use),
         Ok(None) => (None, None),
         Err(Error::Corrupt(what) | Error::Unsupported(what)) => (Some(what), None),

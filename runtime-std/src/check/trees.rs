@@ -12,7 +12,7 @@ use super::files::{Item, Listing, MOST_NAMES, Tree};
 use crate::{
     error::OpenError,
     files::local::LocalFile,
-    fs::{Entry, Kind, View},
+    fs::{FileType, MountedDisk, MountedEntry},
     guestfs::{client::Listed, shared::Shared},
 };
 
@@ -76,22 +76,22 @@ fn open_local(root: &Path, path: &Path) -> Item<PathBuf> {
 }
 
 /// A disk that is read natively.
-impl<'v> Tree for &'v View {
-    type Directory = Entry<'v>;
+impl<'v> Tree for &'v MountedDisk {
+    type Directory = MountedEntry<'v>;
 
-    async fn top(&self) -> Result<Entry<'v>, String> {
-        View::top(self).await.map_err(|error| error.to_string())
+    async fn top(&self) -> Result<MountedEntry<'v>, String> {
+        MountedDisk::root_directory(self).await.map_err(|error| error.to_string())
     }
 
-    async fn list(&self, directory: &Entry<'v>) -> Result<Listing<Entry<'v>>, String> {
-        let entries = View::list(self, directory).await.map_err(|error| error.to_string())?;
+    async fn list(&self, directory: &MountedEntry<'v>) -> Result<Listing<MountedEntry<'v>>, String> {
+        let entries = MountedDisk::read_directory(self, directory).await.map_err(|error| error.to_string())?;
         let mut list = Vec::new();
         for entry in entries.into_iter().take(MOST_NAMES + 1) {
             let name = entry.name().to_vec();
-            let item = match entry.kind() {
-                Kind::File => entry.size().await.map_or_else(|why| Item::Unreadable(why.to_string()), Item::File),
-                Kind::Directory => Item::Directory(entry),
-                Kind::Link | Kind::Other => Item::Other,
+            let item = match entry.file_type() {
+                FileType::File => entry.size().await.map_or_else(|why| Item::Unreadable(why.to_string()), Item::File),
+                FileType::Directory => Item::Directory(entry),
+                FileType::Link | FileType::Other => Item::Other,
             };
             list.push((name, item));
         }
@@ -112,10 +112,10 @@ impl Tree for &Shared {
         let listed = Shared::list(self, directory).await.map_err(|why| why.to_string())?;
         let items = listed.into_iter().map(|Listed { name, kind, size }| {
             let item = match kind {
-                Kind::File => Item::File(size),
-                Kind::Directory if directory.is_empty() => Item::Directory(name.clone()),
-                Kind::Directory => Item::Directory([directory, &b"/"[..], &name].concat()),
-                Kind::Link | Kind::Other => Item::Other,
+                FileType::File => Item::File(size),
+                FileType::Directory if directory.is_empty() => Item::Directory(name.clone()),
+                FileType::Directory => Item::Directory([directory, &b"/"[..], &name].concat()),
+                FileType::Link | FileType::Other => Item::Other,
             };
             (name, item)
         });

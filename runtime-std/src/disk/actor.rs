@@ -321,7 +321,7 @@ impl Owner {
         }
         let started = Instant::now();
         let (nbd, is_new) = self.connect().await?;
-        let view = match fs::View::open(nbd, &self.config).await {
+        let view = match fs::MountedDisk::open(nbd, &self.config).await {
             Ok(view) => view,
             Err(fs::Error::Unsupported(reason)) if choice.is_none() => {
                 if self.told.unsupported.as_ref() != Some(&reason) {

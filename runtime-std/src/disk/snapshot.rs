@@ -6,14 +6,14 @@ use rtftp_core::RequestPath;
 
 use crate::{
     error::{OpenError, Unavailable},
-    fs::{self, NoFile},
+    fs::{self, ResolveError},
     guestfs::shared::{Shared, SharedFile},
 };
 
 /// A disk as it is at one moment.
 #[derive(Debug)]
 pub(crate) enum View {
-    Native(fs::View),
+    Native(fs::MountedDisk),
     Guestfs(Shared),
 }
 
@@ -50,7 +50,7 @@ fn unreadable(error: fs::Error) -> Unavailable {
 /// An open file of a [`View`], which it keeps. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) enum Opened {
-    Native { disk: Arc<dyn fs::Source>, file: Arc<fs::File> },
+    Native { disk: Arc<dyn fs::BlockDevice>, file: Arc<fs::FileMap> },
     Guestfs(Arc<SharedFile>),
 }
 
@@ -58,11 +58,11 @@ impl View {
     /// Opens a regular file.
     pub(super) async fn open(&self, path: &RequestPath) -> Result<Opened, Failure> {
         match self {
-            Self::Native(view) => match view.file(path).await {
-                Ok(file) => Ok(Opened::Native { disk: view.disk().clone(), file: file.into() }),
-                Err(NoFile::NotFound) => Err(Failure::Lasting(OpenError::NotFound)),
-                Err(NoFile::Forbidden(reason)) => Err(Failure::Lasting(OpenError::Forbidden(reason.into()))),
-                Err(NoFile::Failed(error)) => Err(error.into()),
+            Self::Native(view) => match view.find_file(path).await {
+                Ok(file) => Ok(Opened::Native { disk: view.device().clone(), file: file.into() }),
+                Err(ResolveError::NotFound) => Err(Failure::Lasting(OpenError::NotFound)),
+                Err(ResolveError::FileSystem(error)) => Err(error.into()),
+                Err(error) => Err(Failure::Lasting(OpenError::Forbidden(error.to_string()))),
             },
             Self::Guestfs(appliance) => match appliance.open(path).await {
                 Ok(file) => Ok(Opened::Guestfs(file.into())),
@@ -75,7 +75,7 @@ impl View {
     /// Whether another file could be opened, as far as is known.
     pub(super) fn is_alive(&self) -> bool {
         match self {
-            Self::Native(view) => view.disk().is_alive(),
+            Self::Native(view) => view.device().is_alive(),
             Self::Guestfs(appliance) => appliance.is_alive(),
         }
     }

@@ -1,18 +1,19 @@
-//! Disks read by ourselves: the partition table and the file systems of an NBD export, without a virtual machine.
+//! Reading the partition table and the file systems of a disk without a virtual machine.
 //!
-//! Everything here only reads, waits without holding up a thread, and believes nothing that a disk says: whatever is on it ends
-//! in an [`Error`], after a bounded time and with bounded memory.
+//! Everything here only reads, never blocks its thread, and trusts nothing on the disk: any content ends in a result or an
+//! [`Error`] within bounded time and memory.
 //!
-//! A [`Source`] is a disk. A [`Volume`] is the part of it that holds one file system, read through a small cache that lives as
-//! long as one look at the disk does. File systems find a [`File`] in their volume, which says where its bytes are; those are then
-//! read from the source itself.
+//! A [`BlockDevice`] is a disk. A [`Volume`] is a part of it that holds one file system, read through a cache that is as old as
+//! the volume. A [`FileSystem`] finds a file in its volume and returns a [`FileMap`], the location of the file's contents on the
+//! disk; these are then read from the device, past the cache. A [`MountedDisk`] combines the file systems of a disk into one
+//! directory tree.
 
 mod bytes;
-pub mod ext4;
-pub mod fat;
-mod file;
-mod filesystem;
-mod mounts;
+mod driver;
+mod ext4;
+mod fat;
+mod file_map;
+mod mounted_disk;
 pub mod partition;
 pub(crate) mod resolve;
 #[cfg(test)]
@@ -21,64 +22,111 @@ mod volume;
 
 use std::{fmt, future::Future, pin::Pin};
 
-pub(crate) use self::mounts::{Entry, name};
+pub(crate) use self::mounted_disk::{MountedEntry, source_name};
 pub use self::{
-    file::{Extent, File},
-    filesystem::{FileSystem, Found},
-    mounts::{NoFile, View},
-    volume::{Cache, Volume},
+    driver::{DRIVERS, Detected, Driver, open, open_with, probe},
+    file_map::{Extent, FileIdentity, FileMap, Patch},
+    mounted_disk::MountedDisk,
+    resolve::ResolveError,
+    volume::Volume,
 };
 
-/// The bytes that a [`Source`] will have read.
-pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Error>> + Send + 'a>>;
+/// A file system of any kind.
+pub type BoxedFileSystem = Box<dyn FileSystem>;
 
-/// A disk: bytes that can be read at any place, several readings at a time.
-pub trait Source: fmt::Debug + Send + Sync {
-    /// How many bytes it has.
+/// The boxed future of an operation on a file system.
+pub type FsFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+/// The boxed future of a read from a [`BlockDevice`].
+pub type ReadFuture<'a> = FsFuture<'a, Vec<u8>>;
+
+/// A disk: bytes that can be read at any offset, with any number of concurrent reads.
+pub trait BlockDevice: fmt::Debug + Send + Sync {
+    /// Returns the size in bytes.
     fn size(&self) -> u64;
 
-    /// Reads exactly the `len` bytes from `offset` on. The reading begins with the call, not with the first look at the future, so
-    /// that many can be under way together.
+    /// Reads exactly `len` bytes at `offset`. The read starts with the call, before the future is polled, so that several can be
+    /// in flight.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], also if they are not all below [`size`](Self::size).
-    fn read(&self, offset: u64, len: usize) -> Reading<'_>;
+    /// [`Error::Io`], also if the range exceeds [`size`](Self::size).
+    fn read(&self, offset: u64, len: usize) -> ReadFuture<'_>;
 
-    /// Reads as [`read`](Self::read) does. The bytes may come in `spare`, memory that nobody uses any more: new memory would cost
-    /// about as much as a copy.
-    fn read_into(&self, spare: Vec<u8>, offset: u64, len: usize) -> Reading<'_> {
-        drop(spare);
+    /// Reads like [`read`](Self::read). The result may reuse the allocation of `buffer`: allocating costs about as much as
+    /// copying.
+    fn read_into(&self, buffer: Vec<u8>, offset: u64, len: usize) -> ReadFuture<'_> {
+        drop(buffer);
         self.read(offset, len)
     }
 
-    /// Whether it can be read, as far as is known; once `false`, it stays so.
+    /// Returns `false` once the device is known to be unreadable; this never reverts to `true`.
     fn is_alive(&self) -> bool {
         true
     }
 }
 
 /// A disk in memory.
-impl Source for Vec<u8> {
+impl BlockDevice for Vec<u8> {
     fn size(&self) -> u64 {
         self.len() as u64
     }
 
-    fn read(&self, offset: u64, len: usize) -> Reading<'_> {
+    fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         let bytes = usize::try_from(offset).ok().and_then(|offset| self.get(offset..)?.get(..len));
-        let bytes = bytes.map(<[u8]>::to_vec).ok_or_else(|| Error::Io("behind the end of the disk".into()));
+        let bytes = bytes.map(<[u8]>::to_vec).ok_or_else(|| Error::Io("read beyond the end of the disk".into()));
         Box::pin(async { bytes })
     }
 }
 
-/// Why something could not be read from a disk; the texts are for the administrator.
+/// A file system in a [`Volume`], opened by its [`Driver`].
+pub trait FileSystem: fmt::Debug + Send + Sync {
+    /// Returns the name, such as `ext4` or `FAT32`.
+    fn name(&self) -> &'static str;
+
+    /// Returns whether it is mounted read-write elsewhere, or was not unmounted cleanly.
+    fn is_in_use(&self) -> bool;
+
+    /// Returns the root directory.
+    fn root(&self) -> Node;
+
+    /// Looks up a name in a directory; `None` if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    fn lookup<'a>(&'a self, directory: Node, name: &'a [u8]) -> FsFuture<'a, Option<Node>>;
+
+    /// Returns the names in a directory except `.` and `..`, in the order of the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    fn read_directory(&self, directory: Node) -> FsFuture<'_, Vec<(Vec<u8>, Node)>>;
+
+    /// Returns the target of a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    fn read_link(&self, link: Node) -> FsFuture<'_, Vec<u8>>;
+
+    /// Returns the size, the identity and the mapping of a regular file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    fn map(&self, file: Node) -> FsFuture<'_, FileMap>;
+}
+
+/// The reason why something could not be read from a disk; the texts are for the administrator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The bytes were not to be had: the server, the network, the medium.
+    /// Reading failed: the server, the network or the medium.
     Io(String),
-    /// What the disk says contradicts itself: it is damaged, or its owner is writing at this very moment.
+    /// The contents of the disk are inconsistent: the disk is damaged, or is being written.
     Corrupt(String),
-    /// The disk may be fine, but is not of a kind that is read here.
+    /// The disk uses a format or feature that is not supported natively.
     Unsupported(String),
 }
 
@@ -92,24 +140,24 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Something in a directory.
+/// A file, directory or link of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node {
-    /// What its file system calls it: an inode number, the place of a directory entry.
+    /// The number that identifies it in its file system: an inode number or the offset of a directory entry.
     pub id: u64,
-    /// What it is.
-    pub kind: Kind,
+    /// The type.
+    pub file_type: FileType,
 }
 
-/// What something in a directory is.
+/// The type of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileType {
     /// A regular file.
     File,
     /// A directory.
     Directory,
     /// A symbolic link.
     Link,
-    /// A device, a FIFO, a socket.
+    /// A device, FIFO or socket.
     Other,
 }

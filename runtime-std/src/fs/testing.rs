@@ -11,17 +11,17 @@ use std::{
     },
 };
 
-use super::{Cache, Error, Reading, Source, Volume};
+use super::{BlockDevice, Error, ReadFuture, Volume};
 
 /// A disk that counts how often it is read.
 #[derive(Debug)]
 pub(super) struct Disk {
-    source: Box<dyn Source>,
+    source: Box<dyn BlockDevice>,
     reads: AtomicUsize,
 }
 
 impl Disk {
-    pub(super) fn new(source: impl Source + 'static) -> Arc<Self> {
+    pub(super) fn new(source: impl BlockDevice + 'static) -> Arc<Self> {
         Arc::new(Self { source: Box::new(source), reads: AtomicUsize::new(0) })
     }
 
@@ -31,28 +31,28 @@ impl Disk {
 
     /// All of it, with nothing in the cache.
     pub(super) fn volume(self: &Arc<Self>) -> Volume {
-        Volume::whole(&Cache::new(self.clone()))
+        Volume::new(self.clone())
     }
 }
 
-impl Source for Disk {
+impl BlockDevice for Disk {
     fn size(&self) -> u64 {
         self.source.size()
     }
 
-    fn read(&self, offset: u64, len: usize) -> Reading<'_> {
+    fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.source.read(offset, len)
     }
 }
 
 /// A disk in a file, which may be longer than what fits into memory.
-impl Source for File {
+impl BlockDevice for File {
     fn size(&self) -> u64 {
         self.metadata().expect("an open file").len()
     }
 
-    fn read(&self, offset: u64, len: usize) -> Reading<'_> {
+    fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         let mut bytes = vec![0; len];
         let read = self.read_exact_at(&mut bytes, offset);
         Box::pin(async { read.map(|()| bytes).map_err(|error| Error::Io(error.to_string())) })

@@ -30,7 +30,7 @@ use super::{
     mounted::Mounted,
     wire::{self, Reply, Request, Step},
 };
-use crate::fs::resolve::{Missed, Root};
+use crate::fs::resolve::{ResolveError, Root};
 
 /// The memory of the virtual machine, in MiB. What the host spends on it hardly depends on this number.
 const MEMORY: i32 = 512;
@@ -206,9 +206,9 @@ impl Disk {
         let Ok(path) = RequestPath::parse(path) else { return Reply::NotFound };
         let (path, size) = match block_on(self.root.file(&mut self.mounted, &path)) {
             Ok(found) => found,
-            Err(Missed::NotFound) => return Reply::NotFound,
-            Err(Missed::Forbidden(reason)) => return Reply::Forbidden(reason.into()),
-            Err(Missed::Failed(reason)) => return self.failed(reason),
+            Err(ResolveError::NotFound) => return Reply::NotFound,
+            Err(ResolveError::FileSystem(reason)) => return self.failed(reason),
+            Err(error) => return Reply::Forbidden(error.to_string()),
         };
         let Ok(path) = String::from_utf8(path) else { return Reply::NotFound };
         let id = self.next_id;

@@ -210,7 +210,7 @@ mod tests {
         super::fake::{Fake, patient},
         *,
     };
-    use crate::fs::Kind;
+    use crate::fs::FileType;
 
     fn start(fake: &Fake) -> Appliance {
         let launcher = Launcher::with_helper(fake.helper.clone(), patient());
@@ -233,7 +233,7 @@ mod tests {
             assert_eq!(appliance.close(7).await, Ok(()));
             assert_eq!(appliance.open(&path()).await, Err(OpenError::NotFound));
             assert_eq!(appliance.open(&path()).await, Err(OpenError::Forbidden("x".into())));
-            let listed = Listed { name: b"a".to_vec(), kind: Kind::File, size: 3 };
+            let listed = Listed { name: b"a".to_vec(), kind: FileType::File, size: 3 };
             assert_eq!(appliance.list(b"").await, Ok(vec![listed]));
             appliance.stop().await;
         });

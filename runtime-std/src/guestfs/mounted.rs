@@ -6,8 +6,8 @@ use smol::block_on;
 
 use super::{failure::Failure, wire::Listed};
 use crate::fs::{
-    Kind, resolve,
-    resolve::{Lookup, Node},
+    FileType,
+    resolve::{self, Namespace},
 };
 
 /// A launched appliance and the file systems mounted in it.
@@ -53,7 +53,7 @@ impl Mounted {
         there.sort_unstable();
         let there: Vec<String> = there.iter().map(i32::to_string).collect();
         let there = if there.is_empty() { "no partitions".into() } else { there.join(", ") };
-        Err(format!("partition {number} is not there; the disk has {there}"))
+        Err(format!("partition {number} does not exist; the disk has {there}"))
     }
 
     /// Everything in the directory with this real path.
@@ -65,12 +65,7 @@ impl Mounted {
         let refs: Vec<&str> = names.iter().map(String::as_str).collect();
         let stats = self.guestfs.lstatnslist(path, &refs).map_err(failed)?;
         let listed = names.iter().zip(stats).map(|(name, stat)| {
-            let (kind, size) = match node(&stat) {
-                Node::File(size) => (Kind::File, size),
-                Node::Directory => (Kind::Directory, 0),
-                Node::Link => (Kind::Link, 0),
-                Node::Other => (Kind::Other, 0),
-            };
+            let (kind, size) = type_and_size(&stat);
             Listed { name: name.clone().into_bytes(), kind, size }
         });
         Ok(listed.collect())
@@ -88,12 +83,12 @@ impl Mounted {
 }
 
 /// Nothing here waits: libguestfs holds up the thread.
-impl Lookup for Mounted {
+impl Namespace for Mounted {
     /// The length in bytes.
-    type File = u64;
+    type Node = u64;
     type Error = String;
 
-    async fn lstat(&mut self, path: &[u8]) -> Result<Option<Node<u64>>, String> {
+    async fn lstat(&mut self, path: &[u8]) -> Result<Option<(FileType, u64)>, String> {
         // The guestfs crate takes no other names.
         let Ok(path) = std::str::from_utf8(path) else { return Ok(None) };
         let stat = match self.guestfs.lstatns(path).map_err(Failure::from) {
@@ -101,7 +96,7 @@ impl Lookup for Mounted {
             Err(failure) if failure.is_not_found() => return Ok(None),
             Err(failure) => return Err(failure.message),
         };
-        Ok(Some(node(&stat)))
+        Ok(Some(type_and_size(&stat)))
     }
 
     async fn readlink(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>, String> {
@@ -117,12 +112,12 @@ impl Lookup for Mounted {
     }
 }
 
-/// What lstat(2) says that something is; a regular file comes with its length in bytes.
-fn node(stat: &StatNS) -> Node<u64> {
+/// Returns the type that lstat(2) reports, and the size of a regular file in bytes (otherwise 0).
+fn type_and_size(stat: &StatNS) -> (FileType, u64) {
     match stat.st_mode & 0o170_000 {
-        0o100_000 => Node::File(u64::try_from(stat.st_size).unwrap_or(0)),
-        0o040_000 => Node::Directory,
-        0o120_000 => Node::Link,
-        _ => Node::Other,
+        0o100_000 => (FileType::File, u64::try_from(stat.st_size).unwrap_or(0)),
+        0o040_000 => (FileType::Directory, 0),
+        0o120_000 => (FileType::Link, 0),
+        _ => (FileType::Other, 0),
     }
 }

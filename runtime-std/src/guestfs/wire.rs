@@ -6,7 +6,7 @@
 
 use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt, path::PathBuf};
 
-use crate::fs::Kind;
+use crate::fs::FileType;
 
 /// The protocol that this build speaks; it changes with every change of a message.
 pub const VERSION: u32 = 2;
@@ -61,7 +61,7 @@ pub struct Listed {
     /// Its name.
     pub name: Vec<u8>,
     /// What it is.
-    pub kind: Kind,
+    pub kind: FileType,
     /// How long a regular file is, in bytes.
     pub size: u64,
 }
@@ -182,10 +182,10 @@ impl Listed {
     /// One byte that tells the kind, eight with the size, two with the length of the name, and that.
     fn encode(&self) -> Vec<u8> {
         let kind = match self.kind {
-            Kind::File => b'f',
-            Kind::Directory => b'd',
-            Kind::Link => b'l',
-            Kind::Other => b'o',
+            FileType::File => b'f',
+            FileType::Directory => b'd',
+            FileType::Link => b'l',
+            FileType::Other => b'o',
         };
         // A name has at most 255 bytes in Linux.
         let len = (self.name.len() as u16).to_be_bytes();
@@ -194,10 +194,10 @@ impl Listed {
 
     fn decode(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
         let kind = match fields.take()? {
-            [b'f'] => Kind::File,
-            [b'd'] => Kind::Directory,
-            [b'l'] => Kind::Link,
-            [b'o'] => Kind::Other,
+            [b'f'] => FileType::File,
+            [b'd'] => FileType::Directory,
+            [b'l'] => FileType::Link,
+            [b'o'] => FileType::Other,
             _ => return Err(Malformed),
         };
         let size = fields.u64()?;
@@ -347,17 +347,17 @@ mod tests {
     fn listed() -> Vec<Listed> {
         let listed = |name: &[u8], kind, size| Listed { name: name.into(), kind, size };
         vec![
-            listed(b"vmlinuz", Kind::File, 1 << 40),
-            listed(b"\xff", Kind::Directory, 0),
-            listed(b"", Kind::Link, 0),
-            listed(&[b'x'; 255], Kind::Other, 0),
+            listed(b"vmlinuz", FileType::File, 1 << 40),
+            listed(b"\xff", FileType::Directory, 0),
+            listed(b"", FileType::Link, 0),
+            listed(&[b'x'; 255], FileType::Other, 0),
         ]
     }
 
     #[test]
     fn a_list_has_to_fit() {
         let name = vec![b'x'; 245];
-        let mut list = vec![Listed { name, kind: Kind::File, size: 1 }; 4096];
+        let mut list = vec![Listed { name, kind: FileType::File, size: 1 }; 4096];
         assert!(Reply::has_room_for(&list));
         assert_eq!(split(&Reply::Listed(list.clone()).encode()).1.len(), MAX_BODY as usize);
         list.push(list[0].clone());

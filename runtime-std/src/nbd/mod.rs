@@ -26,7 +26,7 @@ use crate::{
     error::Unavailable,
     event_loop,
     event_loop::Reactor,
-    fs::{Error, Reading, Source},
+    fs::{BlockDevice, Error, ReadFuture},
 };
 
 /// How long a [`check`] may take.
@@ -104,16 +104,16 @@ impl Nbd {
     }
 }
 
-impl Source for Nbd {
+impl BlockDevice for Nbd {
     fn size(&self) -> u64 {
         self.export.size
     }
 
-    fn read(&self, offset: u64, len: usize) -> Reading<'_> {
+    fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         self.read_into(vec![], offset, len)
     }
 
-    fn read_into(&self, mut spare: Vec<u8>, offset: u64, len: usize) -> Reading<'_> {
+    fn read_into(&self, mut spare: Vec<u8>, offset: u64, len: usize) -> ReadFuture<'_> {
         let end = offset.checked_add(len as u64).filter(|end| *end <= self.export.size);
         let Some(end) = end.filter(|_| len > 0) else {
             let nothing = end.map(|_| vec![]).ok_or_else(|| Error::Io("behind the end of the disk".into()));

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    super::{Error, Extent, Volume},
+    super::{Error, Extent, Patch, Volume},
     journal::{Copied, Journal},
     superblock::Superblock,
 };
@@ -46,21 +46,22 @@ impl Blocks {
 
     /// Reads a part of a block.
     pub(super) async fn read(&self, block: u64, from: u64, len: usize) -> Result<Vec<u8>, Error> {
-        let extent = self.extent(0, block..block.saturating_add(1), self.journal.find(block))?;
-        self.read_extent(&extent, from, len).await
+        let (extent, patch) = self.extent(0, block..block.saturating_add(1), self.journal.find(block))?;
+        let mut bytes = self.read_extent(&extent, from, len).await?;
+        if let Some(patch) = patch {
+            let before = usize::try_from(from).unwrap_or(usize::MAX);
+            bytes.iter_mut().zip(patch.bytes.iter().skip(before)).for_each(|(byte, real)| *byte = *real);
+        }
+        Ok(bytes)
     }
 
     /// Reads a part of a piece of a file that is one of the file system's own structures, through the cache.
     pub(super) async fn read_extent(&self, extent: &Extent, from: u64, len: usize) -> Result<Vec<u8>, Error> {
         let outside = || Error::Corrupt("something is said to lie outside the file system".into());
-        let start = self.volume.place(0, 0)?;
-        let offset = extent.place.checked_sub(start).and_then(|offset| offset.checked_add(from)).ok_or_else(outside)?;
-        let mut bytes = self.volume.read(offset, len).await?;
-        if let Some(escaped) = extent.escaped {
-            let before = usize::try_from(from).unwrap_or(usize::MAX);
-            bytes.iter_mut().zip(escaped.iter().skip(before)).for_each(|(byte, real)| *byte = *real);
-        }
-        Ok(bytes)
+        let start = self.volume.disk_offset(0, 0)?;
+        let offset =
+            extent.disk_offset.checked_sub(start).and_then(|offset| offset.checked_add(from)).ok_or_else(outside)?;
+        self.volume.read(offset, len).await
     }
 
     /// Whether files and tables may have all of these blocks.
@@ -69,7 +70,11 @@ impl Blocks {
     }
 
     /// Where a run of blocks is that is at `start` in a file, in bytes.
-    pub(super) fn extents(&self, start: u64, run: Range<u64>) -> impl Iterator<Item = Result<Extent, Error>> {
+    pub(super) fn extents(
+        &self,
+        start: u64,
+        run: Range<u64>,
+    ) -> impl Iterator<Item = Result<(Extent, Option<Patch>), Error>> {
         let first = run.start;
         pieces(run.clone(), self.journal.range(run)).map(move |(piece, copied)| {
             let before = (piece.start - first).checked_mul(self.size.into());
@@ -79,13 +84,19 @@ impl Blocks {
     }
 
     /// Where blocks are of which there is one copy, or none, in the journal.
-    fn extent(&self, start: u64, blocks: Range<u64>, copied: Option<Copied>) -> Result<Extent, Error> {
+    fn extent(&self, start: u64, blocks: Range<u64>, copied: Option<Copied>) -> Result<(Extent, Option<Patch>), Error> {
         let size = u64::from(self.size);
         let bytes = |blocks: u64| blocks.checked_mul(size).ok_or_else(too_large);
         let len = bytes(blocks.end.saturating_sub(blocks.start))?;
         match copied {
-            Some(Copied { place, escaped }) => Ok(Extent { start, len, place, escaped: escaped.then_some(ESCAPED) }),
-            None => Ok(Extent { start, len, place: self.volume.place(bytes(blocks.start)?, len)?, escaped: None }),
+            Some(Copied { place, escaped }) => Ok((
+                Extent { file_offset: start, len, disk_offset: place },
+                escaped.then(|| Patch { file_offset: start, bytes: ESCAPED.to_vec() }),
+            )),
+            None => {
+                let disk_offset = self.volume.disk_offset(bytes(blocks.start)?, len)?;
+                Ok((Extent { file_offset: start, len, disk_offset }, None))
+            }
         }
     }
 }

@@ -62,10 +62,12 @@ pub(super) async fn walk(
         return Err(unsupported(number, "is too large a directory"));
     }
     let mut at = 0;
-    for extent in map(blocks, directory).await? {
-        let end = extent.start + extent.len;
-        while extent.start <= at && at < end {
-            let chunk = blocks.read_extent(&extent, at - extent.start, CHUNK.min(end - at) as usize).await?;
+    let map = map(blocks, directory).await?;
+    for extent in &map.extents {
+        let end = extent.file_offset + extent.len;
+        while extent.file_offset <= at && at < end {
+            let mut chunk = blocks.read_extent(extent, at - extent.file_offset, CHUNK.min(end - at) as usize).await?;
+            map.apply_patches(at, &mut chunk);
             for block in chunk.chunks(blocks.size as usize) {
                 let is_root = at == 0 && may_be_indexed && directory.is_indexed();
                 verify(number, block, is_root, directory.seed)?;

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Error, Kind,
+        Error, FileIdentity, FileType,
         bytes::{array_at, split_u64_at, u16_at, u32_at},
     },
     checksum::Seed,
@@ -22,7 +22,7 @@ const CASEFOLDED: u32 = 0x4000_0000;
 #[derive(Debug, Clone)]
 pub(super) struct Inode {
     pub(super) number: u32,
-    pub(super) kind: Kind,
+    pub(super) file_type: FileType,
     /// How long its content is, in bytes.
     pub(super) size: u64,
     pub(super) flags: u32,
@@ -30,8 +30,8 @@ pub(super) struct Inode {
     pub(super) block: [u8; 60],
     /// The attributes that are in the inode.
     pub(super) attributes: Vec<u8>,
-    /// See [`File::identity`](super::super::File::identity).
-    pub(super) identity: Vec<u64>,
+    /// See [`FileMap::identity`](super::super::FileMap::identity).
+    pub(super) identity: FileIdentity,
     /// What the checksums of its blocks begin with.
     pub(super) seed: Seed,
 }
@@ -58,18 +58,17 @@ impl Inode {
         let flags = u32_at(bytes, 0x20);
         // Upper halves and later fields; an old inode does not have them.
         let new = bytes.get(..used).unwrap_or_default();
-        let version = split_u64_at(new, 0x24, 0x98);
-        let identity = vec![
-            number.into(),
-            generation.into(),
-            split_u64_at(new, 0x10, 0x88),
-            split_u64_at(new, 0x0c, 0x84),
-            version,
-            flags.into(),
-        ];
+        let identity = FileIdentity {
+            node: number.into(),
+            generation: generation.into(),
+            times: [split_u64_at(new, 0x0c, 0x84), split_u64_at(new, 0x10, 0x88)],
+            version: split_u64_at(new, 0x24, 0x98),
+            flags,
+            ..FileIdentity::default()
+        };
         Ok(Self {
             number,
-            kind: kind(u16_at(bytes, 0)),
+            file_type: file_type(u16_at(bytes, 0)),
             size: split_u64_at(bytes, 0x04, 0x6c),
             flags,
             block: array_at(bytes, 0x28),
@@ -136,11 +135,11 @@ fn verify(number: u32, bytes: &[u8], used: usize, seed: Seed) -> Result<(), Erro
 }
 
 /// What the mode of an inode says that it is.
-fn kind(mode: u16) -> Kind {
+fn file_type(mode: u16) -> FileType {
     match mode & 0xf000 {
-        0x8000 => Kind::File,
-        0x4000 => Kind::Directory,
-        0xa000 => Kind::Link,
-        _ => Kind::Other,
+        0x8000 => FileType::File,
+        0x4000 => FileType::Directory,
+        0xa000 => FileType::Link,
+        _ => FileType::Other,
     }
 }

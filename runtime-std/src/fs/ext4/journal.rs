@@ -23,7 +23,7 @@ use self::{
     scan::{Committed, scan},
     superblock::Superblock,
 };
-use crate::fs::{Error, File, Source};
+use crate::fs::{BlockDevice, Error, FileMap};
 
 /// How often the log is read anew if its owner moves its beginning meanwhile, which happens a few times in a second at most.
 const TRIES: usize = 4;
@@ -49,7 +49,7 @@ impl Journal {
     /// # Errors
     ///
     /// [`Error::Corrupt`] if something committed is damaged and newer commits follow it, [`Error::Unsupported`], [`Error::Io`].
-    pub(super) async fn load(log: &File, disk: &Arc<dyn Source>, block_size: u32) -> Result<Self, Error> {
+    pub(super) async fn load(log: &FileMap, disk: &Arc<dyn BlockDevice>, block_size: u32) -> Result<Self, Error> {
         let disk = disk.as_ref();
         let mut superblock = Superblock::read(log, disk, block_size).await?;
         for _ in 0..TRIES {
@@ -77,7 +77,7 @@ impl Journal {
     }
 
     /// Does in memory what the kernel does at a mount.
-    async fn replay(log: &File, disk: &dyn Source, superblock: &Superblock) -> Result<Self, Error> {
+    async fn replay(log: &FileMap, disk: &dyn BlockDevice, superblock: &Superblock) -> Result<Self, Error> {
         let Some(start) = superblock.start else {
             return Ok(Self::default());
         };

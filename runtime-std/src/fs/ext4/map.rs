@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{
     super::{
-        Error, Extent, File,
+        Error, FileMap,
         bytes::{u16_at, u32_at},
     },
     blocks::Blocks,
@@ -30,15 +30,15 @@ const MAX_WRITTEN: u16 = 32_768;
 /// # Errors
 ///
 /// [`Error::Corrupt`], [`Error::Unsupported`] if there are too many pieces, [`Error::Io`].
-pub(super) async fn map(blocks: &Blocks, inode: &Inode) -> Result<Vec<Extent>, Error> {
-    let mut pieces =
-        Pieces { blocks, inode, end: inode.size.div_ceil(blocks.size.into()), seen: 0, file: File::default() };
+pub(super) async fn map(blocks: &Blocks, inode: &Inode) -> Result<FileMap, Error> {
+    let file = FileMap { size: inode.size, ..FileMap::default() };
+    let mut pieces = Pieces { blocks, inode, end: inode.size.div_ceil(blocks.size.into()), seen: 0, file };
     if inode.has_extents() {
         walk_extents(&mut pieces).await?;
     } else {
         walk_pointers(&mut pieces).await?;
     }
-    Ok(pieces.file.extents)
+    Ok(pieces.file)
 }
 
 /// The pieces that were found.
@@ -50,7 +50,7 @@ struct Pieces<'a> {
     end: u64,
     /// How many extents and KiB of the map were looked at.
     seen: u64,
-    file: File,
+    file: FileMap,
 }
 
 impl Pieces<'_> {
@@ -62,8 +62,10 @@ impl Pieces<'_> {
         let len = (run.end - run.start).min(self.end.saturating_sub(at));
         let start = at.checked_mul(self.blocks.size.into());
         let start = start.ok_or_else(|| corrupt(self.inode.number, "is said to have a block behind its end"))?;
-        for extent in self.blocks.extents(start, run.start..run.start + len) {
-            self.file.push(extent?);
+        for located in self.blocks.extents(start, run.start..run.start + len) {
+            let (extent, patch) = located?;
+            self.file.push(extent);
+            self.file.patches.extend(patch);
             self.limit(self.file.extents.len() as u64)?;
         }
         Ok(())
@@ -247,7 +249,7 @@ mod tests {
 
     use super::{
         super::{
-            super::{Cache, Kind, Volume},
+            super::{FileIdentity, FileType, Volume},
             checksum::Seed,
             inode,
             superblock::Superblock,
@@ -267,15 +269,26 @@ mod tests {
             disk[block * SIZE..][..node.len()].copy_from_slice(node);
         }
         let superblock = Superblock::parse(&disk[1024..2048])?.expect("it has the magic");
-        let blocks = Blocks::new(Volume::whole(&Cache::new(Arc::new(disk))), &superblock)?;
+        let blocks = Blocks::new(Volume::new(Arc::new(disk)), &superblock)?;
         let mut bytes = [0; 60];
         bytes[..block.len()].copy_from_slice(block);
-        let (attributes, identity) = (Vec::new(), Vec::new());
-        let inode =
-            Inode { number: 12, kind: Kind::File, size, flags, block: bytes, attributes, identity, seed: Seed::NONE };
-        let extents = block_on(map(&blocks, &inode))?;
+        let (attributes, identity) = (Vec::new(), FileIdentity::default());
+        let inode = Inode {
+            number: 12,
+            file_type: FileType::File,
+            size,
+            flags,
+            block: bytes,
+            attributes,
+            identity,
+            seed: Seed::NONE,
+        };
+        let extents = block_on(map(&blocks, &inode))?.extents;
         let size = SIZE as u64;
-        Ok(extents.iter().map(|one| (one.start / size, (one.start + one.len) / size, one.place / size)).collect())
+        Ok(extents
+            .iter()
+            .map(|one| (one.file_offset / size, (one.file_offset + one.len) / size, one.disk_offset / size))
+            .collect())
     }
 
     /// A node of a tree of extents: each entry is the first block of the file, and the last three words of it.

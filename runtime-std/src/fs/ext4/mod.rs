@@ -25,7 +25,10 @@ use self::{
     inode::{Inode, corrupt, unsupported},
     superblock::Superblock,
 };
-use super::{Error, File, Kind, Node, Volume};
+use super::{
+    BoxedFileSystem, Detected, Driver, Error, FileIdentity, FileMap, FileSystem, FileType, FsFuture, Node, Patch,
+    Volume,
+};
 
 /// The inode of the top directory.
 const ROOT: u32 = 2;
@@ -36,7 +39,7 @@ const LONGEST_LINK: u64 = 4096;
 
 /// An ext2, ext3 or ext4 file system, as it would be after its journal is replayed.
 #[derive(Debug)]
-pub struct Ext {
+pub(super) struct Ext {
     superblock: Superblock,
     blocks: Blocks,
     is_in_use: bool,
@@ -49,7 +52,7 @@ impl Ext {
     ///
     /// [`Error::Unsupported`] if it has features that are not known here, which the text names, or a journal that must be replayed
     /// and cannot be; [`Error::Corrupt`], [`Error::Io`].
-    pub async fn open(volume: Volume) -> Result<Option<Self>, Error> {
+    pub(super) async fn open(volume: Volume) -> Result<Option<Self>, Error> {
         let Some(superblock) = Superblock::read(&volume).await? else { return Ok(None) };
         let has_journal = superblock.features.has(Feature::HAS_JOURNAL);
         let needs_recovery = superblock.features.has(Feature::NEEDS_RECOVERY);
@@ -68,14 +71,14 @@ impl Ext {
     /// # Errors
     ///
     /// As [`open`](Self::open), but for what is wrong with the journal.
-    pub async fn probe(volume: &Volume) -> Result<Option<(&'static str, bool)>, Error> {
+    pub(super) async fn probe(volume: &Volume) -> Result<Option<(&'static str, bool)>, Error> {
         let superblock = Superblock::read(volume).await?;
         Ok(superblock.map(|superblock| (superblock.features.name(), superblock.is_in_use())))
     }
 
     /// The top directory.
-    pub fn root(&self) -> Node {
-        Node { id: ROOT.into(), kind: Kind::Directory }
+    pub(super) fn root(&self) -> Node {
+        Node { id: ROOT.into(), file_type: FileType::Directory }
     }
 
     /// Finds a name in a directory; `None` if it is not there. There are no `.` and `..`. In a directory that takes large and small
@@ -85,8 +88,8 @@ impl Ext {
     ///
     /// [`Error::Corrupt`], [`Error::Unsupported`] if the directory is encrypted or too large, or may have the name in letters that
     /// are not of ASCII, [`Error::Io`].
-    pub async fn lookup(&self, directory: Node, name: &[u8]) -> Result<Option<Node>, Error> {
-        let directory = self.inode(directory, Kind::Directory).await?;
+    pub(super) async fn lookup(&self, directory: Node, name: &[u8]) -> Result<Option<Node>, Error> {
+        let directory = self.inode(directory, FileType::Directory).await?;
         let is_casefolded = directory.is_casefolded();
         let (mut exact, mut similar) = (None, None);
         self.walk(&directory, |entry| {
@@ -114,8 +117,8 @@ impl Ext {
     /// # Errors
     ///
     /// [`Error::Corrupt`], [`Error::Unsupported`] if the directory is encrypted or too large, [`Error::Io`].
-    pub async fn list(&self, directory: Node) -> Result<Vec<(Vec<u8>, Node)>, Error> {
-        let directory = self.inode(directory, Kind::Directory).await?;
+    pub(super) async fn read_directory(&self, directory: Node) -> Result<Vec<(Vec<u8>, Node)>, Error> {
+        let directory = self.inode(directory, FileType::Directory).await?;
         let mut names = Vec::new();
         self.walk(&directory, |entry| {
             names.push((entry.name.to_vec(), entry.inode));
@@ -138,8 +141,8 @@ impl Ext {
     ///
     /// [`Error::Corrupt`] also if it points nowhere or further than 4,096 bytes, [`Error::Unsupported`] if it is encrypted,
     /// [`Error::Io`].
-    pub async fn link(&self, link: Node) -> Result<Vec<u8>, Error> {
-        let inode = self.inode(link, Kind::Link).await?;
+    pub(super) async fn read_link(&self, link: Node) -> Result<Vec<u8>, Error> {
+        let inode = self.inode(link, FileType::Link).await?;
         if !(1..=LONGEST_LINK).contains(&inode.size) {
             return Err(corrupt(inode.number, &format!("is a link with {} bytes", inode.size)));
         }
@@ -150,8 +153,8 @@ impl Ext {
         if let Some(target) = inode.block.get(..len).filter(|_| len < inode.block.len()) {
             return Ok(target.to_vec());
         }
-        let target = File { size: inode.size, extents: map::map(&self.blocks, &inode).await?, ..File::default() };
-        target.read(self.blocks.volume().disk().as_ref(), 0, len).await
+        let target = map::map(&self.blocks, &inode).await?;
+        target.read(self.blocks.volume().device().as_ref(), 0, len).await
     }
 
     /// A regular file, and where its bytes are.
@@ -159,27 +162,25 @@ impl Ext {
     /// # Errors
     ///
     /// [`Error::Corrupt`], [`Error::Unsupported`] if it is encrypted or too fragmented, [`Error::Io`].
-    pub async fn file(&self, file: Node) -> Result<File, Error> {
-        let inode = self.inode(file, Kind::File).await?;
-        let mut file = File { size: inode.size, ..File::default() };
-        if inode.is_inline() {
-            file.inline = inline::content(&inode)?;
+    pub(super) async fn map(&self, file: Node) -> Result<FileMap, Error> {
+        let inode = self.inode(file, FileType::File).await?;
+        let mut file = if inode.is_inline() {
+            let patch = Patch { file_offset: 0, bytes: inline::content(&inode)? };
+            FileMap { size: inode.size, patches: vec![patch], ..FileMap::default() }
         } else {
-            file.extents = map::map(&self.blocks, &inode).await?;
-        }
-        file.identity = inode.identity;
-        // Another disk may be behind the same address.
-        file.identity.extend(self.superblock.uuid.map(u64::from));
+            map::map(&self.blocks, &inode).await?
+        };
+        file.identity = FileIdentity { file_system: self.superblock.uuid, ..inode.identity };
         Ok(file)
     }
 
     /// Whether it is mounted read-write somewhere, or was not unmounted.
-    pub fn is_in_use(&self) -> bool {
+    pub(super) fn is_in_use(&self) -> bool {
         self.is_in_use
     }
 
     /// What kind of ext it is: `ext2`, `ext3` or `ext4`, as `blkid` would say.
-    pub fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         self.superblock.features.name()
     }
 
@@ -202,15 +203,15 @@ impl Ext {
         }
         let bytes = group::read_inode(&self.blocks, &self.superblock, number).await?;
         let inode = Inode::parse(number, &bytes, self.superblock.seed)?;
-        Ok(Node { id: number.into(), kind: inode.kind })
+        Ok(Node { id: number.into(), file_type: inode.file_type })
     }
 
     /// An inode that must be of a kind, and whose content can be read.
-    async fn inode(&self, node: Node, kind: Kind) -> Result<Inode, Error> {
+    async fn inode(&self, node: Node, file_type: FileType) -> Result<Inode, Error> {
         let number = u32::try_from(node.id).unwrap_or(u32::MAX);
         let bytes = group::read_inode(&self.blocks, &self.superblock, number).await?;
         let inode = Inode::parse(number, &bytes, self.superblock.seed)?;
-        if inode.kind != kind {
+        if inode.file_type != file_type {
             return Err(corrupt(number, "is not any more what it was a moment ago"));
         }
         inode.check_readable()?;
@@ -221,5 +222,46 @@ impl Ext {
     async fn walk(&self, directory: &Inode, each: impl FnMut(Entry<'_>) -> ControlFlow<()>) -> Result<(), Error> {
         let may_be_indexed = self.superblock.features.has(Feature::DIR_INDEX);
         directory::walk(&self.blocks, directory, may_be_indexed, each).await
+    }
+}
+
+/// The driver for ext2, ext3, ext4.
+pub(super) const DRIVER: Driver = Driver {
+    name: "ext4",
+    probe: |volume| {
+        Box::pin(async { Ok(Ext::probe(volume).await?.map(|(name, in_use)| Detected { name, in_use: Some(in_use) })) })
+    },
+    open: |volume| {
+        Box::pin(async { Ok(Ext::open(volume).await?.map(|filesystem| Box::new(filesystem) as BoxedFileSystem)) })
+    },
+};
+
+impl FileSystem for Ext {
+    fn name(&self) -> &'static str {
+        self.name()
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.is_in_use()
+    }
+
+    fn root(&self) -> Node {
+        self.root()
+    }
+
+    fn lookup<'a>(&'a self, directory: Node, name: &'a [u8]) -> FsFuture<'a, Option<Node>> {
+        Box::pin(self.lookup(directory, name))
+    }
+
+    fn read_directory(&self, directory: Node) -> FsFuture<'_, Vec<(Vec<u8>, Node)>> {
+        Box::pin(self.read_directory(directory))
+    }
+
+    fn read_link(&self, link: Node) -> FsFuture<'_, Vec<u8>> {
+        Box::pin(Self::read_link(self, link))
+    }
+
+    fn map(&self, file: Node) -> FsFuture<'_, FileMap> {
+        Box::pin(self.map(file))
     }
 }

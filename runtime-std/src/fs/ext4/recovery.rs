@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Error, File, Kind,
+        Error, FileIdentity, FileType,
         bytes::{array_at, u16_at, u32_at},
     },
     blocks::Blocks,
@@ -30,8 +30,8 @@ pub(super) async fn load(blocks: &Blocks, superblock: &Superblock) -> Result<Jou
             Inode::parse(superblock.journal_inode, &bytes, superblock.seed)?
         }
     };
-    let log = File { size: inode.size, extents: map(blocks, &inode).await?, ..File::default() };
-    let disk = blocks.volume().disk();
+    let log = map(blocks, &inode).await?;
+    let disk = blocks.volume().device();
     Journal::load(&log, disk, blocks.size).await
 }
 
@@ -42,12 +42,12 @@ fn copied(number: u32, copy: &[u8; 68]) -> Inode {
     let is_tree = u16_at(&block, 0) == 0xf30a && u16_at(&block, 4) == 4;
     Inode {
         number,
-        kind: Kind::File,
+        file_type: FileType::File,
         size: u64::from(u32_at(copy, 60)) << 32 | u64::from(u32_at(copy, 64)),
         flags: if is_tree { EXTENTS } else { 0 },
         block,
         attributes: Vec::new(),
-        identity: Vec::new(),
+        identity: FileIdentity::default(),
         // Nor is the generation, which the checksums of its blocks begin with.
         seed: Seed::NONE,
     }

@@ -6,7 +6,7 @@ use super::{
     name::{LongName, is_same, short_name},
 };
 use crate::fs::{
-    Kind, Node,
+    FileType, Node,
     bytes::{array_at, u16_at, u32_at, u64_at},
 };
 
@@ -31,12 +31,12 @@ impl Record {
     }
 
     /// What it stands for; `None` if it is free, the name of the volume, or a piece of a long name.
-    pub(super) fn kind(&self) -> Option<Kind> {
+    pub(super) fn kind(&self) -> Option<FileType> {
         match self.attributes() {
             _ if matches!(self.first(), END | FREE) => None,
             attributes if attributes & VOLUME != 0 => None,
-            attributes if attributes & DIRECTORY != 0 => Some(Kind::Directory),
-            _ => Some(Kind::File),
+            attributes if attributes & DIRECTORY != 0 => Some(FileType::Directory),
+            _ => Some(FileType::File),
         }
     }
 
@@ -76,14 +76,14 @@ impl Record {
 #[derive(Debug)]
 pub(super) struct Entry {
     place: u64,
-    kind: Kind,
+    file_type: FileType,
     short: String,
     long: Option<String>,
 }
 
 impl Entry {
     pub(super) fn node(&self) -> Node {
-        Node { id: self.place, kind: self.kind }
+        Node { id: self.place, file_type: self.file_type }
     }
 
     /// The name that is shown.
@@ -121,11 +121,11 @@ impl Directory {
                 continue;
             }
             let long = std::mem::take(&mut self.long);
-            let Some(kind) = record.kind().filter(|_| !record.is_dots()) else { continue };
+            let Some(file_type) = record.kind().filter(|_| !record.is_dots()) else { continue };
             let short = short_name(&record.0);
             // Linux takes no notice of an entry whose name is all spaces.
             if !short.is_empty() {
-                self.found.push(Entry { place, kind, short, long: long.of(&record.0) });
+                self.found.push(Entry { place, file_type, short, long: long.of(&record.0) });
             }
         }
         true

@@ -14,7 +14,10 @@ use self::{
     boot::{Layout, Root},
     directory::{Directory, Entry, Record},
 };
-use super::{Error, Extent, File, Kind, Node, Volume};
+use super::{
+    BoxedFileSystem, Detected, Driver, Error, Extent, FileIdentity, FileMap, FileSystem, FileType, FsFuture, Node,
+    Volume,
+};
 
 /// What the root directory is called; an entry is called by its place, and no entry is where the boot sector is.
 const ROOT: u64 = 0;
@@ -25,7 +28,7 @@ const PIECE: u64 = 64 * 1024;
 
 /// A FAT12, FAT16 or FAT32 file system.
 #[derive(Debug)]
-pub struct Fat {
+pub(super) struct Fat {
     volume: Volume,
     layout: Layout,
     in_use: bool,
@@ -37,15 +40,15 @@ impl Fat {
     /// # Errors
     ///
     /// [`Error::Corrupt`] if it is one whose numbers do not fit together, [`Error::Io`].
-    pub async fn open(volume: Volume) -> Result<Option<Self>, Error> {
+    pub(super) async fn open(volume: Volume) -> Result<Option<Self>, Error> {
         let Some(layout) = Layout::read(&volume).await? else { return Ok(None) };
         let in_use = layout.is_marked || !table::is_clean(&volume, &layout).await?;
         Ok(Some(Self { volume, layout, in_use }))
     }
 
     /// The root directory.
-    pub fn root(&self) -> Node {
-        Node { id: ROOT, kind: Kind::Directory }
+    pub(super) fn root(&self) -> Node {
+        Node { id: ROOT, file_type: FileType::Directory }
     }
 
     /// Finds a name in a directory, by its long name or by its short one, regardless of case; dots at its end do not count.
@@ -53,7 +56,7 @@ impl Fat {
     /// # Errors
     ///
     /// [`Error::Corrupt`], [`Error::Io`].
-    pub async fn lookup(&self, directory: Node, name: &[u8]) -> Result<Option<Node>, Error> {
+    pub(super) async fn lookup(&self, directory: Node, name: &[u8]) -> Result<Option<Node>, Error> {
         // Everything here has a name in UTF-8.
         let Ok(name) = str::from_utf8(name) else { return Ok(None) };
         let name = name.trim_end_matches('.');
@@ -66,7 +69,7 @@ impl Fat {
     /// # Errors
     ///
     /// [`Error::Corrupt`], [`Error::Io`].
-    pub async fn list(&self, directory: Node) -> Result<Vec<(Vec<u8>, Node)>, Error> {
+    pub(super) async fn read_directory(&self, directory: Node) -> Result<Vec<(Vec<u8>, Node)>, Error> {
         let entries = self.entries(directory).await?;
         Ok(entries.into_iter().map(|entry| (entry.name().as_bytes().to_vec(), entry.node())).collect())
     }
@@ -77,17 +80,23 @@ impl Fat {
     ///
     /// [`Error::Corrupt`] if the clusters of the file are fewer than its size needs, or if they are no proper chain;
     /// [`Error::Unsupported`] if they are in too many pieces; [`Error::Io`].
-    pub async fn file(&self, file: Node) -> Result<File, Error> {
-        let record = self.record(file.id, Kind::File).await?;
+    pub(super) async fn map(&self, file: Node) -> Result<FileMap, Error> {
+        let record = self.record(file.id, FileType::File).await?;
         let size = u64::from(record.size());
         let first = record.first_cluster(self.layout.kind);
         let runs = self.chain(first, size.div_ceil(self.layout.cluster)).await?;
-        let identity = [&[file.id, first.into(), self.layout.serial.into()][..], &record.times()].concat();
-        let mut found = File { size, identity, ..File::default() };
+        let identity = FileIdentity {
+            file_system: u128::from(self.layout.serial).to_le_bytes(),
+            node: file.id,
+            generation: first.into(),
+            times: record.times(),
+            ..FileIdentity::default()
+        };
+        let mut found = FileMap { size, identity, ..FileMap::default() };
         let mut start = 0;
         for run in runs {
             let (place, len) = self.layout.place(&run);
-            found.push(Extent { start, len, place: self.volume.place(place, len)?, escaped: None });
+            found.push(Extent { file_offset: start, len, disk_offset: self.volume.disk_offset(place, len)? });
             start += len;
         }
         if start < size {
@@ -101,12 +110,12 @@ impl Fat {
     /// Whether it is mounted by somebody who may write to it, or was not unmounted properly.
     ///
     /// Linux and others say so in the boot sector as long as they have it mounted, Windows in the FAT.
-    pub fn is_in_use(&self) -> bool {
+    pub(super) fn is_in_use(&self) -> bool {
         self.in_use
     }
 
     /// What kind it is: "FAT12", "FAT16" or "FAT32".
-    pub fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         self.layout.kind.name()
     }
 
@@ -129,7 +138,7 @@ impl Fat {
         let first = match self.layout.root {
             Root::Fixed { place, len } if directory.id == ROOT => return Ok(vec![(place, len)]),
             Root::Chain(first) if directory.id == ROOT => first,
-            _ => self.record(directory.id, Kind::Directory).await?.first_cluster(self.layout.kind),
+            _ => self.record(directory.id, FileType::Directory).await?.first_cluster(self.layout.kind),
         };
         if first == 0 {
             // Linux takes a directory without a cluster for an empty one (`fat_calc_dir_size`).
@@ -144,7 +153,7 @@ impl Fat {
     }
 
     /// The entry at a place, which was of a certain kind when it was found.
-    async fn record(&self, place: u64, kind: Kind) -> Result<Record, Error> {
+    async fn record(&self, place: u64, kind: FileType) -> Result<Record, Error> {
         let record = Record::new(&self.volume.read(place, directory::RECORD).await?);
         match record.kind() {
             Some(found) if found == kind => Ok(record),
@@ -155,6 +164,49 @@ impl Fat {
     /// The first `most` clusters of a chain, or all of it if it is shorter.
     async fn chain(&self, first: u32, most: u64) -> Result<Vec<Range<u32>>, Error> {
         table::chain(&self.volume, &self.layout, first, most).await
+    }
+}
+
+/// The driver for FAT12, FAT16, FAT32.
+pub(super) const DRIVER: Driver = Driver {
+    name: "fat",
+    probe: |volume| {
+        Box::pin(async {
+            Ok(Fat::open(volume.clone()).await?.map(|fat| Detected { name: fat.name(), in_use: Some(fat.in_use) }))
+        })
+    },
+    open: |volume| {
+        Box::pin(async { Ok(Fat::open(volume).await?.map(|filesystem| Box::new(filesystem) as BoxedFileSystem)) })
+    },
+};
+
+impl FileSystem for Fat {
+    fn name(&self) -> &'static str {
+        self.name()
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.is_in_use()
+    }
+
+    fn root(&self) -> Node {
+        self.root()
+    }
+
+    fn lookup<'a>(&'a self, directory: Node, name: &'a [u8]) -> FsFuture<'a, Option<Node>> {
+        Box::pin(self.lookup(directory, name))
+    }
+
+    fn read_directory(&self, directory: Node) -> FsFuture<'_, Vec<(Vec<u8>, Node)>> {
+        Box::pin(self.read_directory(directory))
+    }
+
+    fn read_link(&self, link: Node) -> FsFuture<'_, Vec<u8>> {
+        Box::pin(async move { Err(Error::Corrupt(format!("FAT has no symbolic links, but {link:?} is one"))) })
+    }
+
+    fn map(&self, file: Node) -> FsFuture<'_, FileMap> {
+        Box::pin(self.map(file))
     }
 }
 

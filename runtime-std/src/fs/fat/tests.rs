@@ -100,13 +100,13 @@ fn open(disk: &Arc<Disk>) -> Fat {
 
 /// Reads everything; the way to a directory that contains itself ends somewhere.
 fn walk(disk: &Disk, fat: &Fat, directory: Node, prefix: &str, tree: &mut Tree) -> Result<(), Error> {
-    for (name, node) in block_on(fat.list(directory))? {
+    for (name, node) in block_on(fat.read_directory(directory))? {
         let name = format!("{prefix}{}", String::from_utf8(name).expect("UTF-8"));
-        if node.kind == Kind::Directory && prefix.len() < 1000 && tree.len() < 2000 {
+        if node.file_type == FileType::Directory && prefix.len() < 1000 && tree.len() < 2000 {
             walk(disk, fat, node, &format!("{name}/"), tree)?;
             tree.insert(name, None);
-        } else if node.kind == Kind::File {
-            let file = block_on(fat.file(node))?;
+        } else if node.file_type == FileType::File {
+            let file = block_on(fat.map(node))?;
             tree.insert(name, Some(block_on(file.read(disk, 0, 1 << 20))?));
         }
     }
@@ -217,8 +217,8 @@ fn names_are_found_as_vfat_finds_them() {
     {
         let directory = find(&fat, name.0).expect("the directory");
         match block_on(fat.lookup(directory, name.1.as_bytes())) {
-            Ok(None) => assert_eq!(directory.kind, Kind::Directory),
-            Err(Error::Corrupt(_)) => assert_eq!(directory.kind, Kind::File),
+            Ok(None) => assert_eq!(directory.file_type, FileType::Directory),
+            Err(Error::Corrupt(_)) => assert_eq!(directory.file_type, FileType::File),
             other => panic!("{name:?}: {other:?}"),
         }
     }
@@ -240,7 +240,7 @@ fn a_directory_of_5000_names_is_read() {
     let disk = Disk::new(image);
     let fat = open(&disk);
     let many = find(&fat, "MANY").expect("the directory");
-    let found = block_on(fat.list(many)).expect("a sound directory");
+    let found = block_on(fat.read_directory(many)).expect("a sound directory");
     let expected = (0..5000).map(|number| name(number).into_bytes());
     assert!(found.iter().map(|(name, _)| name).eq(&expected.collect::<Vec<_>>()));
     let reads = disk.reads();
@@ -274,7 +274,7 @@ fn fragmented_files_come_together() {
         made.mtools("mcopy", &[long.to_str().expect("a path in UTF-8"), "::"]);
         let disk = made.disk();
         let fat = open(&disk);
-        let file = block_on(fat.file(find(&fat, "LONG").expect("the file"))).expect("a sound chain");
+        let file = block_on(fat.map(find(&fat, "LONG").expect("the file"))).expect("a sound chain");
         assert!(file.extents.len() > 2, "{options}: {} pieces", file.extents.len());
         let mut expected = made.contents();
         expected.values_mut().flatten().for_each(|content| content.truncate(1 << 20));
@@ -292,7 +292,7 @@ fn a_long_file_takes_few_reads() {
     made.copy();
     let disk = made.disk();
     let fat = open(&disk);
-    let file = block_on(fat.file(find(&fat, "boot/a kernel").expect("the file"))).expect("a sound chain");
+    let file = block_on(fat.map(find(&fat, "boot/a kernel").expect("the file"))).expect("a sound chain");
     assert!(disk.reads() <= 4, "{} reads", disk.reads());
     assert_eq!((file.size, file.extents.len()), (64 << 20, 1));
     assert!(block_on(file.read(&*disk, 0, 64 << 20)) == Ok(content));
@@ -305,16 +305,16 @@ fn places_are_those_of_the_disk_and_identities_those_of_the_file() {
     made.copy();
     let image = made.bytes();
     let disk = Disk::new([vec![7; 1_000_000], image.clone()].concat());
-    let fat = block_on(Fat::open(disk.volume().part(1_000_000, u64::MAX))).expect("sound").expect("a FAT");
+    let fat = block_on(Fat::open(disk.volume().slice(1_000_000, u64::MAX))).expect("sound").expect("a FAT");
     let node = find(&fat, "kernel.img").expect("the file");
-    let file = block_on(fat.file(node)).expect("a sound chain");
+    let file = block_on(fat.map(node)).expect("a sound chain");
     assert_eq!(block_on(file.read(&*disk, 0, 1 << 20)), Ok(bytes(1, 70_001)));
     let state = |change: &dyn Fn(&mut [u8])| {
         let mut image = image.clone();
         change(&mut image[node.id as usize..][..32]);
         let disk = Disk::new([vec![7; 1_000_000], image].concat());
-        let fat = block_on(Fat::open(disk.volume().part(1_000_000, u64::MAX))).expect("sound").expect("a FAT");
-        block_on(fat.file(node))
+        let fat = block_on(Fat::open(disk.volume().slice(1_000_000, u64::MAX))).expect("sound").expect("a FAT");
+        block_on(fat.map(node))
     };
     assert_eq!(state(&|_| {}).as_ref(), Ok(&file));
     assert_eq!(state(&|entry| entry[18] ^= 1).as_ref(), Ok(&file), "it was only read");
@@ -381,7 +381,7 @@ fn the_kind_is_what_linux_takes_it_for() {
     ] {
         made.format(options, kib);
         let fat = open(&made.disk());
-        assert_eq!((fat.name(), block_on(fat.list(fat.root()))), (kind, Ok(vec![])), "{options}");
+        assert_eq!((fat.name(), block_on(fat.read_directory(fat.root()))), (kind, Ok(vec![])), "{options}");
     }
 }
 
@@ -426,13 +426,13 @@ fn chained(options: &str, kib: usize) -> Chained {
     let disk = made.disk();
     let fat = open(&disk);
     let file = find(&fat, "dir/FILE").expect("the file");
-    let first = block_on(fat.file(file)).expect("a sound chain").identity[1] as u32;
+    let first = block_on(fat.map(file)).expect("a sound chain").identity.generation as u32;
     Chained { image: made.bytes(), layout: fat.layout, file, first }
 }
 
 impl Chained {
     /// What the file is when links of its chain are others.
-    fn with(&self, links: &[(u32, u32)]) -> Result<File, Error> {
+    fn with(&self, links: &[(u32, u32)]) -> Result<FileMap, Error> {
         let mut image = self.image.clone();
         for (cluster, next) in links {
             let table = &mut image[self.layout.table as usize..];
@@ -450,7 +450,7 @@ impl Chained {
             }
         }
         let fat = open(&Disk::new(image));
-        block_on(fat.file(self.file))
+        block_on(fat.map(self.file))
     }
 }
 
@@ -535,14 +535,14 @@ fn directories_without_end_are_refused() {
     let image = made.bytes();
     let fat = open(&made.disk());
     let node = find(&fat, "lengths").expect("the directory");
-    let first = block_on(fat.record(node.id, Kind::Directory)).expect("an entry").first_cluster(FatKind::Fat32);
+    let first = block_on(fat.record(node.id, FileType::Directory)).expect("an entry").first_cluster(FatKind::Fat32);
     let with = |links: &mut dyn Iterator<Item = (u32, u32)>| {
         let mut image = image.clone();
         for (cluster, next) in links {
             image[fat.layout.table as usize + cluster as usize * 4..][..4].copy_from_slice(&next.to_le_bytes());
         }
         let fat = open(&Disk::new(image));
-        block_on(fat.list(node)).map(|found| found.len())
+        block_on(fat.read_directory(node)).map(|found| found.len())
     };
     assert!(matches!(with(&mut std::iter::empty()), Ok(9)));
     assert!(
@@ -597,7 +597,7 @@ fn damaged_file_systems_are_read_in_bounded_steps() {
         let mut tree = Tree::new();
         let before = Instant::now();
         let _ = walk(&disk, &fat, fat.root(), "", &mut tree);
-        let _ = block_on(fat.lookup(fat.root(), b"file1")).map(|file| file.map(|file| block_on(fat.file(file))));
+        let _ = block_on(fat.lookup(fat.root(), b"file1")).map(|file| file.map(|file| block_on(fat.map(file))));
         assert!(tree.len() < 20_000 && before.elapsed().as_secs() < 10, "seed {seed}: {:?}", before.elapsed());
     }
     assert!(started.elapsed().as_secs() < 60, "took {:?}", started.elapsed());

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::fs::{Error, File, Reading, Source};
+use crate::fs::{BlockDevice, Error, FileMap, ReadFuture};
 
 /// How much is read at once, in bytes.
 const PIECE: u64 = 256 * 1024;
@@ -11,8 +11,8 @@ pub(super) const MOST: u32 = 1 << 20;
 
 /// Goes through a log block by block, but reads it in large pieces.
 pub(super) struct Log<'a> {
-    file: &'a File,
-    disk: &'a dyn Source,
+    file: &'a FileMap,
+    disk: &'a dyn BlockDevice,
     block_size: u64,
     ring: Range<u32>,
     /// The next block.
@@ -22,12 +22,18 @@ pub(super) struct Log<'a> {
     piece: Vec<u8>,
     start: u64,
     /// What is being read already, and where it begins in the file.
-    ahead: Option<(u64, Reading<'a>)>,
+    ahead: Option<(u64, ReadFuture<'a>)>,
 }
 
 impl<'a> Log<'a> {
     /// Goes round in the blocks of `ring`, beginning with block `at`.
-    pub(super) fn new(file: &'a File, disk: &'a dyn Source, block_size: u32, ring: Range<u32>, at: u32) -> Self {
+    pub(super) fn new(
+        file: &'a FileMap,
+        disk: &'a dyn BlockDevice,
+        block_size: u32,
+        ring: Range<u32>,
+        at: u32,
+    ) -> Self {
         let block_size = u64::from(block_size);
         Self { file, disk, block_size, ring, at, visited: 0, piece: Vec::new(), start: 0, ahead: None }
     }
@@ -97,7 +103,7 @@ impl<'a> Log<'a> {
         Ok(())
     }
 
-    fn begin(&self, offset: u64) -> Result<Reading<'a>, Error> {
+    fn begin(&self, offset: u64) -> Result<ReadFuture<'a>, Error> {
         let (place, _) = self.place(offset)?;
         let len = usize::try_from(self.piece_len(offset)?).unwrap_or(usize::MAX);
         Ok(self.disk.read(place, len))
@@ -128,12 +134,12 @@ impl<'a> Log<'a> {
     /// Where the block at `offset` is on the disk, and how many bytes from there on belong together.
     fn place(&self, offset: u64) -> Result<(u64, u64), Error> {
         let extents = &self.file.extents;
-        let behind = extents.partition_point(|extent| extent.start <= offset);
+        let behind = extents.partition_point(|extent| extent.file_offset <= offset);
         let extent = behind.checked_sub(1).and_then(|at| extents.get(at));
         let found = extent.and_then(|extent| {
-            let before = offset.checked_sub(extent.start)?;
+            let before = offset.checked_sub(extent.file_offset)?;
             let neighbours = extent.len.checked_sub(before).filter(|left| *left >= self.block_size)?;
-            Some((extent.place.checked_add(before)?, neighbours))
+            Some((extent.disk_offset.checked_add(before)?, neighbours))
         });
         found.ok_or_else(|| Error::Corrupt("a part of the journal is nowhere on the disk".into()))
     }

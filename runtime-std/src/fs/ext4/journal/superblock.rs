@@ -6,7 +6,7 @@ use super::{
     blocks::{MAGIC, be32},
     checksum::{Checksums, agrees},
 };
-use crate::fs::{Error, File, Source};
+use crate::fs::{BlockDevice, Error, FileMap};
 
 /// How long a block can be, in bytes.
 const SIZES: RangeInclusive<u32> = 1024..=65_536;
@@ -55,7 +55,7 @@ impl Superblock {
     /// # Errors
     ///
     /// [`Error::Corrupt`], [`Error::Unsupported`], [`Error::Io`].
-    pub(super) async fn read(log: &File, disk: &dyn Source, block_size: u32) -> Result<Self, Error> {
+    pub(super) async fn read(log: &FileMap, disk: &dyn BlockDevice, block_size: u32) -> Result<Self, Error> {
         let bytes = log.read(disk, 0, LEN).await?;
         let blocks = log.size / u64::from(block_size.max(1));
         Self::parse(&bytes, block_size, blocks)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smol::block_on;
 
 use super::{
-    super::super::{Cache, Error, Volume, ext4::Ext},
+    super::super::{Error, Volume, ext4::Ext},
     image::Made,
     tree,
 };
@@ -26,10 +26,10 @@ fn made(options: &str) -> Made {
 /// Everything that is done to serve the kernel, and to look for a name that is not there.
 fn serve(image: Vec<u8>) -> Result<(), Error> {
     block_on(async {
-        let ext = Ext::open(Volume::whole(&Cache::new(Arc::new(image)))).await?.ok_or(Error::Io("none".into()))?;
+        let ext = Ext::open(Volume::new(Arc::new(image))).await?.ok_or(Error::Io("none".into()))?;
         let boot = ext.lookup(ext.root(), b"boot").await?.ok_or(Error::Io("none".into()))?;
         let kernel = ext.lookup(boot, b"vmlinuz-6.1").await?.ok_or(Error::Io("none".into()))?;
-        ext.file(kernel).await?;
+        ext.map(kernel).await?;
         let grub = ext.lookup(boot, b"grub").await?.ok_or(Error::Io("none".into()))?;
         assert_eq!(ext.lookup(grub, b"none").await?, None);
         Ok(())
@@ -105,13 +105,13 @@ fn forged_numbers_are_refused() {
     made.debugfs("set_inode_field /boot/sparse links_count 0\nset_inode_field /boot/vmlinuz size 0\n");
     let ext = made.ext();
     for link in ["boot/long", "boot/vmlinuz"] {
-        let target = block_on(ext.link(tree::walk(&ext, link)));
+        let target = block_on(ext.read_link(tree::walk(&ext, link)));
         assert!(matches!(&target, Err(Error::Corrupt(text)) if text.contains("is a link with")), "{target:?}");
     }
-    let names = block_on(ext.list(tree::walk(&ext, "boot/grub")));
+    let names = block_on(ext.read_directory(tree::walk(&ext, "boot/grub")));
     assert!(matches!(&names, Err(Error::Unsupported(text)) if text.contains("too large")), "{names:?}");
     let deleted = block_on(ext.lookup(tree::walk(&ext, "boot"), b"sparse"));
     assert!(matches!(&deleted, Err(Error::Corrupt(text)) if text.contains("deleted")), "{deleted:?}");
-    let file = block_on(ext.file(tree::walk(&ext, "boot/grub")));
+    let file = block_on(ext.map(tree::walk(&ext, "boot/grub")));
     assert!(matches!(file, Err(Error::Corrupt(_))), "a directory is no file");
 }

@@ -13,7 +13,7 @@ use std::{
 use smol::block_on;
 
 use super::{
-    super::super::{Cache, Error, Kind, Reading, Source, Volume, ext4::Ext},
+    super::super::{BlockDevice, Error, FileType, ReadFuture, Volume, ext4::Ext},
     image::Made,
     tree,
 };
@@ -31,12 +31,12 @@ struct Mutated {
     reads: AtomicUsize,
 }
 
-impl Source for Mutated {
+impl BlockDevice for Mutated {
     fn size(&self) -> u64 {
         self.disk.size()
     }
 
-    fn read(&self, offset: u64, len: usize) -> Reading<'_> {
+    fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         assert!(len <= 2 << 20, "{len} bytes are asked for at once");
         assert!(self.reads.fetch_add(1, Ordering::Relaxed) < MOST_READS, "it is read again and again");
         let reading = self.disk.read(offset, len);
@@ -54,7 +54,7 @@ impl Source for Mutated {
 
 /// Looks at everything there is, however wrong; gives how much of it could be.
 async fn walk(disk: Arc<Mutated>) -> Result<usize, Error> {
-    let Some(ext) = Ext::open(Volume::whole(&Cache::new(disk.clone()))).await? else { return Ok(0) };
+    let Some(ext) = Ext::open(Volume::new(disk.clone())).await? else { return Ok(0) };
     let mut seen = HashSet::new();
     let mut waiting = vec![ext.root()];
     let mut read = 0;
@@ -63,17 +63,19 @@ async fn walk(disk: Arc<Mutated>) -> Result<usize, Error> {
             continue;
         }
         let _ = ext.lookup(directory, b"not there").await;
-        let Ok(names) = ext.list(directory).await else { continue };
+        let Ok(names) = ext.read_directory(directory).await else { continue };
         for (_, node) in names {
-            match node.kind {
-                Kind::Directory => waiting.push(node),
-                Kind::Link => read += usize::from(ext.link(node).await.is_ok_and(|target| target.len() <= 4096)),
-                Kind::Other => {}
-                Kind::File => {
-                    let Ok(file) = ext.file(node).await else { continue };
-                    assert!(file.extents.len() <= 65_536 && file.inline.len() <= 65_536);
-                    assert!(file.extents.is_sorted_by(|one, next| one.start + one.len <= next.start));
-                    assert!(file.extents.iter().all(|extent| extent.len > 0 && extent.start < file.size));
+            match node.file_type {
+                FileType::Directory => waiting.push(node),
+                FileType::Link => {
+                    read += usize::from(ext.read_link(node).await.is_ok_and(|target| target.len() <= 4096));
+                }
+                FileType::Other => {}
+                FileType::File => {
+                    let Ok(file) = ext.map(node).await else { continue };
+                    assert!(file.extents.len() <= 65_536 && file.patches.len() <= 65_536);
+                    assert!(file.extents.is_sorted_by(|one, next| one.file_offset + one.len <= next.file_offset));
+                    assert!(file.extents.iter().all(|extent| extent.len > 0 && extent.file_offset < file.size));
                     for at in [0, file.size / 2, file.size.saturating_sub(1000)] {
                         let bytes = file.read(disk.as_ref(), at, 1000).await;
                         assert!(bytes.is_ok_and(|bytes| bytes.len() as u64 == (file.size - at).min(1000)));

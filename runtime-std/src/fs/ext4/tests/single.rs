@@ -6,7 +6,7 @@ use smol::block_on;
 use tempfile::TempDir;
 
 use super::{
-    super::super::{Cache, Error, Node, Volume, ext4::Ext},
+    super::super::{Error, Node, Volume, ext4::Ext},
     image::Made,
     tree::{self, Found},
 };
@@ -27,7 +27,7 @@ fn lookup(ext: &Ext, directory: &str, name: &str) -> Result<Option<Node>, Error>
 }
 
 fn open(bytes: Vec<u8>) -> Result<Option<Ext>, Error> {
-    block_on(Ext::open(Volume::whole(&Cache::new(std::sync::Arc::new(bytes)))))
+    block_on(Ext::open(Volume::new(std::sync::Arc::new(bytes))))
 }
 
 /// Opens an image cold and finds the kernel through its link; gives how often the disk was read.
@@ -35,8 +35,8 @@ fn reads_to_kernel(made: &Made, root: &Path) -> usize {
     let (image, ext) = made.open();
     let ext = ext.expect("it can be read").expect("it is an ext file system");
     let link = tree::walk(&ext, "boot/vmlinuz");
-    assert_eq!(block_on(ext.link(link)).as_deref(), Ok(&b"vmlinuz-6.1"[..]));
-    let file = block_on(ext.file(tree::walk(&ext, "boot/vmlinuz-6.1"))).expect("a file");
+    assert_eq!(block_on(ext.read_link(link)).as_deref(), Ok(&b"vmlinuz-6.1"[..]));
+    let file = block_on(ext.map(tree::walk(&ext, "boot/vmlinuz-6.1"))).expect("a file");
     let reads = image.reads();
     let expected = std::fs::read(root.join("boot/vmlinuz-6.1")).expect("a file of the tree");
     assert!(tree::content(&file, image.as_ref()) == tree::found(&expected));
@@ -59,14 +59,14 @@ fn little_is_read_to_find_a_kernel() {
 #[test]
 fn a_future_may_run_on_any_thread() {
     fn is_send<T: Send>(_: &T) {}
-    let volume = Volume::whole(&Cache::new(std::sync::Arc::new(vec![0; 10_000])));
+    let volume = Volume::new(std::sync::Arc::new(vec![0; 10_000]));
     let opened = Ext::open(volume);
     is_send(&opened);
     let _ = |ext: &Ext| {
         is_send(&ext.lookup(ext.root(), b"a"));
-        is_send(&ext.list(ext.root()));
-        is_send(&ext.link(ext.root()));
-        is_send(&ext.file(ext.root()));
+        is_send(&ext.read_directory(ext.root()));
+        is_send(&ext.read_link(ext.root()));
+        is_send(&ext.map(ext.root()));
     };
     assert!(matches!(block_on(opened), Ok(None)));
 }
@@ -103,9 +103,9 @@ fn what_is_encrypted_is_not_served() {
     let is_encrypted = |error: Error| matches!(error, Error::Unsupported(text) if text.ends_with("is encrypted"));
     let directory = tree::walk(&ext, "boot/grub");
     assert!(block_on(ext.lookup(directory, b"grub.cfg")).is_err_and(is_encrypted));
-    assert!(block_on(ext.list(directory)).is_err_and(is_encrypted));
-    assert!(block_on(ext.file(tree::walk(&ext, "boot/vmlinuz-6.1"))).is_err_and(is_encrypted));
-    assert!(block_on(ext.link(tree::walk(&ext, "boot/vmlinuz"))).is_err_and(is_encrypted));
+    assert!(block_on(ext.read_directory(directory)).is_err_and(is_encrypted));
+    assert!(block_on(ext.map(tree::walk(&ext, "boot/vmlinuz-6.1"))).is_err_and(is_encrypted));
+    assert!(block_on(ext.read_link(tree::walk(&ext, "boot/vmlinuz"))).is_err_and(is_encrypted));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_journal_elsewhere_is_not_replayed() {
 #[test]
 fn a_file_has_another_identity_after_each_change() {
     let made = small("-t ext4 -b 1024");
-    let file = || block_on(made.ext().file(tree::walk(&made.ext(), "boot/grub/grub.cfg"))).expect("a file");
+    let file = || block_on(made.ext().map(tree::walk(&made.ext(), "boot/grub/grub.cfg"))).expect("a file");
     let mut seen = vec![file()];
     assert_eq!(file(), seen[0]);
     for field in ["mtime 1", "mtime_extra 4", "ctime 1", "ctime_extra 4", "generation 77", "version 5", "size 3"] {
@@ -165,8 +165,8 @@ fn content_in_an_inode_may_be_longer_than_it_is() {
     made.debugfs("set_inode_field /boot/grub/grub.cfg size 100000\n");
     let (image, ext) = made.open();
     let ext = ext.expect("it can be read").expect("it is an ext file system");
-    let file = block_on(ext.file(tree::walk(&ext, "boot/grub/grub.cfg"))).expect("a file");
-    assert!(file.inline.len() <= 160);
+    let file = block_on(ext.map(tree::walk(&ext, "boot/grub/grub.cfg"))).expect("a file");
+    assert!(file.patches[0].bytes.len() <= 160);
     let mut expected = b"set timeout=1\n".to_vec();
     expected.resize(100_000, 0);
     assert!(tree::content(&file, image.as_ref()) == tree::found(&expected));

@@ -14,7 +14,7 @@ use std::{
 
 use smol::block_on;
 
-use super::super::super::{File, Kind, Node, Source, ext4::Ext};
+use super::super::super::{BlockDevice, FileMap, FileType, Node, ext4::Ext};
 
 /// What is found at a path.
 #[derive(Clone, PartialEq, Eq)]
@@ -147,20 +147,20 @@ pub(super) fn on_this_machine(root: &Path) -> Tree {
 }
 
 /// What is in a file system.
-pub(super) fn in_ext(ext: &Ext, disk: &dyn Source) -> Tree {
+pub(super) fn in_ext(ext: &Ext, disk: &dyn BlockDevice) -> Tree {
     let mut tree = Tree::new();
     let mut waiting = vec![(ext.root(), Vec::new())];
     while let Some((directory, path)) = waiting.pop() {
-        for (name, node) in block_on(ext.list(directory)).expect("a directory that can be read") {
+        for (name, node) in block_on(ext.read_directory(directory)).expect("a directory that can be read") {
             let path = [&path[..], b"/", &name].concat();
-            let found = match node.kind {
-                Kind::Directory => {
+            let found = match node.file_type {
+                FileType::Directory => {
                     waiting.push((node, path.clone()));
                     Found::Directory
                 }
-                Kind::Link => Found::Link(block_on(ext.link(node)).expect("a link that can be read")),
-                Kind::Other => Found::Other,
-                Kind::File => content(&block_on(ext.file(node)).expect("a file that can be read"), disk),
+                FileType::Link => Found::Link(block_on(ext.read_link(node)).expect("a link that can be read")),
+                FileType::Other => Found::Other,
+                FileType::File => content(&block_on(ext.map(node)).expect("a file that can be read"), disk),
             };
             assert!(tree.insert(path, found).is_none(), "a name is there twice");
         }
@@ -169,7 +169,7 @@ pub(super) fn in_ext(ext: &Ext, disk: &dyn Source) -> Tree {
 }
 
 /// What a file of a file system is.
-pub(super) fn content(file: &File, disk: &dyn Source) -> Found {
+pub(super) fn content(file: &FileMap, disk: &dyn BlockDevice) -> Found {
     file_found(file.size, |at, len| block_on(file.read(disk, at, len)).expect("bytes that can be read"))
 }
 

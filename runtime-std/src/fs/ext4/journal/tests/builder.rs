@@ -6,7 +6,7 @@ use crc::{Algorithm, CRC_32_ISCSI, CRC_32_MPEG_2, Crc};
 use smol::block_on;
 
 use super::super::Journal;
-use crate::fs::{Error, Extent, File, Source};
+use crate::fs::{BlockDevice, Error, Extent, FileMap};
 
 pub(super) const MAGIC: [u8; 4] = [0xc0, 0x3b, 0x39, 0x98];
 pub(super) const UUID: [u8; 16] = *b"sixteen bytes ok";
@@ -92,7 +92,7 @@ impl Builder {
     }
 
     /// A disk with nothing but the journal, and its file.
-    pub(super) fn disk(&self) -> (Vec<u8>, File) {
+    pub(super) fn disk(&self) -> (Vec<u8>, FileMap) {
         let disk = self.journal(64, 50);
         let file = whole(&disk);
         (disk, file)
@@ -197,7 +197,7 @@ impl Builder {
     }
 }
 
-pub(super) fn load(disk: &Arc<dyn Source>, file: &File, block_size: usize) -> Result<Journal, Error> {
+pub(super) fn load(disk: &Arc<dyn BlockDevice>, file: &FileMap, block_size: usize) -> Result<Journal, Error> {
     // It is to run on any thread.
     let loading: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(Journal::load(file, disk, block_size as u32));
     block_on(loading)
@@ -205,14 +205,14 @@ pub(super) fn load(disk: &Arc<dyn Source>, file: &File, block_size: usize) -> Re
 
 /// Loads a journal that is all of a disk.
 pub(super) fn load_all(disk: &[u8], block_size: usize) -> Result<Journal, Error> {
-    let disk: Arc<dyn Source> = Arc::new(disk.to_vec());
+    let disk: Arc<dyn BlockDevice> = Arc::new(disk.to_vec());
     load(&disk, &whole(&*disk), block_size)
 }
 
 /// A file that is all of a disk.
-pub(super) fn whole(disk: &dyn Source) -> File {
-    let extent = Extent { start: 0, len: disk.size(), place: 0, escaped: None };
-    File { size: disk.size(), extents: vec![extent], ..File::default() }
+pub(super) fn whole(disk: &dyn BlockDevice) -> FileMap {
+    let extent = Extent { file_offset: 0, len: disk.size(), disk_offset: 0 };
+    FileMap { size: disk.size(), extents: vec![extent], ..FileMap::default() }
 }
 
 /// Gives a superblock the sum that some kinds have.

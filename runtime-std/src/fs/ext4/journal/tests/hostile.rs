@@ -13,7 +13,7 @@ use super::{
     builder::{load, load_all, sign, whole},
     content, escaped,
 };
-use crate::fs::{Error, Reading, Source};
+use crate::fs::{BlockDevice, Error, ReadFuture};
 
 /// A disk of any size that gives the same blocks over and over, behind a superblock.
 #[derive(Debug)]
@@ -24,12 +24,12 @@ struct Endless {
     given: AtomicU64,
 }
 
-impl Source for Endless {
+impl BlockDevice for Endless {
     fn size(&self) -> u64 {
         self.size
     }
 
-    fn read(&self, offset: u64, len: usize) -> Reading<'_> {
+    fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         self.given.fetch_add(len as u64, Ordering::Relaxed);
         let bytes =
             if offset == 0 { self.superblock[..len].to_vec() } else { self.block.repeat(len / self.block.len()) };
@@ -42,7 +42,7 @@ fn endless(builder: &Builder, block: &[u8], len: usize) -> (Result<usize, Error>
     let size = (len * builder.block_size) as u64;
     let (superblock, block) = (builder.superblock(len, 1), block.to_vec());
     let disk = Arc::new(Endless { superblock, block, size, given: AtomicU64::new(0) });
-    let loaded = load(&(disk.clone() as Arc<dyn Source>), &whole(&*disk), builder.block_size);
+    let loaded = load(&(disk.clone() as Arc<dyn BlockDevice>), &whole(&*disk), builder.block_size);
     (loaded.map(|journal| journal.range(0..u64::MAX).count()), disk.given.load(Ordering::Relaxed))
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::Command, sync::Arc};
 
 use super::builder::{Builder, load};
-use crate::fs::{Error, Extent, File, Source};
+use crate::fs::{BlockDevice, Error, Extent, FileMap};
 
 /// How many blocks the file systems have.
 const BLOCKS: usize = 8192;
@@ -15,14 +15,14 @@ pub(super) struct Image {
     directory: tempfile::TempDir,
     block_size: usize,
     /// Where its journal is.
-    pub(super) log: File,
+    pub(super) log: FileMap,
 }
 
 impl Image {
     /// Makes a file system; `options` are mke2fs's.
     pub(super) fn make(block_size: usize, options: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut image = Self { directory, block_size, log: File::default() };
+        let mut image = Self { directory, block_size, log: FileMap::default() };
         let path = image.path();
         fs::File::create(&path).and_then(|file| file.set_len((BLOCKS * block_size) as u64)).expect("a file");
         let size = (LOG * block_size) >> 20;
@@ -59,8 +59,8 @@ impl Image {
         let mut bytes = self.bytes();
         let journal = builder.journal(LOG, start);
         for extent in &self.log.extents {
-            let piece = &journal[extent.start as usize..][..extent.len as usize];
-            bytes[extent.place as usize..][..piece.len()].copy_from_slice(piece);
+            let piece = &journal[extent.file_offset as usize..][..extent.len as usize];
+            bytes[extent.disk_offset as usize..][..piece.len()].copy_from_slice(piece);
         }
         fs::write(self.path(), bytes).expect("the image");
     }
@@ -71,7 +71,7 @@ impl Image {
     }
 
     pub(super) fn load(&self) -> Result<super::super::Journal, Error> {
-        let disk: Arc<dyn Source> = Arc::new(self.bytes());
+        let disk: Arc<dyn BlockDevice> = Arc::new(self.bytes());
         load(&disk, &self.log, self.block_size)
     }
 
@@ -88,7 +88,11 @@ impl Image {
             let place = (block * self.block_size) as u64;
             // e2fsck writes the superblock and the journal's.
             place <= 1024 && place + self.block_size as u64 > 1024
-                || self.log.extents.iter().any(|extent| (extent.place..extent.place + extent.len).contains(&place))
+                || self
+                    .log
+                    .extents
+                    .iter()
+                    .any(|extent| (extent.disk_offset..extent.disk_offset + extent.len).contains(&place))
         };
         for (block, expected) in replayed.chunks(self.block_size).enumerate().filter(|(block, _)| !own(*block)) {
             let mut found = image[block * self.block_size..][..self.block_size].to_vec();
@@ -104,19 +108,19 @@ impl Image {
     }
 
     /// Asks debugfs where the journal is: "(0-11):90-101, (IND):102, (12-1023):103-1114".
-    fn find_log(&self) -> File {
+    fn find_log(&self) -> FileMap {
         let said = self.debugfs("stat <8>\n");
         let list = said.split(['\n', ' ']).filter_map(|piece| piece.trim_end_matches(',').split_once("):"));
         let bounds = |range: &str| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             Some(first.parse::<u64>().ok()?..last.parse::<u64>().ok()? + 1)
         };
-        let mut log = File { size: (LOG * self.block_size) as u64, ..File::default() };
+        let mut log = FileMap { size: (LOG * self.block_size) as u64, ..FileMap::default() };
         let size = self.block_size as u64;
         for (in_file, on_disk) in list {
             let (Some(file), Some(disk)) = (bounds(in_file.trim_start_matches('(')), bounds(on_disk)) else { continue };
-            let (start, len, place) = (file.start * size, (file.end - file.start) * size, disk.start * size);
-            log.push(Extent { start, len, place, escaped: None });
+            let (file_offset, len) = (file.start * size, (file.end - file.start) * size);
+            log.push(Extent { file_offset, len, disk_offset: disk.start * size });
         }
         assert_eq!(log.extents.iter().map(|extent| extent.len).sum::<u64>(), log.size, "{said}");
         log

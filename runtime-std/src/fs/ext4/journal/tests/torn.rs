@@ -10,7 +10,7 @@ use super::{
     builder::{load, load_all, put, sign, whole},
     content,
 };
-use crate::fs::{Error, Reading, Source};
+use crate::fs::{BlockDevice, Error, ReadFuture};
 
 /// Three transactions of a table of revoked blocks, a descriptor, two copies and a commit block each.
 fn three(mut builder: Builder) -> Builder {
@@ -151,7 +151,7 @@ fn the_first_version_has_no_features() {
 fn a_log_with_a_hole_is_an_error() {
     let (disk, mut file) = three(Builder::new(1024, Sums::None, true)).disk();
     file.extents[0].len = 55 * 1024;
-    let disk: Arc<dyn Source> = Arc::new(disk);
+    let disk: Arc<dyn BlockDevice> = Arc::new(disk);
     assert!(matches!(load(&disk, &file, 1024), Err(Error::Corrupt(reason)) if reason.contains("nowhere")));
 }
 
@@ -163,12 +163,12 @@ struct Changing {
     read: AtomicUsize,
 }
 
-impl Source for Changing {
+impl BlockDevice for Changing {
     fn size(&self) -> u64 {
         self.states[0].size()
     }
 
-    fn read(&self, offset: u64, len: usize) -> Reading<'_> {
+    fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         let state = self.read.fetch_add(1, Ordering::Relaxed) / self.each;
         self.states[state.min(self.states.len() - 1)].read(offset, len)
     }
@@ -185,7 +185,7 @@ fn a_log_that_moves_while_it_is_read_is_read_again() {
         builder.journal(64, 1)
     };
     let owner = |states: Vec<Vec<u8>>, each| {
-        let disk: Arc<dyn Source> = Arc::new(Changing { states, each, read: AtomicUsize::new(0) });
+        let disk: Arc<dyn BlockDevice> = Arc::new(Changing { states, each, read: AtomicUsize::new(0) });
         load(&disk, &whole(&*disk), 1024)
     };
     // The superblock of the first state, the log of the second.

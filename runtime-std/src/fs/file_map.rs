@@ -1,0 +1,202 @@
+//! The mapping of a regular file: which bytes of the disk hold its contents.
+
+use super::{BlockDevice, Error};
+
+/// A regular file at one moment: its size, its identity and the location of its contents.
+///
+/// The contents are zeros, overlaid first by [`extents`](Self::extents), then by [`patches`](Self::patches). Two equal maps
+/// describe the same state of the same file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileMap {
+    /// The size in bytes.
+    pub size: u64,
+    /// Distinguishes this state of the file from every other file and state.
+    pub identity: FileIdentity,
+    /// Runs of the file that are contiguous on the disk, in file order and without overlap.
+    pub extents: Vec<Extent>,
+    /// Contents that are known without reading the file's extents, in file order and without overlap.
+    pub patches: Vec<Patch>,
+}
+
+/// Identifies one state of one file. Fields that a file system does not record are zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// The UUID or serial number of the file system: another disk may appear at the same address.
+    pub file_system: [u8; 16],
+    /// The [`Node::id`](super::Node::id) of the file.
+    pub node: u64,
+    /// Distinguishes the file from earlier ones with the same node: a generation number or the first cluster.
+    pub generation: u64,
+    /// The change and modification times, as stored on the disk.
+    pub times: [u64; 2],
+    /// A counter of changes.
+    pub version: u64,
+    /// Attribute flags, as stored on the disk.
+    pub flags: u32,
+}
+
+/// A run of a file that is contiguous on the disk. All fields are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The offset of the run in the file.
+    pub file_offset: u64,
+    /// The length of the run. The last run may extend beyond the end of the file.
+    pub len: u64,
+    /// The offset of the run on the disk (not in its volume).
+    pub disk_offset: u64,
+}
+
+/// Bytes of a file that replace those in its extents, such as contents stored in an inode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patch {
+    /// The offset in the file, in bytes.
+    pub file_offset: u64,
+    /// The contents.
+    pub bytes: Vec<u8>,
+}
+
+impl Extent {
+    /// Returns the offset in the file of the first byte after this run.
+    pub fn end(&self) -> u64 {
+        self.file_offset + self.len
+    }
+}
+
+impl Patch {
+    fn end(&self) -> u64 {
+        self.file_offset + self.bytes.len() as u64
+    }
+}
+
+impl FileMap {
+    /// Appends a run, or extends the last one if the two are contiguous in the file and on the disk.
+    pub(super) fn push(&mut self, next: Extent) {
+        match self.extents.last_mut() {
+            Some(last) if last.end() == next.file_offset && last.disk_offset + last.len == next.disk_offset => {
+                last.len += next.len;
+            }
+            _ => self.extents.push(next),
+        }
+    }
+
+    /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// The errors of `device`.
+    pub async fn read(&self, device: &dyn BlockDevice, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+        self.read_into(vec![], device, offset, len).await
+    }
+
+    /// Reads like [`read`](Self::read) and reuses the allocation of `buffer` where possible. All runs are requested at once.
+    ///
+    /// # Errors
+    ///
+    /// The errors of `device`.
+    pub async fn read_into(
+        &self,
+        buffer: Vec<u8>,
+        device: &dyn BlockDevice,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, Error> {
+        let len = len.min(usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX));
+        let end = offset + len as u64;
+        let first = self.extents.partition_point(|extent| extent.end() <= offset);
+        if let Some(extent) = self.extents.get(first)
+            && extent.file_offset <= offset
+            && end <= extent.end()
+        {
+            // One run holds the whole range, as in nearly all reads.
+            let mut bytes = device.read_into(buffer, extent.disk_offset + (offset - extent.file_offset), len).await?;
+            self.apply_patches(offset, &mut bytes);
+            return Ok(bytes);
+        }
+        let mut bytes = buffer;
+        bytes.clear();
+        bytes.resize(len, 0);
+        let runs = self.extents[first..].iter().take_while(|extent| extent.file_offset < end);
+        let reads: Vec<_> = runs
+            .map(|extent| {
+                let from = extent.file_offset.max(offset);
+                let to = extent.end().min(end);
+                (from, device.read(extent.disk_offset + (from - extent.file_offset), (to - from) as usize))
+            })
+            .collect();
+        for (from, read) in reads {
+            let run = read.await?;
+            let at = (from - offset) as usize;
+            let target = bytes.get_mut(at..at + run.len());
+            target
+                .ok_or_else(|| Error::Io("the disk returned more bytes than requested".into()))?
+                .copy_from_slice(&run);
+        }
+        self.apply_patches(offset, &mut bytes);
+        Ok(bytes)
+    }
+
+    /// Overwrites those of `bytes`, which were read at `offset` in the file, that the patches replace.
+    pub(super) fn apply_patches(&self, offset: u64, bytes: &mut [u8]) {
+        let end = offset + bytes.len() as u64;
+        let first = self.patches.partition_point(|patch| patch.end() <= offset);
+        for patch in self.patches[first..].iter().take_while(|patch| patch.file_offset < end) {
+            let from = patch.file_offset.max(offset);
+            let to = patch.end().min(end);
+            let source = &patch.bytes[(from - patch.file_offset) as usize..(to - patch.file_offset) as usize];
+            bytes[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smol::block_on;
+
+    use super::*;
+
+    #[test]
+    fn read_combines_extents_holes_and_patches() {
+        let disk: Vec<u8> = (0..=255).collect();
+        let mut file = FileMap { size: 50, ..FileMap::default() };
+        for (file_offset, len, disk_offset) in [(0, 4, 100), (4, 4, 104), (16, 8, 0), (24, 8, 8), (40, 16, 200)] {
+            file.push(Extent { file_offset, len, disk_offset });
+        }
+        assert_eq!(file.extents.len(), 3, "contiguous runs are merged");
+        file.patches = vec![
+            Patch { file_offset: 6, bytes: b"xyz".to_vec() },
+            Patch { file_offset: 24, bytes: b"abcd".to_vec() },
+            Patch { file_offset: 48, bytes: b"1234".to_vec() },
+        ];
+        let mut whole = [0; 50];
+        whole[..8].copy_from_slice(&disk[100..108]);
+        whole[16..32].copy_from_slice(&disk[..16]);
+        whole[40..].copy_from_slice(&disk[200..210]);
+        whole[6..9].copy_from_slice(b"xyz");
+        whole[24..28].copy_from_slice(b"abcd");
+        whole[48..].copy_from_slice(b"12");
+        for offset in 0..=52 {
+            for len in 0..=52 {
+                let expected = &whole[offset.min(50)..(offset + len).min(50)];
+                assert_eq!(block_on(file.read(&disk, offset as u64, len)).as_deref(), Ok(expected), "{offset}+{len}");
+                let reused = block_on(file.read_into(vec![0xaa; 20], &disk, offset as u64, len));
+                assert_eq!(reused.as_deref(), Ok(expected), "{offset}+{len} into a used buffer");
+            }
+        }
+    }
+
+    #[test]
+    fn reads_contents_stored_in_a_patch_alone() {
+        let patch = Patch { file_offset: 0, bytes: b"inline".to_vec() };
+        let file = FileMap { size: 6, patches: vec![patch], ..FileMap::default() };
+        assert_eq!(block_on(file.read(&vec![], 2, 100)).as_deref(), Ok(&b"line"[..]));
+        let longer = FileMap { size: 8, ..file };
+        assert_eq!(block_on(longer.read(&vec![], 0, 100)).as_deref(), Ok(&b"inline\0\0"[..]));
+    }
+
+    #[test]
+    fn read_beyond_the_disk_is_an_io_error() {
+        let mut file = FileMap { size: 10, ..FileMap::default() };
+        file.push(Extent { file_offset: 0, len: 10, disk_offset: 95 });
+        assert!(matches!(block_on(file.read(&vec![0; 100], 0, 10)), Err(Error::Io(_))));
+    }
+}

@@ -1,0 +1,232 @@
+//! The file systems of a disk, mounted as its description says.
+
+mod listing;
+
+use std::{fmt::Write as _, sync::Arc};
+
+use rtftp_core::{
+    RequestPath,
+    config::disk::{DiskConfig, MountSource},
+};
+
+pub(crate) use self::listing::MountedEntry;
+use super::{
+    BlockDevice, BoxedFileSystem, Error, FileMap, FileSystem, FileType, Node, Volume, driver,
+    partition::{Partition, partitions},
+    resolve::{self, Namespace, ResolveError, Root},
+};
+
+/// A disk whose file systems are mounted as its description says.
+///
+/// It caches what it has read and so shows the disk as it was when it was opened.
+#[derive(Debug)]
+pub struct MountedDisk {
+    device: Arc<dyn BlockDevice>,
+    mounts: Vec<Mount>,
+    root: Option<Root>,
+}
+
+/// A mounted file system.
+#[derive(Debug)]
+struct Mount {
+    /// The real path of the mountpoint; empty for the top directory.
+    mountpoint: Vec<u8>,
+    /// The partition, as the description names it.
+    source: MountSource,
+    filesystem: BoxedFileSystem,
+}
+
+impl MountedDisk {
+    /// Opens and mounts the file systems of a disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if one of them is not supported, [`Error::Corrupt`] also if a partition, a mountpoint or the
+    /// `tftp_root` does not exist, [`Error::Io`].
+    pub async fn open(device: Arc<dyn BlockDevice>, config: &DiskConfig) -> Result<Self, Error> {
+        let whole = Volume::new(device.clone());
+        let mut table = None;
+        let mut disk = Self { device, mounts: vec![], root: None };
+        for mount in &config.mounts {
+            let volume = match partition_number(&mount.source)? {
+                None => whole.clone(),
+                Some(number) => {
+                    let table = match &table {
+                        Some(table) => table,
+                        None => table.insert(partitions(&whole).await?),
+                    };
+                    let Partition { start, len, .. } = find(table, number)?;
+                    whole.slice(start, len)
+                }
+            };
+            let filesystem = driver::open(volume).await.map_err(|error| at(&mount.source, error))?;
+            // The first mountpoint is always `/`, which exists without a file system.
+            let mountpoint = if disk.mounts.is_empty() {
+                vec![]
+            } else {
+                let found = resolve::directory(&mut Walk::new(&disk), &mount.mountpoint).await;
+                found.map_err(|error| error.at(&format!("mountpoint {}", mount.mountpoint)))?
+            };
+            disk.mounts.push(Mount { mountpoint, source: mount.source.clone(), filesystem });
+        }
+        let root = Root::find(&mut Walk::new(&disk), &config.tftp_root).await;
+        disk.root = Some(root.map_err(|error| error.at(&format!("tftp_root {}", config.tftp_root)))?);
+        Ok(disk)
+    }
+
+    /// Resolves a path below the `tftp_root` of the description and maps the file.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`].
+    pub async fn find_file(&self, path: &RequestPath) -> Result<FileMap, ResolveError> {
+        let root = self.root.as_ref().ok_or(ResolveError::NotFound)?;
+        let (_, (filesystem, node)) = root.file(&mut Walk::new(self), path).await?;
+        Ok(filesystem.map(node).await?)
+    }
+
+    /// Returns the disk, from which the contents of files are read.
+    pub fn device(&self) -> &Arc<dyn BlockDevice> {
+        &self.device
+    }
+
+    /// Describes the mounted file systems, for a message: `ext4 on partition 2, FAT32 on partition 1`.
+    pub fn contents(&self) -> String {
+        list(self.mounts.iter())
+    }
+
+    /// Describes the file systems that are mounted read-write elsewhere or were not unmounted cleanly; empty if there are none.
+    pub fn in_use(&self) -> String {
+        list(self.mounts.iter().filter(|mount| mount.filesystem.is_in_use()))
+    }
+}
+
+fn list<'a>(mounts: impl Iterator<Item = &'a Mount>) -> String {
+    let mut text = String::new();
+    for Mount { source, filesystem, .. } in mounts {
+        let separator = if text.is_empty() { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{} on {}", filesystem.name(), source_name(source));
+    }
+    text
+}
+
+/// Returns the number of the partition to mount; `None` for the whole disk. Some device names of libguestfs denote a partition.
+fn partition_number(source: &MountSource) -> Result<Option<u32>, Error> {
+    match source {
+        MountSource::Disk => Ok(None),
+        MountSource::Partition(number) => Ok(Some(*number)),
+        MountSource::Device(device) => match device.strip_prefix("/dev/sda").map(|number| (number, number.parse())) {
+            Some(("", _)) => Ok(None),
+            Some((_, Ok(number @ 1..))) => Ok(Some(number)),
+            _ => Err(Error::Unsupported(format!("device {device} is not supported natively"))),
+        },
+    }
+}
+
+fn find(table: &[Partition], number: u32) -> Result<Partition, Error> {
+    let found = table.iter().find(|partition| partition.number == number).copied();
+    found.ok_or_else(|| {
+        let numbers: Vec<String> = table.iter().map(|partition| partition.number.to_string()).collect();
+        let there = if numbers.is_empty() { "no partitions".into() } else { numbers.join(", ") };
+        Error::Corrupt(format!("partition {number} does not exist; the disk has {there}"))
+    })
+}
+
+/// Returns the name of the partition or device to mount, for a message.
+pub(crate) fn source_name(source: &MountSource) -> String {
+    match source {
+        MountSource::Disk => "the whole disk".into(),
+        MountSource::Partition(number) => format!("partition {number}"),
+        MountSource::Device(device) => device.as_str().into(),
+    }
+}
+
+/// Adds the name of the partition or device to an error.
+fn at(source: &MountSource, error: Error) -> Error {
+    let say = |reason| format!("{}: {reason}", source_name(source));
+    match error {
+        Error::Io(reason) => Error::Io(say(reason)),
+        Error::Corrupt(reason) => Error::Corrupt(say(reason)),
+        Error::Unsupported(reason) => Error::Unsupported(say(reason)),
+    }
+}
+
+impl ResolveError {
+    /// Converts to the error for a directory that the description names as `object`.
+    fn at(self, object: &str) -> Error {
+        match self {
+            Self::FileSystem(error) => error,
+            error => Error::Corrupt(format!("{object}: {error}")),
+        }
+    }
+}
+
+/// A lookup of paths, component by component.
+struct Walk<'v> {
+    mounts: &'v [Mount],
+    /// The path and node of the directory that was looked up last.
+    last: Option<(Vec<u8>, MountedNode<'v>)>,
+}
+
+/// A node of one of the mounted file systems.
+type MountedNode<'v> = (&'v dyn FileSystem, Node);
+
+impl<'v> Walk<'v> {
+    fn new(disk: &'v MountedDisk) -> Self {
+        Self { mounts: &disk.mounts, last: None }
+    }
+
+    /// Returns the root of the file system mounted on a directory; the latest mount hides earlier ones.
+    fn mounted_on(&self, path: &[u8]) -> Option<MountedNode<'v>> {
+        let mount = self.mounts.iter().rfind(|mount| mount.mountpoint == path)?;
+        Some((&*mount.filesystem, mount.filesystem.root()))
+    }
+
+    /// Looks up a path whose directories are real ones.
+    async fn find(&mut self, path: &[u8]) -> Result<Option<MountedNode<'v>>, Error> {
+        // Start at the nearest known directory above: the last one that was looked up, or a mountpoint.
+        let mut end = path.len();
+        let mut found = loop {
+            let above = &path[..end];
+            match &self.last {
+                Some((last, node)) if last == above => break *node,
+                _ => {}
+            }
+            if let Some(root) = self.mounted_on(above) {
+                break root;
+            }
+            match above.iter().rposition(|&byte| byte == b'/') {
+                Some(slash) => end = slash,
+                None => return Ok(None),
+            }
+        };
+        while end < path.len() {
+            let name = path[end + 1..].split(|&byte| byte == b'/').next().unwrap_or_default();
+            let (filesystem, directory) = found;
+            let Some(node) = filesystem.lookup(directory, name).await? else { return Ok(None) };
+            end += 1 + name.len();
+            found = self.mounted_on(&path[..end]).unwrap_or((filesystem, node));
+        }
+        if found.1.file_type == FileType::Directory {
+            self.last = Some((path.to_vec(), found));
+        }
+        Ok(Some(found))
+    }
+}
+
+impl<'v> Namespace for Walk<'v> {
+    type Node = MountedNode<'v>;
+    type Error = Error;
+
+    async fn lstat(&mut self, path: &[u8]) -> Result<Option<(FileType, MountedNode<'v>)>, Error> {
+        Ok(self.find(path).await?.map(|found| (found.1.file_type, found)))
+    }
+
+    async fn readlink(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        match self.find(path).await? {
+            Some((filesystem, link)) => filesystem.read_link(link).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
