@@ -1,8 +1,8 @@
-//! The disk of a board, as most tests want it.
+//! The disk that most tests use: a board with `/boot` on vfat and `/` on ext4.
 
 use crate::{Disk, DiskConfig, FileSystem, NbdServer, Tree, sized_files};
 
-/// A disk with an MBR: `/boot` on vfat, `/` on ext4 with links of every kind. Its files differ from those of other seeds.
+/// Builds a disk with an MBR, `/boot` on vfat and `/` on ext4 with symbolic links of every kind. File contents depend on `seed`.
 pub fn board_disk(seed: u64) -> Disk {
     let boot = sized_files(seed).file("dir/name", format!("board {seed}"));
     let root = Tree::new()
@@ -18,7 +18,7 @@ pub fn board_disk(seed: u64) -> Disk {
     Disk::mbr(&[(1, 64, FileSystem::Vfat(&boot)), (2, 32, FileSystem::Ext4(&root))])
 }
 
-/// How it is mounted; `tftp_root` is still to be said.
+/// Returns the description of a [`board_disk`] without a `tftp_root`.
 pub fn board_config(server: &NbdServer) -> DiskConfig {
     DiskConfig::new(server.url()).partition(2, "/").partition(1, "/boot")
 }

@@ -1,4 +1,4 @@
-//! A browser without a screen: Chromium, spoken to over a pipe in the words of the `DevTools` protocol.
+//! Headless Chromium, controlled over a pipe with the `DevTools` protocol.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -14,12 +14,12 @@ use tempfile::TempDir;
 
 use crate::Process;
 
-/// The program, from the Debian package of the same name.
+/// The program and the Debian package that contains it.
 const PROGRAM: &str = "chromium-headless-shell";
-/// How long an answer may take on a busy machine.
+/// Limit for an answer on a busy host.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What is told of that a page should not give cause for: errors, broken policies, and whatever it says on the console.
-const COMPLAINTS: [&str; 3] = ["Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"];
+/// The events that a correct page does not cause: errors, policy violations and console output.
+const ERROR_EVENTS: [&str; 3] = ["Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"];
 
 /// A running browser with one page; killed when dropped.
 #[derive(Debug)]
@@ -28,17 +28,17 @@ pub struct Browser {
     messages: Receiver<Value>,
     page: Value,
     sent: u64,
-    complaints: Vec<String>,
+    errors: Vec<String>,
     _process: Process,
     _profile: TempDir,
 }
 
 impl Browser {
-    /// Starts it with an empty page; panics when it is not installed.
+    /// Starts the browser with an empty page. Panics if it is not installed.
     #[track_caller]
     pub fn start() -> Self {
         let profile = TempDir::new().expect("a temporary directory");
-        // It takes its commands on descriptor 3 and answers on 4.
+        // Commands go to descriptor 3, answers come from descriptor 4.
         let mut command = Command::new("sh");
         command
             .args(["-c", r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#, "sh", PROGRAM])
@@ -55,8 +55,8 @@ impl Browser {
                 let _ = sender.send(serde_json::from_slice(&message).expect("JSON"));
             }
         });
-        let (page, complaints) = (Value::Null, vec![]);
-        let mut browser = Self { commands, messages, page, sent: 0, complaints, _process: process, _profile: profile };
+        let (page, errors) = (Value::Null, vec![]);
+        let mut browser = Self { commands, messages, page, sent: 0, errors, _process: process, _profile: profile };
         let target = browser.command("Target.createTarget", json!({"url": "about:blank"}))["targetId"].take();
         let session = browser.command("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
         browser.page = session["sessionId"].clone();
@@ -66,14 +66,14 @@ impl Browser {
         browser
     }
 
-    /// Goes to a page.
+    /// Opens a page.
     #[track_caller]
     pub fn open(&mut self, url: &str) {
         let answer = self.command("Page.navigate", json!({"url": url}));
         assert_eq!(answer.get("errorText"), None, "{url}");
     }
 
-    /// Gives the page a size, and light or dark colours.
+    /// Sets the size of the page and the colour scheme, `light` or `dark`.
     #[track_caller]
     pub fn show(&mut self, width: u32, height: u32, scheme: &str) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
@@ -82,21 +82,21 @@ impl Browser {
         self.command("Emulation.setEmulatedMedia", features);
     }
 
-    /// The value of an expression in the page; `null` where it fails.
+    /// Returns the value of an expression in the page, or `null` if it fails.
     #[track_caller]
     pub fn value(&mut self, expression: &str) -> Value {
         let what = json!({"expression": expression, "returnByValue": true, "awaitPromise": true, "silent": true});
         self.command("Runtime.evaluate", what)["result"]["value"].take()
     }
 
-    /// What the page has given cause to complain of so far.
-    pub fn complaints(&self) -> &[String] {
-        &self.complaints
+    /// Returns the errors and messages of the page so far.
+    pub fn errors(&self) -> &[String] {
+        &self.errors
     }
 
-    /// Takes a picture of the page.
+    /// Writes a screenshot of the page as PNG.
     #[track_caller]
-    pub fn picture(&mut self, path: &Path) {
+    pub fn screenshot(&mut self, path: &Path) {
         let picture = self.command("Page.captureScreenshot", json!({"format": "png"}));
         let mut decoder = Command::new("base64");
         decoder.arg("-d").stdin(Stdio::piped()).stdout(std::fs::File::create(path).expect("a file"));
@@ -106,7 +106,7 @@ impl Browser {
         assert!(decoder.wait(PATIENCE).success());
     }
 
-    /// Has a command done and returns its result.
+    /// Sends a command and returns its result.
     #[track_caller]
     fn command(&mut self, method: &str, params: Value) -> Value {
         self.sent += 1;
@@ -114,17 +114,18 @@ impl Browser {
         if !self.page.is_null() {
             command["sessionId"] = self.page.clone();
         }
-        self.commands.write_all(format!("{command}\0").as_bytes()).expect("the browser has ended: is it installed?");
+        self.commands.write_all(format!("{command}\0").as_bytes()).expect("the browser ended: is it installed?");
         loop {
-            let mut message = self.messages.recv_timeout(PATIENCE).unwrap_or_else(|error| {
-                panic!("{PROGRAM}, which must be installed, has no answer to {method}: {error}")
-            });
+            let mut message = self
+                .messages
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|error| panic!("no answer from {PROGRAM} to {method} (is it installed?): {error}"));
             if message["id"] == self.sent {
                 assert_eq!(message.get("error"), None, "{method}");
                 return message["result"].take();
             }
-            if message["method"].as_str().is_some_and(|method| COMPLAINTS.contains(&method)) {
-                self.complaints.push(message.to_string());
+            if message["method"].as_str().is_some_and(|method| ERROR_EVENTS.contains(&method)) {
+                self.errors.push(message.to_string());
             }
         }
     }

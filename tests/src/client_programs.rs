@@ -1,4 +1,4 @@
-//! The TFTP clients that people have.
+//! TFTP client programs of the distribution: curl, tftp-hpa, busybox, atftp.
 
 use std::{fs, process::Command};
 
@@ -6,10 +6,10 @@ use tempfile::TempDir;
 
 use crate::{Rtftp, process::output};
 
-/// A client program and how it is asked for a file.
+/// A client program and the options that it requests.
 #[derive(Debug, Clone, Copy)]
 pub enum ClientProgram {
-    /// curl with its usual options: tsize, blksize 512, timeout.
+    /// curl with its default options: tsize, blksize 512, timeout.
     Curl,
     /// curl with blocks of 1428 bytes.
     CurlLargeBlocks,
@@ -27,7 +27,7 @@ pub enum ClientProgram {
     AtftpWindows,
 }
 
-/// All of them.
+/// All client programs.
 pub const ALL_CLIENT_PROGRAMS: [ClientProgram; 8] = [
     ClientProgram::Curl,
     ClientProgram::CurlLargeBlocks,
@@ -40,16 +40,16 @@ pub const ALL_CLIENT_PROGRAMS: [ClientProgram; 8] = [
 ];
 
 impl ClientProgram {
-    /// Whether it can fetch an empty file: curl takes tsize 0 for a broken answer.
+    /// Returns whether the program can fetch an empty file: curl rejects tsize 0.
     pub fn takes_empty_files(self) -> bool {
         !matches!(self, Self::Curl | Self::CurlLargeBlocks)
     }
 
-    /// Fetches a file from a daemon; the request comes from 127.0.0.1, the only address that all of them can use.
+    /// Fetches a file from a daemon. The request comes from 127.0.0.1, the only source address that all programs can use.
     ///
     /// # Errors
     ///
-    /// What the program said, when it failed or wrote no file.
+    /// Returns the program's output if it failed or wrote no file.
     pub fn fetch(self, server: &Rtftp, name: &str) -> Result<Vec<u8>, String> {
         let directory = TempDir::new().expect("a temporary directory");
         let local = directory.path().join("file");
@@ -76,7 +76,7 @@ impl ClientProgram {
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         match fs::read(&local) {
             Ok(bytes) if output.status.success() => Ok(bytes),
-            // curl makes no file when there is nothing to write.
+            // curl creates no file if it received no bytes.
             Err(_) if output.status.success() && program == "curl" => Ok(Vec::new()),
             _ => Err(format!("{program}: {}, {said}", output.status)),
         }

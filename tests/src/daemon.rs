@@ -22,16 +22,16 @@ use crate::{
     raw_client::Client,
 };
 
-/// How long the daemon may take for what it does by itself and at once.
+/// Limit for actions that the daemon performs at once.
 const SOON: Duration = Duration::from_secs(10);
 
-/// How long an appliance may take to start; software emulation on a busy machine is slow.
+/// Limit for starting an appliance; software emulation on a busy host is slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What the environment of a daemon, and of all that it starts, is recognised by.
-const MARK: &str = "RTFTP_TEST_ROOT";
+/// The environment variable that marks a daemon and its descendants.
+const MARKER: &str = "RTFTP_TEST_ROOT";
 
-/// The path of a program of this workspace; it must have been built.
+/// Returns the path of a program of this workspace, which must have been built.
 #[track_caller]
 pub fn binary(name: &str) -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
@@ -40,7 +40,7 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// Runs the daemon to its end with arguments that it is expected not to serve with.
+/// Runs the daemon to completion with arguments that it must reject.
 #[track_caller]
 pub fn run_with_bad_arguments<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     output(Command::new("timeout").arg("10").arg(binary("rtftp")).args(args))
@@ -48,7 +48,7 @@ pub fn run_with_bad_arguments<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>
 
 /// A running daemon with a root directory of its own.
 ///
-/// When dropped it is asked to end (SIGTERM) and must do so properly: exit code 0 and no process left behind.
+/// Dropping it sends SIGTERM and asserts exit code 0 and that no descendant is left.
 #[derive(Debug)]
 pub struct Rtftp {
     process: Process,
@@ -59,25 +59,25 @@ pub struct Rtftp {
 }
 
 impl Rtftp {
-    /// Starts it on 127.0.0.1 with an empty root directory and an idle timeout of an hour.
+    /// Starts a daemon on 127.0.0.1 with an empty root directory and an idle timeout of one hour.
     #[track_caller]
     pub fn start() -> Self {
         Self::with("127.0.0.1", 3600, &[])
     }
 
-    /// Starts it on this address, with this idle timeout in seconds and more arguments.
+    /// Starts a daemon on `listen_ip` with the idle timeout `idle` in seconds and further arguments.
     #[track_caller]
     pub fn with(listen_ip: &str, idle: u32, args: &[&str]) -> Self {
         Self::run(Command::new(binary("rtftp")).stdin(Stdio::null()), listen_ip, idle, args)
     }
 
-    /// Starts it by a command that becomes the daemon when it is given the daemon's arguments.
+    /// Starts a daemon through a command that executes it with the arguments appended here.
     #[track_caller]
     pub fn by(command: &mut Command) -> Self {
         Self::run(command, "127.0.0.1", 3600, &["--monitor-configs", "false"])
     }
 
-    /// Starts it as [`Rtftp::start`] does, but without root's right to read what the permissions of a file forbid.
+    /// Starts a daemon as [`Rtftp::start`] does, without root's capability to ignore file permissions.
     #[track_caller]
     pub fn without_override() -> Self {
         let mut command = Command::new("setpriv");
@@ -96,7 +96,7 @@ impl Rtftp {
             .arg("--root-dir")
             .arg(root.path())
             .args(args)
-            .env(MARK, root.path())
+            .env(MARKER, root.path())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut process = Process::start(command);
@@ -110,7 +110,7 @@ impl Rtftp {
         });
         let address = ([127, 0, 0, 1], 0).into();
         let mut daemon = Self { process, address, root, log, ended: false };
-        let line = daemon.wait_for("the line with the port", SOON, |line| line.contains("listening on "));
+        let line = daemon.wait_for("the log line with the port", SOON, |line| line.contains("listening on "));
         let word = line.split("listening on ").nth(1).and_then(|rest| rest.split_whitespace().next());
         daemon.address = word
             .and_then(|word| word.trim_end_matches([',', '.', ';']).parse().ok())
@@ -118,22 +118,22 @@ impl Rtftp {
         daemon
     }
 
-    /// The address it listens on.
+    /// Returns the address that the daemon listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its process, for signals.
+    /// Returns the process, for signals.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// A path below its root directory.
+    /// Returns a path below the root directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    /// Writes a file below its root directory, parents included.
+    /// Writes a file below the root directory and creates its parent directories.
     pub fn put(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a path below the root")).expect("make a directory");
@@ -141,7 +141,7 @@ impl Rtftp {
         path
     }
 
-    /// Gives a client its disk: writes `NAME.nbd` as careful programs do, with a rename.
+    /// Writes the description `CLIENT.nbd` atomically, with a rename.
     pub fn put_disk(&self, client: &str, config: &DiskConfig) {
         let temporary = self.put(&format!(".{client}.tmp"), config.to_string());
         fs::rename(temporary, self.path(&format!("{client}.nbd"))).expect("rename a file");
@@ -177,49 +177,49 @@ impl Rtftp {
         file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(|error| error.code())
     }
 
-    /// What it has logged so far.
+    /// Returns the log lines so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("no panic while locked").clone()
     }
 
-    /// The lines logged so far that hold all these words.
+    /// Returns the log lines so far that contain all these words.
     pub fn log_lines(&self, words: &[&str]) -> Vec<String> {
         self.log().into_iter().filter(|line| words.iter().all(|word| line.contains(word))).collect()
     }
 
-    /// Waits, at most `within`, for a log line; returns it.
+    /// Waits at most `within` for a log line and returns it.
     #[track_caller]
     pub fn wait_for(&self, what: &str, within: Duration, wanted: impl Fn(&str) -> bool) -> String {
         poll_until(what, within, || {
             let found = self.log().into_iter().find(|line| wanted(line));
-            assert!(found.is_some() || !self.process.has_ended(), "the daemon has ended before: {what}");
+            assert!(found.is_some() || !self.process.has_ended(), "the daemon ended while waiting for {what}");
             found
         })
     }
 
-    /// Waits for the log line of a transfer with these words.
+    /// Waits for a log line that contains all these words and returns it.
     #[track_caller]
     pub fn logged(&self, words: &[&str]) -> String {
         self.wait_for(&format!("a log line with {words:?}"), SOON, |line| words.iter().all(|word| line.contains(word)))
     }
 
-    /// The processes it has started, with those that they have started: the id and the name of each.
+    /// Returns the process ID and the name of each descendant.
     pub fn descendants(&self) -> Vec<(u32, String)> {
         let mut found = marked(self.root.path());
         found.retain(|(_, name)| name != "rtftp");
         found
     }
 
-    /// Ends it the hard way, as the kernel would when memory runs out; what it had started must end by itself.
+    /// Kills the daemon with SIGKILL, as the kernel does when memory runs out, and asserts that its descendants end by themselves.
     #[track_caller]
     pub fn kill(mut self) {
         self.process.signal(Signal::SIGKILL);
         self.process.wait(SOON);
         self.ended = true;
-        self.assert_alone();
+        self.assert_no_descendants();
     }
 
-    /// Ends it as a service manager would; it must do so cleanly.
+    /// Ends the daemon with `signal`, as a service manager does, and asserts a clean exit.
     #[track_caller]
     pub fn stop(mut self, signal: Signal) {
         self.end(signal);
@@ -230,15 +230,13 @@ impl Rtftp {
         self.ended = true;
         self.process.signal(signal);
         let status = self.process.wait(SOON);
-        assert_eq!(status.code(), Some(0), "after {signal} the daemon ends with 0");
-        self.assert_alone();
+        assert_eq!(status.code(), Some(0), "the daemon must exit with 0 after {signal}");
+        self.assert_no_descendants();
     }
 
     #[track_caller]
-    fn assert_alone(&self) {
-        poll_until("the end of all processes of a daemon that has ended", SOON, || {
-            marked(self.root.path()).is_empty().then_some(())
-        });
+    fn assert_no_descendants(&self) {
+        poll_until("the descendants of the daemon to end", SOON, || marked(self.root.path()).is_empty().then_some(()));
     }
 }
 
@@ -247,7 +245,7 @@ impl Drop for Rtftp {
         if thread::panicking() {
             println!("--- log of the daemon\n{}\n---", self.log().join("\n"));
             for (pid, name) in marked(self.root.path()) {
-                println!("killed after a failed test: {name} ({pid})");
+                println!("killed after the failed test: {name} ({pid})");
                 let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
             }
         } else if !self.ended {
@@ -256,9 +254,9 @@ impl Drop for Rtftp {
     }
 }
 
-/// The processes whose environment carries the mark of this root directory, zombies aside.
+/// Returns the processes whose environment contains the marker of this root directory, without zombies.
 fn marked(root: &Path) -> Vec<(u32, String)> {
-    let mark = format!("{MARK}={}\0", root.display());
+    let mark = format!("{MARKER}={}\0", root.display());
     let processes = fs::read_dir("/proc").expect("/proc");
     let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     ids.filter(|id: &u32| {

@@ -1,4 +1,4 @@
-//! The TFTP servers that people have.
+//! TFTP servers of the distribution: tftpd-hpa, dnsmasq, atftpd.
 
 use std::{
     fs,
@@ -11,13 +11,13 @@ use tempfile::TempDir;
 
 use crate::{poll_until, process::Process, rtftp_get::RtftpGet};
 
-/// How long a server may take to start.
+/// Limit for starting a server.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A server program.
+/// A TFTP server program.
 #[derive(Debug, Clone, Copy)]
 pub enum TftpServerProgram {
-    /// tftpd-hpa: `blksize`, `tsize`, `timeout`. It runs as the real root only.
+    /// tftpd-hpa: `blksize`, `tsize`, `timeout`. It needs the real root user.
     Hpa,
     /// dnsmasq: `blksize`, `tsize`.
     Dnsmasq,
@@ -25,7 +25,7 @@ pub enum TftpServerProgram {
     Atftpd,
 }
 
-/// One of them, running: on port 69 of a network of its own, so that no port of this machine is taken.
+/// A running server on port 69 of a network namespace of its own, so that it takes no port of the host.
 #[derive(Debug)]
 pub struct ForeignServer {
     process: Process,
@@ -33,7 +33,7 @@ pub struct ForeignServer {
 }
 
 impl ForeignServer {
-    /// Starts it with an empty directory to serve.
+    /// Starts a server with an empty root directory.
     #[track_caller]
     pub fn start(program: TftpServerProgram) -> Self {
         let root = TempDir::new().expect("a temporary directory");
@@ -61,19 +61,19 @@ impl ForeignServer {
             .args(["--net", "--pid", "--fork", "--kill-child", "--"])
             .args(["sh", "-c", "ip link set lo up && exec \"$@\"", "sh"])
             .args(&server)
-            // in.tftpd and dnsmasq live in sbin, which is not in everybody's PATH.
+            // in.tftpd and dnsmasq are in sbin, which is not in an ordinary user's PATH.
             .env("PATH", format!("{path}:/usr/sbin:/sbin"))
             .stderr(Stdio::null());
         let process = Process::start(&mut command);
         let server = Self { process, root };
-        poll_until(&format!("{program:?} listens on its port 69"), SOON, || {
-            assert!(!server.process.has_ended(), "{program:?} does not start: is it installed?");
+        poll_until(&format!("{program:?} to listen on port 69"), SOON, || {
+            assert!(!server.process.has_ended(), "{program:?} did not start: is it installed?");
             server.listens().then_some(())
         });
         server
     }
 
-    /// Whether something listens on UDP port 69 of its network (proc(5), `/proc/pid/net/udp`).
+    /// Returns whether a process listens on UDP port 69 of the namespace (proc(5), `/proc/pid/net/udp`).
     fn listens(&self) -> bool {
         ["udp", "udp6"].iter().any(|table| {
             let table = fs::read_to_string(format!("/proc/{}/net/{table}", self.process.id())).unwrap_or_default();
@@ -81,12 +81,12 @@ impl ForeignServer {
         })
     }
 
-    /// Puts a file into the directory it serves.
+    /// Writes a file into the server's root directory.
     pub fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
         fs::write(self.root.path().join(name), bytes).expect("write a file");
     }
 
-    /// rtftp-get on its network, where it is 127.0.0.1.
+    /// Returns an `rtftp-get` in the server's namespace, where the server has the address 127.0.0.1.
     pub fn getter(&self) -> RtftpGet {
         let target = self.process.id().to_string();
         let enter = [&["nsenter", "--target", &target, "--net"], user_namespace(&["--user", "--preserve-credentials"])];
@@ -94,7 +94,7 @@ impl ForeignServer {
     }
 }
 
-/// What makes or enters a user namespace, in which everybody is root; root itself needs none.
+/// Returns the arguments that create or enter a user namespace; root needs none.
 fn user_namespace<'a>(args: &'a [&'a str]) -> &'a [&'a str] {
     if geteuid().is_root() { &[] } else { args }
 }

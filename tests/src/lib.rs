@@ -1,12 +1,13 @@
-//! The kit of the end-to-end tests: the built daemon, real disks, real NBD servers, real TFTP clients.
+//! Building blocks of the end-to-end tests: the built daemon, real disks, real NBD servers, real TFTP clients.
 //!
-//! A test makes a [`Disk`] from [`Tree`]s, exports it with an [`NbdServer`], writes its [`DiskConfig`] into the root directory
-//! of an [`Rtftp`] and fetches files with the programs of [`client_programs`] or, byte by byte, with a [`Client`]. The machine whose disk
-//! it is can run meanwhile and change it: an [`OwnerMachine`].
-//! The other way round, a [`RtftpGet`] fetches from an [`Rtftp`], a [`ForeignServer`] or, byte by byte, a [`ScriptedServer`].
-//! Nothing uses a fixed port, nothing sleeps for a guessed time, and whatever was started is gone when its value is dropped.
+//! A test builds a [`Disk`] from [`Tree`]s, exports it with an [`NbdServer`], writes its [`DiskConfig`] into the root directory
+//! of an [`Rtftp`] daemon and fetches files with a [`client program`](client_programs) or, packet by packet, with a [`Client`].
+//! An [`OwnerMachine`] is a virtual machine that has the disk mounted and changes it meanwhile. In the other direction, [`RtftpGet`]
+//! fetches from an [`Rtftp`] daemon, from a [`ForeignServer`] or, packet by packet, from a [`ScriptedServer`].
 //!
-//! [`sim`] is the network that exists in the computer's mind only, for the core's state machines.
+//! No test uses a fixed port or sleeps for a guessed time. Dropping a value ends the processes that it started.
+//!
+//! [`sim`] simulates a network in virtual time for the state machines of the core.
 
 mod board_disk;
 mod browser;
@@ -45,11 +46,11 @@ pub use rtftp_get::{GetResult, RtftpGet, ScriptedServer};
 pub use veth_network::{BOARD_MAC, VethNetwork};
 pub use wait::{Appliance, poll_until};
 
-/// The file sizes at which block transfers go wrong, and one that a boot really has.
+/// File names and sizes in bytes around the default block size, and a size typical of a kernel.
 pub const SIZES: [(&str, usize); 6] =
     [("f0", 0), ("f1", 1), ("f511", 511), ("f512", 512), ("f513", 513), ("f40m", 40 << 20)];
 
-/// Makes `len` bytes that look random, are the same in every run and differ from seed to seed.
+/// Returns `len` pseudo-random bytes that depend only on `seed`.
 pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -63,15 +64,15 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Makes a tree with a file of each of the [`SIZES`]; its files differ from those of other seeds.
+/// Returns a tree with one file of each of the [`SIZES`]; the contents depend on `seed`.
 pub fn sized_files(seed: u64) -> Tree {
     SIZES.iter().fold(Tree::new(), |tree, (name, size)| tree.file(name, noise(*size, seed)))
 }
 
-/// Asserts that two files are the same without printing megabytes when they are not.
+/// Asserts that two files are equal; a failure prints the lengths and the first difference instead of the contents.
 #[track_caller]
 pub fn assert_same(got: &[u8], expected: &[u8], what: &str) {
-    // Whole slices are compared at once; byte by byte, an unoptimised test takes seconds for a large file.
+    // Comparing whole slices is fast; comparing bytes one by one takes seconds in an unoptimised build.
     if got != expected {
         let differ = got.iter().zip(expected).position(|(got, expected)| got != expected);
         panic!("{what}: got {} bytes, expected {}, first difference at {differ:?}", got.len(), expected.len());

@@ -1,4 +1,4 @@
-//! Many clients at once, light enough to measure a server with.
+//! A load generator: many TFTP clients on one thread, cheap enough to measure a server.
 
 use std::{
     io::{self, ErrorKind, IoSliceMut},
@@ -17,44 +17,44 @@ use nix::{
 
 use crate::raw_client::{Answer, rrq};
 
-/// What is fetched, by how many, and how.
+/// The parameters of a load: the file, the number of clients and the options.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// How many clients, each at an address of its own and all at once.
+    /// The number of concurrent clients, each with a source address of its own.
     pub clients: u16,
-    /// How often each of them fetches the file, one time after the other.
+    /// The number of consecutive fetches of each client.
     pub times: u32,
-    /// The file's name.
+    /// The file name to request.
     pub name: &'static str,
     /// The option `blksize`.
     pub blksize: u16,
-    /// The option `windowsize`; not asked for if it is 1.
+    /// The option `windowsize`; not requested if it is 1.
     pub windowsize: u16,
-    /// Whether the kernel may hand over many datagrams of a window at once (`UDP_GRO`), as network cards do.
+    /// Whether the kernel may deliver several datagrams in one receive call (`UDP_GRO`).
     pub gro: bool,
-    /// The part of the datagrams that is lost on the way, in either direction; the same ones in every run, by their order.
+    /// The fraction of datagrams that is lost, in either direction; deterministic by their order.
     pub loss: f64,
-    /// After so much silence a client sends its last packet again.
+    /// A client repeats its last packet after this time without a datagram.
     pub timeout: Duration,
-    /// When to give up in all.
+    /// Limit for the whole run.
     pub limit: Duration,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// The times of the fetches that were complete and right to the last byte, the shortest first.
+    /// The durations of the fetches that were complete and equal to the file, in ascending order.
     pub complete: Vec<Duration>,
-    /// How many were not, and why the first of them was not.
+    /// The number of failed fetches and the reason of the first failure.
     pub failed: (usize, String),
-    /// From the first request to the last end.
+    /// Time from the first request to the end of the last fetch.
     pub wall: Duration,
-    /// How many packets were sent again.
+    /// The number of packets that were repeated.
     pub repeated: u64,
 }
 
 impl Report {
-    /// The time, in seconds, that this part of all fetches took at most; infinite if fewer were complete.
+    /// Returns the percentile `part` (0 to 1) of the durations in seconds; infinite if fewer fetches were complete.
     pub fn percentile(&self, part: f64) -> f64 {
         let all = self.complete.len() + self.failed.0;
         let index = (all as f64 * part).ceil() as usize;
@@ -62,18 +62,18 @@ impl Report {
     }
 }
 
-/// The address of a client, from its number.
+/// Returns the source address of a client by its number.
 pub fn address(client: u16) -> Ipv4Addr {
     let [high, low] = client.to_be_bytes();
     Ipv4Addr::new(127, 1 + high, low, 1)
 }
 
 impl Load {
-    /// Fetches the file from a server; every byte is compared with `expected`.
+    /// Runs the load against a server and compares every byte with `expected`.
     ///
     /// # Errors
     ///
-    /// This machine does not give the sockets.
+    /// Fails if the sockets cannot be opened.
     pub fn run(&self, server: SocketAddr, expected: &[u8]) -> io::Result<Report> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut report = Report::default();
@@ -84,7 +84,7 @@ impl Load {
         }
         let mut buf = vec![0; 65_536];
         let mut events = vec![EpollEvent::empty(); 256];
-        let mut looked = begun;
+        let mut checked = begun;
         let mut running = fetches.len();
         let mut left = vec![self.times.saturating_sub(1); fetches.len()];
         while running > 0 && begun.elapsed() < self.limit {
@@ -106,12 +106,12 @@ impl Load {
                     None
                 };
             }
-            if looked.elapsed() > self.timeout / 10 {
-                looked = Instant::now();
+            if checked.elapsed() > self.timeout / 10 {
+                checked = Instant::now();
                 fetches.iter_mut().flatten().for_each(|fetch| fetch.repeat_if_silent(self.timeout));
             }
         }
-        fetches.iter().flatten().for_each(|_| report.fail("not at its end in time".into()));
+        fetches.iter().flatten().for_each(|_| report.fail("not complete within the limit".into()));
         report.wall = begun.elapsed();
         report.complete.sort();
         Ok(report)
@@ -120,7 +120,7 @@ impl Load {
     fn begin(&self, epoll: &Epoll, client: u16, server: SocketAddr) -> io::Result<Fetch> {
         let socket = UdpSocket::bind((address(client), 0))?;
         socket.set_nonblocking(true)?;
-        // Windows of large blocks; only root may have as much as it likes.
+        // Room for windows of large blocks; exceeding the system limit needs root.
         let room = 4 << 20;
         if setsockopt(&socket, sockopt::RcvBufForce, &room).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &room)?;
@@ -139,13 +139,13 @@ impl Load {
             connected: false,
             request,
             begun: now,
-            heard: now,
+            last_received: now,
             repeated: 0,
             blksize: 512,
             windowsize: 1,
             block: 0,
             acknowledged: 0,
-            gap_told: false,
+            gap_reported: false,
             offset: 0,
             loss: self.loss,
             random: (u64::from(client) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
@@ -164,33 +164,33 @@ impl Report {
     }
 }
 
-/// One client's fetch.
+/// The state of one client's fetch.
 struct Fetch {
     socket: UdpSocket,
     server: SocketAddr,
-    /// To the transfer's own port, once that is known.
+    /// Whether the socket is connected to the server's port of this transfer.
     connected: bool,
     request: Vec<u8>,
     begun: Instant,
-    heard: Instant,
+    last_received: Instant,
     repeated: u64,
     blksize: usize,
     windowsize: u64,
-    /// The last block that came in its order.
+    /// The last block received in order.
     block: u64,
     acknowledged: u64,
-    /// Whether the server knows of the gap before the blocks that come now.
-    gap_told: bool,
+    /// Whether the gap before the blocks that arrive now has been acknowledged.
+    gap_reported: bool,
     offset: usize,
     loss: f64,
     random: u64,
 }
 
-/// The end of a fetch: complete, or why it is not.
+/// The end of a fetch: complete, or the reason of its failure.
 type End = Result<(), String>;
 
 impl Fetch {
-    /// Takes in what has come; some of it, if it is much.
+    /// Handles received datagrams, at most eight receive calls at a time.
     fn receive(&mut self, load: &Load, buf: &mut [u8], expected: &[u8]) -> Option<End> {
         for _ in 0..8 {
             let (len, segment, from) = match self.receive_some(load.gro, buf) {
@@ -216,7 +216,7 @@ impl Fetch {
         None
     }
 
-    /// Receives a datagram, or several of the same size: the length of all and of each, and who sent them.
+    /// Receives one or several datagrams of equal size; returns the total length, the length of each and the source.
     fn receive_some(&mut self, gro: bool, buf: &mut [u8]) -> io::Result<(usize, usize, SocketAddr)> {
         if !self.connected {
             let (len, from) = self.socket.recv_from(buf)?;
@@ -237,7 +237,7 @@ impl Fetch {
     }
 
     fn handle(&mut self, datagram: &[u8], expected: &[u8]) -> Option<End> {
-        self.heard = Instant::now();
+        self.last_received = Instant::now();
         match datagram {
             [0, 3, high, low, data @ ..] => self.data(u16::from_be_bytes([*high, *low]), data, expected),
             [0, 6, ..] => {
@@ -246,7 +246,7 @@ impl Fetch {
                     match (name.to_ascii_lowercase().as_str(), value.parse()) {
                         ("blksize", Ok(value)) => self.blksize = value,
                         ("windowsize", Ok(value)) => self.windowsize = value as u64,
-                        _ => return Some(Err(format!("the option {name}={value} was not asked for"))),
+                        _ => return Some(Err(format!("the option {name}={value} was not requested"))),
                     }
                 }
                 self.acknowledge();
@@ -259,22 +259,22 @@ impl Fetch {
 
     fn data(&mut self, number: u16, data: &[u8], expected: &[u8]) -> Option<End> {
         if number != (self.block + 1) as u16 {
-            // The last one once more: its ACK was lost. Ahead of what is missing: said once, and the rest of the window is passed
-            // over (RFC 7440 section 4).
+            // A repeated last block means that its ACK was lost. After a gap the last block in order is acknowledged once, and the rest
+            // of the window is ignored (RFC 7440 section 4).
             let ahead = number.wrapping_sub(self.block as u16) < 0x8000;
             if number == self.block as u16 {
                 self.acknowledge();
-            } else if ahead && !self.gap_told {
+            } else if ahead && !self.gap_reported {
                 self.acknowledge();
-                self.gap_told = true;
+                self.gap_reported = true;
             }
             return None;
         }
         let end = self.offset + data.len();
         if expected.get(self.offset..end) != Some(data) {
-            return Some(Err(format!("block {} has other bytes than the file", self.block + 1)));
+            return Some(Err(format!("block {} differs from the file", self.block + 1)));
         }
-        (self.block, self.offset, self.gap_told) = (self.block + 1, end, false);
+        (self.block, self.offset, self.gap_reported) = (self.block + 1, end, false);
         let last = data.len() < self.blksize;
         if last || self.block == self.acknowledged + self.windowsize {
             self.acknowledge();
@@ -286,7 +286,7 @@ impl Fetch {
         self.acknowledged = self.block;
         let [high, low] = (self.block as u16).to_be_bytes();
         if !self.is_lost() {
-            // What does not leave is lost, and sent again like everything that is lost.
+            // A failed send counts as a lost packet.
             let _ = self.socket.send(&[0, 4, high, low]);
         }
     }
@@ -297,7 +297,7 @@ impl Fetch {
         }
     }
 
-    /// Whether the next datagram is one of those that get lost.
+    /// Decides whether the next datagram is lost.
     fn is_lost(&mut self) -> bool {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -306,12 +306,12 @@ impl Fetch {
     }
 
     fn repeat_if_silent(&mut self, timeout: Duration) {
-        if self.heard.elapsed() <= timeout {
+        if self.last_received.elapsed() <= timeout {
             return;
         }
-        self.heard = Instant::now();
+        self.last_received = Instant::now();
         self.repeated += 1;
-        self.gap_told = false;
+        self.gap_reported = false;
         if self.connected { self.acknowledge() } else { self.ask() }
     }
 }

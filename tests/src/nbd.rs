@@ -1,4 +1,4 @@
-//! NBD servers: real ones, and places where there is none.
+//! NBD servers: qemu-nbd, nbdkit, a silent server and a closed port.
 
 use std::{
     io::Read as _,
@@ -12,7 +12,7 @@ use std::{
 
 use crate::{Disk, Process, poll_until};
 
-/// A real NBD server that exports one disk on a TCP port of its own; killed when dropped.
+/// A running NBD server that exports one disk on a free TCP port; killed when dropped.
 #[derive(Debug)]
 pub struct NbdServer {
     process: Process,
@@ -21,7 +21,7 @@ pub struct NbdServer {
 }
 
 impl NbdServer {
-    /// Exports a disk with `qemu-nbd --persistent` under a name that must be percent-encoded.
+    /// Exports a disk with `qemu-nbd --persistent` under a name that needs percent-encoding in the URI.
     #[track_caller]
     pub fn qemu(disk: &Disk) -> Self {
         let image = disk.path().display().to_string();
@@ -31,13 +31,13 @@ impl NbdServer {
         )
     }
 
-    /// Exports a disk with `nbdkit` under the empty name.
+    /// Exports a disk with `nbdkit` under the empty export name.
     #[track_caller]
     pub fn nbdkit(disk: &Disk) -> Self {
         Self::start(&["nbdkit", "--foreground", "file", &disk.path().display().to_string()], "")
     }
 
-    /// Exports a disk with `nbdkit` and one of its filters, which gets these parameters.
+    /// Exports a disk with `nbdkit` through a filter with these parameters.
     #[track_caller]
     pub fn nbdkit_with(disk: &Disk, filter: &str, parameters: &[&str]) -> Self {
         let (filter, image) = (format!("--filter={filter}"), disk.path().display().to_string());
@@ -45,15 +45,15 @@ impl NbdServer {
         Self::start(&[&command, parameters].concat(), "")
     }
 
-    /// Kills the server; the address is free for [`NbdServer::back`], and for nobody else here.
-    pub fn die(self) -> SocketAddr {
+    /// Kills the server and returns its address for [`NbdServer::restart_at`].
+    pub fn kill(self) -> SocketAddr {
         self.address.expect("a server on TCP")
     }
 
-    /// Exports a disk with `nbdkit` where another server has died.
+    /// Exports a disk with `nbdkit` on the address of a server that was killed.
     #[track_caller]
-    pub fn back(address: SocketAddr, disk: &Disk) -> Self {
-        let listener = TcpListener::bind(address).expect("the address of a server that is dead");
+    pub fn restart_at(address: SocketAddr, disk: &Disk) -> Self {
+        let listener = TcpListener::bind(address).expect("the address of a killed server");
         Self::start_on(listener, &["nbdkit", "--foreground", "file", &disk.path().display().to_string()], "")
     }
 
@@ -69,17 +69,17 @@ impl NbdServer {
         Self { process, address: None, url: format!("nbd+unix:///?socket={}", socket.display()) }
     }
 
-    /// Its NBD URI.
+    /// Returns the NBD URI.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Its process, for signals.
+    /// Returns the process, for signals.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// Starts a server on a socket that listens already (systemd's way), so that no port can be taken in between.
+    /// Starts a server on a socket that already listens (socket activation), so that no other process can take the port.
     #[track_caller]
     fn start(command: &[&str], path: &str) -> Self {
         Self::start_on(listener().0, command, path)
@@ -113,14 +113,14 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// The URI of a server that accepts connections and never says a word, for as long as the test runs.
+/// Returns the URI of a server that accepts connections and never sends a byte while the test runs.
 pub fn silent_server() -> String {
     let (listener, address) = listener();
     thread::spawn(move || listener.incoming().collect::<Vec<_>>());
     format!("nbd://{address}/disk")
 }
 
-/// The URI of a port that refuses connections.
+/// Returns the URI of a port that refuses connections.
 pub fn closed_port() -> String {
     format!("nbd://{}/disk", listener().1)
 }

@@ -1,4 +1,4 @@
-//! A TFTP client that sends exactly what a test says.
+//! A TFTP client that sends exactly the datagrams that a test gives it.
 
 use std::{
     io::ErrorKind,
@@ -6,22 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long an answer that must come may take.
+/// Limit for an answer that a test expects.
 const SOON: Duration = Duration::from_secs(5);
 
-/// What a server said.
+/// A packet from a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// OACK: names and values as they came.
+    /// OACK: option names and values in order.
     Oack(Vec<(String, String)>),
-    /// DATA: block number and bytes.
+    /// DATA: block number and payload.
     Data(u16, Vec<u8>),
     /// ERROR: code and text.
     Error(u16, String),
 }
 
 impl Answer {
-    /// Takes a datagram apart; panics when a server may not say that.
+    /// Parses a datagram. Panics if a server must not send it.
     #[track_caller]
     pub fn parse(datagram: &[u8]) -> Self {
         let number = |at: usize| u16::from_be_bytes([datagram[at], datagram[at + 1]]);
@@ -32,7 +32,7 @@ impl Answer {
                 let (nul, message) = datagram[4..].split_last().expect("a NUL");
                 assert!(
                     *nul == 0 && !message.contains(&0),
-                    "the text of an ERROR ends with its only NUL: {datagram:?}"
+                    "the text of an ERROR must end with its only NUL: {datagram:?}"
                 );
                 Self::Error(number(2), text(message))
             }
@@ -41,34 +41,34 @@ impl Answer {
                 assert!(fields.len() % 2 == 1 && fields.last().is_some_and(String::is_empty), "{fields:?}");
                 Self::Oack(fields.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
             }
-            _ => panic!("not an answer of a server: {}", datagram.escape_ascii()),
+            _ => panic!("not a packet that a server sends: {}", datagram.escape_ascii()),
         }
     }
 
-    /// An OACK with these options, in this order.
+    /// Returns an OACK with these options, in this order.
     pub fn oack(options: &[(&str, &str)]) -> Self {
         Self::Oack(options.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
     }
 
-    /// The code of an ERROR; panics when it is none.
+    /// Returns the code of an ERROR. Panics for other packets.
     #[track_caller]
     pub fn code(&self) -> u16 {
         match self {
             Self::Error(code, _) => *code,
-            other => panic!("an ERROR was expected, not {}", other.summary()),
+            other => panic!("expected an ERROR, got {}", other.summary()),
         }
     }
 
-    /// The number of a DATA block; panics when it is none.
+    /// Returns the block number of a DATA packet. Panics for other packets.
     #[track_caller]
     pub fn block(&self) -> u16 {
         match self {
             Self::Data(number, _) => *number,
-            other => panic!("DATA was expected, not {other:?}"),
+            other => panic!("expected DATA, got {other:?}"),
         }
     }
 
-    /// What it is, without a block's bytes.
+    /// Returns a description without the payload of DATA.
     fn summary(&self) -> String {
         match self {
             Self::Data(number, bytes) => format!("DATA {number} with {} bytes", bytes.len()),
@@ -77,7 +77,7 @@ impl Answer {
     }
 }
 
-/// Makes an RRQ in octet mode.
+/// Returns an RRQ in octet mode.
 pub fn rrq(name: &str, options: &[(&str, &str)]) -> Vec<u8> {
     let mut datagram = format!("\0\u{1}{name}\0octet\0").into_bytes();
     for (option, value) in options {
@@ -86,71 +86,71 @@ pub fn rrq(name: &str, options: &[(&str, &str)]) -> Vec<u8> {
     datagram
 }
 
-/// Makes an ACK.
+/// Returns an ACK.
 pub fn ack(block: u16) -> Vec<u8> {
     [[0, 4], block.to_be_bytes()].concat()
 }
 
-/// Makes an ERROR.
+/// Returns an ERROR.
 pub fn error(code: u16, text: &str) -> Vec<u8> {
     [&[0, 5], &code.to_be_bytes()[..], text.as_bytes(), &[0]].concat()
 }
 
-/// A socket at a source address of the test's choice.
+/// A TFTP client on a source address of the test's choice.
 #[derive(Debug)]
 pub struct Client {
     socket: UdpSocket,
     server: SocketAddr,
-    /// Where the last answer came from: the server's port for this transfer.
+    /// The source of the last answer: the server's address and port for this transfer.
     peer: Option<SocketAddr>,
 }
 
 impl Client {
-    /// A client at this source address, on any port, of the server there.
+    /// Returns a client of `server` that sends from any port of the address `from`.
     pub fn new(from: &str, server: SocketAddr) -> Self {
         let from: IpAddr = from.parse().expect("an IP address");
         Self::at((from, 0).into(), server)
     }
 
-    /// A client at this source address and port, of the server there.
+    /// Returns a client of `server` that sends from the address and port `from`.
     pub fn at(from: SocketAddr, server: SocketAddr) -> Self {
         Self { socket: UdpSocket::bind(from).expect("a local address"), server, peer: None }
     }
 
-    /// The same client behind a NAT, or a firewall, that lets answers pass only from the address and port that was asked.
+    /// Accepts answers only from the address and port that the request went to, as behind a NAT or a stateful firewall.
     pub fn behind_nat(self) -> Self {
-        self.socket.connect(self.server).expect("a way to the server");
+        self.socket.connect(self.server).expect("a route to the server");
         self
     }
 
-    /// Its own address and port.
+    /// Returns the client's own address and port.
     pub fn address(&self) -> SocketAddr {
         self.socket.local_addr().expect("bound")
     }
 
-    /// Sends a datagram to the port where requests go.
+    /// Sends a datagram to the server's request port.
     pub fn request(&self, datagram: &[u8]) {
         self.socket.send_to(datagram, self.server).expect("send");
     }
 
-    /// Sends a datagram to where the last answer came from.
+    /// Sends a datagram to the source of the last answer.
     #[track_caller]
     pub fn reply(&self, datagram: &[u8]) {
         self.send_to(datagram, self.peer());
     }
 
-    /// Sends a datagram anywhere.
+    /// Sends a datagram to any address.
     pub fn send_to(&self, datagram: &[u8], address: SocketAddr) {
         self.socket.send_to(datagram, address).expect("send");
     }
 
-    /// Where the last answer came from.
+    /// Returns the source of the last answer.
     #[track_caller]
     pub fn peer(&self) -> SocketAddr {
         self.peer.expect("an answer came before")
     }
 
-    /// The next answer, if one comes in this time.
+    /// Returns the next answer, or `None` after `within`.
     pub fn receive_within(&mut self, within: Duration) -> Option<Answer> {
         let deadline = Instant::now() + within;
         let mut buf = vec![0; 65536];
@@ -163,7 +163,7 @@ impl Client {
                     return Some(Answer::parse(&buf[..len]));
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                // An ICMP refusal of something sent before: the port of a transfer that has ended.
+                // ICMP port unreachable for an earlier datagram: the transfer's port has been closed.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) => panic!("receive: {error}"),
             }
@@ -173,27 +173,27 @@ impl Client {
         }
     }
 
-    /// The next answer, which must come soon.
+    /// Returns the next answer. Panics if none arrives in time.
     #[track_caller]
     pub fn receive(&mut self) -> Answer {
         self.receive_within(SOON).expect("an answer")
     }
 
-    /// Sends a request and returns the first answer to it, which must come soon.
+    /// Sends a request and returns the first answer. Panics if none arrives in time.
     #[track_caller]
     pub fn ask(&mut self, datagram: &[u8]) -> Answer {
         self.request(datagram);
         self.receive()
     }
 
-    /// Acknowledges a block and returns what comes next.
+    /// Acknowledges a block and returns the next answer.
     #[track_caller]
     pub fn acknowledge(&mut self, block: u16) -> Answer {
         self.reply(&ack(block));
         self.receive()
     }
 
-    /// Sends a request as boot firmware does, again every quarter of a second, until the first answer comes.
+    /// Repeats a request every 250 ms, as boot firmware does, and returns the first answer.
     #[track_caller]
     pub fn request_until_answered(&mut self, datagram: &[u8], within: Duration) -> Answer {
         let deadline = Instant::now() + within;
@@ -206,32 +206,32 @@ impl Client {
         panic!("no answer within {within:?}");
     }
 
-    /// Fetches a file with these options, repeating the request while the server is busy.
+    /// Fetches a file with these options and repeats the request until the server answers.
     ///
     /// # Errors
     ///
-    /// The ERROR that came instead.
+    /// Returns the ERROR that the server sent.
     #[track_caller]
     pub fn fetch(&mut self, name: &str, options: &[(&str, &str)]) -> Result<Vec<u8>, Answer> {
         let first = self.request_until_answered(&rrq(name, options), Duration::from_secs(100));
         self.finish(first)
     }
 
-    /// Receives the rest of a file, in lock-step, from its first answer on.
+    /// Receives the rest of a file in lock-step, beginning with its first answer.
     ///
     /// # Errors
     ///
-    /// The ERROR that came instead.
+    /// Returns the ERROR that the server sent.
     #[track_caller]
     pub fn finish(&mut self, first: Answer) -> Result<Vec<u8>, Answer> {
         self.finish_with(first, |_| {})
     }
 
-    /// Does the same, and something else before it acknowledges each block, whose number is given.
+    /// Does the same and calls `before` with the number of each block before acknowledging it.
     ///
     /// # Errors
     ///
-    /// The ERROR that came instead.
+    /// Returns the ERROR that the server sent.
     #[track_caller]
     pub fn finish_with(&mut self, first: Answer, mut before: impl FnMut(u16)) -> Result<Vec<u8>, Answer> {
         let (mut file, mut last, mut blksize, mut answer) = (Vec::new(), 0_u16, 512, first);
@@ -253,7 +253,7 @@ impl Client {
                     self.acknowledge(last)
                 }
                 Answer::Data(number, _) => {
-                    assert_eq!(number, last, "only the last block may come again");
+                    assert_eq!(number, last, "only the last block may be repeated");
                     self.receive()
                 }
                 error @ Answer::Error(..) => return Err(error),

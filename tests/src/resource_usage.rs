@@ -1,4 +1,4 @@
-//! What a running program costs.
+//! Processor time and memory used by a process and its descendants.
 
 use std::{
     collections::HashMap,
@@ -11,22 +11,23 @@ use std::{
 
 use nix::unistd::{SysconfVar, sysconf};
 
-/// What a process and its descendants have used.
+/// The processor time and memory that a process and its descendants have used.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct ResourceUsage {
-    /// User and system.
+    /// User and system time together.
     pub cpu: Duration,
-    /// The most at one moment, in bytes: what each has for itself, and what the first shares.
+    /// Peak memory in bytes: the private memory of each process, plus the shared memory of the first.
     pub memory: u64,
 }
 
 impl ResourceUsage {
-    /// So far.
+    /// Returns the usage up to now.
     pub fn of(pid: u32) -> Self {
         Self::follow(pid, &AtomicBool::new(true))
     }
 
-    /// From now on until it is over. Children that nobody waits for leave no trace of their time, so they are looked at often.
+    /// Samples the usage until `over` is set. The processor time of a child that is never waited for is lost when the child ends, so
+    /// the sampling interval is short.
     pub fn follow(pid: u32, over: &AtomicBool) -> Self {
         let mut seen = HashMap::new();
         let mut memory = 0;
@@ -35,7 +36,7 @@ impl ResourceUsage {
             let mut now = 0;
             let mut queue = vec![pid];
             while let Some(next) = queue.pop() {
-                let Some((ticks, private, shared)) = look(next) else { continue };
+                let Some((ticks, private, shared)) = sample(next) else { continue };
                 seen.insert(next, ticks);
                 now += if next == pid { private + shared } else { private };
                 let children = fs::read_to_string(format!("/proc/{next}/task/{next}/children")).unwrap_or_default();
@@ -52,8 +53,8 @@ impl ResourceUsage {
     }
 }
 
-/// The threads that a process has now: their names, and the processor time that they have used, without its children. Exact, where
-/// ticks are too long for a comparison of what takes a tenth of a second.
+/// Returns the name and the processor time of each thread of a process, without its children. The times are exact; clock ticks are
+/// too coarse for runs of a tenth of a second.
 pub fn thread_cpu_times(pid: u32) -> Vec<(String, Duration)> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
     let thread = |path: PathBuf| {
@@ -61,12 +62,12 @@ pub fn thread_cpu_times(pid: u32) -> Vec<(String, Duration)> {
         let spent = fs::read_to_string(path.join("schedstat")).ok()?;
         Some((name, Duration::from_nanos(spent.split(' ').next()?.parse().ok()?)))
     };
-    // One that has ended meanwhile is none.
+    // A thread that has ended in the meantime is skipped.
     threads.filter_map(|entry| thread(entry.ok()?.path())).collect()
 }
 
-/// The ticks of a process and of its children that it has waited for; its private and shared memory in bytes.
-fn look(pid: u32) -> Option<((u64, u64), u64, u64)> {
+/// Returns the ticks of a process and those of its children that it has waited for, then its private and shared memory in bytes.
+fn sample(pid: u32) -> Option<((u64, u64), u64, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<u64> =
         stat.rsplit(") ").next()?.split(' ').map(|field| field.trim().parse().unwrap_or(0)).collect();

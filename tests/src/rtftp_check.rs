@@ -1,4 +1,4 @@
-//! `rtftp check` under test.
+//! Runs `rtftp check` and reads its table and its JSON.
 
 use std::{
     ffi::OsStr,
@@ -10,16 +10,16 @@ use serde_json::Value;
 
 use crate::{Tree, binary, process::output};
 
-/// How long it may take in all, whatever the disks do; an appliance on a busy machine is slow.
+/// Limit for a run; an appliance on a busy host is slow.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What it found.
+/// The result of a run.
 #[derive(Debug)]
 pub struct CheckResult {
     /// The exit code.
     pub code: Option<i32>,
-    /// What was written to standard output.
-    pub said: String,
+    /// The standard output.
+    pub stdout: String,
 }
 
 impl CheckResult {
@@ -29,33 +29,33 @@ impl CheckResult {
         Self::run(&[binary("rtftp").as_os_str()], root, args)
     }
 
-    /// The same, by a command whose first words are these.
+    /// Does the same through a command that begins with these words.
     #[track_caller]
     pub fn run(words: &[&OsStr], root: &Tree, args: &[&str]) -> Self {
         let mut command = Command::new("timeout");
         command.arg(PATIENCE.as_secs().to_string()).args(words).arg("check").arg(root.path()).args(args);
         let Output { status, stdout, stderr } = output(&mut command);
-        assert_eq!(String::from_utf8_lossy(&stderr), "", "nothing is said on standard error");
-        Self { code: status.code(), said: String::from_utf8(stdout).expect("text") }
+        assert_eq!(String::from_utf8_lossy(&stderr), "", "standard error must be empty");
+        Self { code: status.code(), stdout: String::from_utf8(stdout).expect("text") }
     }
 
-    /// The line of the table that begins with this name, its cells joined by single blanks.
+    /// Returns the row of the table that begins with this name, its cells joined by single spaces.
     #[track_caller]
     pub fn row(&self, name: &str) -> String {
-        let rows = self.said.lines().take_while(|line| !line.is_empty());
+        let rows = self.stdout.lines().take_while(|line| !line.is_empty());
         let cells = rows.map(|line| line.split_whitespace().collect::<Vec<_>>());
         let row = cells.into_iter().find(|cells| cells.first() == Some(&name));
-        row.unwrap_or_else(|| panic!("no row for {name} in\n{}", self.said)).join(" ")
+        row.unwrap_or_else(|| panic!("no row for {name} in\n{}", self.stdout)).join(" ")
     }
 
-    /// The lines about mistakes.
-    pub fn mistakes(&self) -> Vec<&str> {
-        self.said.lines().filter_map(|line| line.strip_prefix("  ")).collect()
+    /// Returns the problems listed below the table.
+    pub fn problems(&self) -> Vec<&str> {
+        self.stdout.lines().filter_map(|line| line.strip_prefix("  ")).collect()
     }
 
-    /// The JSON document.
+    /// Returns the JSON document.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.said).unwrap_or_else(|error| panic!("{error} in\n{}", self.said))
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in\n{}", self.stdout))
     }
 }

@@ -1,4 +1,4 @@
-//! rtftp-get under test, and a server that says what a test says.
+//! Runs `rtftp-get`, against any server or against one that sends the packets that a test gives it.
 
 use std::{
     fs,
@@ -13,29 +13,29 @@ use tempfile::TempDir;
 
 use crate::{binary, process::Process};
 
-/// How long a fetch may take; the longest are many small blocks on a busy machine.
+/// Limit for a fetch; the slowest are many small blocks on a busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long a packet may take that must come.
+/// Limit for a packet that a test expects.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A directory in which rtftp-get runs.
+/// Runs `rtftp-get` in a temporary directory.
 #[derive(Debug)]
 pub struct RtftpGet {
     directory: TempDir,
-    /// What goes before the program's name, to run it somewhere else.
+    /// The command that executes the program, for example in another namespace.
     prefix: Vec<String>,
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Debug)]
 pub struct GetResult {
     /// The exit code.
     pub code: Option<i32>,
-    /// What was written to standard output.
+    /// The standard output.
     pub stdout: Vec<u8>,
-    /// What was said on standard error.
-    pub said: String,
+    /// The standard error.
+    pub stderr: String,
 }
 
 impl Default for RtftpGet {
@@ -45,23 +45,23 @@ impl Default for RtftpGet {
 }
 
 impl RtftpGet {
-    /// Runs it in an empty directory.
+    /// Uses an empty directory.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same, by a program that runs another one and has these words before it.
+    /// Uses an empty directory and executes the program through the command `prefix`.
     pub fn behind(prefix: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         Self { directory, prefix: prefix.iter().map(|&word| word.to_owned()).collect() }
     }
 
-    /// A path in its directory.
+    /// Returns a path in the directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// The files in its directory, hidden ones too, sorted.
+    /// Returns the sorted names of all files in the directory, including hidden ones.
     pub fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(self.directory.path()).expect("its directory");
         let mut names: Vec<_> =
@@ -70,19 +70,19 @@ impl RtftpGet {
         names
     }
 
-    /// The bytes of a file in its directory.
+    /// Reads a file in the directory.
     #[track_caller]
     pub fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// Runs it to its end with these arguments.
+    /// Runs the program to completion.
     #[track_caller]
     pub fn get(&self, args: &[&str]) -> GetResult {
         self.start(args).end()
     }
 
-    /// Starts it with these arguments.
+    /// Starts the program.
     #[track_caller]
     pub fn start(&self, args: &[&str]) -> Running {
         let mut words = self.prefix.iter().map(String::as_str);
@@ -101,22 +101,22 @@ impl RtftpGet {
     }
 }
 
-/// A fetch that goes on.
+/// A running fetch.
 #[derive(Debug)]
 pub struct Running(Process);
 
 impl Running {
-    /// Sends it a signal.
+    /// Sends a signal to the program.
     pub fn signal(&self, signal: Signal) {
         self.0.signal(signal);
     }
 
-    /// Closes what its standard output goes to.
+    /// Closes the reading end of its standard output.
     pub fn close_stdout(&mut self) {
         drop(self.0.child().stdout.take());
     }
 
-    /// Waits for its end.
+    /// Waits for the program to end.
     #[track_caller]
     pub fn end(mut self) -> GetResult {
         let stdout = self.0.child().stdout.take().map(read_all);
@@ -125,13 +125,13 @@ impl Running {
         let joined = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
             reader.map_or(Vec::new(), |reader| reader.join().expect("a pipe that can be read"))
         };
-        let said = String::from_utf8(joined(stderr)).expect("messages are text");
-        assert!(!said.contains("panicked"), "{said}");
-        GetResult { code: status.code(), stdout: joined(stdout), said }
+        let stderr = String::from_utf8(joined(stderr)).expect("messages are text");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        GetResult { code: status.code(), stdout: joined(stdout), stderr }
     }
 }
 
-/// Reads a pipe to its end beside everything else.
+/// Reads a pipe to its end on a thread of its own.
 fn read_all(mut pipe: impl std::io::Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -141,17 +141,17 @@ fn read_all(mut pipe: impl std::io::Read + Send + 'static) -> std::thread::JoinH
 }
 
 impl GetResult {
-    /// Asserts how it ended and that its words hold these.
+    /// Asserts the exit code and that the standard error contains all these words.
     #[track_caller]
-    pub fn ended(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "{}", self.said);
+    pub fn assert_exit(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{}", self.stderr);
         for word in words {
-            assert!(self.said.contains(word), "`{word}` is missing in: {}", self.said);
+            assert!(self.stderr.contains(word), "`{word}` not found in: {}", self.stderr);
         }
     }
 }
 
-/// A server that a test plays itself, packet by packet.
+/// A TFTP server that sends exactly the packets that a test gives it.
 #[derive(Debug)]
 pub struct ScriptedServer {
     requests: UdpSocket,
@@ -160,12 +160,12 @@ pub struct ScriptedServer {
 }
 
 impl ScriptedServer {
-    /// A server at 127.0.0.1 that answers from a second port there.
+    /// Listens on 127.0.0.1 and answers from a second port.
     pub fn new() -> Self {
         Self::answering_from("127.0.0.1")
     }
 
-    /// A server at 127.0.0.1 that answers from another address.
+    /// Listens on 127.0.0.1 and answers from another address.
     pub fn answering_from(address: &str) -> Self {
         let open = |address: &str| {
             let socket = UdpSocket::bind((address, 0)).expect("a port");
@@ -175,20 +175,20 @@ impl ScriptedServer {
         Self { requests: open("127.0.0.1"), transfer: open(address), client: None }
     }
 
-    /// `HOST:PORT`, as rtftp-get takes it.
+    /// Returns `HOST:PORT` as an argument for `rtftp-get`.
     pub fn address(&self) -> String {
         self.requests.local_addr().expect("bound").to_string()
     }
 
-    /// The port it answers from.
+    /// Returns the address and port that it answers from.
     pub fn transfer_port(&self) -> SocketAddr {
         self.transfer.local_addr().expect("bound")
     }
 
-    /// Where the request came from.
+    /// Returns the source of the request.
     #[track_caller]
     pub fn client(&self) -> SocketAddr {
-        self.client.expect("a request came before")
+        self.client.expect("a request was received before")
     }
 
     /// Waits for a request.
@@ -200,25 +200,25 @@ impl ScriptedServer {
         buf[..len].to_vec()
     }
 
-    /// Whether a request has come that nobody has waited for; one that was sent on this machine is here by now.
-    pub fn was_asked(&self) -> bool {
+    /// Returns whether an unread request is in the socket; loopback delivers a request before the sender continues.
+    pub fn has_request(&self) -> bool {
         self.requests.set_nonblocking(true).expect("set");
-        let asked = self.requests.peek_from(&mut [0; 1]).is_ok();
+        let has_request = self.requests.peek_from(&mut [0; 1]).is_ok();
         self.requests.set_nonblocking(false).expect("set");
-        asked
+        has_request
     }
 
     /// Sends a packet to the client.
     #[track_caller]
-    pub fn say(&self, packet: &[u8]) {
+    pub fn send(&self, packet: &[u8]) {
         self.transfer.send_to(packet, self.client()).expect("sent");
     }
 
     /// Waits for the next packet of the transfer.
     #[track_caller]
-    pub fn hear(&self) -> Vec<u8> {
+    pub fn receive(&self) -> Vec<u8> {
         let mut buf = [0; 1024];
-        let len = self.transfer.recv(&mut buf).expect("a packet of the client");
+        let len = self.transfer.recv(&mut buf).expect("a packet from the client");
         buf[..len].to_vec()
     }
 }

@@ -34,19 +34,19 @@ fn what_is_well_is_shown_and_ends_with_0() {
     let server = NbdServer::qemu(&disk);
     let root = good(&server).file("10.0.0.7.nbd", board_config(&server).to_string());
     let checked = CheckResult::of(&root, &[]);
-    assert_eq!(checked.code, Some(0), "{}", checked.said);
+    assert_eq!(checked.code, Some(0), "{}", checked.stdout);
     let url = server.url();
     assert_eq!(
         checked.row("10.0.0.5"),
         format!("10.0.0.5 {url} yes 1 FAT32, 2 ext4 2 on /, 1 on /boot (native) 2, 100.0 kB kernel8.img, 90.0 kB no"),
         "{}",
-        checked.said
+        checked.stdout
     );
     // From the top, through what is mounted.
-    assert!(checked.row("10.0.0.7").ends_with("3, 100.0 kB boot/kernel8.img, 90.0 kB no"), "{}", checked.said);
+    assert!(checked.row("10.0.0.7").ends_with("3, 100.0 kB boot/kernel8.img, 90.0 kB no"), "{}", checked.stdout);
     assert_eq!(checked.row("default/"), "default/ - - - - 1, 6 B pxelinux.0, 6 B -");
     assert_eq!(checked.row("10.0.0.6/"), "10.0.0.6/ - - - - 1, 6 B vmlinuz, 6 B -");
-    assert!(checked.said.ends_with("\nall is well\n"), "{}", checked.said);
+    assert!(checked.stdout.ends_with("\nall is well\n"), "{}", checked.stdout);
 
     let checked = CheckResult::of(&root, &["--json"]);
     assert_eq!(checked.code, Some(0));
@@ -96,9 +96,9 @@ fn every_mistake_has_a_line_and_disturbs_no_other_client() {
         "10.0.0.16.nbd: not a regular file".to_owned(),
         "10.0.0.17.nbd: the connection to the NBD server is lost: the server did not answer within 5 s".to_owned(),
     ];
-    assert_eq!(checked.mistakes(), mistakes, "{}", checked.said);
-    assert!(checked.row("10.0.0.5").ends_with("kernel8.img, 90.0 kB no"), "{}", checked.said);
-    assert!(checked.row("10.0.0.10").contains("no: Connection refused (os error 111)"), "{}", checked.said);
+    assert_eq!(checked.problems(), mistakes, "{}", checked.stdout);
+    assert!(checked.row("10.0.0.5").ends_with("kernel8.img, 90.0 kB no"), "{}", checked.stdout);
+    assert!(checked.row("10.0.0.10").contains("no: Connection refused (os error 111)"), "{}", checked.stdout);
     assert!(checked.row("10.0.0.12").contains("yes 1 FAT32, 2 ext4 2 on /, 1 on /boot, 7 on /srv - - no"));
     assert!(checked.row("10.0.0.15").contains("yes whole disk unknown /dev/sda on / - - -"));
 
@@ -129,7 +129,7 @@ fn a_disk_that_its_owner_has_mounted_is_in_use() {
     let mut owner = OwnerMachine::boot(&server);
     let in_use = || {
         let checked = CheckResult::of(&root, &["--json"]);
-        assert_eq!(checked.code, Some(0), "to be in use is no mistake: {}", checked.said);
+        assert_eq!(checked.code, Some(0), "to be in use is no mistake: {}", checked.stdout);
         let disk = &checked.json()["clients"][0]["disk"];
         [0, 1].map(|index| disk["partitions"][index]["in_use"].clone())
     };
@@ -141,21 +141,21 @@ fn a_disk_that_its_owner_has_mounted_is_in_use() {
     owner.run("sync");
     assert_eq!(in_use(), [true, true]);
     let checked = CheckResult::of(&root, &[]);
-    assert!(checked.row("10.0.0.5").ends_with("kernel8.img, 3 B 1, 2"), "{}", checked.said);
+    assert!(checked.row("10.0.0.5").ends_with("kernel8.img, 3 B 1, 2"), "{}", checked.stdout);
     owner.run("umount /mnt/1 /mnt/2");
     assert_eq!(in_use(), [false, false]);
 }
 
 #[test]
 fn a_disk_that_libguestfs_reads_is_looked_through() {
-    let _slot = Appliance::slot();
+    let _slot = Appliance::permit();
     let tree =
         Tree::new().file("boot/vmlinuz", noise(5000, 1)).file("boot/efi/grubx64.efi", "loader").link("now", "boot");
     let disk = Disk::whole(128, FileSystem::Btrfs(&tree.file("etc/shadow", "secret")));
     let server = NbdServer::nbdkit(&disk);
     let config = DiskConfig::new(server.url()).device("/dev/sda", "/").tftp_root("/now").to_string();
     let checked = CheckResult::of(&Tree::new().file("10.0.0.5.nbd", config).directory("default"), &[]);
-    assert_eq!(checked.code, Some(0), "{}", checked.said);
+    assert_eq!(checked.code, Some(0), "{}", checked.stdout);
     let (row, url) = (checked.row("10.0.0.5"), server.url());
     let expected = "yes whole disk btrfs /dev/sda on / (guestfs) 2, 5.0 kB vmlinuz, 5.0 kB -";
     assert_eq!(row, format!("10.0.0.5 {url}/ {expected}"));
@@ -172,9 +172,9 @@ fn a_missing_helper_is_told() {
     fs::copy(binary("rtftp"), &program).expect("a copy");
     let checked = CheckResult::run(&["env".as_ref(), "PATH=/nowhere".as_ref(), program.as_os_str()], &root, &[]);
     assert_eq!(checked.code, Some(1));
-    let [mistake] = checked.mistakes()[..] else { panic!("{}", checked.said) };
+    let [mistake] = checked.problems()[..] else { panic!("{}", checked.stdout) };
     assert!(mistake.starts_with("10.0.0.5.nbd: this disk needs libguestfs, and its helper"), "{mistake}");
-    assert!(checked.row("10.0.0.5").contains("whole disk btrfs"), "{}", checked.said);
+    assert!(checked.row("10.0.0.5").contains("whole disk btrfs"), "{}", checked.stdout);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn what_cannot_be_read_is_told() {
     let root = Tree::new();
     let checked = CheckResult::of(&root, &[]);
     assert_eq!(checked.code, Some(1));
-    assert_eq!(checked.mistakes(), ["default/: is not there: files for everybody are looked for in it"]);
+    assert_eq!(checked.problems(), ["default/: is not there: files for everybody are looked for in it"]);
 
     let nowhere = run_with_bad_arguments(["check", "/nowhere/at/all"]);
     assert_eq!(nowhere.status.code(), Some(1));
@@ -205,7 +205,7 @@ fn what_the_server_may_not_read_is_told() {
     let checked = CheckResult::run(&words, &root, &[]);
     assert_eq!(checked.code, Some(1));
     assert_eq!(
-        checked.mistakes(),
+        checked.problems(),
         [
             "10.0.0.6/: its top: Permission denied (os error 13)",
             "default/: secret: forbidden: the server may not read it: permission denied",

@@ -41,7 +41,7 @@ struct Board {
 impl Board {
     #[track_caller]
     fn start(serve: fn(&Disk) -> NbdServer) -> Self {
-        let slot = Appliance::slot();
+        let slot = Appliance::permit();
         let tree = Tree::new().file("boot/vmlinuz", kernel(1)).file("boot/cmdline.txt", "quiet");
         let disk = Disk::mbr(&[
             (1, 40, FileSystem::Vfat(&tree)),

@@ -36,13 +36,13 @@ fn fetches_everything(getter: &RtftpGet, server: &str, put: impl Fn(&str, &[u8])
         for size in sizes(blksize) {
             let (name, expected) = (format!("f{size}"), noise(size, 5));
             put(&name, &expected);
-            getter.get(&[&[server, &name], options].concat()).ended(0, &[&format!("{name}: {size} bytes in ")]);
+            getter.get(&[&[server, &name], options].concat()).assert_exit(0, &[&format!("{name}: {size} bytes in ")]);
             assert_same(&getter.read(&name), &expected, &format!("{options:?} {size}"));
         }
-        getter.get(&[&[server, "large"], options].concat()).ended(0, &["large: 41943040 bytes in "]);
+        getter.get(&[&[server, "large"], options].concat()).assert_exit(0, &["large: 41943040 bytes in "]);
         assert_same(&getter.read("large"), &large, &format!("{options:?} large"));
     }
-    getter.get(&[server, "missing"]).ended(1, &["refuses: ERROR 1 (file not found)"]);
+    getter.get(&[server, "missing"]).assert_exit(1, &["refuses: ERROR 1 (file not found)"]);
     assert!(!getter.files().contains(&"missing".to_owned()));
 }
 
@@ -87,7 +87,7 @@ fn atftpd() {
 fn block_numbers_go_on_after_65535() {
     let (_daemon, server, file) = serving(8 * 65_536 + 5000);
     let getter = RtftpGet::new();
-    getter.get(&[&server, "dir/f", "--blksize", "8"]).ended(0, &["blksize 8, windowsize 16"]);
+    getter.get(&[&server, "dir/f", "--blksize", "8"]).assert_exit(0, &["blksize 8, windowsize 16"]);
     assert_same(&getter.read("f"), &file, "across the wrap");
 }
 
@@ -96,7 +96,7 @@ fn ipv6() {
     let daemon = Rtftp::with("::1", 60, &[]);
     daemon.put("default/f", "six");
     let getter = RtftpGet::new();
-    getter.get(&[&format!("[::1]:{}", daemon.address().port()), "f"]).ended(0, &["f: 3 bytes"]);
+    getter.get(&[&format!("[::1]:{}", daemon.address().port()), "f"]).assert_exit(0, &["f: 3 bytes"]);
     assert_eq!(getter.read("f"), b"six");
 }
 
@@ -105,7 +105,7 @@ fn the_address_where_somebody_listens_is_found() {
     let (daemon, _, file) = serving(100);
     let getter = RtftpGet::new();
     // Most machines know `localhost` as ::1 first.
-    getter.get(&[&format!("localhost:{}", daemon.address().port()), "dir/f"]).ended(0, &[]);
+    getter.get(&[&format!("localhost:{}", daemon.address().port()), "dir/f"]).assert_exit(0, &[]);
     assert_eq!(getter.read("f"), file);
 }
 
@@ -115,16 +115,16 @@ fn the_summary_tells_what_was_agreed_on() {
     let getter = RtftpGet::new();
     let summary = |options: &[&str], words: &[&str]| {
         let got = getter.get(&[&[&*server, "dir/f"], options].concat());
-        got.ended(0, words);
-        assert_eq!(got.said.lines().count(), 1, "{}", got.said);
+        got.assert_exit(0, words);
+        assert_eq!(got.stderr.lines().count(), 1, "{}", got.stderr);
         assert!(got.stdout.is_empty());
     };
     summary(&[], &["dir/f: 100 bytes in ", " s, ", " MB/s, 0 retransmissions, blksize 1428, windowsize 16\n"]);
     summary(&["--no-options"], &["blksize 512, windowsize 1\n"]);
     summary(&["--timeout", "3"], &["windowsize 16, timeout 3 s\n"]);
     let got = getter.get(&[&server, "dir/f", "--quiet"]);
-    got.ended(0, &[]);
-    assert_eq!(got.said, "");
+    got.assert_exit(0, &[]);
+    assert_eq!(got.stderr, "");
 }
 
 #[test]
@@ -132,11 +132,11 @@ fn the_file_takes_the_place_of_another_one() {
     let (_daemon, server, file) = serving(3000);
     let getter = RtftpGet::new();
     fs::write(getter.path("f"), "old").expect("written");
-    getter.get(&[&server, "dir/f"]).ended(0, &[]);
+    getter.get(&[&server, "dir/f"]).assert_exit(0, &[]);
     assert_same(&getter.read("f"), &file, "replaced");
     fs::write(getter.path("real"), "old").expect("written");
     symlink("real", getter.path("link")).expect("a link");
-    getter.get(&[&server, "dir/f", "-o", "link"]).ended(0, &[]);
+    getter.get(&[&server, "dir/f", "-o", "link"]).assert_exit(0, &[]);
     assert_same(&getter.read("real"), &file, "what the link points to");
     assert!(fs::symlink_metadata(getter.path("link")).expect("there").is_symlink());
     assert_eq!(getter.files(), ["f", "link", "real"]);
@@ -152,7 +152,7 @@ fn standard_output_gets_the_bytes_alone() {
     let (_daemon, server, file) = serving(200_000);
     let getter = RtftpGet::new();
     let got = getter.get(&[&server, "dir/f", "-o", "-"]);
-    got.ended(0, &["200000 bytes"]);
+    got.assert_exit(0, &["200000 bytes"]);
     assert_same(&got.stdout, &file, "standard output");
     assert_eq!(getter.files(), Vec::<String>::new());
 }
@@ -162,24 +162,24 @@ fn verify_compares_and_writes_nothing() {
     let (_daemon, server, mut file) = serving(5000);
     let getter = RtftpGet::new();
     fs::write(getter.path("local"), &file).expect("written");
-    getter.get(&[&server, "dir/f", "--verify", "local"]).ended(0, &["5000 bytes"]);
+    getter.get(&[&server, "dir/f", "--verify", "local"]).assert_exit(0, &["5000 bytes"]);
     file[3210] ^= 1;
     fs::write(getter.path("local"), &file).expect("written");
-    getter.get(&[&server, "dir/f", "--verify", "local"]).ended(5, &["local differs at byte 3210"]);
+    getter.get(&[&server, "dir/f", "--verify", "local"]).assert_exit(5, &["local differs at byte 3210"]);
     fs::write(getter.path("local"), &file[..3000]).expect("written");
-    getter.get(&[&server, "dir/f", "--verify", "local"]).ended(5, &["local ends after 3000 bytes"]);
+    getter.get(&[&server, "dir/f", "--verify", "local"]).assert_exit(5, &["local ends after 3000 bytes"]);
     assert_eq!(getter.files(), ["local"]);
-    getter.get(&[&server, "dir/f", "--verify", "local", "-o", "new"]).ended(5, &["local ends after"]);
+    getter.get(&[&server, "dir/f", "--verify", "local", "-o", "new"]).assert_exit(5, &["local ends after"]);
     assert_eq!((getter.read("new").len(), getter.read("local").len()), (5000, 3000));
-    getter.get(&[&server, "dir/f", "--verify", "nothing"]).ended(4, &["cannot read nothing: No such file"]);
+    getter.get(&[&server, "dir/f", "--verify", "nothing"]).assert_exit(4, &["cannot read nothing: No such file"]);
 }
 
 #[test]
 fn trace_prints_every_packet() {
     let (_daemon, server, _) = serving(2500);
     let got = RtftpGet::new().get(&[&server, "dir/f", "--trace", "--blksize", "1000", "--windowsize", "2"]);
-    got.ended(0, &[]);
-    let lines: Vec<Vec<&str>> = got.said.lines().map(|line| line.split_whitespace().collect()).collect();
+    got.assert_exit(0, &[]);
+    let lines: Vec<Vec<&str>> = got.stderr.lines().map(|line| line.split_whitespace().collect()).collect();
     let transfer = lines[1][2];
     assert_ne!(transfer, server, "the server answers from a port of its own");
     let expected = [
@@ -194,7 +194,7 @@ fn trace_prints_every_packet() {
     ];
     let packets: Vec<_> = lines.iter().map(|words| words[1..].join(" ")).collect();
     assert_eq!(packets[..8], expected);
-    assert!(packets[8].starts_with("2500 bytes in"), "the summary: {}", got.said);
+    assert!(packets[8].starts_with("2500 bytes in"), "the summary: {}", got.stderr);
     let times: Vec<f64> = lines[..8].iter().map(|words| words[0].parse().expect("seconds")).collect();
     assert!(times.is_sorted() && times[0] >= 0.0, "{times:?}");
 }
@@ -207,23 +207,23 @@ fn shown(getter: &RtftpGet, options: &[&str]) -> String {
     let (file, mut server) = (noise(10_000, 1), ScriptedServer::new());
     let running = getter.start(&[&[&*server.address(), "f"], options].concat());
     server.request();
-    server.say(b"\0\x06tsize\x0010000\0blksize\x001428\0windowsize\x0016\0");
-    assert_eq!(server.hear(), ack(0));
+    server.send(b"\0\x06tsize\x0010000\0blksize\x001428\0windowsize\x0016\0");
+    assert_eq!(server.receive(), ack(0));
     let mut blocks = file.chunks(1428).zip(1_u16..).map(|(bytes, block)| {
-        server.say(&[&[0, 3], &block.to_be_bytes()[..], bytes].concat());
+        server.send(&[&[0, 3], &block.to_be_bytes()[..], bytes].concat());
         block
     });
     blocks.next();
     // It asks again after 50 ms at the earliest, then after 100 ms.
     for _ in 0..3 {
-        assert_eq!(server.hear(), ack(1));
+        assert_eq!(server.receive(), ack(1));
     }
     blocks.for_each(drop);
-    assert_eq!(server.hear(), ack(8));
+    assert_eq!(server.receive(), ack(8));
     let got = running.end();
-    got.ended(0, &[]);
+    got.assert_exit(0, &[]);
     assert_same(&getter.read("f"), &file, "the file");
-    String::from_utf8_lossy(&got.stdout).into_owned() + &got.said
+    String::from_utf8_lossy(&got.stdout).into_owned() + &got.stderr
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn progress_is_for_terminals() {
 #[test]
 fn help_and_readme_tell_the_same() {
     let help = RtftpGet::new().get(&["--help"]);
-    help.ended(0, &[]);
+    help.assert_exit(0, &[]);
     let text = String::from_utf8(help.stdout).expect("text");
     let readme = include_str!("../../README.md");
     for option in text.split_whitespace().filter(|word| word.starts_with("--")) {
@@ -258,7 +258,7 @@ fn help_and_readme_tell_the_same() {
     for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "130 "] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(code)), "exit code {code}");
     }
-    RtftpGet::new().get(&["127.0.0.1"]).ended(2, &["HOST and FILE", "rtftp-get --help"]);
-    RtftpGet::new().get(&["[::1", "f"]).ended(2, &["`[::1`", "HOST:PORT"]);
-    RtftpGet::new().get(&["127.0.0.1", &"f".repeat(500)]).ended(2, &["too long"]);
+    RtftpGet::new().get(&["127.0.0.1"]).assert_exit(2, &["HOST and FILE", "rtftp-get --help"]);
+    RtftpGet::new().get(&["[::1", "f"]).assert_exit(2, &["`[::1`", "HOST:PORT"]);
+    RtftpGet::new().get(&["127.0.0.1", &"f".repeat(500)]).assert_exit(2, &["too long"]);
 }

@@ -28,22 +28,22 @@ fn played(args: &[&str], play: impl FnOnce(&mut ScriptedServer)) -> GetResult {
     play(&mut server);
     drop(server);
     let got = running.end();
-    assert_eq!(getter.files(), Vec::<String>::new(), "{}", got.said);
+    assert_eq!(getter.files(), Vec::<String>::new(), "{}", got.stderr);
     got
 }
 
 #[test]
 fn an_error_of_the_server_is_told_and_does_nothing_to_the_terminal() {
-    let got = played(&[], |server| server.say(&error(2, "not \x1b[31mfor you\r\n")));
-    got.ended(1, &["127.0.0.1:", r"refuses: ERROR 2 (access violation): not \u{1b}[31mfor you\r\n"]);
+    let got = played(&[], |server| server.send(&error(2, "not \x1b[31mfor you\r\n")));
+    got.assert_exit(1, &["127.0.0.1:", r"refuses: ERROR 2 (access violation): not \u{1b}[31mfor you\r\n"]);
     let got = played(&["--trace"], |server| {
-        server.say(OACK);
-        assert_eq!(server.hear(), ack(0));
-        server.say(&data(1, 1428));
-        server.say(&error(0, "disk is \x07down"));
+        server.send(OACK);
+        assert_eq!(server.receive(), ack(0));
+        server.send(&data(1, 1428));
+        server.send(&error(0, "disk is \x07down"));
     });
-    got.ended(1, &[r"ERROR 0 (see the text): disk is \u{7}down"]);
-    assert!(!got.said.contains(['\x07', '\x1b']));
+    got.assert_exit(1, &[r"ERROR 0 (see the text): disk is \u{7}down"]);
+    assert!(!got.stderr.contains(['\x07', '\x1b']));
 }
 
 #[test]
@@ -52,11 +52,11 @@ fn a_file_that_was_there_stays_when_the_transfer_fails() {
     std::fs::write(getter.path("f"), "old").expect("written");
     let running = getter.start(&[&server.address(), "f"]);
     server.request();
-    server.say(OACK);
-    server.hear();
-    server.say(&data(1, 1428));
-    server.say(&error(0, "no more"));
-    running.end().ended(1, &["no more"]);
+    server.send(OACK);
+    server.receive();
+    server.send(&data(1, 1428));
+    server.send(&error(0, "no more"));
+    running.end().assert_exit(1, &["no more"]);
     assert_eq!((getter.files(), getter.read("f")), (vec!["f".to_owned()], b"old".to_vec()));
 }
 
@@ -67,7 +67,7 @@ fn nobody_listens() {
     closed.connect("127.0.0.1:1").expect("an address");
     let (getter, started) = (RtftpGet::new(), Instant::now());
     let address = closed.local_addr().expect("bound").to_string();
-    getter.get(&[&address, "f"]).ended(3, &["nobody listens on", &address, "is the server running"]);
+    getter.get(&[&address, "f"]).assert_exit(3, &["nobody listens on", &address, "is the server running"]);
     assert!(started.elapsed().as_secs() < 30, "not after the whole of its patience");
     assert_eq!(getter.files(), Vec::<String>::new());
 }
@@ -80,7 +80,7 @@ fn nobody_answers() {
         let silent = server.client();
         poll_until("the client's end", Duration::from_secs(30), || UdpSocket::bind(silent).ok());
     });
-    got.ended(3, &["no answer from 127.0.0.1:", "firewall"]);
+    got.assert_exit(3, &["no answer from 127.0.0.1:", "firewall"]);
 }
 
 #[test]
@@ -89,34 +89,34 @@ fn an_answer_from_another_address_is_named() {
     let address = server.address();
     let running = getter.start(&[&address, "f", "--patience", "1", "--trace"]);
     server.request();
-    server.say(OACK);
-    assert_eq!(server.hear(), error(5, "unknown transfer ID"));
+    server.send(OACK);
+    assert_eq!(server.receive(), error(5, "unknown transfer ID"));
     let stranger = server.transfer_port().to_string();
     let words = [&format!("no answer from {address}, but one from {stranger}"), "(not the server) OACK"];
-    running.end().ended(3, &words);
+    running.end().assert_exit(3, &words);
 }
 
 #[test]
 fn a_server_that_goes_away_is_missed_quickly() {
     let started = Instant::now();
     let got = played(&[], |server| {
-        server.say(OACK);
-        server.hear();
-        server.say(&data(1, 1428));
+        server.send(OACK);
+        server.receive();
+        server.send(&data(1, 1428));
     });
-    got.ended(3, &["127.0.0.1:", "went away after 1428 bytes", "Connection refused"]);
+    got.assert_exit(3, &["127.0.0.1:", "went away after 1428 bytes", "Connection refused"]);
     assert!(started.elapsed().as_secs() < 30, "not after the whole of its patience");
 }
 
 #[test]
 fn a_server_that_falls_silent_is_told() {
     let got = played(&["--patience", "1"], |server| {
-        server.say(OACK);
-        server.hear();
-        server.say(&data(1, 1428));
-        while server.hear() != error(0, "timed out") {}
+        server.send(OACK);
+        server.receive();
+        server.send(&data(1, 1428));
+        while server.receive() != error(0, "timed out") {}
     });
-    got.ended(3, &["127.0.0.1:", "fell silent after 1428 bytes"]);
+    got.assert_exit(3, &["127.0.0.1:", "fell silent after 1428 bytes"]);
 }
 
 #[test]
@@ -130,45 +130,45 @@ fn an_oack_that_was_not_asked_for_is_refused() {
         (b"\0\x06tsize\0-1\0", "tsize=-1"),
     ] {
         let got = played(&[], |server| {
-            server.say(oack);
-            assert_eq!(server.hear()[..4], [0, 5, 0, 8], "{words}");
+            server.send(oack);
+            assert_eq!(server.receive()[..4], [0, 5, 0, 8], "{words}");
         });
-        got.ended(3, &["broke the rules", "were not asked for", words]);
+        got.assert_exit(3, &["broke the rules", "were not asked for", words]);
     }
     let got = played(&["--no-options"], |server| {
-        server.say(b"\0\x06blksize\x00512\0");
-        assert_eq!(server.hear()[..4], [0, 5, 0, 8]);
+        server.send(b"\0\x06blksize\x00512\0");
+        assert_eq!(server.receive()[..4], [0, 5, 0, 8]);
     });
-    got.ended(3, &["blksize=512"]);
+    got.assert_exit(3, &["blksize=512"]);
 }
 
 #[test]
 fn a_block_that_is_too_long_is_refused() {
     let got = played(&[], |server| {
-        server.say(OACK);
-        server.hear();
-        server.say(&data(1, 1429));
-        assert_eq!(server.hear()[..4], [0, 5, 0, 4]);
+        server.send(OACK);
+        server.receive();
+        server.send(&data(1, 1429));
+        assert_eq!(server.receive()[..4], [0, 5, 0, 4]);
     });
-    got.ended(3, &["broke the rules", "longer block"]);
+    got.assert_exit(3, &["broke the rules", "longer block"]);
 }
 
 #[test]
 fn a_full_disk_ends_the_transfer() {
     let got = played(&["-o", "/dev/full"], |server| {
-        server.say(OACK);
-        server.hear();
-        server.say(&data(1, 1428));
-        assert_eq!(server.hear(), error(3, "no space left"));
+        server.send(OACK);
+        server.receive();
+        server.send(&data(1, 1428));
+        assert_eq!(server.receive(), error(3, "no space left"));
     });
-    got.ended(4, &["cannot write /dev/full: No space left on device"]);
+    got.assert_exit(4, &["cannot write /dev/full: No space left on device"]);
     // A file system of one megabyte, in a mount namespace as any user may have it.
     let script = "mount -t tmpfs -o size=1m none . && cd \"$PWD\" && \"$@\"; code=$?; ls -A; exit $code";
     let getter = RtftpGet::behind(&["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-c", script, "sh"]);
     let daemon = rtftp_tests::Rtftp::start();
     daemon.put("default/f", noise(2 << 20, 1));
     let got = getter.get(&[&daemon.address().to_string(), "f"]);
-    got.ended(4, &["cannot write f: No space left on device (os error 28)\n"]);
+    got.assert_exit(4, &["cannot write f: No space left on device (os error 28)\n"]);
     assert_eq!(String::from_utf8_lossy(&got.stdout), "", "nothing is left");
     daemon.logged(&["127.0.0.1", " f ", "ended by the client with error 3"]);
 }
@@ -179,20 +179,20 @@ fn a_reader_that_goes_away_ends_the_transfer() {
     let mut running = getter.start(&[&server.address(), "f", "-o", "-"]);
     running.close_stdout();
     server.request();
-    server.say(OACK);
-    server.hear();
-    server.say(&data(1, 1428));
-    assert_eq!(server.hear(), error(3, "nobody reads the file any more"));
-    running.end().ended(4, &["cannot write standard output: Broken pipe"]);
+    server.send(OACK);
+    server.receive();
+    server.send(&data(1, 1428));
+    assert_eq!(server.receive(), error(3, "nobody reads the file any more"));
+    running.end().assert_exit(4, &["cannot write standard output: Broken pipe"]);
 }
 
 #[test]
 fn what_cannot_be_written_is_told_before_the_server_is_asked() {
     let (getter, server) = (RtftpGet::new(), ScriptedServer::new());
     for (out, words) in [("nowhere/f", "No such file or directory"), (".", "is a directory")] {
-        getter.get(&[&server.address(), "f", "-o", out]).ended(4, &["cannot write", words]);
+        getter.get(&[&server.address(), "f", "-o", out]).assert_exit(4, &["cannot write", words]);
     }
-    assert!(!server.was_asked());
+    assert!(!server.has_request());
 }
 
 #[test]
@@ -201,13 +201,13 @@ fn signals_leave_nothing_and_the_server_is_told() {
         let (getter, mut server) = (RtftpGet::new(), ScriptedServer::new());
         let running = getter.start(&[&server.address(), "f"]);
         server.request();
-        server.say(OACK);
-        server.hear();
-        server.say(&data(1, 1428));
+        server.send(OACK);
+        server.receive();
+        server.send(&data(1, 1428));
         assert_eq!(getter.files().len(), 1, "what came so far is in a hidden file: {:?}", getter.files());
         running.signal(signal);
-        while server.hear() != error(0, "interrupted") {}
-        running.end().ended(130, &["interrupted"]);
+        while server.receive() != error(0, "interrupted") {}
+        running.end().assert_exit(130, &["interrupted"]);
         assert_eq!(getter.files(), Vec::<String>::new());
     }
 }
@@ -218,8 +218,8 @@ fn strangers_and_lost_packets_change_nothing() {
     let running = getter.start(&[&server.address(), "f", "--trace", "-o", "out"]);
     server.request();
     server.request();
-    server.say(OACK);
-    assert_eq!(server.hear(), ack(0));
+    server.send(OACK);
+    assert_eq!(server.receive(), ack(0));
     let stranger = UdpSocket::bind("127.0.0.1:0").expect("a port");
     stranger.send_to(&data(1, 1428), server.client()).expect("sent");
     let mut answer = [0; 64];
@@ -230,10 +230,10 @@ fn strangers_and_lost_packets_change_nothing() {
         let gone = UdpSocket::bind("127.0.0.1:0").expect("a port");
         gone.send_to(&ack(1), server.client()).expect("sent");
     }
-    server.say(&data(1, 10));
-    assert_eq!(server.hear(), ack(1));
+    server.send(&data(1, 10));
+    assert_eq!(server.receive(), ack(1));
     let got = running.end();
-    got.ended(0, &["f: 10 bytes", " 1 retransmissions", "(not the server) DATA 1, 1428 bytes"]);
-    got.ended(0, &["warning: the server announced 10000 bytes and sent 10"]);
+    got.assert_exit(0, &["f: 10 bytes", " 1 retransmissions", "(not the server) DATA 1, 1428 bytes"]);
+    got.assert_exit(0, &["warning: the server announced 10000 bytes and sent 10"]);
     assert_eq!(getter.read("out"), noise(10, 1));
 }

@@ -24,7 +24,7 @@ fn in_appliance(server: &NbdServer) -> DiskConfig {
 
 #[test]
 fn real_clients_fetch_from_a_disk_that_was_connected_in_the_background() {
-    let _slot = Appliance::slot();
+    let _slot = Appliance::permit();
     let disk = board_disk(1);
     let server = NbdServer::qemu(&disk);
     let daemon = Rtftp::with("127.0.0.1", 15, &["--view-gap", "3600"]);
@@ -62,7 +62,7 @@ fn real_clients_fetch_from_a_disk_that_was_connected_in_the_background() {
 
 #[test]
 fn two_boards_have_two_disks() {
-    let (_one, _two) = (Appliance::slot(), Appliance::slot());
+    let (_one, _two) = (Appliance::permit(), Appliance::permit());
     // As cloud images have them: the numbers 14 and 15 lie before 1, and the first has no file system.
     let (first, second) = (Tree::new().file("which", "gpt"), Tree::new().file("efi", "efi").file("only", "first"));
     let gpt = Disk::gpt(&[
@@ -112,7 +112,7 @@ fn two_boards_have_two_disks() {
 
 #[test]
 fn a_disk_that_only_libguestfs_reads_is_opened_by_the_first_request() {
-    let _slot = Appliance::slot();
+    let _slot = Appliance::permit();
     let tree = Tree::new().file("boot/kernel", "kernel").file("boot/late", "late").link("current", "boot");
     let disk = Disk::whole(128, FileSystem::Btrfs(&tree));
     let server = NbdServer::qemu(&disk);
@@ -142,7 +142,7 @@ fn a_disk_that_only_libguestfs_reads_is_opened_by_the_first_request() {
 
 #[test]
 fn a_disk_that_stops_answering_is_an_error_in_bounded_time() {
-    let _slot = Appliance::slot();
+    let _slot = Appliance::permit();
     let disk = board_disk(3);
     let server = NbdServer::nbdkit(&disk);
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--read-limit", "5", "--view-gap", "3600"]);

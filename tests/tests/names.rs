@@ -62,11 +62,11 @@ fn a_card_that_the_kernel_has_forgotten_is_asked_for() {
         daemon.put(&format!("{BOARD_MAC}/file"), "of the card");
         daemon.put("default/file", "default");
         // The test's machine knows the daemon's card, and so never asks for it, which would tell its own.
-        cable.there("ip link set server address 02:00:00:00:00:01");
+        cable.run_on_server("ip link set server address 02:00:00:00:00:01");
         for (own, daemons) in [("10.9.0.5", "10.9.0.1"), ("fd09::5", "fd09::1")] {
-            cable.here(&format!("ip neighbour replace {daemons} lladdr 02:00:00:00:00:01 dev board"));
+            cable.run_on_board(&format!("ip neighbour replace {daemons} lladdr 02:00:00:00:00:01 dev board"));
             for _ in 0..3 {
-                cable.there("ip neighbour flush dev server");
+                cable.run_on_server("ip neighbour flush dev server");
                 assert_eq!(cable.fetch(own, "file").as_deref(), Ok("of the card"), "{own}");
             }
         }
@@ -79,8 +79,8 @@ fn behind_a_router_there_is_no_card() {
         let daemon = cable.daemon();
         daemon.put(&format!("{BOARD_MAC}/file"), "of the router's card");
         daemon.put("default/file", "default");
-        cable.here("ip address add 10.10.0.7/32 dev board");
-        cable.there("ip route add 10.10.0.0/24 via 10.9.0.5");
+        cable.run_on_board("ip address add 10.10.0.7/32 dev board");
+        cable.run_on_server("ip route add 10.10.0.0/24 via 10.9.0.5");
         assert_eq!(cable.fetch("10.10.0.7", "file").as_deref(), Ok("default"));
         assert_eq!(cable.fetch("10.9.0.5", "file").as_deref(), Ok("of the router's card"));
     });
@@ -204,10 +204,10 @@ fn no_block_is_larger_than_the_way_to_its_client_takes() {
         assert_eq!(granted("fd09::5", "65464"), 1500 - 52);
         assert_eq!(granted("10.9.0.5", "1468"), 1468);
         assert_eq!(granted("10.9.0.5", "512"), 512);
-        cable.here("ip address add 10.10.0.7/32 dev board");
-        cable.there("ip route add 10.10.0.0/24 via 10.9.0.5 mtu 1280");
+        cable.run_on_board("ip address add 10.10.0.7/32 dev board");
+        cable.run_on_server("ip route add 10.10.0.0/24 via 10.9.0.5 mtu 1280");
         assert_eq!(granted("10.10.0.7", "1468"), 1280 - 32, "somewhere on the way");
-        cable.there("ip link set server mtu 1400");
+        cable.run_on_server("ip link set server mtu 1400");
         assert_eq!(granted("10.9.0.5", "65464"), 1400 - 32);
         let got = cable.client("10.9.0.5", "10.9.0.1").fetch("file", &[("blksize", "65464")]).expect("the file");
         assert_same(&got, &file, "in blocks of the largest size");

@@ -164,8 +164,8 @@ fn a_transfer_survives_the_restart_of_its_server() {
     let daemon = daemon(&[]);
     daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
-    let address = server.die();
-    let _server = NbdServer::back(address, &disk);
+    let address = server.kill();
+    let _server = NbdServer::restart_at(address, &disk);
     assert_eq!(go_on(&mut client), Ok(40 << 20));
 }
 
@@ -176,7 +176,7 @@ fn another_disk_at_the_same_address_is_another_disk() {
     let daemon = daemon(&[]);
     daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
-    let _server = NbdServer::back(server.die(), &other);
+    let _server = NbdServer::restart_at(server.kill(), &other);
     assert_eq!(go_on(&mut client), Err(0), "no mixture");
     assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 8"));
 }
@@ -189,7 +189,7 @@ fn a_server_that_is_gone_is_an_error_in_bounded_time() {
     daemon.put("default/f40m", "never");
     daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
-    server.die();
+    server.kill();
     let died = Instant::now();
     assert_eq!(go_on(&mut client), Err(0));
     assert!(died.elapsed() < LIMIT, "{:?}", died.elapsed());

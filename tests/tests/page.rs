@@ -26,7 +26,7 @@ fn wait(browser: &mut Browser, expression: &str) {
 /// Leaves a picture, if somebody wants one.
 fn picture(browser: &mut Browser, name: &str) {
     if let Some(directory) = env::var_os("PICTURES") {
-        browser.picture(&Path::new(&directory).join(format!("{name}.png")));
+        browser.screenshot(&Path::new(&directory).join(format!("{name}.png")));
     }
 }
 
@@ -136,11 +136,11 @@ fn the_page_shows_boots_as_they_go() {
     let names = format!("{shown}.map(row => row.querySelector('b').textContent)");
     assert_eq!(browser.value(&names), serde_json::json!(["127.0.0.9"]));
 
-    assert_eq!(browser.complaints(), [] as [String; 0]);
+    assert_eq!(browser.errors(), [] as [String; 0]);
     assert_eq!(browser.value("document.title"), "rtftp");
     // What the policy forbids is forbidden: this is how a violation would have been heard of.
     browser.value("document.body.setAttribute('onclick', 'alert(1)')");
-    assert!(browser.complaints().iter().any(|complaint| complaint.contains("Content Security Policy")));
+    assert!(browser.errors().iter().any(|complaint| complaint.contains("Content Security Policy")));
 
     daemon.stop(Signal::SIGTERM);
     wait(&mut browser, "!document.getElementById('lost').hidden && document.body.className === 'stale'");

@@ -58,13 +58,13 @@ impl Manager {
         command.stdin(Stdio::null()).env("NOTIFY_SOCKET", &self.name).envs(environment.iter().copied());
         let daemon = Rtftp::by(&mut command);
         let status = format!("STATUS=serving {} on {}, 0 transfers", daemon.path("").display(), daemon.address());
-        assert_eq!(self.hear(), ["READY=1".to_owned(), status.replace("/ on", " on")]);
+        assert_eq!(self.receive(), ["READY=1".to_owned(), status.replace("/ on", " on")]);
         daemon
     }
 
     /// The assignments of the next message.
     #[track_caller]
-    fn hear(&self) -> Vec<String> {
+    fn receive(&self) -> Vec<String> {
         let mut buf = [0; 4096];
         let len = self.socket.recv(&mut buf).expect("a message to the service manager");
         String::from_utf8_lossy(&buf[..len]).lines().map(str::to_owned).collect()
@@ -73,7 +73,7 @@ impl Manager {
     /// The end of the status in the next message, which is nothing else.
     #[track_caller]
     fn hear_transfers(&self) -> String {
-        let message = self.hear();
+        let message = self.receive();
         match &message[..] {
             [status] if status.starts_with("STATUS=serving ") => status.rsplit(", ").next().map(str::to_owned),
             _ => None,
@@ -98,18 +98,18 @@ fn the_manager_is_told_of_the_start_of_transfers_of_a_reload_and_of_the_end() {
     };
     let before = monotonic();
     daemon.process().signal(Signal::SIGHUP);
-    let message = manager.hear();
+    let message = manager.receive();
     let [reloading, time] = &message[..] else { panic!("expected two assignments, found {message:?}") };
     assert_eq!(reloading, "RELOADING=1");
     let time = time.strip_prefix("MONOTONIC_USEC=").and_then(|time| time.parse::<u64>().ok()).expect("a time");
     let time = Duration::from_micros(time).as_secs_f64();
     assert!((before - 0.1..monotonic() + 0.1).contains(&time), "{time} is not the time of now, {before}");
-    assert_eq!(manager.hear(), ["READY=1"]);
+    assert_eq!(manager.receive(), ["READY=1"]);
 
     assert_eq!(client.finish(first).map(|file| file.len()), Ok(1000), "the transfer has gone on");
     assert_eq!(manager.hear_transfers(), "0 transfers");
     daemon.stop(Signal::SIGTERM);
-    assert_eq!(manager.hear(), ["STOPPING=1"]);
+    assert_eq!(manager.receive(), ["STOPPING=1"]);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn the_watchdog_hears_of_us_in_half_its_time_while_clients_are_served() {
     let daemon = manager.start(&[("WATCHDOG_USEC", "400000")]);
     let since = Instant::now();
     for _ in 0..4 {
-        assert_eq!(manager.hear(), ["WATCHDOG=1"]);
+        assert_eq!(manager.receive(), ["WATCHDOG=1"]);
     }
     // The first one comes at once.
     let took = since.elapsed();
@@ -137,7 +137,7 @@ fn a_watchdog_for_another_process_is_not_ours() {
     let manager = Manager::new();
     let daemon = manager.start(&[("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")]);
     daemon.stop(Signal::SIGTERM);
-    assert_eq!(manager.hear(), ["STOPPING=1"]);
+    assert_eq!(manager.receive(), ["STOPPING=1"]);
 }
 
 #[test]
