@@ -1,7 +1,7 @@
-//! How fast disks are read natively, and served: `cargo bench -p rtftp-tests --bench disks` prints a table, and with
-//! `-- --only PART-OF-A-TITLE` some rows of it.
+//! Measures native reading and serving of disks: `cargo bench -p rtftp-tests --bench disks` prints a table, and with
+//! `-- --only PART-OF-A-TITLE` the matching rows.
 //!
-//! Everything is on loopback, the NBD server on the same processors; the figures to compare with are of the same run.
+//! All connections use loopback, and the NBD server shares the processors. Compare figures of the same run only.
 
 use std::{
     fs,
@@ -24,49 +24,49 @@ use rtftp_tests::{
 };
 use smol::Executor;
 
-/// How long an answer of an NBD server may take.
+/// Limit for an answer of an NBD server.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How much the daemon reads at once, with one more reading on its way.
+/// The size of one read of the daemon in bytes; it keeps one more read in flight.
 const PART: usize = 256 * 1024;
-/// The size of the large files, in bytes.
+/// The size of the large files in bytes.
 const LARGE: usize = 64 << 20;
-/// The size of the file of each of many boards, in bytes.
+/// The size of the file of each of many boards in bytes.
 const SMALL: usize = 1 << 20;
-/// How many disks serve at the same time.
+/// The number of disks that serve at the same time.
 const DISKS: u16 = 200;
-/// How often a file is fetched from a disk and, in between, from this machine.
+/// The number of fetches from a disk and, interleaved, from a local file.
 const ROUNDS: u64 = 7;
 
 fn main() {
-    // `cargo test --benches` only wants to know whether this builds.
+    // `cargo test --benches` only checks that the benchmark builds.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
     let disk = with_large_files();
     println!("{:<64} {:>15} {:>15}", "", "qemu-nbd", "nbdkit");
     let servers = [NbdServer::qemu(&disk), NbdServer::nbdkit(&disk)];
-    row("a disk that is not connected: request to first DATA", &servers, |server| {
-        milliseconds(first_data(server, true))
+    row("disk not connected: request to first DATA", &servers, |server| milliseconds(first_data(server, true)));
+    row("disk connected, snapshot refreshed: request to first DATA", &servers, |server| {
+        milliseconds(first_data(server, false))
     });
-    row("a connected disk, looked at afresh: the same", &servers, |server| milliseconds(first_data(server, false)));
-    row("64 MiB in one piece", &servers, |server| speed(read_file(server, "whole")));
-    row("64 MiB in 1,000 pieces", &servers, |server| speed(read_file(server, "pieces")));
+    row("64 MiB in one extent", &servers, |server| speed(read_file(server, "whole")));
+    row("64 MiB in 1,000 extents", &servers, |server| speed(read_file(server, "pieces")));
     let plain = Disk::raw(&noise(LARGE, 2));
     let servers = [NbdServer::qemu(&plain), NbdServer::nbdkit(&plain)];
-    row("nbdcopy of 64 MiB to null:, for comparison", &servers, |server| match nbdcopy(server) {
+    row("nbdcopy of 64 MiB to null:, as a reference", &servers, |server| match nbdcopy(server) {
         Some(seconds) => speed(seconds),
-        None => "not there".into(),
+        None => "not installed".into(),
     });
     let large = Disk::whole(1 << 20, FileSystem::Ext4(&Tree::new().file("boot/kernel", "kernel")));
     let servers = [NbdServer::qemu(&large), NbdServer::nbdkit(&large)];
-    row("an ext4 of 1 TiB: connect, look, find a file", &servers, |server| milliseconds(open_whole(server)));
+    row("ext4 of 1 TiB: connect, open, look up a file", &servers, |server| milliseconds(open_whole(server)));
     let servers = [NbdServer::qemu(&disk), NbdServer::nbdkit(&disk)];
-    row("200 disks, all serving: memory a disk", &servers, memory);
+    row("200 disks, all serving: memory per disk", &servers, memory);
     for (gro, client) in [(false, ""), (true, ", client with GRO")] {
-        let title = format!("64 MiB at 1468/64, cold, and local{client}: MB/s");
+        let title = format!("64 MiB at 1468/64, from a disk, from a local file{client}: MB/s");
         row(&title, &servers, |server| served(server, gro, |run| LARGE as f64 / run.seconds / 1e6));
-        for (index, who) in ["daemon", "NBD server", "client"].iter().enumerate() {
-            let title = format!("the same{client}: CPU-s/GiB of the {who}");
+        for (index, process) in ["daemon", "NBD server", "client"].iter().enumerate() {
+            let title = format!("64 MiB at 1468/64{client}: CPU-s/GiB of the {process}");
             let a_gib = f64::from(1 << 30) / LARGE as f64;
             row(&title, &servers, |server| served(server, gro, |run| run.cpu[index] * a_gib));
         }
@@ -89,7 +89,7 @@ fn milliseconds(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1e3)
 }
 
-/// The speed of 64 MiB in so many seconds.
+/// Formats the throughput of [`LARGE`] bytes in `seconds`.
 fn speed(seconds: f64) -> String {
     format!("{:.0} MB/s", LARGE as f64 / seconds / 1e6)
 }
@@ -100,12 +100,12 @@ fn median<T: Ord>(mut all: Vec<T>) -> T {
     all.swap_remove(middle)
 }
 
-/// A disk with one file in one piece and one in a thousand, both of 64 MiB, and a small one.
+/// Builds a disk with two files of 64 MiB, one in a single extent and one in a thousand extents, and a small file.
 fn with_large_files() -> Disk {
     let bytes = noise(LARGE, 1);
     let tree = Tree::new().file("whole", &bytes).file("small", &bytes[..SMALL]).directory("gaps");
     let disk = Disk::whole(512, FileSystem::Ext4(&tree));
-    // What is free is cut up by small files, every second of which goes again: a file that fills the gaps is in pieces.
+    // Small files fill the free space and every second one is removed: a file that fills the gaps is fragmented.
     let image = disk.path().display().to_string();
     let piece = Tree::new().file("piece", vec![1; LARGE / 1000]).file("pieces", &bytes);
     let mut script = String::new();
@@ -126,7 +126,7 @@ fn whole(server: &NbdServer) -> DiskConfig {
     DiskConfig::new(server.url()).partition(0, "/")
 }
 
-/// The median time from a request to the first block, over so many clients with a disk of their own each.
+/// Returns the median time from a request to the first block, over 50 clients with a disk of their own each.
 fn first_data(server: &NbdServer, cold: bool) -> Duration {
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false", "--view-gap", "0"]);
     let times = (1..=50).map(|client| {
@@ -143,23 +143,23 @@ fn first_data(server: &NbdServer, cold: bool) -> Duration {
     median(times.collect())
 }
 
-/// The median time, in seconds, of reading a file as the daemon does: in parts, the next of which is on its way already.
+/// Returns the median time in seconds of reading a file as the daemon does: in parts, with the next part in flight.
 fn read_file(server: &NbdServer, name: &str) -> f64 {
     let times = (0..5).map(|_| {
-        with_view(server, async |executor, view, _| {
-            let file = view.find_file(&RequestPath::parse(name.as_bytes()).expect("a path")).await.expect("a file");
-            let (file, disk) = (Arc::new(file), view.device());
+        with_mounted_disk(server, async |executor, disk, _| {
+            let file = disk.find_file(&RequestPath::parse(name.as_bytes()).expect("a path")).await.expect("a file");
+            let (file, device) = (Arc::new(file), disk.device());
             let started = Instant::now();
             let read = |part: u64| {
-                let (file, disk) = (file.clone(), disk.clone());
-                executor.spawn(async move { file.read(&*disk, part * PART as u64, PART).await.expect("bytes").len() })
+                let (file, device) = (file.clone(), device.clone());
+                executor.spawn(async move { file.read(&*device, part * PART as u64, PART).await.expect("bytes").len() })
             };
-            let (mut size, mut part, mut coming) = (0, 0, read(0));
+            let (mut size, mut part, mut in_flight) = (0, 0, read(0));
             while size < file.size {
                 part += 1;
                 let next = read(part);
-                size += coming.await as u64;
-                coming = next;
+                size += in_flight.await as u64;
+                in_flight = next;
             }
             started.elapsed()
         })
@@ -167,30 +167,30 @@ fn read_file(server: &NbdServer, name: &str) -> f64 {
     median(times.collect()).as_secs_f64()
 }
 
-/// The median time of connecting, looking and finding a file.
+/// Returns the median time to connect, open the file systems and look up a file.
 fn open_whole(server: &NbdServer) -> Duration {
     let times = (0..9).map(|_| {
-        with_view(server, async |_, view, started| {
-            view.find_file(&RequestPath::parse(b"boot/kernel").expect("a path")).await.expect("a file");
+        with_mounted_disk(server, async |_, disk, started| {
+            disk.find_file(&RequestPath::parse(b"boot/kernel").expect("a path")).await.expect("a file");
             started.elapsed()
         })
     });
     median(times.collect())
 }
 
-fn with_view<T>(server: &NbdServer, work: impl AsyncFn(&Executor<'static>, &MountedDisk, Instant) -> T) -> T {
+fn with_mounted_disk<T>(server: &NbdServer, work: impl AsyncFn(&Executor<'static>, &MountedDisk, Instant) -> T) -> T {
     let description = Description::parse(whole(server).to_string().as_bytes()).expect("a description");
     let url = NbdUri::parse(server.url()).expect("a URI");
     let executor = Executor::new();
     smol::block_on(executor.run(async {
         let started = Instant::now();
         let nbd = Nbd::connect(&url, LIMIT, &executor).await.expect("a connection");
-        let view = MountedDisk::open(Arc::new(nbd), &description).await.expect("a view");
-        work(&executor, &view, started).await
+        let disk = MountedDisk::open(Arc::new(nbd), &description).await.expect("a mounted disk");
+        work(&executor, &disk, started).await
     }))
 }
 
-/// The median time, in seconds, that nbdcopy takes for an export of 64 MiB.
+/// Returns the median time in seconds that nbdcopy takes for an export of 64 MiB, or `None` if it is not installed.
 fn nbdcopy(server: &NbdServer) -> Option<f64> {
     let times = (0..5).map(|_| {
         let started = Instant::now();
@@ -200,7 +200,7 @@ fn nbdcopy(server: &NbdServer) -> Option<f64> {
     times.collect::<Option<Vec<_>>>().map(|times| median(times).as_secs_f64())
 }
 
-/// What the daemon's memory grows by for each of 200 disks from which transfers are under way.
+/// Returns the growth of the daemon's memory for each of 200 disks with a transfer in progress.
 fn memory(server: &NbdServer) -> String {
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     let before = daemon.process().resident();
@@ -210,7 +210,7 @@ fn memory(server: &NbdServer) -> String {
             daemon.put_disk(&address, &whole(server));
             let mut client = daemon.client(&address);
             let mut answer = client.ask(&rrq("whole", &[("blksize", "8192")]));
-            // So far that the parts which are kept are all there.
+            // Far enough to fill the daemon's buffers of the transfer.
             for block in 0..100 {
                 answer = client.acknowledge(block);
             }
@@ -226,11 +226,11 @@ fn memory(server: &NbdServer) -> String {
 /// One fetch of the large file.
 struct Run {
     seconds: f64,
-    /// Of the daemon, the NBD server and the client, in seconds.
+    /// Processor time of the daemon, the NBD server and the client in seconds.
     cpu: [f64; 3],
 }
 
-/// The median of a figure of fetches from a disk that is not connected yet, and of the same from a local file.
+/// Returns the medians of a figure of a fetch: from a disk that is not connected yet, and from a local file.
 fn served(server: &NbdServer, gro: bool, figure: impl Fn(Run) -> f64) -> String {
     let (mut disk, mut local) = (vec![], vec![]);
     let bytes = noise(LARGE, 1);
@@ -258,7 +258,7 @@ fn fetch(daemon: &Rtftp, server: &NbdServer, gro: bool, expected: &[u8]) -> Run 
     Run { seconds: report.wall.as_secs_f64(), cpu }
 }
 
-/// How long boards take that all begin at once, each from a disk of its own that is not connected yet.
+/// Returns the times of boards that all begin at once, each from a disk of its own that is not connected yet.
 fn boards(server: &NbdServer, windowsize: u16) -> String {
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     for client in 0..DISKS {

@@ -1,21 +1,22 @@
-//! rtftp beside the other TFTP servers of this machine, in one run: speed, processor time, memory, fairness, loss, startup.
+//! Compares rtftp with other TFTP servers in one run: throughput, processor time, memory, fairness, loss, startup.
 //!
 //! ```text
 //! cargo build --release && cargo bench -p rtftp-tests --bench peers [-- --rounds N] [--only TITLE-OR-PART-OF-IT]
 //!     [--also PATH-OF-ANOTHER-RTFTP]
 //! ```
 //!
-//! Method. Every figure is the median of several rounds, and the rounds are interleaved (A B C, A B C, ...), so that whatever
-//! else the machine does hits all alike. Each run starts the server afresh, with the file in the page cache, and ends it by its
-//! process id. The client is `rtftp_tests::load`, which compares every byte; it takes part of the machine, so the server's own
-//! processor time (user and system, with its children's) says more than the time on the wall: quote both. Processor time on the
-//! loopback contains the receiving half of the kernel's work, up to the client's socket. Servers that do not know `windowsize`
-//! send block by block. As root it runs in a network namespace of its own; without root, dnsmasq, which wants port 69, is left out.
+//! Method: each figure is the median of several rounds. The rounds are interleaved (A B C, A B C, ...), so that other load on the
+//! machine affects all servers alike. Each run starts a new server process, with the file in the page cache, and kills it by its
+//! process ID. The client is `rtftp_tests::load_client`, which compares every byte. It shares the processors with the server, so the
+//! server's processor time (user and system, including its children) says more than the elapsed time: quote both. Processor time on
+//! the loopback interface includes the receiving half of the kernel's work, up to the client's socket. Servers without `windowsize`
+//! send block by block. As root the benchmark runs in a network namespace of its own; without root it leaves out dnsmasq, which needs
+//! port 69.
 //!
-//! Loss is made by the client, which drops what it receives and does not send what it should, by chance but the same in every
-//! run. Of fetches that were not complete in time the median and p99 say `inf`.
+//! The client simulates loss: it drops received datagrams and suppresses its own, pseudo-randomly with the same sequence in every run.
+//! If too few fetches are complete in time, the median and p99 are `inf`.
 //!
-//! What came out, and where the time goes, is in `tests/benches/README.md`; files from disks are in the bench `disks`.
+//! The results, and where the time goes, are in `tests/benches/README.md`. The benchmark `disks` measures files from disks.
 
 use std::{
     fs, io,
@@ -38,8 +39,7 @@ use rtftp_tests::{
     raw_client::rrq,
 };
 
-/// The large file of a single stream, the file of each of many boards, and one that is hardly more than a request: names and sizes in
-/// bytes.
+/// Names and sizes in bytes: the file of a single stream, the file of each of many boards, and a file of one or two blocks.
 const LARGE: (&str, usize) = ("large", 48 << 20);
 const SMALL: (&str, usize) = ("small", 1 << 20);
 const TINY: (&str, usize) = ("tiny", 1000);
@@ -50,13 +50,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 struct Server {
     name: String,
     program: PathBuf,
-    /// Arguments; `{port}`, `{root}` and `{dir}` (`{root}/default`) stand for what they say.
+    /// The arguments, with placeholders `{port}`, `{root}` and `{dir}` (`{root}/default`).
     args: &'static str,
-    /// The port, if it cannot be told another.
+    /// The port, if it is fixed.
     port: Option<u16>,
 }
 
-/// The servers to compare with: name, program, arguments, fixed port, how to install it.
+/// The servers to compare with: name, program, arguments, fixed port, installation hint.
 const PEERS: [(&str, &str, &str, Option<u16>, &str); 6] = [
     ("tftpd-hpa", "in.tftpd", "-L -4 -a 127.0.0.1:{port} --secure -u nobody {dir}", None, "apt install tftpd-hpa"),
     (
@@ -70,7 +70,7 @@ const PEERS: [(&str, &str, &str, Option<u16>, &str); 6] = [
     (
         "atftpd",
         "atftpd",
-        // With more than 480 threads it aborts.
+        // It aborts with more than 480 threads.
         "--daemon --no-fork --port {port} --bind-address 127.0.0.1 --maxthread 480 --user nobody --group nogroup \
          --logfile /dev/null {dir}",
         None,
@@ -110,7 +110,7 @@ fn main() {
     let after = |name: &str| args.iter().skip_while(|arg| *arg != name).nth(1);
     let rounds: usize = after("--rounds").map_or(3, |count| count.parse().expect("--rounds NUMBER"));
     let only = after("--only").map_or("", String::as_str);
-    own_network();
+    enter_network_namespace();
     let root = tempfile::tempdir().expect("a directory");
     let directory = root.path().join("default");
     fs::create_dir(&directory).expect("made");
@@ -135,11 +135,11 @@ fn main() {
     servers.retain(|server| {
         let starts = server.start(root.path()).is_some();
         if !starts {
-            println!("left out: {} does not answer", server.name);
+            println!("not compared: {} does not answer", server.name);
         }
         starts
     });
-    println!("\nmedians of {rounds} rounds; MB = 10^6 bytes; (x) = beside the best of the others\n");
+    println!("\nmedians of {rounds} rounds; MB = 10^6 bytes; (x) = ratio to the best other server\n");
     let mut rows = vec![];
     for (blksize, windowsize, gro, times) in [
         (1468, 1, false, 1),
@@ -177,7 +177,7 @@ fn main() {
     }
     println!("startup to first answer, and memory when idle");
     for server in &servers {
-        let start = || server.start(root.path()).expect("it has answered before");
+        let start = || server.start(root.path()).expect("a server that has answered before");
         let mut times: Vec<Duration> = (0..rounds).map(|_| start().1).collect();
         times.sort();
         let (process, _, _) = start();
@@ -186,28 +186,28 @@ fn main() {
     }
 }
 
-/// Leaves the machine's network for an empty one, where every port is free.
-fn own_network() {
+/// Enters a new network namespace, in which every port is free.
+fn enter_network_namespace() {
     if geteuid().is_root() && unshare(CloneFlags::CLONE_NEWNET).is_ok() {
         rtftp_tests::run("ip", ["link", "set", "lo", "up"]);
-        // tftpd-hpa does not start where there is no address but 127.0.0.1.
+        // tftpd-hpa does not start if 127.0.0.1 is the only address.
         rtftp_tests::run("ip", ["address", "add", "198.18.0.1/32", "dev", "lo"]);
     } else {
-        println!("not root: dnsmasq, which wants port 69, cannot take part");
+        println!("not root: dnsmasq is not compared, it needs port 69");
     }
 }
 
-/// Ours, and whichever others there are.
+/// Returns rtftp and the other servers that are installed.
 fn servers(also: Option<&String>) -> Vec<Server> {
-    let ours = |name: &str, program| Server { name: name.into(), program, args: RTFTP, port: None };
-    let mut servers = vec![ours("rtftp", binary("rtftp"))];
-    servers.extend(also.map(|path| ours("rtftp (also)", path.into())));
+    let rtftp = |name: &str, program| Server { name: name.into(), program, args: RTFTP, port: None };
+    let mut servers = vec![rtftp("rtftp", binary("rtftp"))];
+    servers.extend(also.map(|path| rtftp("rtftp (also)", path.into())));
     for (name, program, args, port, hint) in PEERS {
         let found = find(program).filter(|path| name != "busybox" || has_applets(path));
         match found {
             Some(_) if port.is_some() && !geteuid().is_root() => {}
             Some(program) => servers.push(Server { name: name.into(), program, args, port }),
-            None => println!("missing: {name} ({hint})"),
+            None => println!("not compared: {name} is not installed ({hint})"),
         }
     }
     servers
@@ -225,7 +225,7 @@ fn has_applets(busybox: &Path) -> bool {
 }
 
 impl Server {
-    /// Starts it and waits for its first answer; returns how long that took, or nothing if none comes.
+    /// Starts the server and waits for its first answer; returns the time to that answer, or `None` if it never answers.
     fn start(&self, root: &Path) -> Option<(Process, Duration, SocketAddr)> {
         let port = self.port.unwrap_or_else(free_port);
         let (root, dir) = (root.display().to_string(), root.join("default").display().to_string());
@@ -246,8 +246,8 @@ impl Server {
             if let Ok((len, from)) = client.recv_from(&mut buf) {
                 assert_eq!(buf[..2], [0, 3], "{}: {}", self.name, buf[..len].escape_ascii());
                 let time = begun.elapsed();
-                // The end of the probe, or it would be repeated to a client that has gone.
-                client.send_to(b"\0\x05\0\0enough\0", from).expect("sent");
+                // Ends the transfer, so that the server does not repeat its block.
+                client.send_to(b"\0\x05\0\0done\0", from).expect("sent");
                 return Some((process, time, address));
             }
         }
@@ -256,7 +256,7 @@ impl Server {
 
     fn measure(&self, root: &Path, load: &Load, size: usize) -> io::Result<Run> {
         let expected = fs::read(root.join("default").join(load.name))?;
-        let (process, _, address) = self.start(root).expect("it has answered before");
+        let (process, _, address) = self.start(root).expect("a server that has answered before");
         let before = ResourceUsage::of(process.id());
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -271,13 +271,13 @@ impl Server {
     }
 }
 
-/// A port that nobody uses at this moment.
+/// Returns a port that is free at this moment.
 fn free_port() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.local_addr().expect("bound").port()
 }
 
-/// Measures all servers in turns and prints a line for each.
+/// Measures all servers in interleaved rounds and prints a line for each.
 fn compare(title: &str, servers: &[Server], root: &Path, load: &Load, size: usize, rounds: usize) {
     let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| vec![]).collect();
     for _ in 0..rounds {
@@ -289,35 +289,36 @@ fn compare(title: &str, servers: &[Server], root: &Path, load: &Load, size: usiz
     let cost = |run: &Run| run.cpu.as_secs_f64() / (run.bytes as f64 / f64::from(1 << 30));
     let others = servers.iter().zip(&runs).filter(|(server, _)| !server.name.starts_with("rtftp"));
     let fastest = others.map(|(_, runs)| median(runs, &speed)).fold(0.0, f64::max);
-    // The children of tftpd-hpa end without a trace in /proc: of a thousand not all is seen.
-    let unseen = |server: &Server| server.name == "tftpd-hpa" && load.clients > 1;
-    let seen = servers.iter().zip(&runs).filter(|(server, _)| !server.name.starts_with("rtftp") && !unseen(server));
-    let cheapest = seen.map(|(_, runs)| median(runs, &cost)).fold(f64::INFINITY, f64::min);
+    // The processor time of tftpd-hpa's children is lost when they end: with many clients the sum is incomplete.
+    let incomplete_cpu = |server: &Server| server.name == "tftpd-hpa" && load.clients > 1;
+    let measured =
+        servers.iter().zip(&runs).filter(|(server, _)| !server.name.starts_with("rtftp") && !incomplete_cpu(server));
+    let cheapest = measured.map(|(_, runs)| median(runs, &cost)).fold(f64::INFINITY, f64::min);
     let middle = |run: &Run| run.report.percentile(0.5);
     let others = servers.iter().zip(&runs).filter(|(server, _)| !server.name.starts_with("rtftp"));
-    let soonest = others.map(|(_, runs)| median(runs, &middle)).fold(f64::INFINITY, f64::min);
+    let shortest = others.map(|(_, runs)| median(runs, &middle)).fold(f64::INFINITY, f64::min);
     println!("{title}");
     println!(
         "                     MB/s          MB per CPU-s    CPU-s/GiB            median s         p99 s  peak MiB  complete"
     );
     for (server, runs) in servers.iter().zip(&runs) {
-        let fast = median(runs, &speed);
-        let dear = if unseen(server) { f64::NAN } else { median(runs, &cost) };
+        let throughput = median(runs, &speed);
+        let cpu = if incomplete_cpu(server) { f64::NAN } else { median(runs, &cost) };
         println!(
-            "  {:<14} {fast:8.0} ({:4.2})   {:8.0}     {dear:8.2} ({:4.2})   {:9.3} ({:4.2}) {:8.3} {:9.1}  {}/{}",
+            "  {:<14} {throughput:8.0} ({:4.2})   {:8.0}     {cpu:8.2} ({:4.2})   {:9.3} ({:4.2}) {:8.3} {:9.1}  {}/{}",
             server.name,
-            fast / fastest,
-            f64::from(1 << 30) / 1e6 / dear,
-            dear / cheapest,
+            throughput / fastest,
+            f64::from(1 << 30) / 1e6 / cpu,
+            cpu / cheapest,
             median(runs, &middle),
-            median(runs, &middle) / soonest,
+            median(runs, &middle) / shortest,
             median(runs, &|run| run.report.percentile(0.99)),
             median(runs, &|run| mib(run.memory)),
             runs.iter().map(|run| run.report.complete.len()).sum::<usize>(),
             runs.len() * usize::from(load.clients) * load.times as usize,
         );
         if let Some(run) = runs.iter().find(|run| run.report.failed.0 > 0) {
-            println!("  {:<14} {} failed, the first: {}", "", run.report.failed.0, run.report.failed.1);
+            println!("  {:<14} {} failed; first failure: {}", "", run.report.failed.0, run.report.failed.1);
         }
     }
     println!();
