@@ -9,7 +9,7 @@ use std::{
 };
 
 use libfuzzer_sys::fuzz_target;
-use rtftp_runtime::{fs::BlockDevice, nbd::Nbd};
+use rtftp_runtime::{fs::BlockDevice, nbd::NbdClient};
 use smol::{
     Executor, block_on,
     io::{AsyncRead, AsyncWrite, Cursor},
@@ -44,7 +44,7 @@ fn is_one_line(message: &str) -> bool {
 
 async fn talk(words: Vec<u8>, executor: &Executor<'static>) {
     let server = Server(Cursor::new(words));
-    let nbd = match Nbd::over(server, "disk", Duration::from_secs(60), executor).await {
+    let nbd = match NbdClient::from_stream(server, "disk", Duration::from_secs(60), executor).await {
         Ok(nbd) => nbd,
         Err(error) => return assert!(is_one_line(&error.to_string()), "{error}"),
     };

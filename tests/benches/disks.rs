@@ -14,7 +14,7 @@ use rtftp_core::{
     RequestPath,
     config::{disk::DiskConfig as Description, uri::NbdUri},
 };
-use rtftp_runtime::{fs::MountedDisk, nbd::Nbd};
+use rtftp_runtime::{fs::MountedDisk, nbd::NbdClient};
 use rtftp_tests::{
     Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree,
     load_client::{self, Load},
@@ -184,7 +184,7 @@ fn with_mounted_disk<T>(server: &NbdServer, work: impl AsyncFn(&Executor<'static
     let executor = Executor::new();
     smol::block_on(executor.run(async {
         let started = Instant::now();
-        let nbd = Nbd::connect(&url, LIMIT, &executor).await.expect("a connection");
+        let nbd = NbdClient::connect(&url, LIMIT, &executor).await.expect("a connection");
         let disk = MountedDisk::open(Arc::new(nbd), &description).await.expect("a mounted disk");
         work(&executor, &disk, started).await
     }))

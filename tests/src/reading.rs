@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use rtftp_core::config::uri::NbdUri;
 use rtftp_runtime::{
     fs::{self, FileSystem, FileType, Node, Volume, partition::partitions},
-    nbd::Nbd,
+    nbd::NbdClient,
 };
 use smol::Executor;
 
@@ -33,7 +33,7 @@ pub fn read_natively(server: &NbdServer, number: u32) -> BTreeMap<String, Conten
     let url = NbdUri::parse(server.url()).expect("a URI");
     let executor = Executor::new();
     smol::block_on(executor.run(async {
-        let disk = Arc::new(Nbd::connect(&url, LIMIT, &executor).await.expect("a server"));
+        let disk = Arc::new(NbdClient::connect(&url, LIMIT, &executor).await.expect("a server"));
         let whole = Volume::new(disk.clone());
         let table = partitions(&whole).await.expect("a partition table");
         let partition = table.iter().find(|partition| partition.number == number).expect("the partition");
@@ -43,7 +43,7 @@ pub fn read_natively(server: &NbdServer, number: u32) -> BTreeMap<String, Conten
     }))
 }
 
-async fn read_all(filesystem: &dyn FileSystem, disk: &Nbd) -> BTreeMap<String, Content> {
+async fn read_all(filesystem: &dyn FileSystem, disk: &NbdClient) -> BTreeMap<String, Content> {
     let mut contents = BTreeMap::new();
     let mut directories: Vec<(String, Node)> = vec![(String::new(), filesystem.root())];
     while let Some((directory, node)) = directories.pop() {

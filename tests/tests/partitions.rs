@@ -10,7 +10,7 @@ use std::{
 use rtftp_core::config::uri::NbdUri;
 use rtftp_runtime::{
     fs::{Volume, partition::partitions},
-    nbd::Nbd,
+    nbd::NbdClient,
 };
 use rtftp_tests::{Disk, FileSystem, NbdServer, OwnerMachine, Tree, run};
 use smol::Executor;
@@ -127,7 +127,7 @@ fn of_ours(server: &NbdServer) -> Vec<Shown> {
     let url = NbdUri::parse(server.url()).expect("a URI");
     let executor = Executor::new();
     smol::block_on(executor.run(async {
-        let disk = Nbd::connect(&url, LIMIT, &executor).await.expect("a server");
+        let disk = NbdClient::connect(&url, LIMIT, &executor).await.expect("a server");
         let found = partitions(&Volume::new(Arc::new(disk))).await.expect("a table, or none");
         found.iter().map(|found| (found.number, found.start / 512, found.len / 512)).collect()
     }))

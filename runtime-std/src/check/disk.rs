@@ -11,7 +11,7 @@ use smol::Timer;
 use super::{Disk, Files, Limits, Mount, Partition, files::find};
 use crate::{
     clock,
-    disk::{Failure, Owner, PATIENCE, PAUSE, View},
+    disk::{Contents, DiskActor, DiskError, RETRY_INTERVAL, RETRY_LIMIT},
     error::Unavailable,
     fs,
     fs::{BlockDevice, Error, Volume, partition::partitions},
@@ -32,8 +32,8 @@ pub(super) async fn check(
     limits: Limits,
 ) -> (Disk, Vec<String>) {
     let mut disk = described(&config);
-    let mut owner = Owner::alone(name, json, config, backend);
-    let nbd = match within(CONNECT.min(limits.open), owner.connect()).await {
+    let mut actor = DiskActor::standalone(name, json, config, backend);
+    let nbd = match within(CONNECT.min(limits.open), actor.connect()).await {
         Ok((nbd, _)) => nbd,
         Err(failure) => {
             let why = failure.to_string();
@@ -44,7 +44,7 @@ pub(super) async fn check(
         }
     };
     let listed = within(limits.open, async { Ok(inventory(nbd).await?) }).await;
-    let opened = open(&mut owner, limits).await;
+    let opened = open(&mut actor, limits).await;
     let mistakes = match (&listed, &opened) {
         (Ok(_), Ok(_)) => vec![],
         (Err(failure), Ok(_)) => vec![format!("its partitions cannot be listed: {failure}")],
@@ -99,29 +99,29 @@ async fn partition(number: u32, volume: &Volume) -> Result<Partition, Error> {
 }
 
 /// Opens a disk and looks through it, again and again for a while if it contradicts itself: its owner may be writing.
-async fn open(owner: &mut Owner, limits: Limits) -> Result<(Backend, Files), Failure> {
-    let until = Instant::now() + PATIENCE;
+async fn open(actor: &mut DiskActor, limits: Limits) -> Result<(Backend, Files), DiskError> {
+    let until = Instant::now() + RETRY_LIMIT;
     loop {
-        let found = match within(limits.open + LEEWAY, owner.view()).await {
-            Ok(View::Native(view)) => Ok((Backend::Native, find(&&view, limits).await)),
-            Ok(View::Guestfs(appliance)) => Ok((Backend::Guestfs, find(&&appliance, limits).await)),
+        let found = match within(limits.open + LEEWAY, actor.mount()).await {
+            Ok(Contents::Native(view)) => Ok((Backend::Native, find(&&view, limits).await)),
+            Ok(Contents::Guestfs(appliance)) => Ok((Backend::Guestfs, find(&&appliance, limits).await)),
             Err(failure) => Err(failure),
         };
         let may_pass = match &found {
             Ok((_, files)) => !files.unreadable.is_empty(),
-            Err(failure) => matches!(failure, Failure::Passing(_)),
+            Err(failure) => matches!(failure, DiskError::Transient(_)),
         };
         if !may_pass || Instant::now() >= until {
             return found;
         }
-        Timer::after(PAUSE).await;
+        Timer::after(RETRY_INTERVAL).await;
     }
 }
 
 /// The result of work on a disk, or that it did not come in time.
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, DiskError>>) -> Result<T, DiskError> {
     clock::within(limit, async { Ok(work.await) }).await.unwrap_or_else(|late| {
         let reason = late.to_string();
-        Err(Failure::Lasting(Unavailable { to_client: "the disk of this client is too slow", reason }.into()))
+        Err(DiskError::Permanent(Unavailable { to_client: "the disk of this client is too slow", reason }.into()))
     })
 }

@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use super::Mistake;
-use crate::{client::printable, client_name::Name, disk, disk::client_of};
+use crate::{client::printable, client_name::Name, disk, disk::parse_file_name};
 
 /// What a root directory has.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ pub(super) fn read(root: &Path) -> io::Result<Layout> {
 impl Layout {
     /// Adds a name; whether it is a directory's, links followed, may be an error.
     fn add(&mut self, name: &str, is_directory: io::Result<bool>) {
-        if let Ok(client) = client_of(name) {
+        if let Ok(client) = parse_file_name(name) {
             // What is wrong with the file shows itself when it is read.
             return self.clients.push(client);
         }
@@ -69,7 +69,7 @@ impl Layout {
 /// Whether files are served from a directory of this name; the error says what it should be called.
 fn meant_directory(name: &str) -> Result<(), String> {
     // A client's directory is called like its file without `.nbd`.
-    match client_of(&format!("{name}.nbd")) {
+    match parse_file_name(&format!("{name}.nbd")) {
         Ok(_) => return Ok(()),
         Err(_) if name == "default" => return Ok(()),
         Err(_) => {}
@@ -86,7 +86,7 @@ fn meant_directory(name: &str) -> Result<(), String> {
 /// What is wrong with the name of a file that is no client's `.nbd` file; `None` if it is there for another reason.
 fn mistaken_file(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
-    if name == "default" || client_of(&format!("{name}.nbd")).is_ok() {
+    if name == "default" || parse_file_name(&format!("{name}.nbd")).is_ok() {
         return Some("is a file: expected a directory".into());
     }
     // Windows editors like to add the first, others the second.

@@ -21,8 +21,8 @@ pub use self::{
 use self::{layout::Layout, trees::Local};
 use crate::{
     client_name::Name,
-    disk::{Times, file_name, read},
-    guestfs::{client, client::Launcher},
+    disk::{DiskTimeouts, file_name, read_description},
+    guestfs::client::{HelperTimeouts, Launcher},
 };
 
 /// How many disks are looked at together: each may need a virtual machine, of up to 580 MB.
@@ -193,9 +193,9 @@ struct Disks<'r> {
 impl<'r> Disks<'r> {
     fn new(root: &'r Path, limits: Limits, executor: Arc<Executor<'static>>) -> Self {
         let Limits { open, answer } = limits;
-        let launcher = Launcher::new(client::Limits { start: open, answer, ..client::Limits::default() });
+        let launcher = Launcher::new(HelperTimeouts { start: open, reply: answer, ..HelperTimeouts::default() });
         // A disk that is looked at once is never idle.
-        let times = Times { idle: Duration::MAX, gap: Duration::ZERO, answer };
+        let times = DiskTimeouts { idle: Duration::MAX, view_gap: Duration::ZERO, reply: answer };
         let backend = Arc::new(crate::disk::Backend::new(launcher, times, executor.clone(), None));
         Self { root, limits, executor, backend, turns: Arc::new(Semaphore::new(TOGETHER)) }
     }
@@ -203,7 +203,7 @@ impl<'r> Disks<'r> {
     /// Starts to look at the disk of a client; the error is what is wrong with its description.
     async fn start(&self, client: Name) -> Result<Task<(Disk, Vec<String>)>, String> {
         let name = file_name(client);
-        let json = read(&self.root.join(&name)).await.map_err(|error| error.to_string())?;
+        let json = read_description(&self.root.join(&name)).await.map_err(|error| error.to_string())?;
         let config = DiskConfig::parse(&json).map_err(|error| error.to_string())?;
         let (backend, turns, limits) = (self.backend.clone(), self.turns.clone(), self.limits);
         Ok(self.executor.spawn(async move {

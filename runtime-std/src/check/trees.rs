@@ -13,7 +13,7 @@ use crate::{
     error::OpenError,
     files::local::LocalFile,
     fs::{FileType, MountedDisk, MountedEntry},
-    guestfs::{client::Listed, shared::Shared},
+    guestfs::{client::DirectoryEntry, shared::SharedAppliance},
 };
 
 /// A directory of this machine.
@@ -100,7 +100,7 @@ impl<'v> Tree for &'v MountedDisk {
 }
 
 /// A disk that libguestfs reads.
-impl Tree for &Shared {
+impl Tree for &SharedAppliance {
     /// The path below the description's `tftp_root`.
     type Directory = Vec<u8>;
 
@@ -109,8 +109,8 @@ impl Tree for &Shared {
     }
 
     async fn list(&self, directory: &Vec<u8>) -> Result<Listing<Vec<u8>>, String> {
-        let listed = Shared::list(self, directory).await.map_err(|why| why.to_string())?;
-        let items = listed.into_iter().map(|Listed { name, kind, size }| {
+        let listed = SharedAppliance::list(self, directory).await.map_err(|why| why.to_string())?;
+        let items = listed.into_iter().map(|DirectoryEntry { name, kind, size }| {
             let item = match kind {
                 FileType::File => Item::File(size),
                 FileType::Directory if directory.is_empty() => Item::Directory(name.clone()),

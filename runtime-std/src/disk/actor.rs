@@ -1,4 +1,4 @@
-//! Who a disk belongs to: connects it when it is asked for, looks at it afresh for every boot, lets it go when nobody asks.
+//! Who a disk belongs to: connects it when it is asked for, looks at it refresh for every boot, lets it go when nobody asks.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,12 +16,12 @@ use smol::{
     lock::{Semaphore, SemaphoreGuardArc},
 };
 
-use super::snapshot::{Failure, Opened, View};
+use super::snapshot::{Contents, DiskError, Opened};
 use crate::{
     event_loop::Reactor,
     fs,
-    guestfs::{client::Launcher, shared::Shared},
-    nbd::{self, Nbd},
+    guestfs::{client::Launcher, shared::SharedAppliance},
+    nbd::{self, NbdClient},
 };
 
 /// How many disks are connected at a time that no client waits for.
@@ -36,20 +36,20 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long things on a disk may take, and how long they hold.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Times {
+pub(crate) struct DiskTimeouts {
     /// After this long without a request the connection is let go.
     pub(crate) idle: Duration,
-    /// After this long without a request and without a transfer, a boot is over: the next request sees the disk afresh.
-    pub(crate) gap: Duration,
+    /// After this long without a request and without a transfer, a boot is over: the next request sees the disk refresh.
+    pub(crate) view_gap: Duration,
     /// For connecting to the NBD server, and then for one answer of it.
-    pub(crate) answer: Duration,
+    pub(crate) reply: Duration,
 }
 
 /// What all disks share.
 #[derive(Debug)]
 pub(crate) struct Backend {
     launcher: Launcher,
-    times: Times,
+    times: DiskTimeouts,
     executor: Arc<Executor<'static>>,
     /// Where NBD servers are waited for; with smol if there is none.
     reactor: Option<Arc<Reactor>>,
@@ -59,7 +59,7 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) fn new(
         launcher: Launcher,
-        times: Times,
+        times: DiskTimeouts,
         executor: Arc<Executor<'static>>,
         reactor: Option<Arc<Reactor>>,
     ) -> Self {
@@ -83,26 +83,26 @@ pub(super) enum Request {
     /// Connect, for nobody in particular.
     Connect,
     /// Give the view of this boot, or one that is younger than the request.
-    Look { afresh: bool, reply: Sender<Result<Arc<Look>, Failure>> },
+    Snapshot { refresh: bool, reply: Sender<Result<Arc<Snapshot>, DiskError>> },
 }
 
 /// A view while a boot lasts.
 #[derive(Debug)]
-pub(super) struct Look {
-    view: View,
+pub(super) struct Snapshot {
+    view: Contents,
     since: Instant,
     /// When a file of it was last opened or done with.
     used: Mutex<Instant>,
 }
 
-impl Look {
-    fn new(view: View) -> Self {
+impl Snapshot {
+    fn new(view: Contents) -> Self {
         let now = Instant::now();
         Self { view, since: now, used: Mutex::new(now) }
     }
 
     /// Opens a regular file.
-    pub(super) async fn open(&self, path: &RequestPath) -> Result<Opened, Failure> {
+    pub(super) async fn open(&self, path: &RequestPath) -> Result<Opened, DiskError> {
         self.view.open(path).await
     }
 
@@ -132,16 +132,16 @@ impl Look {
 }
 
 /// The task that a disk belongs to: it alone connects it, and says how long a view is good.
-pub(crate) struct Owner {
+pub(crate) struct DiskActor {
     name: String,
     json: Vec<u8>,
     config: DiskConfig,
     backend: Arc<Backend>,
     inbox: Receiver<Request>,
     /// The connection of the native reader.
-    nbd: Option<Arc<Nbd>>,
+    nbd: Option<Arc<NbdClient>>,
     /// The view of the latest boot.
-    look: Option<Arc<Look>>,
+    look: Option<Arc<Snapshot>>,
     /// When there last was a view, or the connection began.
     used: Instant,
     told: Told,
@@ -156,7 +156,7 @@ struct Told {
     unsupported: Option<String>,
 }
 
-impl Owner {
+impl DiskActor {
     /// The owner of a disk that is not connected yet.
     pub(super) fn new(
         name: String,
@@ -169,7 +169,7 @@ impl Owner {
     }
 
     /// The owner of a disk whom nobody asks, and who does not run: for one look.
-    pub(crate) fn alone(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
+    pub(crate) fn standalone(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
         Self::new(name, json, config, backend, bounded(1).1)
     }
 
@@ -197,11 +197,11 @@ impl Owner {
                         retry = Some(retry.map_or(RETRY.0, |last: Duration| (2 * last).min(RETRY.1)));
                     }
                 },
-                Request::Look { afresh, reply } => {
-                    let look = self.look(afresh).await;
+                Request::Snapshot { refresh, reply } => {
+                    let look = self.look(refresh).await;
                     if let Err(failure) = &look {
                         // What may be over in a moment is tried again, and reported by who loses patience.
-                        if let Failure::Lasting(_) = failure {
+                        if let DiskError::Permanent(_) = failure {
                             self.report(failure);
                         }
                         self.refuse_waiting(failure);
@@ -234,7 +234,7 @@ impl Owner {
     }
 
     /// Tells of a failure, but not of the same one again and again.
-    fn report(&mut self, failure: &Failure) {
+    fn report(&mut self, failure: &DiskError) {
         let reason = failure.to_string();
         if self.told.failure.as_ref() != Some(&reason) {
             log::error!("{}: {reason}", self.name);
@@ -243,9 +243,9 @@ impl Owner {
     }
 
     /// Tells everybody who waits that the disk is not to be had.
-    fn refuse_waiting(&self, failure: &Failure) {
+    fn refuse_waiting(&self, failure: &DiskError) {
         while let Ok(request) = self.inbox.try_recv() {
-            if let Request::Look { reply, .. } = request {
+            if let Request::Snapshot { reply, .. } = request {
                 let _ = reply.try_send(Err(failure.clone()));
             }
         }
@@ -279,44 +279,44 @@ impl Owner {
     }
 
     /// How long a view that nobody uses is kept.
-    fn lifetime(&self, look: &Look) -> Duration {
-        let Times { idle, gap, .. } = self.backend.times;
+    fn lifetime(&self, look: &Snapshot) -> Duration {
+        let DiskTimeouts { idle, view_gap: gap, .. } = self.backend.times;
         match look.view {
-            View::Native(_) => gap,
-            View::Guestfs(_) => gap.min(idle),
+            Contents::Native(_) => gap,
+            Contents::Guestfs(_) => gap.min(idle),
         }
     }
 
     /// The view of this boot; a new one if there is none, or if it must be younger than this call.
-    async fn look(&mut self, afresh: bool) -> Result<Arc<Look>, Failure> {
+    async fn look(&mut self, refresh: bool) -> Result<Arc<Snapshot>, DiskError> {
         let is_alive = self.look.as_ref().is_some_and(|look| look.view.is_alive());
         if !is_alive && self.look.take().is_some() {
             log::warn!("{}: let go, the connection is lost", self.name);
         }
-        if let Some(look) = self.look.as_ref().filter(|look| !afresh && self.is_of_this_boot(look)) {
+        if let Some(look) = self.look.as_ref().filter(|look| !refresh && self.is_of_this_boot(look)) {
             look.touch();
             return Ok(look.clone());
         }
-        let look = Arc::new(Look::new(self.view().await?));
+        let look = Arc::new(Snapshot::new(self.mount().await?));
         self.told.failure = None;
-        if !afresh || self.look.is_none() {
+        if !refresh || self.look.is_none() {
             self.look = Some(look.clone());
         }
         Ok(look)
     }
 
-    fn is_of_this_boot(&self, look: &Arc<Look>) -> bool {
-        look.since.elapsed() < LONGEST_BURST && (is_used(look) || look.used().elapsed() < self.backend.times.gap)
+    fn is_of_this_boot(&self, look: &Arc<Snapshot>) -> bool {
+        look.since.elapsed() < LONGEST_BURST && (is_used(look) || look.used().elapsed() < self.backend.times.view_gap)
     }
 
     /// Looks at the disk, connected first if need be, in the first way that can.
-    pub(crate) async fn view(&mut self) -> Result<View, Failure> {
+    pub(crate) async fn mount(&mut self) -> Result<Contents, DiskError> {
         let choice = self.config.backend;
         if choice == Some(disk::Backend::Guestfs) {
             // Some servers take one connection at a time.
             self.nbd = None;
             // An appliance needs long to tell what a look at the server tells at once.
-            nbd::check(&self.config.url).await.map_err(|why| Failure::Lasting(why.into()))?;
+            nbd::check(&self.config.url).await.map_err(|why| DiskError::Permanent(why.into()))?;
             return self.appliance().await;
         }
         let started = Instant::now();
@@ -344,18 +344,18 @@ impl Owner {
             }
             self.told.in_use = in_use;
         }
-        Ok(View::Native(view))
+        Ok(Contents::Native(view))
     }
 
     /// The connection of the native reader, and whether it is a new one.
-    pub(crate) async fn connect(&mut self) -> Result<(Arc<Nbd>, bool), Failure> {
+    pub(crate) async fn connect(&mut self) -> Result<(Arc<NbdClient>, bool), DiskError> {
         if let Some(nbd) = self.nbd.as_ref().filter(|nbd| nbd.is_alive()) {
             return Ok((nbd.clone(), false));
         }
         log::debug!("{}: connecting to {}", self.name, self.config.url);
         let Backend { times, executor, reactor, .. } = &*self.backend;
-        let connected = Nbd::connect_in(reactor.as_ref(), &self.config.url, times.answer, executor).await;
-        let nbd = Arc::new(connected.map_err(|why| Failure::Lasting(why.into()))?);
+        let connected = NbdClient::connect_on(reactor.as_ref(), &self.config.url, times.reply, executor).await;
+        let nbd = Arc::new(connected.map_err(|why| DiskError::Permanent(why.into()))?);
         if !nbd.export().multi_conn && !self.told.may_lag {
             log::warn!(
                 "{}: {} does not say that all its connections see the same data (CAN_MULTI_CONN): what the owner writes may be \
@@ -370,18 +370,18 @@ impl Owner {
         Ok((nbd, true))
     }
 
-    async fn appliance(&mut self) -> Result<View, Failure> {
+    async fn appliance(&mut self) -> Result<Contents, DiskError> {
         let started = Instant::now();
         let appliance = self.backend.launcher.start(&self.name, &self.json).await;
-        let appliance = appliance.map_err(|why| Failure::Lasting(why.into()))?;
+        let appliance = appliance.map_err(|why| DiskError::Permanent(why.into()))?;
         let seconds = started.elapsed().as_secs_f64();
         log::info!("{}: connected to {} in {seconds:.1} s, through libguestfs", self.name, self.config.url);
-        Ok(View::Guestfs(Shared::new(appliance, &self.backend.executor)))
+        Ok(Contents::Guestfs(SharedAppliance::new(appliance, &self.backend.executor)))
     }
 }
 
 /// Whether a transfer goes on that began with this look.
-fn is_used(look: &Arc<Look>) -> bool {
+fn is_used(look: &Arc<Snapshot>) -> bool {
     Arc::strong_count(look) > 1
 }
 

@@ -12,16 +12,16 @@ use smol::{
 };
 
 use super::{
-    actor::{Backend, Look, Owner, Request},
+    actor::{Backend, DiskActor, Request, Snapshot},
     remote_file::RemoteFile,
-    snapshot::Failure,
+    snapshot::DiskError,
 };
 use crate::error::{OpenError, Unavailable};
 
 /// How long a disk that contradicts itself is looked at again and again before it counts as damaged: its owner may be writing.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const RETRY_LIMIT: Duration = Duration::from_secs(3);
 /// How long to wait before looking again.
-pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A disk, connected or not. Cheap to clone; when the last clone goes, so does the connection.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ impl Disk {
     pub(super) fn new(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
         let (requests, inbox) = unbounded();
         let executor = backend.executor();
-        let owner = Owner::new(name.clone(), json, config, backend, inbox);
+        let owner = DiskActor::new(name.clone(), json, config, backend, inbox);
         Self(Arc::new(Handle { name, requests, _owner: executor.spawn(owner.run()), executor }))
     }
 
@@ -65,11 +65,11 @@ impl Disk {
     /// Opens a file, on a disk that is connected first if need be.
     pub(super) async fn open(&self, path: &RequestPath) -> Result<RemoteFile, OpenError> {
         let asked = Instant::now();
-        let until = asked + PATIENCE;
-        let mut afresh = false;
+        let until = asked + RETRY_LIMIT;
+        let mut refresh = false;
         loop {
             let mut is_older_and_in_use = false;
-            let failure = match self.look(afresh).await {
+            let failure = match self.look(refresh).await {
                 Ok(look) => match look.open(path).await {
                     Ok(opened) => return Ok(RemoteFile::new(self.clone(), path.clone().into(), look, opened)),
                     Err(failure) => {
@@ -81,26 +81,26 @@ impl Disk {
             };
             match failure {
                 // The journal that an older view has read may have been written over, and names with it.
-                Failure::Lasting(OpenError::NotFound) if !afresh && is_older_and_in_use => {
-                    afresh = true;
+                DiskError::Permanent(OpenError::NotFound) if !refresh && is_older_and_in_use => {
+                    refresh = true;
                     continue;
                 }
-                Failure::Passing(_) if Instant::now() < until => afresh = true,
-                Failure::Passing(why) => {
+                DiskError::Transient(_) if Instant::now() < until => refresh = true,
+                DiskError::Transient(why) => {
                     log::error!("{}: {why}", self.0.name);
                     return Err(why.into());
                 }
-                Failure::Lasting(error) => return Err(error),
+                DiskError::Permanent(error) => return Err(error),
             }
-            Timer::after(PAUSE).await;
+            Timer::after(RETRY_INTERVAL).await;
         }
     }
 
     /// The view of this boot, or one that is younger than this call.
-    pub(super) async fn look(&self, afresh: bool) -> Result<Arc<Look>, Failure> {
+    pub(super) async fn look(&self, refresh: bool) -> Result<Arc<Snapshot>, DiskError> {
         let (reply, answer) = bounded(1);
-        let _ = self.0.requests.try_send(Request::Look { afresh, reply });
-        answer.recv().await.unwrap_or_else(|_| Err(Failure::Lasting(let_go().into())))
+        let _ = self.0.requests.try_send(Request::Snapshot { refresh, reply });
+        answer.recv().await.unwrap_or_else(|_| Err(DiskError::Permanent(let_go().into())))
     }
 }
 

@@ -25,10 +25,10 @@ use smol::Executor;
 
 use self::handle::Disk;
 pub(crate) use self::{
-    actor::{Backend, Owner, Times},
-    handle::{PATIENCE, PAUSE},
+    actor::{Backend, DiskActor, DiskTimeouts},
+    handle::{RETRY_INTERVAL, RETRY_LIMIT},
     remote_file::RemoteFile,
-    snapshot::{Failure, View},
+    snapshot::{Contents, DiskError},
 };
 use crate::{
     client_name::Name,
@@ -48,7 +48,7 @@ pub(crate) fn file_name(client: Name) -> String {
 ///
 /// `None` for a name that is not an `.nbd` file's; the right name for one that is spelled in another way than the names of
 /// clients are written, and would never be looked for.
-pub(crate) fn client_of(name: &str) -> Result<Name, Option<String>> {
+pub(crate) fn parse_file_name(name: &str) -> Result<Name, Option<String>> {
     let client = name.strip_suffix(".nbd").ok_or(None)?;
     Name::parse(client).map_err(|meant| meant.map(file_name))
 }
@@ -73,7 +73,7 @@ impl Disks {
     /// The disks of a directory; NBD servers are waited for in the reactor, if there is one, which must then be running.
     pub(crate) fn new(
         directory: PathBuf,
-        times: Times,
+        times: DiskTimeouts,
         launcher: crate::guestfs::client::Launcher,
         executor: Arc<Executor<'static>>,
         reactor: Option<Arc<Reactor>>,
@@ -94,7 +94,7 @@ impl Disks {
     }
 
     /// Lets a client's disk go; transfers from it end as they would have.
-    pub(crate) fn forget(&self, client: Name) {
+    pub(crate) fn remove(&self, client: Name) {
         if self.lock().remove(&client).is_some() {
             log::info!("{}: removed", file_name(client));
         }
@@ -107,7 +107,7 @@ impl Disks {
     }
 
     /// Whether a client's description has been looked at, and not been missed since.
-    pub(crate) fn knows(&self, client: Name) -> bool {
+    pub(crate) fn contains(&self, client: Name) -> bool {
         self.lock().contains_key(&client)
     }
 
@@ -122,15 +122,15 @@ impl Disks {
     /// Lets all disks go but those of these clients.
     pub(crate) fn retain(&self, clients: &[Name]) {
         let gone: Vec<Name> = self.lock().keys().filter(|client| !clients.contains(client)).copied().collect();
-        gone.into_iter().for_each(|client| self.forget(client));
+        gone.into_iter().for_each(|client| self.remove(client));
     }
 
     /// The disk that the client's file describes at this moment.
     async fn disk(&self, client: Name) -> Result<Disk, OpenError> {
         let name = file_name(client);
-        let content = match read(&self.directory.join(&name)).await {
+        let content = match read_description(&self.directory.join(&name)).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.forget(client);
+                self.remove(client);
                 return Err(OpenError::NotFound);
             }
             content => content.map_err(|error| error.to_string()),
@@ -160,7 +160,7 @@ impl Disks {
 }
 
 /// Reads a description, and no more of a larger file than shows that it is too large.
-pub(crate) async fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) async fn read_description(path: &Path) -> io::Result<Vec<u8>> {
     const MOST: usize = MAX_CONFIG + 1;
     // Non-blocking, or a FIFO would wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
@@ -194,17 +194,17 @@ mod tests {
             ("dc-a6-32-01-36-c2.nbd", "dc-a6-32-01-36-c2"),
             ("9ffefdef.nbd", "9ffefdef"),
         ] {
-            assert_eq!(client_of(name), Ok(Name::parse(client).expect("a name")));
+            assert_eq!(parse_file_name(name), Ok(Name::parse(client).expect("a name")));
         }
         for (name, right) in [
             ("FE80::1.nbd", "fe80::1.nbd"),
             ("::ffff:10.0.0.1.nbd", "10.0.0.1.nbd"),
             ("dc:a6:32:01:36:c2.nbd", "dc-a6-32-01-36-c2.nbd"),
         ] {
-            assert_eq!(client_of(name), Err(Some(right.to_owned())), "{name}");
+            assert_eq!(parse_file_name(name), Err(Some(right.to_owned())), "{name}");
         }
         for name in ["10.0.0.1", "10.0.0.1.nbd~", ".10.0.0.1.nbd.swp", "9ffefdef.NBD", "board.nbd", ".nbd", ""] {
-            assert_eq!(client_of(name), Err(None), "{name}");
+            assert_eq!(parse_file_name(name), Err(None), "{name}");
         }
     }
 }

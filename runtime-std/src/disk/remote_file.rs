@@ -13,9 +13,9 @@ use rtftp_core::{BlockReader, ReadFailed, RequestPath, wire::packet::DATA_HEADER
 use smol::{Task, Timer};
 
 use super::{
-    actor::Look,
-    handle::{Disk, PAUSE},
-    snapshot::{Failure, Opened},
+    actor::Snapshot,
+    handle::{Disk, RETRY_INTERVAL},
+    snapshot::{DiskError, Opened},
 };
 use crate::error::{OpenError, Unavailable};
 
@@ -24,7 +24,7 @@ const CHUNK: usize = 256 * 1024;
 /// How many parts are kept: a transfer reads at its window's two ends.
 const KEPT: usize = 2;
 /// How long a disk that was lost in the middle of a transfer may take to come back.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RECONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A file on a client's disk: two parts of it in memory and the next on its way.
 ///
@@ -35,7 +35,7 @@ pub(crate) struct RemoteFile {
     disk: Disk,
     path: Arc<RequestPath>,
     /// Keeps the view of this boot for as long as the file is open.
-    look: Arc<Look>,
+    look: Arc<Snapshot>,
     opened: Opened,
     /// The parts in memory, the oldest first.
     parts: Vec<Part>,
@@ -59,7 +59,7 @@ struct Part {
 }
 
 impl RemoteFile {
-    pub(super) fn new(disk: Disk, path: Arc<RequestPath>, look: Arc<Look>, opened: Opened) -> Self {
+    pub(super) fn new(disk: Disk, path: Arc<RequestPath>, look: Arc<Snapshot>, opened: Opened) -> Self {
         Self { disk, path, look, opened, parts: vec![], wanted: 0, coming: None, is_complete: false, failed: None }
     }
 
@@ -159,7 +159,7 @@ async fn load(
     check: bool,
     mut spare: Vec<u8>,
 ) -> Result<(Vec<u8>, Opened), Unavailable> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + RECONNECT_LIMIT;
     loop {
         let read = opened.read_into(mem::take(&mut spare), offset, CHUNK as u32).await;
         // Only the native reader can see a file as it is now.
@@ -184,13 +184,13 @@ async fn open_again(disk: &Disk, path: &RequestPath, opened: &Opened, until: Ins
         };
         let why = match again {
             Ok(again) if opened.is_unchanged(&again) => return Ok(again),
-            Ok(_) | Err(Failure::Lasting(OpenError::NotFound | OpenError::Forbidden(_))) => return Err(changed()),
-            Err(Failure::Passing(why) | Failure::Lasting(OpenError::Unavailable(why))) => why,
+            Ok(_) | Err(DiskError::Permanent(OpenError::NotFound | OpenError::Forbidden(_))) => return Err(changed()),
+            Err(DiskError::Transient(why) | DiskError::Permanent(OpenError::Unavailable(why))) => why,
         };
         if Instant::now() >= until {
             return Err(why);
         }
-        Timer::after(PAUSE).await;
+        Timer::after(RETRY_INTERVAL).await;
     }
 }
 

@@ -7,39 +7,39 @@ use rtftp_core::RequestPath;
 use crate::{
     error::{OpenError, Unavailable},
     fs::{self, ResolveError},
-    guestfs::shared::{Shared, SharedFile},
+    guestfs::shared::{SharedAppliance, SharedFile},
 };
 
 /// A disk as it is at one moment.
 #[derive(Debug)]
-pub(crate) enum View {
+pub(crate) enum Contents {
     Native(fs::MountedDisk),
-    Guestfs(Shared),
+    Guestfs(SharedAppliance),
 }
 
 /// Why a look at a disk did not give what was wanted.
 #[derive(Debug, Clone)]
-pub(crate) enum Failure {
+pub(crate) enum DiskError {
     /// It may be over in a moment: the owner is writing, the connection was lost.
-    Passing(Unavailable),
+    Transient(Unavailable),
     /// It will be the same in a moment.
-    Lasting(OpenError),
+    Permanent(OpenError),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for DiskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Passing(why) => why.fmt(f),
-            Self::Lasting(error) => error.fmt(f),
+            Self::Transient(why) => why.fmt(f),
+            Self::Permanent(error) => error.fmt(f),
         }
     }
 }
 
-impl From<fs::Error> for Failure {
+impl From<fs::Error> for DiskError {
     fn from(error: fs::Error) -> Self {
         let passing = !matches!(error, fs::Error::Unsupported(_));
         let why = unreadable(error);
-        if passing { Self::Passing(why) } else { Self::Lasting(why.into()) }
+        if passing { Self::Transient(why) } else { Self::Permanent(why.into()) }
     }
 }
 
@@ -47,27 +47,27 @@ fn unreadable(error: fs::Error) -> Unavailable {
     Unavailable { to_client: "the disk of this client cannot be read", reason: error.to_string() }
 }
 
-/// An open file of a [`View`], which it keeps. Cheap to clone.
+/// An open file of a [`Contents`], which it keeps. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) enum Opened {
     Native { disk: Arc<dyn fs::BlockDevice>, file: Arc<fs::FileMap> },
     Guestfs(Arc<SharedFile>),
 }
 
-impl View {
+impl Contents {
     /// Opens a regular file.
-    pub(super) async fn open(&self, path: &RequestPath) -> Result<Opened, Failure> {
+    pub(super) async fn open(&self, path: &RequestPath) -> Result<Opened, DiskError> {
         match self {
             Self::Native(view) => match view.find_file(path).await {
                 Ok(file) => Ok(Opened::Native { disk: view.device().clone(), file: file.into() }),
-                Err(ResolveError::NotFound) => Err(Failure::Lasting(OpenError::NotFound)),
+                Err(ResolveError::NotFound) => Err(DiskError::Permanent(OpenError::NotFound)),
                 Err(ResolveError::FileSystem(error)) => Err(error.into()),
-                Err(error) => Err(Failure::Lasting(OpenError::Forbidden(error.to_string()))),
+                Err(error) => Err(DiskError::Permanent(OpenError::Forbidden(error.to_string()))),
             },
             Self::Guestfs(appliance) => match appliance.open(path).await {
                 Ok(file) => Ok(Opened::Guestfs(file.into())),
-                Err(OpenError::Unavailable(why)) if !appliance.is_alive() => Err(Failure::Passing(why)),
-                Err(error) => Err(Failure::Lasting(error)),
+                Err(OpenError::Unavailable(why)) if !appliance.is_alive() => Err(DiskError::Transient(why)),
+                Err(error) => Err(DiskError::Permanent(error)),
             },
         }
     }

@@ -110,7 +110,7 @@ fn walk(directory: &Path) -> io::Result<(Option<Stamp>, Entries)> {
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
         let Some(name) = name.to_str() else { continue };
-        let (client, named) = match disk::client_of(name) {
+        let (client, named) = match disk::parse_file_name(name) {
             Ok(client) => (client, &mut entries.disks),
             Err(_) => match Name::parse(name) {
                 Ok(client) => (client, &mut entries.directories),

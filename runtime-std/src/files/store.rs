@@ -100,7 +100,7 @@ impl Roots {
             return Ok(Some(found));
         }
         // A disk that is known is to be let go if its description is there no more.
-        if there.has_disk(name) || self.disks.knows(name) {
+        if there.has_disk(name) || self.disks.contains(name) {
             return self.open_in(Origin::Disk(name), path).await;
         }
         Ok(None)
@@ -151,8 +151,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        disk::Times,
-        guestfs::client::{Launcher, Limits},
+        disk::DiskTimeouts,
+        guestfs::client::{HelperTimeouts, Launcher},
     };
 
     const SERIAL: Name = Name::Serial(0x9ffe_fdef);
@@ -166,8 +166,8 @@ mod tests {
             fs::write(path, file).expect("written");
         }
         let minute = Duration::from_secs(60);
-        let times = Times { idle: minute, gap: minute, answer: minute };
-        let launcher = Launcher::new(Limits::default());
+        let times = DiskTimeouts { idle: minute, view_gap: minute, reply: minute };
+        let launcher = Launcher::new(HelperTimeouts::default());
         let disks = Disks::new(top.path().to_owned(), times, launcher, Arc::new(Executor::new()), None);
         let roots = Roots::new(top.path().to_owned(), disks);
         (top, roots)

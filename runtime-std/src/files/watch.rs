@@ -75,7 +75,7 @@ async fn follow(root: &Path, disks: &Disks, lost: &mut bool) -> io::Result<()> {
             } else if event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED) {
                 return Err(io::Error::other("the directory was removed or renamed"));
             } else if let Some(name) = event.name
-                && let Some(client) = name.to_str().and_then(client_of)
+                && let Some(client) = name.to_str().and_then(parse_file_name)
             {
                 // A file that is being written comes with its closing; only a link is complete when it is made.
                 if !event.mask.contains(EventMask::CREATE) || is_link(&root.join(name)) {
@@ -93,7 +93,7 @@ async fn scan(root: &Path, disks: &Disks) -> io::Result<usize> {
     let names =
         smol::unblock(move || fs::read_dir(root)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>())
             .await?;
-    let clients: Vec<Name> = names.iter().filter_map(|name| client_of(name.to_str()?)).collect();
+    let clients: Vec<Name> = names.iter().filter_map(|name| parse_file_name(name.to_str()?)).collect();
     disks.retain(&clients);
     for client in &clients {
         disks.prepare(*client).await;
@@ -107,8 +107,8 @@ fn is_link(path: &Path) -> bool {
 }
 
 /// The client that a file is for, and a word about a name that looks right and is not, also of a client's directory.
-fn client_of(name: &str) -> Option<Name> {
-    let right = match disk::client_of(name) {
+fn parse_file_name(name: &str) -> Option<Name> {
+    let right = match disk::parse_file_name(name) {
         Ok(client) => return Some(client),
         Err(Some(right)) => right,
         Err(None) => Name::parse(name).err().flatten()?.to_string(),
@@ -128,8 +128,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        disk::Times,
-        guestfs::client::{Launcher, Limits},
+        disk::DiskTimeouts,
+        guestfs::client::{HelperTimeouts, Launcher},
     };
 
     const A: Name = Name::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
@@ -137,9 +137,9 @@ mod tests {
 
     /// The disks of a directory; nothing is connected, as the descriptions in here are all wrong.
     fn disks(root: &Path) -> Disks {
-        let launcher = Launcher::new(Limits::default());
+        let launcher = Launcher::new(HelperTimeouts::default());
         let minute = Duration::from_secs(60);
-        let times = Times { idle: minute, gap: minute, answer: minute };
+        let times = DiskTimeouts { idle: minute, view_gap: minute, reply: minute };
         Disks::new(root.to_owned(), times, launcher, Arc::new(Executor::new()), None)
     }
 

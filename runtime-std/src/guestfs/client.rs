@@ -13,8 +13,8 @@ use super::{
     wire::{Reply, Request, VERSION},
 };
 pub use super::{
-    launch::{Launcher, Limits},
-    wire::{Listed, MAX_READ},
+    launch::{HelperTimeouts, Launcher},
+    wire::{DirectoryEntry, MAX_READ},
 };
 use crate::error::{OpenError, Unavailable};
 
@@ -90,7 +90,7 @@ impl Appliance {
     /// # Errors
     ///
     /// [`Unavailable`], also if it has too many names; see [`is_alive`](Self::is_alive) for whether others may do better.
-    pub async fn list(&mut self, path: &[u8]) -> Result<Vec<Listed>, Unavailable> {
+    pub async fn list(&mut self, path: &[u8]) -> Result<Vec<DirectoryEntry>, Unavailable> {
         match self.ask(&Request::List { path: path.into() }).await? {
             Reply::Listed(list) => Ok(list),
             _ => Err(self.confused().await),
@@ -233,7 +233,7 @@ mod tests {
             assert_eq!(appliance.close(7).await, Ok(()));
             assert_eq!(appliance.open(&path()).await, Err(OpenError::NotFound));
             assert_eq!(appliance.open(&path()).await, Err(OpenError::Forbidden("x".into())));
-            let listed = Listed { name: b"a".to_vec(), kind: FileType::File, size: 3 };
+            let listed = DirectoryEntry { name: b"a".to_vec(), kind: FileType::File, size: 3 };
             assert_eq!(appliance.list(b"").await, Ok(vec![listed]));
             appliance.stop().await;
         });
@@ -261,8 +261,8 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_the_end() {
-        dies("too-much", patient().answer, "rtftp-guestfs answers what was not asked");
-        dies("dies", patient().answer, "rtftp-guestfs ended unexpectedly");
+        dies("too-much", patient().reply, "rtftp-guestfs answers what was not asked");
+        dies("dies", patient().reply, "rtftp-guestfs ended unexpectedly");
     }
 
     #[test]

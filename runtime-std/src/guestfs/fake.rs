@@ -10,7 +10,7 @@ use std::{
 use smol::future;
 use tempfile::TempDir;
 
-use super::client::Limits;
+use super::client::HelperTimeouts;
 
 /// The script, with a directory where it notes what it starts.
 pub(super) struct Fake {
@@ -18,9 +18,9 @@ pub(super) struct Fake {
     pub(super) helper: PathBuf,
 }
 
-/// Limits that never pass in a test that goes well.
-pub(super) fn patient() -> Limits {
-    Limits { start: Duration::from_secs(60), answer: Duration::from_secs(60), silence: Duration::from_secs(60) }
+/// Timeouts that never expire in a test that goes well.
+pub(super) fn patient() -> HelperTimeouts {
+    HelperTimeouts { start: Duration::from_secs(60), reply: Duration::from_secs(60), silence: Duration::from_secs(60) }
 }
 
 impl Fake {
@@ -28,7 +28,7 @@ impl Fake {
     pub(super) fn new(fault: &str) -> Self {
         let folder = tempfile::tempdir().expect("a directory");
         let helper = folder.path().join(fault);
-        symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/src/remote/guestfs/fake-helper.sh"), &helper).expect("a link");
+        symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guestfs/fake-helper.sh"), &helper).expect("a link");
         Self { folder, helper }
     }
 

@@ -23,18 +23,18 @@ use crate::error::Unavailable;
 
 /// How long a helper may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct HelperTimeouts {
     /// From the start of a helper to its mounted disk, a second attempt without KVM included.
     pub start: Duration,
     /// For one answer: the NBD server's to the connection, the helper's to a request.
-    pub answer: Duration,
+    pub reply: Duration,
     /// How long the kernel of an appliance under KVM may say nothing before KVM is taken to be broken.
     pub silence: Duration,
 }
 
-impl Default for Limits {
+impl Default for HelperTimeouts {
     fn default() -> Self {
-        Self { start: Duration::from_secs(120), answer: Duration::from_secs(30), silence: Duration::from_secs(20) }
+        Self { start: Duration::from_secs(120), reply: Duration::from_secs(30), silence: Duration::from_secs(20) }
     }
 }
 
@@ -43,7 +43,7 @@ impl Default for Limits {
 pub struct Launcher {
     /// Where the helper is, if it is not to be looked for.
     helper: Option<PathBuf>,
-    limits: Limits,
+    limits: HelperTimeouts,
     /// Whether KVM is worth an attempt.
     kvm: AtomicBool,
     /// Read-locked by every helper until it is gone.
@@ -52,12 +52,12 @@ pub struct Launcher {
 
 impl Launcher {
     /// Makes a launcher that looks for the helper when a disk needs it: beside the program that runs, then in `PATH`.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: HelperTimeouts) -> Self {
         Self { helper: None, limits, kvm: AtomicBool::new(may_have_kvm()), living: Arc::default() }
     }
 
     /// Makes a launcher of the helper program at `helper`.
-    pub fn with_helper(helper: PathBuf, limits: Limits) -> Self {
+    pub fn with_helper(helper: PathBuf, limits: HelperTimeouts) -> Self {
         Self { helper: Some(helper), ..Self::new(limits) }
     }
 
@@ -72,7 +72,7 @@ impl Launcher {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] after at most [`Limits::start`] and a second; nothing is left running then.
+    /// [`Unavailable`] after at most [`HelperTimeouts::start`] and a second; nothing is left running then.
     pub async fn start(&self, disk: &str, json: &[u8]) -> Result<Appliance, Unavailable> {
         let until = Instant::now() + self.limits.start;
         let helper = self.helper.clone().map_or_else(find_helper, Ok)?;
@@ -114,7 +114,7 @@ impl Launcher {
         })?;
         let mut reached = None;
         match self.converse(&mut child, json, emulate, until, &mut reached).await {
-            Ok(()) => Ok(Appliance::new(child, self.limits.answer)),
+            Ok(()) => Ok(Appliance::new(child, self.limits.reply)),
             Err(trouble) => {
                 let reason = match trouble {
                     // Says itself what it was about.
@@ -136,7 +136,7 @@ impl Launcher {
         until: Instant,
         reached: &mut Option<Step>,
     ) -> Result<(), Trouble> {
-        let soon = || until.min(Instant::now() + self.limits.answer);
+        let soon = || until.min(Instant::now() + self.limits.reply);
         match within(soon(), child.listen()).await? {
             Reply::Hello { version: VERSION } => {}
             Reply::Hello { version } => return Err(Trouble::Version(version)),
@@ -233,7 +233,7 @@ mod tests {
         *,
     };
 
-    fn launcher(fake: &Fake, limits: Limits, kvm: bool) -> Launcher {
+    fn launcher(fake: &Fake, limits: HelperTimeouts, kvm: bool) -> Launcher {
         Launcher { kvm: AtomicBool::new(kvm), ..Launcher::with_helper(fake.helper.clone(), limits) }
     }
 
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn fails(fault: &str, limits: Limits, expected: &str) {
+    fn fails(fault: &str, limits: HelperTimeouts, expected: &str) {
         let fake = Fake::new(fault);
         assert_eq!(start(&launcher(&fake, limits, false)).expect_err("a failure").reason, expected);
         fake.assert_nothing_is_left();
@@ -253,10 +253,10 @@ mod tests {
 
     #[test]
     fn a_start_has_a_limit() {
-        let soon = Limits { answer: Duration::from_secs(2), ..patient() };
+        let soon = HelperTimeouts { reply: Duration::from_secs(2), ..patient() };
         fails("silent", soon, "connecting to the NBD server: no answer in time");
         fails("hung-server", soon, "connecting to the NBD server: no answer in time");
-        let soon = Limits { start: Duration::from_secs(2), ..patient() };
+        let soon = HelperTimeouts { start: Duration::from_secs(2), ..patient() };
         fails("hung-mount", soon, "mounting: no answer in time");
     }
 
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn broken_kvm_is_found_out_once() {
         let fake = Fake::new("broken-kvm");
-        let launcher = launcher(&fake, Limits { silence: Duration::from_millis(300), ..patient() }, true);
+        let launcher = launcher(&fake, HelperTimeouts { silence: Duration::from_millis(300), ..patient() }, true);
         assert_eq!(start(&launcher), Ok(()));
         assert_eq!(start(&launcher), Ok(()));
         assert!(!launcher.kvm.load(Ordering::Relaxed));
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn a_slow_appliance_that_speaks_is_waited_for() {
         let fake = Fake::new("slow-kvm");
-        let launcher = launcher(&fake, Limits { silence: Duration::from_secs(4), ..patient() }, true);
+        let launcher = launcher(&fake, HelperTimeouts { silence: Duration::from_secs(4), ..patient() }, true);
         assert_eq!(start(&launcher), Ok(()));
         assert!(launcher.kvm.load(Ordering::Relaxed));
     }

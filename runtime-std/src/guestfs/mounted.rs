@@ -4,7 +4,7 @@ use guestfs::{Handle, StatNS};
 use rtftp_core::config::disk::{Mount, MountSource};
 use smol::block_on;
 
-use super::{failure::Failure, wire::Listed};
+use super::{failure::Failure, wire::DirectoryEntry};
 use crate::fs::{
     FileType,
     resolve::{self, Namespace},
@@ -57,7 +57,7 @@ impl Mounted {
     }
 
     /// Everything in the directory with this real path.
-    pub(super) fn list(&self, path: &[u8]) -> Result<Vec<Listed>, String> {
+    pub(super) fn list(&self, path: &[u8]) -> Result<Vec<DirectoryEntry>, String> {
         let path =
             str::from_utf8(path).map_err(|_| "its path is not UTF-8, which libguestfs cannot handle".to_owned())?;
         let failed = |error| Failure::from(error).message;
@@ -66,7 +66,7 @@ impl Mounted {
         let stats = self.guestfs.lstatnslist(path, &refs).map_err(failed)?;
         let listed = names.iter().zip(stats).map(|(name, stat)| {
             let (kind, size) = type_and_size(&stat);
-            Listed { name: name.clone().into_bytes(), kind, size }
+            DirectoryEntry { name: name.clone().into_bytes(), kind, size }
         });
         Ok(listed.collect())
     }

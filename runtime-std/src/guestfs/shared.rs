@@ -6,20 +6,20 @@ use smol::{
     channel::{Receiver, Sender, bounded, unbounded},
 };
 
-use super::client::{Appliance, Listed, OpenedFile, unavailable};
+use super::client::{Appliance, DirectoryEntry, OpenedFile, unavailable};
 use crate::error::{OpenError, Unavailable};
 
 /// An [`Appliance`] in the hands of a task that makes one call after the other. Cheap to clone; with the last clone and the last
 /// file the appliance ends.
 #[derive(Debug, Clone)]
-pub(crate) struct Shared {
+pub(crate) struct SharedAppliance {
     requests: Sender<Request>,
 }
 
 /// An open file, which is closed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct SharedFile {
-    appliance: Shared,
+    appliance: SharedAppliance,
     file: OpenedFile,
 }
 
@@ -28,10 +28,10 @@ enum Request {
     Open { path: Box<RequestPath>, reply: Sender<Result<OpenedFile, OpenError>> },
     Read { id: u32, offset: u64, len: u32, reply: Sender<Result<Vec<u8>, Unavailable>> },
     Close(u32),
-    List { path: Vec<u8>, reply: Sender<Result<Vec<Listed>, Unavailable>> },
+    List { path: Vec<u8>, reply: Sender<Result<Vec<DirectoryEntry>, Unavailable>> },
 }
 
-impl Shared {
+impl SharedAppliance {
     /// Shares an appliance.
     pub(crate) fn new(appliance: Appliance, executor: &Executor<'static>) -> Self {
         let (requests, inbox) = unbounded();
@@ -61,7 +61,7 @@ impl Shared {
     /// # Errors
     ///
     /// As [`Appliance::list`].
-    pub(crate) async fn list(&self, path: &[u8]) -> Result<Vec<Listed>, Unavailable> {
+    pub(crate) async fn list(&self, path: &[u8]) -> Result<Vec<DirectoryEntry>, Unavailable> {
         let (reply, answer) = bounded(1);
         let request = Request::List { path: path.into(), reply };
         self.ask(request, answer).await.unwrap_or_else(|| Err(lost()))
@@ -146,9 +146,9 @@ mod tests {
         *,
     };
 
-    fn start(fake: &Fake, executor: &Executor<'static>) -> Shared {
+    fn start(fake: &Fake, executor: &Executor<'static>) -> SharedAppliance {
         let launcher = Launcher::with_helper(fake.helper.clone(), patient());
-        Shared::new(block_on(launcher.start("disk", b"{}")).expect("an appliance"), executor)
+        SharedAppliance::new(block_on(launcher.start("disk", b"{}")).expect("an appliance"), executor)
     }
 
     fn path() -> RequestPath {

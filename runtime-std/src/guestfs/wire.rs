@@ -57,7 +57,7 @@ pub enum Request {
 
 /// Something in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct DirectoryEntry {
     /// Its name.
     pub name: Vec<u8>,
     /// What it is.
@@ -90,7 +90,7 @@ pub enum Reply {
     /// A file is forgotten.
     Closed,
     /// What is in a directory. Not more than [`Reply::has_room_for`] says.
-    Listed(Vec<Listed>),
+    Listed(Vec<DirectoryEntry>),
     /// There is no such file.
     NotFound,
     /// The file is not for clients.
@@ -178,7 +178,7 @@ impl Request {
     }
 }
 
-impl Listed {
+impl DirectoryEntry {
     /// One byte that tells the kind, eight with the size, two with the length of the name, and that.
     fn encode(&self) -> Vec<u8> {
         let kind = match self.kind {
@@ -210,7 +210,7 @@ impl Listed {
 
 impl Reply {
     /// Whether a [`Reply::Listed`] of these fits into a frame.
-    pub fn has_room_for(list: &[Listed]) -> bool {
+    pub fn has_room_for(list: &[DirectoryEntry]) -> bool {
         list.iter().map(|listed| listed.name.len() + 11).sum::<usize>() <= MAX_BODY as usize
     }
 
@@ -224,7 +224,7 @@ impl Reply {
             Self::Opened { id, size } => frame(b'O', &[&id.to_be_bytes(), &size.to_be_bytes()]),
             Self::Data(data) => frame(b'D', &[data]),
             Self::Closed => frame(b'C', &[]),
-            Self::Listed(list) => frame(b'T', &[&list.iter().flat_map(Listed::encode).collect::<Vec<_>>()]),
+            Self::Listed(list) => frame(b'T', &[&list.iter().flat_map(DirectoryEntry::encode).collect::<Vec<_>>()]),
             Self::NotFound => frame(b'N', &[]),
             Self::Forbidden(reason) => frame(b'F', &[reason.as_bytes()]),
             Self::Failed(reason) => frame(b'E', &[reason.as_bytes()]),
@@ -254,7 +254,7 @@ impl Reply {
             b'T' => {
                 let mut list = Vec::new();
                 while !fields.0.is_empty() {
-                    list.push(Listed::decode(&mut fields)?);
+                    list.push(DirectoryEntry::decode(&mut fields)?);
                 }
                 Self::Listed(list)
             }
@@ -344,8 +344,8 @@ mod tests {
         ]
     }
 
-    fn listed() -> Vec<Listed> {
-        let listed = |name: &[u8], kind, size| Listed { name: name.into(), kind, size };
+    fn listed() -> Vec<DirectoryEntry> {
+        let listed = |name: &[u8], kind, size| DirectoryEntry { name: name.into(), kind, size };
         vec![
             listed(b"vmlinuz", FileType::File, 1 << 40),
             listed(b"\xff", FileType::Directory, 0),
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn a_list_has_to_fit() {
         let name = vec![b'x'; 245];
-        let mut list = vec![Listed { name, kind: FileType::File, size: 1 }; 4096];
+        let mut list = vec![DirectoryEntry { name, kind: FileType::File, size: 1 }; 4096];
         assert!(Reply::has_room_for(&list));
         assert_eq!(split(&Reply::Listed(list.clone()).encode()).1.len(), MAX_BODY as usize);
         list.push(list[0].clone());

@@ -241,7 +241,7 @@ mod tests {
     use smol::{Executor, Timer, block_on, net::TcpStream};
 
     use super::*;
-    use crate::nbd::{Nbd, check, script::*};
+    use crate::nbd::{NbdClient, check, script::*};
 
     /// What is said of a server that says all of its `words` at once and then waits for the client to go, or hangs up itself.
     fn look_at(words: &[u8], hangs_up: bool) -> Result<(), String> {
@@ -438,7 +438,7 @@ mod tests {
     fn endless_replies_end_at_the_deadline() {
         let endless = Endless::new(opened(&[]), option_reply(OPT_GO, REP_INFO, &[0, 1, b'a']));
         let executor = Executor::new();
-        let nbd = block_on(Nbd::over(endless, "disk", LIMIT, &executor));
+        let nbd = block_on(NbdClient::from_stream(endless, "disk", LIMIT, &executor));
         assert_eq!(nbd.expect_err("no end").to_string(), "no answer within 0.2 s");
     }
 }

@@ -39,12 +39,12 @@ const HEAD: usize = 32;
 /// A server that is late, hangs up or does not keep to the protocol is never spoken to again: all readings under way and all later
 /// ones end in the same [`Error::Io`]. The connection ends when this is dropped.
 #[derive(Debug)]
-pub struct Nbd {
+pub struct NbdClient {
     export: Export,
     connection: Connection,
 }
 
-impl Nbd {
+impl NbdClient {
     /// Connects to a server and opens an export.
     ///
     /// `limit` is how long that may take in all, and later how long the server may take for each answer.
@@ -53,11 +53,11 @@ impl Nbd {
     ///
     /// [`Unavailable`] says what is wrong with the network, the server or the export.
     pub async fn connect(url: &NbdUri, limit: Duration, executor: &Executor<'static>) -> Result<Self, Unavailable> {
-        Self::connect_in(None, url, limit, executor).await
+        Self::connect_on(None, url, limit, executor).await
     }
 
     /// Connects as [`connect`](Self::connect) does, and waits for the server's answers in a reactor, if there is one.
-    pub(crate) async fn connect_in(
+    pub(crate) async fn connect_on(
         reactor: Option<&Arc<Reactor>>,
         url: &NbdUri,
         limit: Duration,
@@ -72,7 +72,7 @@ impl Nbd {
     /// # Errors
     ///
     /// What is wrong with the connection, the server or the export, in words.
-    pub async fn over(
+    pub async fn from_stream(
         server: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         export: &str,
         limit: Duration,
@@ -104,7 +104,7 @@ impl Nbd {
     }
 }
 
-impl BlockDevice for Nbd {
+impl BlockDevice for NbdClient {
     fn size(&self) -> u64 {
         self.export.size
     }

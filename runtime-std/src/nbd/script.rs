@@ -15,7 +15,7 @@ use smol::{
     net::{TcpListener, TcpStream},
 };
 
-use super::Nbd;
+use super::NbdClient;
 use crate::error::Unavailable;
 
 /// How long the servers of the tests may take.
@@ -43,8 +43,8 @@ pub(super) struct Client<'a> {
 }
 
 impl Client<'_> {
-    pub(super) async fn connect(&self) -> Result<Nbd, String> {
-        Nbd::connect(&self.url, LIMIT, self.executor).await.map_err(|why| self.reason(&why))
+    pub(super) async fn connect(&self) -> Result<NbdClient, String> {
+        NbdClient::connect(&self.url, LIMIT, self.executor).await.map_err(|why| self.reason(&why))
     }
 
     /// What the administrator is told, without the address, which differs each time.

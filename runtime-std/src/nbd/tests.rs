@@ -16,7 +16,7 @@ fn disk(len: usize) -> Vec<u8> {
 }
 
 /// Reads all at once; the bytes, or why there are none.
-async fn read_all(nbd: &Nbd, places: &[(u64, usize)]) -> Vec<Result<Vec<u8>, String>> {
+async fn read_all(nbd: &NbdClient, places: &[(u64, usize)]) -> Vec<Result<Vec<u8>, String>> {
     let readings: Vec<_> = places.iter().map(|&(offset, len)| nbd.read(offset, len)).collect();
     let mut read = vec![];
     for reading in readings {
@@ -278,7 +278,7 @@ fn a_flood_of_chunks_is_late_all_the_same() {
     let server = Endless::new(opened, error(false, 1, 5, b"again"));
     let executor = Executor::new();
     block_on(executor.run(async {
-        let nbd = Nbd::over(server, "disk", LIMIT, &executor).await.expect("well so far");
+        let nbd = NbdClient::from_stream(server, "disk", LIMIT, &executor).await.expect("well so far");
         let late = "the connection to the NBD server is lost: the server did not answer within 0.2 s";
         assert_eq!(read_all(&nbd, &[(0, 4096)]).await, [Err(late.to_owned())]);
     }));
@@ -329,7 +329,8 @@ fn the_wire_is_bounded_and_those_who_wait_get_their_turn() {
         hear_out(client).await;
     };
     against(serve, async |client| {
-        let nbd = Nbd::connect(&client.url, Duration::from_secs(60), client.executor).await.expect("a good server");
+        let nbd =
+            NbdClient::connect(&client.url, Duration::from_secs(60), client.executor).await.expect("a good server");
         let whole = nbd.read(0, size as usize).await.expect("all of the disk");
         let mut parts = whole.chunks(1 << 20).enumerate();
         assert!(parts.all(|(index, part)| part == vec![index as u8; 1 << 20]));
@@ -371,7 +372,8 @@ fn a_dropped_connection_says_goodbye_and_leaves_nothing() {
             heard.0.send(hear_out(client).await).await.expect("the test waits");
         };
         against(serve, async |client| {
-            let nbd = Nbd::connect(&client.url, Duration::from_secs(60), client.executor).await.expect("a good server");
+            let nbd =
+                NbdClient::connect(&client.url, Duration::from_secs(60), client.executor).await.expect("a good server");
             let mut all: Vec<_> = (0..readings).map(|at| nbd.read(at, 1)).collect();
             for reading in &mut all {
                 assert!(poll_once(reading).await.is_none());
@@ -468,7 +470,8 @@ fn whatever_the_order_every_reading_gets_its_bytes() {
             .collect();
         let serve = async |client| whimsical(client, server, &disk, &mut random, places.len()).await;
         against(serve, async |client| {
-            let nbd = Nbd::connect(&client.url, Duration::from_secs(30), client.executor).await.expect("a good server");
+            let nbd =
+                NbdClient::connect(&client.url, Duration::from_secs(30), client.executor).await.expect("a good server");
             for (&(offset, len), read) in places.iter().zip(read_all(&nbd, &places).await) {
                 assert!(read.as_deref() == Ok(&disk[offset as usize..][..len]), "seed {seed}: {offset}+{len}");
             }
@@ -490,7 +493,7 @@ fn an_nbd_server_on_a_unix_socket_is_reached() {
             client.write_all(&words).await.expect("sent");
             client
         };
-        let (nbd, _client) = zip(Nbd::connect(&url, LIMIT, &executor), serve).await;
+        let (nbd, _client) = zip(NbdClient::connect(&url, LIMIT, &executor), serve).await;
         assert_eq!(nbd.expect_err("no disk").reason, format!("{url}: the server has no export \"disk\""));
     }));
 }
@@ -501,6 +504,6 @@ fn a_server_that_is_not_there_is_named() {
     let executor = Executor::new();
     let reason = "nbd+unix:///disk?socket=/nowhere/nbd.sock: No such file or directory (os error 2)";
     assert_eq!(block_on(check(&url)).expect_err("nothing there").reason, reason);
-    let connected = block_on(Nbd::connect(&url, LIMIT, &executor));
+    let connected = block_on(NbdClient::connect(&url, LIMIT, &executor));
     assert_eq!(connected.expect_err("nothing there").reason, reason);
 }

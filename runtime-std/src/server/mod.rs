@@ -26,13 +26,13 @@ use smol::{
 pub use crate::server::admission::Capacity;
 use crate::{
     clock,
-    disk::{Disks, Times},
+    disk::{DiskTimeouts, Disks},
     event_loop::{Crew, Reactor},
     files::{
         store::Roots,
         watch::{look_again, watch},
     },
-    guestfs::{client, client::Launcher},
+    guestfs::client::{HelperTimeouts, Launcher},
     history::{Boots, Entry, snapshot::State},
     net::{Guards, Listener, Route, ports::Ports},
     rate_limit::{StrangersLog, Throttle},
@@ -134,7 +134,7 @@ impl Server {
     }
 
     fn new(config: Config, reactor: Arc<Reactor>, listener: Listener) -> io::Result<Self> {
-        let limits = client::Limits { start: config.open_limit, answer: config.read_limit, ..Default::default() };
+        let limits = HelperTimeouts { start: config.open_limit, reply: config.read_limit, ..Default::default() };
         let launcher = Launcher::new(limits);
         let root_dir = &config.root_dir;
         let at_root = |error| io::Error::other(format!("{}: {error}", root_dir.display()));
@@ -144,7 +144,7 @@ impl Server {
         allow_descriptors();
         let executor = Arc::new(Executor::new());
         let crew = Arc::new(Crew::new(reactor.clone()));
-        let times = Times { idle: config.idle_timeout, gap: config.view_gap, answer: config.read_limit };
+        let times = DiskTimeouts { idle: config.idle_timeout, view_gap: config.view_gap, reply: config.read_limit };
         let disks = Disks::new(root_dir.clone(), times, launcher, executor.clone(), Some(reactor));
         let ports =
             if config.single_port { Ports::sharing(listener.share()?) } else { Ports::new(config.port_range.clone()) };
