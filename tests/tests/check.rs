@@ -89,7 +89,7 @@ fn every_mistake_has_a_line_and_disturbs_no_other_client() {
         "default/: passwd: forbidden: a symbolic link leads out of the root".to_owned(),
         format!("10.0.0.10.nbd: {refused}: Connection refused (os error 111)"),
         format!("10.0.0.11.nbd: {hung}: no answer within 4 s"),
-        "10.0.0.12.nbd: partition 7 does not exist; the disk has 1, 2".to_owned(),
+        "10.0.0.12.nbd: partition 7: not found; the disk has partitions 1, 2".to_owned(),
         "10.0.0.13.nbd: line 2, column 10: url: expected a string, found nonsense".to_owned(),
         "10.0.0.14.nbd: tftp_root /tftp: not found".to_owned(),
         "10.0.0.15.nbd: /dev/sda: no known file system".to_owned(),

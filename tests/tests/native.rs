@@ -98,7 +98,7 @@ fn partitions_have_their_own_numbers() {
     assert_eq!(daemon.fetch("127.0.0.4", "kernel").as_deref(), Ok("whole"));
     daemon.put_disk("127.0.0.5", &disk(&server).partition(2, "/"));
     assert_eq!(daemon.fetch("127.0.0.5", "which"), Err(0));
-    daemon.logged(&["127.0.0.5.nbd", "partition 2 does not exist; the disk has 1, 14, 15"]);
+    daemon.logged(&["127.0.0.5.nbd", "partition 2: not found; the disk has partitions 1, 14, 15"]);
 }
 
 #[test]

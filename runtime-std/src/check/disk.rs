@@ -92,7 +92,7 @@ async fn partition(number: u32, volume: &Volume) -> Result<Partition, Error> {
     let (contents, in_use) = match fs::probe(volume).await {
         Ok(Some(found)) => (Some(found.name.to_owned()), found.in_use),
         Ok(None) => (None, None),
-        Err(Error::Corrupt(what) | Error::Unsupported(what)) => (Some(what), None),
+        Err(Error::Corrupt(problem) | Error::Unsupported(problem)) => (Some(problem.to_string()), None),
         Err(error) => return Err(error),
     };
     Ok(Partition { number, size: volume.size(), contents, in_use })

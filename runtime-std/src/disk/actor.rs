@@ -323,7 +323,8 @@ impl DiskActor {
         let (nbd, is_new) = self.connect().await?;
         let view = match fs::MountedDisk::open(nbd, &self.config).await {
             Ok(view) => view,
-            Err(fs::Error::Unsupported(reason)) if choice.is_none() => {
+            Err(fs::Error::Unsupported(problem)) if choice.is_none() => {
+                let reason = problem.to_string();
                 if self.told.unsupported.as_ref() != Some(&reason) {
                     log::info!("{}: {reason}; libguestfs is asked", self.name);
                     self.told.unsupported = Some(reason);

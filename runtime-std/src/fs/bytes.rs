@@ -1,26 +1,51 @@
-//! Numbers as they stand on disks, the lowest byte first; what lies behind the end of the bytes is zero.
+//! Integers in structures on disks. Bytes beyond the end of a structure read as zero.
 
-/// The 16-bit number at `at`.
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(array_at(bytes, at))
+/// Little-endian integers.
+pub(super) mod le {
+    use super::array_at;
+
+    /// Returns the 16-bit integer at offset `at`.
+    pub(in super::super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+        u16::from_le_bytes(array_at(bytes, at))
+    }
+
+    /// Returns the 32-bit integer at offset `at`.
+    pub(in super::super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(array_at(bytes, at))
+    }
+
+    /// Returns the 64-bit integer at offset `at`.
+    pub(in super::super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+        u64::from_le_bytes(array_at(bytes, at))
+    }
+
+    /// Returns the 64-bit integer whose low and high halves are stored separately.
+    pub(in super::super) fn split_u64_at(bytes: &[u8], low: usize, high: usize) -> u64 {
+        u64::from(u32_at(bytes, high)) << 32 | u64::from(u32_at(bytes, low))
+    }
 }
 
-/// The 32-bit number at `at`.
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(array_at(bytes, at))
+/// Big-endian integers.
+pub(super) mod be {
+    use super::array_at;
+
+    /// Returns the 16-bit integer at offset `at`.
+    pub(in super::super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+        u16::from_be_bytes(array_at(bytes, at))
+    }
+
+    /// Returns the 32-bit integer at offset `at`.
+    pub(in super::super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+        u32::from_be_bytes(array_at(bytes, at))
+    }
+
+    /// Returns the 64-bit integer at offset `at`.
+    pub(in super::super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+        u64::from_be_bytes(array_at(bytes, at))
+    }
 }
 
-/// The 64-bit number at `at`.
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(array_at(bytes, at))
-}
-
-/// The 64-bit number whose lower and upper halves are at two places.
-pub(super) fn split_u64_at(bytes: &[u8], low: usize, high: usize) -> u64 {
-    u64::from(u32_at(bytes, high)) << 32 | u64::from(u32_at(bytes, low))
-}
-
-/// The `N` bytes at `at`.
+/// Returns the `N` bytes at offset `at`.
 pub(super) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])
 }

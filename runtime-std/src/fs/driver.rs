@@ -1,6 +1,6 @@
 //! The table of file systems that are read natively, and the signatures of others.
 
-use super::{BoxedFileSystem, Error, FsFuture, Volume, ext4, fat};
+use super::{BoxedFileSystem, Error, FsFuture, Problem, Volume, ext4, fat};
 
 /// The file systems that are read natively, in the order in which they are probed.
 ///
@@ -54,8 +54,8 @@ pub async fn open_with(drivers: &[Driver], volume: Volume) -> Result<BoxedFileSy
         }
     }
     Err(Error::Unsupported(match find_signature(&volume).await? {
-        Some(name) => format!("{name} is not supported natively"),
-        None => "no known file system".into(),
+        Some(name) => Problem::new(format!("{name} is not supported natively")),
+        None => Problem::new("no known file system"),
     }))
 }
 
@@ -117,7 +117,10 @@ mod tests {
             disk[offset as usize..][..signature.len()].copy_from_slice(signature);
             let volume = Volume::new(Arc::new(disk));
             let opened = block_on(open(volume.clone()));
-            assert_eq!(opened.err(), Some(Error::Unsupported(format!("{name} is not supported natively"))));
+            assert_eq!(
+                opened.err(),
+                Some(Error::Unsupported(Problem::new(format!("{name} is not supported natively"))))
+            );
             assert_eq!(block_on(probe(&volume)), Ok(Some(Detected { name, in_use: None })));
         }
     }
@@ -126,7 +129,7 @@ mod tests {
     fn unknown_contents_are_unsupported() {
         for size in [0, 1, 512, 5000, 1 << 17] {
             let opened = block_on(open(Volume::new(Arc::new(vec![0; size]))));
-            assert_eq!(opened.err(), Some(Error::Unsupported("no known file system".into())), "{size} bytes");
+            assert_eq!(opened.err(), Some(Error::Unsupported(Problem::new("no known file system"))), "{size} bytes");
         }
     }
 }

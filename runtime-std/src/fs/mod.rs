@@ -10,6 +10,7 @@
 
 mod bytes;
 mod driver;
+mod error;
 mod ext4;
 mod fat;
 mod file_map;
@@ -25,6 +26,7 @@ use std::{fmt, future::Future, pin::Pin};
 pub(crate) use self::mounted_disk::{MountedEntry, source_name};
 pub use self::{
     driver::{DRIVERS, Detected, Driver, open, open_with, probe},
+    error::{Error, Object, Problem},
     file_map::{Extent, FileIdentity, FileMap, Patch},
     mounted_disk::MountedDisk,
     resolve::ResolveError,
@@ -118,27 +120,6 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// [`Error`].
     fn map(&self, file: Node) -> FsFuture<'_, FileMap>;
 }
-
-/// The reason why something could not be read from a disk; the texts are for the administrator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Error {
-    /// Reading failed: the server, the network or the medium.
-    Io(String),
-    /// The contents of the disk are inconsistent: the disk is damaged, or is being written.
-    Corrupt(String),
-    /// The disk uses a format or feature that is not supported natively.
-    Unsupported(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(reason) | Self::Corrupt(reason) | Self::Unsupported(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// A file, directory or link of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use rtftp_core::{
 
 pub(crate) use self::listing::MountedEntry;
 use super::{
-    BlockDevice, BoxedFileSystem, Error, FileMap, FileSystem, FileType, Node, Volume, driver,
+    BlockDevice, BoxedFileSystem, Error, FileMap, FileSystem, FileType, Node, Problem, Volume, driver,
     partition::{Partition, partitions},
     resolve::{self, Namespace, ResolveError, Root},
 };
@@ -55,22 +55,23 @@ impl MountedDisk {
                         Some(table) => table,
                         None => table.insert(partitions(&whole).await?),
                     };
-                    let Partition { start, len, .. } = find(table, number)?;
+                    let Partition { start, len, .. } = find_partition(table, number)?;
                     whole.slice(start, len)
                 }
             };
-            let filesystem = driver::open(volume).await.map_err(|error| at(&mount.source, error))?;
+            let filesystem =
+                driver::open(volume).await.map_err(|error| error.in_volume(&source_name(&mount.source)))?;
             // The first mountpoint is always `/`, which exists without a file system.
             let mountpoint = if disk.mounts.is_empty() {
                 vec![]
             } else {
                 let found = resolve::directory(&mut Walk::new(&disk), &mount.mountpoint).await;
-                found.map_err(|error| error.at(&format!("mountpoint {}", mount.mountpoint)))?
+                found.map_err(|error| error.at(format!("mountpoint {}", mount.mountpoint)))?
             };
             disk.mounts.push(Mount { mountpoint, source: mount.source.clone(), filesystem });
         }
         let root = Root::find(&mut Walk::new(&disk), &config.tftp_root).await;
-        disk.root = Some(root.map_err(|error| error.at(&format!("tftp_root {}", config.tftp_root)))?);
+        disk.root = Some(root.map_err(|error| error.at(format!("tftp_root {}", config.tftp_root)))?);
         Ok(disk)
     }
 
@@ -119,17 +120,19 @@ fn partition_number(source: &MountSource) -> Result<Option<u32>, Error> {
         MountSource::Device(device) => match device.strip_prefix("/dev/sda").map(|number| (number, number.parse())) {
             Some(("", _)) => Ok(None),
             Some((_, Ok(number @ 1..))) => Ok(Some(number)),
-            _ => Err(Error::Unsupported(format!("device {device} is not supported natively"))),
+            _ => Err(Error::Unsupported(Problem::new(format!("device {device} is not supported natively")))),
         },
     }
 }
 
-fn find(table: &[Partition], number: u32) -> Result<Partition, Error> {
+/// Finds the partition with this number.
+fn find_partition(table: &[Partition], number: u32) -> Result<Partition, Error> {
     let found = table.iter().find(|partition| partition.number == number).copied();
     found.ok_or_else(|| {
         let numbers: Vec<String> = table.iter().map(|partition| partition.number.to_string()).collect();
-        let there = if numbers.is_empty() { "no partitions".into() } else { numbers.join(", ") };
-        Error::Corrupt(format!("partition {number} does not exist; the disk has {there}"))
+        let present =
+            if numbers.is_empty() { "no partitions".into() } else { format!("partitions {}", numbers.join(", ")) };
+        Error::corrupt(("partition", number), format!("not found; the disk has {present}"))
     })
 }
 
@@ -142,22 +145,12 @@ pub(crate) fn source_name(source: &MountSource) -> String {
     }
 }
 
-/// Adds the name of the partition or device to an error.
-fn at(source: &MountSource, error: Error) -> Error {
-    let say = |reason| format!("{}: {reason}", source_name(source));
-    match error {
-        Error::Io(reason) => Error::Io(say(reason)),
-        Error::Corrupt(reason) => Error::Corrupt(say(reason)),
-        Error::Unsupported(reason) => Error::Unsupported(say(reason)),
-    }
-}
-
 impl ResolveError {
     /// Converts to the error for a directory that the description names as `object`.
-    fn at(self, object: &str) -> Error {
+    fn at(self, object: String) -> Error {
         match self {
             Self::FileSystem(error) => error,
-            error => Error::Corrupt(format!("{object}: {error}")),
+            error => Error::corrupt(object, error.to_string()),
         }
     }
 }

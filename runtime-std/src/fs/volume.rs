@@ -54,7 +54,7 @@ impl Volume {
     pub fn disk_offset(&self, offset: u64, len: u64) -> Result<u64, Error> {
         match offset.checked_add(len) {
             Some(end) if end <= self.len => Ok(self.start + offset),
-            _ => Err(Error::Corrupt("a structure lies beyond the end of the file system".into())),
+            _ => Err(Error::corrupt("file system", "a structure lies beyond its end")),
         }
     }
 
@@ -85,9 +85,9 @@ impl Cache {
     /// Reads exactly `len` bytes at `offset`.
     async fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
         let end = offset.checked_add(len as u64).filter(|end| *end <= self.device.size());
-        let end = end.ok_or_else(|| Error::Corrupt("a structure lies beyond the end of the disk".into()))?;
+        let end = end.ok_or_else(|| Error::corrupt("disk", "a structure lies beyond its end"))?;
         if len > MAX_READ {
-            return Err(Error::Corrupt(format!("a structure has an invalid length of {len} bytes")));
+            return Err(Error::corrupt("file system", format!("invalid structure of {len} bytes")));
         }
         let mut bytes = Vec::with_capacity(len);
         let mut at = offset;

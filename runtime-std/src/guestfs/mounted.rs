@@ -52,8 +52,8 @@ impl Mounted {
         }
         there.sort_unstable();
         let there: Vec<String> = there.iter().map(i32::to_string).collect();
-        let there = if there.is_empty() { "no partitions".into() } else { there.join(", ") };
-        Err(format!("partition {number} does not exist; the disk has {there}"))
+        let there = if there.is_empty() { "no partitions".into() } else { format!("partitions {}", there.join(", ")) };
+        Err(format!("partition {number}: not found; the disk has {there}"))
     }
 
     /// Everything in the directory with this real path.

@@ -32,8 +32,8 @@ impl Blocks {
     pub(super) fn new(volume: Volume, superblock: &Superblock) -> Result<Self, Error> {
         let len = superblock.len()?;
         if len > volume.size() {
-            let text = format!("the file system has {len} bytes, and its volume only {}", volume.size());
-            return Err(Error::Corrupt(text));
+            let what = format!("the file system has {len} bytes, but its volume only {}", volume.size());
+            return Err(Error::corrupt("superblock", what));
         }
         let usable = superblock.first_block.saturating_add(1)..superblock.blocks;
         Ok(Self { volume, size: superblock.block_size, usable, journal: Journal::default() })
@@ -57,7 +57,7 @@ impl Blocks {
 
     /// Reads a part of a piece of a file that is one of the file system's own structures, through the cache.
     pub(super) async fn read_extent(&self, extent: &Extent, from: u64, len: usize) -> Result<Vec<u8>, Error> {
-        let outside = || Error::Corrupt("something is said to lie outside the file system".into());
+        let outside = || Error::corrupt("file system", "a structure lies outside the file system");
         let start = self.volume.disk_offset(0, 0)?;
         let offset =
             extent.disk_offset.checked_sub(start).and_then(|offset| offset.checked_add(from)).ok_or_else(outside)?;
@@ -102,7 +102,7 @@ impl Blocks {
 }
 
 fn too_large() -> Error {
-    Error::Corrupt("something is said to lie behind the end of all disks".into())
+    Error::corrupt("file system", "a structure lies beyond the end of the file system")
 }
 
 /// Cuts a run of blocks where copies begin and end; the copies are in order.

@@ -1,10 +1,8 @@
 //! The checksums of a file system's own structures (feature `metadata_csum`).
 
-use std::fmt::Display;
-
 use crc::{CRC_32_ISCSI, Crc};
 
-use super::super::Error;
+use super::super::{Error, Object};
 
 static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
@@ -35,8 +33,8 @@ impl Seed {
     /// # Errors
     ///
     /// [`Error::Corrupt`], which names what was compared.
-    pub(super) fn verify(self, kept: u32, what: impl Display) -> Result<(), Error> {
-        if self.0.is_none_or(|sum| sum == kept) { Ok(()) } else { Err(mismatch(what)) }
+    pub(super) fn verify(self, kept: u32, object: impl Into<Object>) -> Result<(), Error> {
+        if self.0.is_none_or(|sum| sum == kept) { Ok(()) } else { Err(mismatch(object)) }
     }
 
     /// Compares with a checksum of which only the lower half was kept.
@@ -44,14 +42,14 @@ impl Seed {
     /// # Errors
     ///
     /// [`Error::Corrupt`], which names what was compared.
-    pub(super) fn verify_half(self, kept: u16, what: impl Display) -> Result<(), Error> {
-        Self(self.0.map(|sum| sum & 0xffff)).verify(kept.into(), what)
+    pub(super) fn verify_half(self, kept: u16, object: impl Into<Object>) -> Result<(), Error> {
+        Self(self.0.map(|sum| sum & 0xffff)).verify(kept.into(), object)
     }
 }
 
 /// The error for something that is not what its checksum says.
-pub(super) fn mismatch(what: impl Display) -> Error {
-    Error::Corrupt(format!("{what} does not match its checksum: it is damaged, or its owner may be writing"))
+pub(super) fn mismatch(object: impl Into<Object>) -> Error {
+    Error::corrupt(object, "checksum mismatch: damaged, or being written")
 }
 
 /// CRC-32C going on from an earlier result, without the inversion at the end: so Linux counts it.
@@ -77,7 +75,7 @@ mod tests {
         assert_eq!(seed.verify(0x0001_0002, "it"), Ok(()));
         assert_eq!(seed.verify_half(2, "it"), Ok(()));
         let text = seed.verify(2, "inode 12").expect_err("the upper half differs").to_string();
-        assert!(text.starts_with("inode 12 does not match") && text.ends_with("its owner may be writing"), "{text}");
+        assert!(text.starts_with("inode 12: checksum mismatch"), "{text}");
         assert!(seed.verify_half(3, "it").is_err());
         assert_eq!(Seed::NONE.and(b"more").verify(7, "it"), Ok(()));
     }

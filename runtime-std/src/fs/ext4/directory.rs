@@ -5,10 +5,7 @@
 use std::ops::ControlFlow;
 
 use super::{
-    super::{
-        Error,
-        bytes::{u16_at, u32_at},
-    },
+    super::{Error, bytes::le},
     blocks::Blocks,
     checksum::Seed,
     inline,
@@ -59,7 +56,7 @@ pub(super) async fn walk(
         return Ok(());
     }
     if directory.size > LONGEST {
-        return Err(unsupported(number, "is too large a directory"));
+        return Err(unsupported(number, "directory too large"));
     }
     let mut at = 0;
     let map = map(blocks, directory).await?;
@@ -78,7 +75,7 @@ pub(super) async fn walk(
             }
         }
     }
-    if at < directory.size { Err(corrupt(number, "is a directory with a hole")) } else { Ok(()) }
+    if at < directory.size { Err(corrupt(number, "directory with a hole")) } else { Ok(()) }
 }
 
 /// Calls back for every name in a block of a directory, until it has enough.
@@ -105,10 +102,10 @@ fn entries(number: u32, block: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, 
             let name = rest.get(HEAD..HEAD + name_len).filter(|_| HEAD + name_len <= len && len.is_multiple_of(4));
             let (Some(name), Some((entry, next))) = (name, rest.split_at_checked(len)) else {
                 rest = &[];
-                return Some(Err(corrupt(number, "is a directory with an entry that does not fit")));
+                return Some(Err(corrupt(number, "directory entry exceeds its block")));
             };
             rest = next;
-            let inode = u32_at(entry, 0);
+            let inode = le::u32_at(entry, 0);
             if inode != 0 && name != b"." && name != b".." {
                 return Some(Ok(Entry { name, inode }));
             }
@@ -122,27 +119,28 @@ fn verify(number: u32, block: &[u8], is_root: bool, seed: Seed) -> Result<(), Er
     if seed == Seed::NONE {
         return Ok(());
     }
-    let what = format!("a block of directory inode {number}");
-    let none = || corrupt(number, "is a directory with a block without checksum");
+    let what = ("directory block of inode", number);
+    let none = || corrupt(number, "directory block without a checksum");
     let inner = block.len() - TAIL.min(block.len());
     // The one entry of an inner block of an index is as long as the block.
     let index = if is_root { Some(32) } else { (entry_len(block, block.len()) == block.len()).then_some(8) };
     let Some(index) = index else {
         let (summed, tail) = block.split_at_checked(inner).unwrap_or_default();
-        let is_tail =
-            u32_at(tail, 0) == 0 && usize::from(u16_at(tail, 4)) == TAIL && tail.get(6..8) == Some(&[0, TAIL_KIND]);
-        return if is_tail { seed.and(summed).verify(u32_at(tail, 8), what) } else { Err(none()) };
+        let is_tail = le::u32_at(tail, 0) == 0
+            && usize::from(le::u16_at(tail, 4)) == TAIL
+            && tail.get(6..8) == Some(&[0, TAIL_KIND]);
+        return if is_tail { seed.and(summed).verify(le::u32_at(tail, 8), what) } else { Err(none()) };
     };
-    let [limit, count] = [0, 2].map(|at| usize::from(u16_at(block, index + at)));
+    let [limit, count] = [0, 2].map(|at| usize::from(le::u16_at(block, index + at)));
     let tail = block.get(index + limit * 8..).and_then(|tail| tail.get(..8)).ok_or_else(none)?;
     let summed = block.get(..index + count * 8).ok_or_else(none)?;
     let (reserved, sum) = tail.split_at_checked(4).unwrap_or_default();
-    seed.and(summed).and(reserved).and(&[0; 4]).verify(u32_at(sum, 0), what)
+    seed.and(summed).and(reserved).and(&[0; 4]).verify(le::u32_at(sum, 0), what)
 }
 
 /// How long an entry says that it is, in bytes; 64 KiB do not fit into its 16 bits as they are.
 fn entry_len(entry: &[u8], block_len: usize) -> usize {
-    let len = usize::from(u16_at(entry, 4));
+    let len = usize::from(le::u16_at(entry, 4));
     match len {
         _ if block_len < 65_536 => len,
         0 | 65_535 => block_len,

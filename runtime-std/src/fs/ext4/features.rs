@@ -1,6 +1,6 @@
 //! What a file system uses that the first of its kind did not have.
 
-use crate::fs::bytes::u32_at;
+use crate::fs::bytes::le;
 
 /// A feature: in which word of the superblock it is named, and by which bit. The numbers are those of Linux, `fs/ext4/ext4.h`.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,7 @@ pub(super) struct Features {
 impl Features {
     /// Reads them from a superblock.
     pub(super) fn parse(superblock: &[u8]) -> Self {
-        let [compatible, incompatible, read_only] = [0x5c, 0x60, 0x64].map(|at| u32_at(superblock, at));
+        let [compatible, incompatible, read_only] = [0x5c, 0x60, 0x64].map(|at| le::u32_at(superblock, at));
         Self { compatible, incompatible, read_only }
     }
 

@@ -3,10 +3,7 @@
 use crc::{CRC_16_MODBUS, Crc};
 
 use super::{
-    super::{
-        Error,
-        bytes::{split_u64_at, u16_at},
-    },
+    super::{Error, bytes::le},
     blocks::Blocks,
     checksum::{Seed, mismatch},
     features::Feature,
@@ -24,7 +21,7 @@ const SUM: usize = 0x1e;
 ///
 /// [`Error::Corrupt`] also if there is no inode of this number.
 pub(super) async fn read_inode(blocks: &Blocks, superblock: &Superblock, number: u32) -> Result<Vec<u8>, Error> {
-    let none = || Error::Corrupt(format!("there is no inode {number}"));
+    let none = || Error::corrupt(("inode", number), "does not exist");
     let index = number.checked_sub(1).filter(|_| number <= superblock.inodes).ok_or_else(none)?;
     let group = u64::from(index / superblock.inodes_per_group);
     if group >= superblock.groups() {
@@ -34,7 +31,7 @@ pub(super) async fn read_inode(blocks: &Blocks, superblock: &Superblock, number:
     let offset = u64::from(index % superblock.inodes_per_group) * u64::from(superblock.inode_size);
     let block = table.saturating_add(offset / u64::from(blocks.size));
     if !blocks.are_usable(&(block..block.saturating_add(1))) {
-        return Err(Error::Corrupt(format!("the inodes of group {group} are said to be at block {table}")));
+        return Err(Error::corrupt(("group", group), format!("invalid block {table} of its inode table")));
     }
     blocks.read(block, offset % u64::from(blocks.size), superblock.inode_size as usize).await
 }
@@ -46,7 +43,7 @@ async fn inode_table(blocks: &Blocks, superblock: &Superblock, group: u64) -> Re
     let block = descriptors(superblock, group / in_block, in_block)?;
     let bytes = blocks.read(block, group % in_block * size, superblock.descriptor_size as usize).await?;
     verify(superblock, group, &bytes)?;
-    Ok(split_u64_at(&bytes, 0x08, 0x28))
+    Ok(le::split_u64_at(&bytes, 0x08, 0x28))
 }
 
 /// The block that is the `part`th of the descriptors of all groups, `in_block` of them in each.
@@ -60,7 +57,7 @@ fn descriptors(superblock: &Superblock, part: u64, in_block: u64) -> Result<u64,
     let start = group.checked_mul(superblock.blocks_per_group.into());
     let start = start.and_then(|start| start.checked_add(superblock.first_block));
     let start =
-        start.ok_or_else(|| Error::Corrupt(format!("group {group} is said to be behind the end of all disks")))?;
+        start.ok_or_else(|| Error::corrupt(("group", group), "descriptor lies beyond the end of the file system"))?;
     // The first group begins with block 0 even if its superblock is in block 1.
     let before = if group == 0 { home - superblock.first_block.min(home) } else { 0 };
     Ok(start.saturating_add(before + u64::from(superblock.has_superblock(group))))
@@ -71,8 +68,8 @@ fn verify(superblock: &Superblock, group: u64, bytes: &[u8]) -> Result<(), Error
     let (before, rest) = bytes.split_at_checked(SUM).unwrap_or_default();
     let after = rest.get(2..).unwrap_or_default();
     let number = (group as u32).to_le_bytes();
-    let what = format!("the descriptor of group {group}");
-    let kept = u16_at(bytes, SUM);
+    let what = ("descriptor of group", group);
+    let kept = le::u16_at(bytes, SUM);
     if superblock.seed != Seed::NONE {
         return superblock.seed.and(&number).and(before).and(&[0; 2]).and(after).verify_half(kept, what);
     }

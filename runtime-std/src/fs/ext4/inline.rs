@@ -4,10 +4,7 @@
 //! `Documentation/filesystems/ext4/inlinedata.rst` and `attributes.rst`.
 
 use super::{
-    super::{
-        Error,
-        bytes::{u16_at, u32_at},
-    },
+    super::{Error, bytes::le},
     inode::{Inode, corrupt, unsupported},
 };
 
@@ -23,19 +20,19 @@ const SYSTEM: u8 = 7;
 ///
 /// [`Error::Corrupt`], [`Error::Unsupported`] if it is not in the inode.
 pub(super) fn rest(inode: &Inode) -> Result<&[u8], Error> {
-    let elsewhere = || unsupported(inode.number, "keeps its content in attributes that are elsewhere");
-    if u32_at(&inode.attributes, 0) != MAGIC {
+    let elsewhere = || unsupported(inode.number, "inline data outside the inode");
+    if le::u32_at(&inode.attributes, 0) != MAGIC {
         return Err(elsewhere());
     }
     let attributes = inode.attributes.get(4..).unwrap_or_default();
     let mut entry = attributes;
     // Four zeros end the list.
-    while u32_at(entry, 0) != 0 {
+    while le::u32_at(entry, 0) != 0 {
         let name_len = usize::from(entry.first().copied().unwrap_or(0));
         let name = entry.get(ENTRY..ENTRY + name_len).ok_or_else(|| damaged(inode))?;
         if entry.get(1) == Some(&SYSTEM) && name == b"data" {
-            let (from, len) = (usize::from(u16_at(entry, 2)), u32_at(entry, 8) as usize);
-            if u32_at(entry, 4) != 0 {
+            let (from, len) = (usize::from(le::u16_at(entry, 2)), le::u32_at(entry, 8) as usize);
+            if le::u32_at(entry, 4) != 0 {
                 return Err(elsewhere());
             }
             return attributes.get(from..).and_then(|value| value.get(..len)).ok_or_else(|| damaged(inode));
@@ -57,7 +54,7 @@ pub(super) fn content(inode: &Inode) -> Result<Vec<u8>, Error> {
 }
 
 fn damaged(inode: &Inode) -> Error {
-    corrupt(inode.number, "has attributes that do not end")
+    corrupt(inode.number, "extended attributes exceed the inode")
 }
 
 #[cfg(test)]

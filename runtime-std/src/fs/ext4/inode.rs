@@ -1,9 +1,11 @@
 //! Inodes: what a file is, apart from its names and its bytes.
 
+use std::borrow::Cow;
+
 use super::{
     super::{
         Error, FileIdentity, FileType,
-        bytes::{array_at, split_u64_at, u16_at, u32_at},
+        bytes::{array_at, le},
     },
     checksum::Seed,
 };
@@ -43,33 +45,33 @@ impl Inode {
     ///
     /// [`Error::Corrupt`] also if no name may lead to it any more.
     pub(super) fn parse(number: u32, bytes: &[u8], seed: Seed) -> Result<Self, Error> {
-        let extra = if bytes.len() > OLD { usize::from(u16_at(bytes, 0x80)) } else { 0 };
+        let extra = if bytes.len() > OLD { usize::from(le::u16_at(bytes, 0x80)) } else { 0 };
         let used = OLD + extra;
         if used > bytes.len() {
-            return Err(Error::Corrupt(format!("inode {number} says that it is {used} bytes long")));
+            return Err(corrupt(number, format!("invalid size of {used} bytes")));
         }
-        let generation = u32_at(bytes, 0x64);
+        let generation = le::u32_at(bytes, 0x64);
         let seed = seed.and(&number.to_le_bytes()).and(&generation.to_le_bytes());
         verify(number, bytes, used, seed)?;
         // The time of the deletion says nothing: while files are shortened, it is the number of another inode.
-        if u16_at(bytes, 0x1a) == 0 {
-            return Err(Error::Corrupt(format!("a name leads to inode {number}, which was deleted")));
+        if le::u16_at(bytes, 0x1a) == 0 {
+            return Err(corrupt(number, "has a name, but was deleted"));
         }
-        let flags = u32_at(bytes, 0x20);
+        let flags = le::u32_at(bytes, 0x20);
         // Upper halves and later fields; an old inode does not have them.
         let new = bytes.get(..used).unwrap_or_default();
         let identity = FileIdentity {
             node: number.into(),
             generation: generation.into(),
-            times: [split_u64_at(new, 0x0c, 0x84), split_u64_at(new, 0x10, 0x88)],
-            version: split_u64_at(new, 0x24, 0x98),
+            times: [le::split_u64_at(new, 0x0c, 0x84), le::split_u64_at(new, 0x10, 0x88)],
+            version: le::split_u64_at(new, 0x24, 0x98),
             flags,
             ..FileIdentity::default()
         };
         Ok(Self {
             number,
-            file_type: file_type(u16_at(bytes, 0)),
-            size: split_u64_at(bytes, 0x04, 0x6c),
+            file_type: file_type(le::u16_at(bytes, 0)),
+            size: le::split_u64_at(bytes, 0x04, 0x6c),
             flags,
             block: array_at(bytes, 0x28),
             attributes: bytes.get(used..).unwrap_or_default().to_vec(),
@@ -104,18 +106,18 @@ impl Inode {
     ///
     /// [`Error::Unsupported`].
     pub(super) fn check_readable(&self) -> Result<(), Error> {
-        if self.flags & ENCRYPTED == 0 { Ok(()) } else { Err(unsupported(self.number, "is encrypted")) }
+        if self.flags & ENCRYPTED == 0 { Ok(()) } else { Err(unsupported(self.number, "encrypted")) }
     }
 }
 
 /// The error for an inode that is not of a kind which is read here.
-pub(super) fn unsupported(number: u32, what: &str) -> Error {
-    Error::Unsupported(format!("inode {number} {what}"))
+pub(super) fn unsupported(number: u32, what: impl Into<Cow<'static, str>>) -> Error {
+    Error::unsupported(("inode", number), what)
 }
 
 /// The error for an inode that contradicts itself.
-pub(super) fn corrupt(number: u32, what: &str) -> Error {
-    Error::Corrupt(format!("inode {number} {what}"))
+pub(super) fn corrupt(number: u32, what: impl Into<Cow<'static, str>>) -> Error {
+    Error::corrupt(("inode", number), what)
 }
 
 /// Compares an inode, of which `used` bytes are fields, with its checksum.
@@ -127,10 +129,10 @@ fn verify(number: u32, bytes: &[u8], used: usize, seed: Seed) -> Result<(), Erro
     for at in [Some(LOW), has_high.then_some(HIGH)].into_iter().flatten() {
         summed.iter_mut().skip(at).take(2).for_each(|byte| *byte = 0);
     }
-    let (sum, what) = (seed.and(&summed), format!("inode {number}"));
+    let (sum, what) = (seed.and(&summed), ("inode", number));
     match has_high {
-        true => sum.verify(u32::from(u16_at(bytes, HIGH)) << 16 | u32::from(u16_at(bytes, LOW)), what),
-        false => sum.verify_half(u16_at(bytes, LOW), what),
+        true => sum.verify(u32::from(le::u16_at(bytes, HIGH)) << 16 | u32::from(le::u16_at(bytes, LOW)), what),
+        false => sum.verify_half(le::u16_at(bytes, LOW), what),
     }
 }
 

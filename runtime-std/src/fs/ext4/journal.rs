@@ -62,7 +62,7 @@ impl Journal {
             }
             superblock = now;
         }
-        Err(Error::Corrupt("the journal's beginning moves faster than the journal can be read".into()))
+        Err(Error::corrupt("journal", "changes faster than it can be read"))
     }
 
     /// The newer copy of a block of the file system.
@@ -86,7 +86,7 @@ impl Journal {
         if let Some(first) = superblock.fast_commits
             && blocks::is_fast_commit(&log.read(first).await?, committed.next)
         {
-            return Err(Error::Unsupported("the journal has fast commits that are not in their places".into()));
+            return Err(Error::unsupported("journal", "contains fast commits that are not checkpointed"));
         }
         Ok(Self::newest(committed))
     }

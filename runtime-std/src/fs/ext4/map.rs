@@ -6,10 +6,7 @@
 use std::ops::Range;
 
 use super::{
-    super::{
-        Error, FileMap,
-        bytes::{u16_at, u32_at},
-    },
+    super::{Error, FileMap, bytes::le},
     blocks::Blocks,
     inode::{Inode, corrupt, unsupported},
 };
@@ -57,11 +54,11 @@ impl Pieces<'_> {
     /// Adds a run of blocks, of which the first is block `at` of the file.
     fn push(&mut self, at: u64, run: Range<u64>) -> Result<(), Error> {
         if !self.blocks.are_usable(&run) {
-            return Err(corrupt(self.inode.number, "is said to have blocks that no file can have"));
+            return Err(corrupt(self.inode.number, "extent outside the data blocks"));
         }
         let len = (run.end - run.start).min(self.end.saturating_sub(at));
         let start = at.checked_mul(self.blocks.size.into());
-        let start = start.ok_or_else(|| corrupt(self.inode.number, "is said to have a block behind its end"))?;
+        let start = start.ok_or_else(|| corrupt(self.inode.number, "block beyond the maximum file size"))?;
         for located in self.blocks.extents(start, run.start..run.start + len) {
             let (extent, patch) = located?;
             self.file.push(extent);
@@ -76,17 +73,17 @@ impl Pieces<'_> {
         self.seen += u64::from(self.blocks.size) / 1024;
         self.limit(self.seen)?;
         if !self.blocks.are_usable(&(block..block.saturating_add(1))) {
-            return Err(corrupt(self.inode.number, "is said to have its map in blocks that no file can have"));
+            return Err(corrupt(self.inode.number, "block of its map outside the data blocks"));
         }
         self.blocks.read(block, 0, self.blocks.size as usize).await
     }
 
     fn limit(&self, count: u64) -> Result<(), Error> {
-        if count <= MAX { Ok(()) } else { Err(unsupported(self.inode.number, "is too fragmented")) }
+        if count <= MAX { Ok(()) } else { Err(unsupported(self.inode.number, "too fragmented")) }
     }
 
     fn corrupt(&self) -> Error {
-        corrupt(self.inode.number, "has a tree of extents that contradicts itself")
+        corrupt(self.inode.number, "inconsistent extent tree")
     }
 }
 
@@ -102,7 +99,7 @@ struct Subtree {
 /// Walks a tree of extents. See Linux, `Documentation/filesystems/ext4/ifork.rst`.
 async fn walk_extents(pieces: &mut Pieces<'_>) -> Result<(), Error> {
     let inode = pieces.inode;
-    let depth = u16_at(&inode.block, 6);
+    let depth = le::u16_at(&inode.block, 6);
     if depth > MAX_DEPTH {
         return Err(pieces.corrupt());
     }
@@ -111,13 +108,10 @@ async fn walk_extents(pieces: &mut Pieces<'_>) -> Result<(), Error> {
     walk_node(pieces, &inode.block, depth, 0..1 << 32, &mut waiting)?;
     while let Some(Subtree { block, depth, range }) = waiting.pop() {
         let node = pieces.read(block).await?;
-        let sum_at = ENTRY * (1 + usize::from(u16_at(&node, 4)));
+        let sum_at = ENTRY * (1 + usize::from(le::u16_at(&node, 4)));
         let summed = node.get(..sum_at).ok_or_else(|| pieces.corrupt())?;
-        inode
-            .seed
-            .and(summed)
-            .verify(u32_at(&node, sum_at), format!("the tree of extents of inode {}", inode.number))?;
-        if u16_at(&node, 2) == 0 {
+        inode.seed.and(summed).verify(le::u32_at(&node, sum_at), ("extent tree of inode", inode.number))?;
+        if le::u16_at(&node, 2) == 0 {
             return Err(pieces.corrupt());
         }
         walk_node(pieces, &node, depth, range, &mut waiting)?;
@@ -133,15 +127,15 @@ fn walk_node(
     range: Range<u64>,
     waiting: &mut Vec<Subtree>,
 ) -> Result<(), Error> {
-    let count = usize::from(u16_at(node, 2));
+    let count = usize::from(le::u16_at(node, 2));
     let entries = node.get(ENTRY..).and_then(|entries| entries.get(..count.checked_mul(ENTRY)?));
-    let entries = entries.filter(|_| u16_at(node, 0) == MAGIC && u16_at(node, 6) == depth);
+    let entries = entries.filter(|_| le::u16_at(node, 0) == MAGIC && le::u16_at(node, 6) == depth);
     let entries = entries.ok_or_else(|| pieces.corrupt())?.chunks_exact(ENTRY);
     let mut at = range.start;
     let first_waiting = waiting.len();
     for (index, entry) in entries.clone().enumerate() {
-        let start = u64::from(u32_at(entry, 0));
-        let next = entries.clone().nth(index + 1).map_or(range.end, |next| u32_at(next, 0).into());
+        let start = u64::from(le::u32_at(entry, 0));
+        let next = entries.clone().nth(index + 1).map_or(range.end, |next| le::u32_at(next, 0).into());
         if start < at || next <= start || next > range.end {
             return Err(pieces.corrupt());
         }
@@ -149,7 +143,7 @@ fn walk_node(
             break;
         }
         if depth > 0 {
-            let block = u64::from(u16_at(entry, 8)) << 32 | u64::from(u32_at(entry, 4));
+            let block = u64::from(le::u16_at(entry, 8)) << 32 | u64::from(le::u32_at(entry, 4));
             waiting.push(Subtree { block, depth: depth - 1, range: start..next });
             at = next;
         } else {
@@ -164,14 +158,14 @@ fn walk_node(
 fn walk_extent(pieces: &mut Pieces<'_>, extent: &[u8], range: Range<u64>) -> Result<u64, Error> {
     pieces.seen += 1;
     pieces.limit(pieces.seen)?;
-    let len = u16_at(extent, 4);
+    let len = le::u16_at(extent, 4);
     let is_written = len <= MAX_WRITTEN;
     let len = u64::from(if is_written { len } else { len - MAX_WRITTEN });
     let end = range.start + len;
     if len == 0 || end > range.end {
         return Err(pieces.corrupt());
     }
-    let first = u64::from(u16_at(extent, 6)) << 32 | u64::from(u32_at(extent, 8));
+    let first = u64::from(le::u16_at(extent, 6)) << 32 | u64::from(le::u32_at(extent, 8));
     if is_written {
         pieces.push(range.start, first..first + len)?;
     }
@@ -227,7 +221,7 @@ fn walk_block(
     let first_waiting = waiting.len();
     let mut at = range.start;
     for (pointer, level) in block.chunks_exact(4).zip(levels) {
-        let block = u64::from(u32_at(pointer, 0));
+        let block = u64::from(le::u32_at(pointer, 0));
         let last = waiting.get_mut(first_waiting..).unwrap_or_default().last_mut();
         match last {
             _ if at >= range.end => break,

@@ -106,7 +106,7 @@ impl Ext {
         match exact.or(similar) {
             Some(number) => self.node(number).await.map(Some),
             None if is_casefolded && !name.is_ascii() => {
-                Err(unsupported(directory.number, "is a directory that may have this name in other letters"))
+                Err(unsupported(directory.number, "case-insensitive directory: non-ASCII names cannot be compared"))
             }
             None => Ok(None),
         }
@@ -126,7 +126,7 @@ impl Ext {
         })
         .await?;
         if names.len() > MOST_NAMES {
-            return Err(unsupported(directory.number, "is a directory with too many names"));
+            return Err(unsupported(directory.number, "directory with too many names"));
         }
         let mut nodes = Vec::with_capacity(names.len());
         for (name, number) in names {
@@ -144,7 +144,7 @@ impl Ext {
     pub(super) async fn read_link(&self, link: Node) -> Result<Vec<u8>, Error> {
         let inode = self.inode(link, FileType::Link).await?;
         if !(1..=LONGEST_LINK).contains(&inode.size) {
-            return Err(corrupt(inode.number, &format!("is a link with {} bytes", inode.size)));
+            return Err(corrupt(inode.number, format!("symbolic link with a target of {} bytes", inode.size)));
         }
         if inode.is_inline() {
             return inline::content(&inode);
@@ -192,14 +192,14 @@ impl Ext {
         let superblock = Superblock::parse(&self.blocks.read(block, from, superblock::LEN).await?)?;
         let superblock = superblock.filter(|now| u64::from(now.block_size) == size);
         self.superblock =
-            superblock.ok_or_else(|| Error::Corrupt("the journal has another file system's superblock".into()))?;
+            superblock.ok_or_else(|| Error::corrupt("journal", "contains the superblock of another file system"))?;
         Ok(())
     }
 
     /// What an inode is that a name leads to.
     async fn node(&self, number: u32) -> Result<Node, Error> {
         if number < self.superblock.first_inode && number != ROOT {
-            return Err(corrupt(number, "is the file system's own, and yet has a name"));
+            return Err(corrupt(number, "reserved, but has a name"));
         }
         let bytes = group::read_inode(&self.blocks, &self.superblock, number).await?;
         let inode = Inode::parse(number, &bytes, self.superblock.seed)?;
@@ -212,7 +212,7 @@ impl Ext {
         let bytes = group::read_inode(&self.blocks, &self.superblock, number).await?;
         let inode = Inode::parse(number, &bytes, self.superblock.seed)?;
         if inode.file_type != file_type {
-            return Err(corrupt(number, "is not any more what it was a moment ago"));
+            return Err(corrupt(number, "its type has changed"));
         }
         inode.check_readable()?;
         Ok(inode)

@@ -3,7 +3,7 @@
 use super::{
     super::{
         Error, FileIdentity, FileType,
-        bytes::{array_at, u16_at, u32_at},
+        bytes::{array_at, le},
     },
     blocks::Blocks,
     checksum::Seed,
@@ -21,7 +21,7 @@ use super::{
 /// [`Error::Unsupported`] also if it is on another disk, or has fast commits in it: those are no blocks.
 pub(super) async fn load(blocks: &Blocks, superblock: &Superblock) -> Result<Journal, Error> {
     if superblock.journal_inode == 0 {
-        return Err(Error::Unsupported("an ext file system whose journal is on another disk, and needed".into()));
+        return Err(Error::unsupported("journal", "on another device and needs recovery"));
     }
     let inode = match superblock.journal_copy {
         Some(copy) => copied(superblock.journal_inode, &copy),
@@ -39,11 +39,11 @@ pub(super) async fn load(blocks: &Blocks, superblock: &Superblock) -> Result<Jou
 fn copied(number: u32, copy: &[u8; 68]) -> Inode {
     let block = array_at(copy, 0);
     // The flags are not copied. A tree of extents begins with these numbers, which are no two blocks of a journal.
-    let is_tree = u16_at(&block, 0) == 0xf30a && u16_at(&block, 4) == 4;
+    let is_tree = le::u16_at(&block, 0) == 0xf30a && le::u16_at(&block, 4) == 4;
     Inode {
         number,
         file_type: FileType::File,
-        size: u64::from(u32_at(copy, 60)) << 32 | u64::from(u32_at(copy, 64)),
+        size: u64::from(le::u32_at(copy, 60)) << 32 | u64::from(le::u32_at(copy, 64)),
         flags: if is_tree { EXTENTS } else { 0 },
         block,
         attributes: Vec::new(),

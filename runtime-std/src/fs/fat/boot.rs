@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::fs::{
     Error, Volume,
-    bytes::{array_at, u16_at, u32_at},
+    bytes::{array_at, le},
 };
 
 /// How much of the first sector is read, in bytes; however long a sector is, no more of it matters.
@@ -90,27 +90,25 @@ impl Layout {
 
     /// The numbers of `fat_fill_super` of fs/fat/inode.c, refused where it refuses them.
     fn new(boot: &[u8]) -> Result<Self, Error> {
-        let sector = u64::from(u16_at(boot, 11));
+        let sector = u64::from(le::u16_at(boot, 11));
         let [cluster_sectors] = array_at(boot, 13);
-        let reserved = u64::from(u16_at(boot, 14));
+        let reserved = u64::from(le::u16_at(boot, 14));
         let [tables] = array_at(boot, 16);
-        let root_len = u64::from(u16_at(boot, 17)) * ENTRY;
-        let long_table = u16_at(boot, 22) == 0;
-        let table_sectors = if long_table { u32_at(boot, 36).into() } else { u64::from(u16_at(boot, 22)) };
-        let sectors = match u16_at(boot, 19) {
-            0 => u32_at(boot, 32).into(),
+        let root_len = u64::from(le::u16_at(boot, 17)) * ENTRY;
+        let long_table = le::u16_at(boot, 22) == 0;
+        let table_sectors = if long_table { le::u32_at(boot, 36).into() } else { u64::from(le::u16_at(boot, 22)) };
+        let sectors = match le::u16_at(boot, 19) {
+            0 => le::u32_at(boot, 32).into(),
             sectors => u64::from(sectors),
         };
         if !root_len.is_multiple_of(sector) {
-            return Err(Error::Corrupt(
-                "the root directory of the FAT file system does not fill its last sector".into(),
-            ));
+            return Err(Error::corrupt("boot sector", "the root directory does not end at a sector boundary"));
         }
         let root = reserved + u64::from(tables) * table_sectors;
         let data = root + root_len / sector;
         let Some(data_sectors) = sectors.checked_sub(data) else {
-            let reason = format!("a FAT file system of {sectors} sectors has its first cluster in sector {data}");
-            return Err(Error::Corrupt(reason));
+            let what = format!("the first cluster is in sector {data} of {sectors}");
+            return Err(Error::corrupt("boot sector", what));
         };
         let clusters = data_sectors / u64::from(cluster_sectors);
         let kind = if long_table {
@@ -124,7 +122,10 @@ impl Layout {
         let entries = table_sectors * sector * 8 / u64::from(kind.bits());
         let clusters = clusters.min(entries.saturating_sub(FIRST_CLUSTER.into()));
         if clusters > kind.most_clusters() {
-            return Err(Error::Corrupt(format!("a {} file system has {clusters} clusters, too many", kind.name())));
+            return Err(Error::corrupt(
+                "boot sector",
+                format!("{clusters} clusters, which exceeds the maximum of {}", kind.name()),
+            ));
         }
         let (state, serial) = if long_table { (0x41, 0x43) } else { (0x25, 0x27) };
         let [state] = array_at(boot, state);
@@ -134,13 +135,13 @@ impl Layout {
             clusters: clusters as u32,
             table: reserved * sector,
             root: if long_table {
-                Root::Chain(u32_at(boot, 44))
+                Root::Chain(le::u32_at(boot, 44))
             } else {
                 Root::Fixed { place: root * sector, len: root_len }
             },
             data: data * sector,
             is_marked: state & 1 != 0,
-            serial: u32_at(boot, serial),
+            serial: le::u32_at(boot, serial),
         })
     }
 
@@ -161,12 +162,12 @@ impl Layout {
 fn is_boot_sector(boot: &[u8]) -> bool {
     let [cluster_sectors, reserved, reserved_high, tables] = array_at(boot, 13);
     let [media] = array_at(boot, 21);
-    let sector = u16_at(boot, 11);
+    let sector = le::u16_at(boot, 11);
     (512..=4096).contains(&sector)
         && sector.is_power_of_two()
         && cluster_sectors.is_power_of_two()
         && (reserved, reserved_high) != (0, 0)
         && tables != 0
         && matches!(media, 0xF0 | 0xF8..)
-        && (u16_at(boot, 22) != 0 || u32_at(boot, 36) != 0)
+        && (le::u16_at(boot, 22) != 0 || le::u32_at(boot, 36) != 0)
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::fs::{
     FileType, Node,
-    bytes::{array_at, u16_at, u32_at, u64_at},
+    bytes::{array_at, le},
 };
 
 /// How long an entry is, in bytes.
@@ -42,18 +42,18 @@ impl Record {
 
     /// How long the file is, in bytes; directories have no length.
     pub(super) fn size(&self) -> u32 {
-        u32_at(&self.0, 28)
+        le::u32_at(&self.0, 28)
     }
 
     /// Its first cluster, 0 if it has none. Before FAT32 the upper half was for other things.
     pub(super) fn first_cluster(&self, kind: FatKind) -> u32 {
-        let high = if kind == FatKind::Fat32 { u16_at(&self.0, 20) } else { 0 };
-        u32::from(high) << 16 | u32::from(u16_at(&self.0, 26))
+        let high = if kind == FatKind::Fat32 { le::u16_at(&self.0, 20) } else { 0 };
+        u32::from(high) << 16 | u32::from(le::u16_at(&self.0, 26))
     }
 
     /// When it was made (tenths, time, date), and when it was changed (time, date). The day when it was last read is left out.
     pub(super) fn times(&self) -> [u64; 2] {
-        [u64_at(&self.0, 13) & 0xFF_FFFF_FFFF, u32_at(&self.0, 22).into()]
+        [le::u64_at(&self.0, 13) & 0xFF_FFFF_FFFF, le::u32_at(&self.0, 22).into()]
     }
 
     fn first(&self) -> u8 {

@@ -100,9 +100,10 @@ impl Fat {
             start += len;
         }
         if start < size {
-            return Err(Error::Corrupt(format!(
-                "a file of {size} bytes has room for {start}; the disk's owner may be writing it"
-            )));
+            return Err(Error::corrupt(
+                ("directory entry at", file.id),
+                format!("a file of {size} bytes has clusters for {start}, or is being written"),
+            ));
         }
         Ok(found)
     }
@@ -147,7 +148,7 @@ impl Fat {
         let most = LONGEST_DIRECTORY / self.layout.cluster;
         let runs = self.chain(first, most + 1).await?;
         if runs.iter().map(|run| run.len() as u64).sum::<u64>() > most {
-            return Err(Error::Corrupt("a directory is longer than 2 MiB, the most it can be".into()));
+            return Err(Error::corrupt(("directory at cluster", first), "longer than 2 MiB"));
         }
         Ok(runs.iter().map(|run| self.layout.place(run)).collect())
     }
@@ -157,7 +158,7 @@ impl Fat {
         let record = Record::new(&self.volume.read(place, directory::RECORD).await?);
         match record.kind() {
             Some(found) if found == kind => Ok(record),
-            _ => Err(Error::Corrupt("a directory entry is gone; the disk's owner may be writing it".into())),
+            _ => Err(Error::corrupt(("directory entry at", place), "has changed: the disk is being written")),
         }
     }
 
@@ -202,7 +203,7 @@ impl FileSystem for Fat {
     }
 
     fn read_link(&self, link: Node) -> FsFuture<'_, Vec<u8>> {
-        Box::pin(async move { Err(Error::Corrupt(format!("FAT has no symbolic links, but {link:?} is one"))) })
+        Box::pin(async move { Err(Error::corrupt(("directory entry at", link.id), "FAT has no symbolic links")) })
     }
 
     fn map(&self, file: Node) -> FsFuture<'_, FileMap> {

@@ -1,6 +1,6 @@
 //! Names: the short one of an entry, the long one before it, and what is the same name.
 
-use crate::fs::bytes::{array_at, u16_at};
+use crate::fs::bytes::{array_at, le};
 
 /// The upper half of code page 437, which short names are in unless somebody has said otherwise to Linux.
 const CODE_PAGE_437: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐\
@@ -70,7 +70,7 @@ impl LongName {
             return;
         }
         self.missing -= 1;
-        self.pieces.push(PLACES.map(|at| u16_at(record, at)));
+        self.pieces.push(PLACES.map(|at| le::u16_at(record, at)));
     }
 
     /// The name, if it is whole and belongs to this entry. What is not UTF-16 in it is left out, as in Linux.

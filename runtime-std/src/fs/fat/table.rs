@@ -3,10 +3,7 @@
 use std::ops::Range;
 
 use super::boot::{FIRST_CLUSTER, FatKind, Layout};
-use crate::fs::{
-    Error, Volume,
-    bytes::{u16_at, u32_at},
-};
+use crate::fs::{Error, Volume, bytes::le};
 
 /// How much of the FAT is read at once, in bytes.
 const PIECE: u64 = 64 * 1024;
@@ -59,8 +56,7 @@ fn append(runs: &mut Vec<Range<u32>>, cluster: u32) -> Result<(), Error> {
         return Ok(());
     }
     if runs.len() == MOST_PIECES {
-        let reason = format!("a file is fragmented into more than {MOST_PIECES} pieces, too many to be read here");
-        return Err(Error::Unsupported(reason));
+        return Err(Error::unsupported("cluster chain", format!("more than {MOST_PIECES} fragments")));
     }
     runs.push(cluster..cluster + 1);
     // Often enough to leave a circle soon, and seldom enough to cost nothing.
@@ -84,15 +80,12 @@ fn refuse_circle(runs: &[Range<u32>]) -> Result<(), Error> {
     if sorted.is_sorted_by(|before, after| before.end <= after.start) {
         return Ok(());
     }
-    Err(Error::Corrupt("a chain of clusters goes in a circle; the disk's owner may be writing it".into()))
+    Err(Error::corrupt("cluster chain", "loops, or is being written"))
 }
 
 fn broken(layout: &Layout, cluster: u32) -> Error {
     let clusters = layout.clusters;
-    Error::Corrupt(format!(
-        "a chain of clusters is broken: it leads to {cluster:#x}, and there are {clusters} clusters from 2 on; \
-         the disk's owner may be writing it"
-    ))
+    Error::corrupt("cluster chain", format!("broken, or being written: cluster {cluster:#x} of {clusters}"))
 }
 
 /// A piece of the FAT.
@@ -118,11 +111,11 @@ impl Window {
         }
         let at = (at - self.start) as usize;
         Ok(match layout.kind {
-            FatKind::Fat12 if odd => u32::from(u16_at(&self.bytes, at)) >> 4,
-            FatKind::Fat12 => u32::from(u16_at(&self.bytes, at)) & 0xFFF,
-            FatKind::Fat16 => u16_at(&self.bytes, at).into(),
+            FatKind::Fat12 if odd => u32::from(le::u16_at(&self.bytes, at)) >> 4,
+            FatKind::Fat12 => u32::from(le::u16_at(&self.bytes, at)) & 0xFFF,
+            FatKind::Fat16 => le::u16_at(&self.bytes, at).into(),
             // The highest four bits are nobody's.
-            FatKind::Fat32 => u32_at(&self.bytes, at) & 0x0FFF_FFFF,
+            FatKind::Fat32 => le::u32_at(&self.bytes, at) & 0x0FFF_FFFF,
         })
     }
 }

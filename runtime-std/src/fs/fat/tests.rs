@@ -361,12 +361,12 @@ fn other_boot_sectors_are_not_taken() {
     // A FAT32, but for the length of the FAT.
     assert_eq!(opened(&|image| [22, 23, 36, 37, 38, 39].into_iter().for_each(|at| image[at] = 0)), Ok(None));
     for (changes, expected) in [
-        (&[(17, 1), (18, 2)][..], "the root directory of the FAT file system does not fill its last sector"),
-        (&[(19, 100)], "a FAT file system of 100 sectors has its first cluster in sector 292"),
-        (&[(13, 1), (22, 44), (23, 1)], "a FAT16 file system has 76798 clusters, too many"),
+        (&[(17, 1), (18, 2)][..], "the root directory does not end at a sector boundary"),
+        (&[(19, 100)], "the first cluster is in sector 292 of 100"),
+        (&[(13, 1), (22, 44), (23, 1)], "76798 clusters, which exceeds the maximum of FAT16"),
     ] {
         let result = opened(&|image| changes.iter().for_each(|(at, byte)| image[*at] = *byte));
-        assert_eq!(result, Err(Error::Corrupt(expected.into())));
+        assert_eq!(result, Err(Error::corrupt("boot sector", expected)));
     }
 }
 
@@ -473,18 +473,18 @@ fn broken_chains_are_refused() {
         assert_eq!((moved.size, moved.extents.len()), (whole.size, 3), "{options}");
         for last in [end, end - 7] {
             let short = chained.with(&[(first + 8, last)]);
-            let expected = "a file of 5120 bytes has room for 4608; the disk's owner may be writing it";
-            assert_eq!(short, Err(Error::Corrupt(expected.into())), "{options}");
+            let expected = "a file of 5120 bytes has clusters for 4608, or is being written";
+            assert_eq!(short, Err(Error::corrupt(("directory entry at", chained.file.id), expected)), "{options}");
         }
-        let circle = "a chain of clusters goes in a circle; the disk's owner may be writing it";
+        let looped = Error::corrupt("cluster chain", "loops, or is being written");
         for back in [first, first + 3, first + 8] {
-            assert_eq!(chained.with(&[(first + 8, back)]), Err(Error::Corrupt(circle.into())), "{options}");
+            assert_eq!(chained.with(&[(first + 8, back)]), Err(looped.clone()), "{options}");
         }
         let beyond = 2 + chained.layout.clusters;
         for next in [0, 1, end - 8, beyond, beyond + 1] {
             let broken = chained.with(&[(first + 8, next)]);
             assert!(
-                matches!(&broken, Err(Error::Corrupt(reason)) if reason.contains("broken")),
+                matches!(&broken, Err(Error::Corrupt(reason)) if reason.what.contains("broken")),
                 "{options}: {next:#x}: {broken:?}"
             );
         }
@@ -520,8 +520,7 @@ fn a_file_in_too_many_pieces_is_named() {
     chained.image[chained.file.id as usize + 28..][..4].copy_from_slice(&size);
     let first = chained.first;
     let links: Vec<_> = (0..70_000).map(|link| (first + 2 * link, first + 2 * link + 2)).collect();
-    let expected = "a file is fragmented into more than 65536 pieces, too many to be read here";
-    assert_eq!(chained.with(&links), Err(Error::Unsupported(expected.into())));
+    assert_eq!(chained.with(&links), Err(Error::unsupported("cluster chain", "more than 65536 fragments")));
     let size = (65_536u32 * 512).to_le_bytes();
     chained.image[chained.file.id as usize + 28..][..4].copy_from_slice(&size);
     assert_eq!(chained.with(&links).map(|file| file.extents.len()), Ok(65_536));
@@ -546,12 +545,14 @@ fn directories_without_end_are_refused() {
     };
     assert!(matches!(with(&mut std::iter::empty()), Ok(9)));
     assert!(
-        matches!(with(&mut [(first, first)].into_iter()), Err(Error::Corrupt(reason)) if reason.contains("circle"))
+        matches!(with(&mut [(first, first)].into_iter()), Err(Error::Corrupt(reason)) if reason.what.contains("loops"))
     );
-    assert!(matches!(with(&mut [(first, 0)].into_iter()), Err(Error::Corrupt(reason)) if reason.contains("broken")));
+    assert!(
+        matches!(with(&mut [(first, 0)].into_iter()), Err(Error::Corrupt(reason)) if reason.what.contains("broken"))
+    );
     let row = |last: u32| with(&mut (first..last).map(|at| (at, if at + 1 == last { 0xFFF_FFFF } else { at + 1 })));
     assert!(row(first + 2048).is_ok());
-    assert!(matches!(row(first + 2049), Err(Error::Corrupt(reason)) if reason.contains("2 MiB")));
+    assert!(matches!(row(first + 2049), Err(Error::Corrupt(reason)) if reason.what.contains("2 MiB")));
 }
 
 #[test]

@@ -20,7 +20,7 @@ impl MountedDisk {
     pub(crate) async fn root_directory(&self) -> Result<MountedEntry<'_>, Error> {
         let path = self.root.as_ref().map(|root| root.path().to_vec()).unwrap_or_default();
         let node = Walk::new(self).find(&path).await?;
-        let node = node.ok_or_else(|| Error::Corrupt("tftp_root: not found".into()))?;
+        let node = node.ok_or_else(|| Error::corrupt("tftp_root", "not found"))?;
         Ok(MountedEntry { path, node })
     }
 

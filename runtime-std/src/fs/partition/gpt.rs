@@ -5,7 +5,7 @@ use crc::{CRC_32_ISO_HDLC, Crc};
 use super::{HIGHEST, Partition, SECTOR, sectors};
 use crate::fs::{
     Error, Volume,
-    bytes::{array_at, u32_at, u64_at},
+    bytes::{array_at, le},
 };
 
 /// The checksum of a GPT (UEFI specification, 5.3.2).
@@ -27,7 +27,7 @@ pub(super) async fn partitions(disk: &Volume) -> Result<Vec<Partition>, Error> {
     let Some(entries) = entries(disk).await? else { return Ok(Vec::new()) };
     let (entries, _) = entries.as_chunks::<ENTRY>();
     let partition = |(number, entry): (u32, &[u8; ENTRY])| {
-        let (first, last) = (u64_at(entry, 32), u64_at(entry, 40));
+        let (first, last) = (le::u64_at(entry, 32), le::u64_at(entry, 40));
         // What MBR partitions are cut for, these are dropped for (`is_pte_valid`).
         let valid = array_at(entry, 0) != [0; 16] && first <= last && last < sectors(disk);
         if valid { Partition::new(disk, number, first, last - first + 1) } else { None }
@@ -47,8 +47,8 @@ async fn entries(disk: &Volume) -> Result<Option<Vec<u8>>, Error> {
     if !is_valid(&header, sectors(disk)) {
         return Ok(None);
     }
-    let len = u64::from(u32_at(&header, 80)) * ENTRY as u64;
-    let start = u64_at(&header, 72);
+    let len = u64::from(le::u32_at(&header, 80)) * ENTRY as u64;
+    let start = le::u64_at(&header, 72);
     let fits = start.checked_add(len.div_ceil(SECTOR)).is_some_and(|end| end <= sectors(disk));
     if len == 0 || len > LONGEST || !fits {
         return Ok(None);
@@ -60,32 +60,34 @@ async fn entries(disk: &Volume) -> Result<Option<Vec<u8>>, Error> {
         sum.update(&piece);
         first.get_or_insert(piece);
     }
-    Ok(first.filter(|_| sum.finalize() == u32_at(&header, 88)))
+    Ok(first.filter(|_| sum.finalize() == le::u32_at(&header, 88)))
 }
 
 /// Whether a header is one, of a disk of so many sectors.
 fn is_valid(header: &[u8], sectors: u64) -> bool {
-    let len = u32_at(header, 12) as usize;
+    let len = le::u32_at(header, 12) as usize;
     let Some(rest) = header.get(20..len).filter(|_| len >= HEADER_LEN) else { return false };
     // Its checksum is made as if it were zero.
     let mut sum = CRC.digest();
     sum.update(header.get(..16).unwrap_or_default());
     sum.update(&[0; 4]);
     sum.update(rest);
-    let (first_usable, last_usable) = (u64_at(header, 40), u64_at(header, 48));
-    sum.finalize() == u32_at(header, 16)
-        && u64_at(header, 24) == HEADER
+    let (first_usable, last_usable) = (le::u64_at(header, 40), le::u64_at(header, 48));
+    sum.finalize() == le::u32_at(header, 16)
+        && le::u64_at(header, 24) == HEADER
         && first_usable <= last_usable
         && last_usable < sectors
-        && u32_at(header, 84) as usize == ENTRY
+        && le::u32_at(header, 84) as usize == ENTRY
 }
 
 /// Where there is no header: says so in words if there is one for longer sectors, which Linux would find on a disk that has them.
 async fn refuse_long_sectors(disk: &Volume) -> Result<Option<Vec<u8>>, Error> {
     let place = HEADER * 4096;
     if disk.size() >= place + SECTOR && array_at(&disk.read(place, SIGNATURE.len()).await?, 0) == SIGNATURE {
-        let reason = "the partition table was made for sectors of 4096 bytes, and the disk is read in sectors of 512";
-        return Err(Error::Unsupported(reason.into()));
+        return Err(Error::unsupported(
+            "partition table",
+            "made for sectors of 4096 bytes, but the disk has sectors of 512",
+        ));
     }
     Ok(None)
 }

@@ -1,7 +1,7 @@
 //! The table of an MBR, and the chain of logical partitions inside of an extended one (block/partitions/msdos.c).
 
 use super::{HIGHEST, Partition, SECTOR, sectors};
-use crate::fs::{Error, Volume, bytes::u32_at};
+use crate::fs::{Error, Volume, bytes::le};
 
 /// Where the four entries begin in their sector.
 const ENTRIES: usize = 446;
@@ -25,7 +25,7 @@ pub(super) struct Entry {
 impl Entry {
     fn new(bytes: &[u8; 16]) -> Self {
         let [flag, _, _, _, kind, ..] = *bytes;
-        Self { flag, kind, start: u32_at(bytes, 8).into(), len: u32_at(bytes, 12).into() }
+        Self { flag, kind, start: le::u32_at(bytes, 8).into(), len: le::u32_at(bytes, 12).into() }
     }
 
     /// Whether it says that the disk has a GPT.

@@ -194,8 +194,8 @@ fn a_gpt_needs_its_protective_mbr() {
 fn a_gpt_for_longer_sectors_is_named() {
     let mut disk = mbr(&[(0, 0xEE, 1, u32::MAX)]);
     disk[4096..4104].copy_from_slice(b"EFI PART");
-    let expected = "the partition table was made for sectors of 4096 bytes, and the disk is read in sectors of 512";
-    assert_eq!(read(disk), Err(Error::Unsupported(expected.into())));
+    let expected = "made for sectors of 4096 bytes, but the disk has sectors of 512";
+    assert_eq!(read(disk), Err(Error::unsupported("partition table", expected)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the blocks of a log say. All numbers are big-endian.
 
 use super::{checksum::Checksums, superblock::Superblock};
+use crate::fs::bytes::be;
 
 /// What each block of the log that is not a copy begins with.
 pub(super) const MAGIC: u32 = 0xc03b_3998;
@@ -21,10 +22,10 @@ pub(super) enum Kind {
 
 /// What a block of transaction `sequence` is. `None` for a copy, for what an older lap of the log left behind, for anything else.
 pub(super) fn kind(block: &[u8], sequence: u32) -> Option<Kind> {
-    if be32(block, 0) != Some(MAGIC) || be32(block, 8) != Some(sequence) {
+    if be::u32_at(block, 0) != MAGIC || be::u32_at(block, 8) != sequence {
         return None;
     }
-    match be32(block, 4)? {
+    match be::u32_at(block, 4) {
         1 => Some(Kind::Descriptor),
         2 => Some(Kind::Commit),
         5 => Some(Kind::Revoke),
@@ -60,17 +61,13 @@ pub(super) fn tags(block: &[u8], superblock: &Superblock) -> Vec<Tag> {
     let mut rest = without_tail(block, superblock.checksums).get(HEADER..).unwrap_or_default();
     let mut tags = Vec::new();
     while let Some((tag, behind)) = rest.split_at_checked(len) {
-        let (Some(low), Some(flags)) = (be32(tag, 0), be16(tag, 6)) else { break };
-        let high = if wide { be32(tag, 8) } else { None };
+        let (low, flags) = (be::u32_at(tag, 0), be::u16_at(tag, 6));
+        let high = if wide { be::u32_at(tag, 8) } else { 0 };
         let sum = match superblock.checksums {
-            Checksums::V3(_) => be32(tag, 12),
-            _ => be16(tag, 4).map(u32::from),
+            Checksums::V3(_) => be::u32_at(tag, 12),
+            _ => be::u16_at(tag, 4).into(),
         };
-        tags.push(Tag {
-            block: u64::from(high.unwrap_or(0)) << 32 | u64::from(low),
-            escaped: flags & ESCAPED != 0,
-            sum: sum.unwrap_or(0),
-        });
+        tags.push(Tag { block: u64::from(high) << 32 | u64::from(low), escaped: flags & ESCAPED != 0, sum });
         if flags & LAST != 0 {
             break;
         }
@@ -83,7 +80,7 @@ pub(super) fn tags(block: &[u8], superblock: &Superblock) -> Vec<Tag> {
 
 /// The blocks that a table revokes; `None` if it says that it is longer than its block.
 pub(super) fn revoked<'a>(block: &'a [u8], superblock: &Superblock) -> Option<impl Iterator<Item = u64> + use<'a>> {
-    let used = usize::try_from(be32(block, HEADER)?).ok()?;
+    let used = usize::try_from(be::u32_at(block, HEADER)).ok()?;
     let records = without_tail(block, superblock.checksums).get(HEADER + 4..used.max(HEADER + 4))?;
     let record = if superblock.wide { 8 } else { 4 };
     Some(records.chunks_exact(record).map(|record| record.iter().fold(0, |block, byte| block << 8 | u64::from(*byte))))
@@ -91,7 +88,7 @@ pub(super) fn revoked<'a>(block: &'a [u8], superblock: &Superblock) -> Option<im
 
 /// When a transaction was committed, in seconds of its owner's clock.
 pub(super) fn commit_time(block: &[u8]) -> u64 {
-    block.get(48..).and_then(<[u8]>::first_chunk).map_or(0, |seconds| u64::from_be_bytes(*seconds))
+    be::u64_at(block, 48)
 }
 
 /// Whether a block of the area for fast commits (ext4's own records, little-endian) begins with the head of those that follow
@@ -99,16 +96,6 @@ pub(super) fn commit_time(block: &[u8]) -> u64 {
 pub(super) fn is_fast_commit(block: &[u8], sequence: u32) -> bool {
     // Tag 9, 8 bytes long: features, the number of the transaction.
     block.starts_with(&[9, 0, 8, 0]) && block.get(8..12) == Some(&sequence.to_le_bytes())
-}
-
-/// A big-endian number of 32 bits.
-pub(super) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
-}
-
-/// A big-endian number of 16 bits.
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
 /// A block up to its sum.

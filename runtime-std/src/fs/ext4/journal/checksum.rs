@@ -2,7 +2,7 @@
 
 use crc::{CRC_32_ISCSI, CRC_32_MPEG_2, Crc, Digest, Table};
 
-use super::blocks::be32;
+use crate::fs::bytes::be;
 
 /// CRC-32c. All of a log's active part goes through it at each look at a disk, so it is the fast kind, with 16 KiB of tables.
 static CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
@@ -49,9 +49,9 @@ impl Checksums {
     pub(super) fn commit_is_whole(self, block: &[u8], sum: Transaction) -> bool {
         let Some(sum) = sum.0 else { return self.is_whole(block, COMMIT_SUM) };
         // Type and size of the sum. A kernel that was told not to write sums leaves all three zero.
-        match (block.get(12..14), be32(block, COMMIT_SUM)) {
-            (Some([1, 4]), Some(stored)) => stored == sum.finalize(),
-            (Some([0, 0]), Some(0)) => true,
+        match (block.get(12..14), be::u32_at(block, COMMIT_SUM)) {
+            (Some([1, 4]), stored) => stored == sum.finalize(),
+            (Some([0, 0]), 0) => true,
             _ => false,
         }
     }
@@ -101,7 +101,8 @@ impl Transaction {
 /// Whether a block agrees with the big-endian CRC-32c that it has at `at`, which counts as zero. The sum begins with `before`, and
 /// is not inverted at the end as is usual elsewhere.
 pub(super) fn agrees(before: &[u8], block: &[u8], at: usize) -> bool {
-    let (Some(head), Some(stored), Some(rest)) = (block.get(..at), be32(block, at), block.get(at + 4..)) else {
+    let stored = be::u32_at(block, at);
+    let (Some(head), Some(rest)) = (block.get(..at), block.get(at + 4..)) else {
         return false;
     };
     let mut sum = CRC32C.digest();

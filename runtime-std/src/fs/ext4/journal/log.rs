@@ -66,7 +66,7 @@ impl<'a> Log<'a> {
             return Ok(None);
         }
         if self.visited >= MOST {
-            return Err(Error::Unsupported(format!("more than {MOST} blocks of the journal are in use")));
+            return Err(Error::unsupported("journal", format!("more than {MOST} blocks in use")));
         }
         let (place, _) = self.place(u64::from(self.at) * self.block_size)?;
         self.visited += 1;
@@ -141,6 +141,6 @@ impl<'a> Log<'a> {
             let neighbours = extent.len.checked_sub(before).filter(|left| *left >= self.block_size)?;
             Some((extent.disk_offset.checked_add(before)?, neighbours))
         });
-        found.ok_or_else(|| Error::Corrupt("a part of the journal is nowhere on the disk".into()))
+        found.ok_or_else(|| Error::corrupt("journal", "a part of the log has no blocks"))
     }
 }

@@ -143,7 +143,7 @@ impl<'a> Scan<'a> {
         };
         self.open.revokes.extend(revoked.map(|block| (block, self.transaction)));
         if self.open.revokes.len() + self.committed.revokes.len() > MOST as usize {
-            return Err(Error::Unsupported(format!("the journal revokes more than {MOST} blocks")));
+            return Err(Error::unsupported("journal", format!("more than {MOST} revoked blocks")));
         }
         Ok(())
     }
@@ -162,9 +162,10 @@ impl<'a> Scan<'a> {
             }
             (true, Some(broken)) => {
                 let good = self.sequence;
-                return Err(Error::Corrupt(format!(
-                    "transaction {broken} of the journal is damaged, and transaction {good} after it is not"
-                )));
+                return Err(Error::corrupt(
+                    ("journal transaction", broken),
+                    format!("damaged, but transaction {good} after it is intact"),
+                ));
             }
             // Left behind by another file system whose numbers happen to go on here, as the kernel tells them.
             (false, _) if time < self.time => return Ok(false),

@@ -1,12 +1,15 @@
 //! The first block of a journal: what it is, and where its log begins.
 
-use std::ops::{Range, RangeInclusive};
+use std::{
+    borrow::Cow,
+    ops::{Range, RangeInclusive},
+};
 
 use super::{
-    blocks::{MAGIC, be32},
+    blocks::MAGIC,
     checksum::{Checksums, agrees},
 };
-use crate::fs::{BlockDevice, Error, FileMap};
+use crate::fs::{BlockDevice, Error, FileMap, bytes::be};
 
 /// How long a block can be, in bytes.
 const SIZES: RangeInclusive<u32> = 1024..=65_536;
@@ -63,36 +66,38 @@ impl Superblock {
 
     /// Reads it from its bytes; `blocks` is how many the journal's file has.
     fn parse(bytes: &[u8], block_size: u32, blocks: u64) -> Result<Self, Error> {
-        let field = |at| be32(bytes, at).ok_or_else(|| corrupt("is too short"));
-        let old = match (field(0)?, field(4)?) {
+        if bytes.len() < LEN {
+            return Err(corrupt("too short"));
+        }
+        let field = |at| be::u32_at(bytes, at);
+        let old = match (field(0), field(4)) {
             (MAGIC, 3) => true,
             (MAGIC, 4) => false,
-            _ => return Err(corrupt("does not begin as a journal does")),
+            _ => return Err(corrupt("not the superblock of a journal")),
         };
-        let found = field(0xc)?;
+        let found = field(0xc);
         if found != block_size || !found.is_power_of_two() || !SIZES.contains(&found) {
-            return Err(corrupt(&format!("has blocks of {found} bytes, its file system of {block_size}")));
+            return Err(corrupt(format!("block size {found}, but {block_size} in its file system")));
         }
         // The first version has no features; what follows in its block means nothing.
-        let [compatible, incompatible, read_only] =
-            if old { [0; 3] } else { [field(0x24)?, field(0x28)?, field(0x2c)?] };
+        let [compatible, incompatible, read_only] = if old { [0; 3] } else { [field(0x24), field(0x28), field(0x2c)] };
         for (kind, unknown) in [("incompatible", incompatible & !KNOWN), ("read-only", read_only)] {
             if unknown != 0 {
-                return Err(Error::Unsupported(format!("the journal has unknown {kind} features ({unknown:#x})")));
+                return Err(Error::unsupported("journal", format!("unknown {kind} features {unknown:#x}")));
             }
         }
         let checksums = checksums(bytes, compatible, incompatible)?;
 
-        let last = field(0x10)?;
+        let last = field(0x10);
         if u64::from(last) > blocks {
-            return Err(corrupt(&format!("says it has {last} blocks, but has {blocks}")));
+            return Err(corrupt(format!("{last} blocks, but only {blocks} in its file")));
         }
         let (end, fast_commits) =
-            if incompatible & FAST_COMMIT == 0 { (last, None) } else { fast_area(last, field(0x54)?) };
-        let (first, start, sequence) = (field(0x14)?, field(0x1c)?, field(0x18)?);
+            if incompatible & FAST_COMMIT == 0 { (last, None) } else { fast_area(last, field(0x54)) };
+        let (first, start, sequence) = (field(0x14), field(0x1c), field(0x18));
         let ring = first..end;
         if first == 0 || ring.is_empty() || (start != 0 && !ring.contains(&start)) {
-            return Err(corrupt(&format!("says its log is from block {first} to {end}, and begins at {start}")));
+            return Err(corrupt(format!("log of blocks {first} to {end} starts at block {start}")));
         }
         Ok(Self {
             block_size,
@@ -110,18 +115,18 @@ impl Superblock {
 /// file system is given another.
 fn checksums(bytes: &[u8], compatible: u32, incompatible: u32) -> Result<Checksums, Error> {
     const CRC32C: u8 = 4;
-    let uuid = || bytes.get(0x30..).and_then(<[u8]>::first_chunk).copied().ok_or_else(|| corrupt("is too short"));
+    let uuid = || bytes.get(0x30..).and_then(<[u8]>::first_chunk).copied().ok_or_else(|| corrupt("too short"));
     let checksums = match (compatible & COMPAT_CHECKSUM != 0, incompatible & (CSUM_V2 | CSUM_V3)) {
         (false, 0) => return Ok(Checksums::None),
         (true, 0) => return Ok(Checksums::V1),
         (false, CSUM_V2) => Checksums::V2(uuid()?),
         (false, CSUM_V3) => Checksums::V3(uuid()?),
-        _ => return Err(corrupt("says it has checksums of several kinds")),
+        _ => return Err(corrupt("conflicting types of checksums")),
     };
     match bytes.get(0x50) {
         Some(&CRC32C) if agrees(&[], bytes, SUM) => Ok(checksums),
-        Some(&CRC32C) => Err(corrupt("does not agree with its checksum")),
-        other => Err(Error::Unsupported(format!("the journal has checksums of an unknown kind ({other:?})"))),
+        Some(&CRC32C) => Err(corrupt("checksum mismatch")),
+        other => Err(Error::unsupported("journal", format!("unknown type of checksums {other:?}"))),
     }
 }
 
@@ -135,6 +140,6 @@ fn fast_area(last: u32, reserved: u32) -> (u32, Option<u32>) {
     }
 }
 
-fn corrupt(what: &str) -> Error {
-    Error::Corrupt(format!("the journal {what}"))
+fn corrupt(what: impl Into<Cow<'static, str>>) -> Error {
+    Error::corrupt("journal superblock", what)
 }

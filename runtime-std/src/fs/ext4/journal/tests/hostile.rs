@@ -55,7 +55,7 @@ fn a_log_of_nothing_but_descriptors_ends() {
     let (found, _) = endless(&builder, &descriptor, 20_000);
     assert_eq!(found, Ok(0));
     let (found, read) = endless(&builder, &descriptor, 1 << 21);
-    assert!(matches!(found, Err(Error::Unsupported(reason)) if reason.contains("1048576 blocks")));
+    assert!(matches!(found, Err(Error::Unsupported(reason)) if reason.to_string().contains("1048576 blocks")));
     assert!(read < 100 << 20, "{read} bytes");
 }
 
@@ -65,7 +65,7 @@ fn a_log_of_nothing_but_revokes_ends() {
     builder.transaction(&(0..16_379).collect::<Vec<_>>(), &[]);
     let table = builder.blocks[0].clone();
     let (found, read) = endless(&builder, &table, 1 << 20);
-    assert!(matches!(found, Err(Error::Unsupported(reason)) if reason.contains("revokes")));
+    assert!(matches!(found, Err(Error::Unsupported(reason)) if reason.to_string().contains("revoked blocks")));
     assert!(read < 10 << 20, "{read} bytes");
 }
 

@@ -31,7 +31,7 @@ fn damaged(builder: &Builder, at: usize) -> Option<usize> {
     match builder.load() {
         Ok(journal) => Some(journal.range(0..u64::MAX).count()),
         Err(Error::Corrupt(reason)) => {
-            assert!(reason.contains("damaged"), "{reason}");
+            assert!(reason.to_string().contains("damaged"), "{reason}");
             None
         }
         Err(other) => panic!("{other}"),
@@ -129,12 +129,12 @@ fn superblocks_that_cannot_be_are_refused() {
     for (at, value) in [(0, 0), (4, 1), (0xc, 4096), (0x10, 65), (0x10, 1), (0x14, 0), (0x14, 64), (0x1c, 64)] {
         assert!(matches!(change(at, value), Err(Error::Corrupt(_))), "{value} at {at}");
     }
-    assert!(matches!(change(0x24, 1), Err(Error::Corrupt(reason)) if reason.contains("several kinds")));
-    assert!(matches!(change(0x28, unknown), Err(Error::Unsupported(reason)) if reason.contains("0x40")));
-    assert!(matches!(change(0x2c, 1), Err(Error::Unsupported(reason)) if reason.contains("read-only")));
+    assert!(matches!(change(0x24, 1), Err(Error::Corrupt(reason)) if reason.to_string().contains("conflicting types")));
+    assert!(matches!(change(0x28, unknown), Err(Error::Unsupported(reason)) if reason.to_string().contains("0x40")));
+    assert!(matches!(change(0x2c, 1), Err(Error::Unsupported(reason)) if reason.to_string().contains("read-only")));
     let (mut disk, _) = builder.disk();
     disk[0x18] ^= 1;
-    assert!(matches!(load_all(&disk, 1024), Err(Error::Corrupt(reason)) if reason.contains("checksum")));
+    assert!(matches!(load_all(&disk, 1024), Err(Error::Corrupt(reason)) if reason.to_string().contains("checksum")));
     assert!(matches!(load_all(&disk, 0), Err(Error::Corrupt(_))));
     assert!(matches!(load_all(&disk[..1000], 1024), Err(Error::Corrupt(_))));
 }
@@ -152,7 +152,9 @@ fn a_log_with_a_hole_is_an_error() {
     let (disk, mut file) = three(Builder::new(1024, Sums::None, true)).disk();
     file.extents[0].len = 55 * 1024;
     let disk: Arc<dyn BlockDevice> = Arc::new(disk);
-    assert!(matches!(load(&disk, &file, 1024), Err(Error::Corrupt(reason)) if reason.contains("nowhere")));
+    assert!(
+        matches!(load(&disk, &file, 1024), Err(Error::Corrupt(reason)) if reason.to_string().contains("has no blocks"))
+    );
 }
 
 /// A disk that becomes another when it has been read a number of times.
@@ -192,5 +194,5 @@ fn a_log_that_moves_while_it_is_read_is_read_again() {
     let journal = owner(vec![state(10), state(20)], 1).expect("a good log");
     assert_eq!(journal.range(0..u64::MAX).map(|(block, _)| block).collect::<Vec<_>>(), [FREE + 20]);
     let for_ever = owner((0..20).map(state).collect(), 1);
-    assert!(matches!(for_ever, Err(Error::Corrupt(reason)) if reason.contains("faster")));
+    assert!(matches!(for_ever, Err(Error::Corrupt(reason)) if reason.to_string().contains("faster")));
 }
