@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the fuzz targets on stable Rust and gives each its corpus and a few seconds: fuzz/run.sh [SECONDS]
-# What is found beyond the corpus is thrown away; a crash stays in fuzz/artifacts.
+# Builds the fuzz targets with stable Rust and runs each for some seconds, starting from its corpus: fuzz/run.sh [SECONDS]
+# Discards new inputs; keeps an input that crashes a target in fuzz/artifacts.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-5}
 
-command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz
-# The targets forbid unsafe code, so there is nothing for a sanitizer to find, and without one no nightly Rust is needed.
+command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: run tests/run.sh packages" >&2; exit 1; }
+# The targets contain no unsafe code, so a sanitizer would find nothing, and a build without one needs no nightly Rust.
 cargo fuzz build --fuzz-dir . --sanitizer none
 found=$(mktemp -d)
 trap 'rm -rf "$found"' EXIT
@@ -18,6 +18,6 @@ for target in $(cargo fuzz list --fuzz-dir .); do
         echo "fuzz: $target failed" >&2
         exit 1
     fi
-    # libFuzzer's own last line: how many runs in how many seconds.
+    # libFuzzer's last line: the number of runs and the time.
     echo "fuzz: $target: $(grep '^Done ' "$found/log")"
 done

@@ -1,37 +1,57 @@
 #!/usr/bin/env bash
-# Runs all checks and all tests: installs what they need, says what it does, ends with PASSED or FAILED.
+# Runs all checks and tests, or only the named steps: tests/run.sh [STEP...]
+# `tests/run.sh --list` lists the steps. Ends with "PASSED" or "FAILED: STEP".
+# The first step, `packages`, installs what the others need; it is the only one that installs anything, and asks for sudo if needed.
+# tests/long.sh runs the tests that take longer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Nothing is built twice from the same sources here, so keeping notes for that would only cost time and room.
+# Incremental builds pay only when the same sources are built again.
 export CARGO_INCREMENTAL=0
-# Where a virtual machine cannot use KVM, or /dev/kvm is there and does not work, emulation always does.
+# Where virtual machines cannot use KVM, or /dev/kvm does not work, emulation always works.
 export LIBGUESTFS_BACKEND=${LIBGUESTFS_BACKEND:-direct}
 export LIBGUESTFS_BACKEND_SETTINGS=${LIBGUESTFS_BACKEND_SETTINGS:-force_tcg}
 
-# libguestfs with its appliance; NBD servers; programs that make disks; TFTP clients; a TFTP server and the network it gets;
-# a board for the firmware; a counter of instructions; what building takes.
-packages=(
-    libguestfs-dev "linux-image-$(dpkg --print-architecture)"
-    nbdkit qemu-utils
-    fdisk dosfstools mtools e2fsprogs btrfs-progs xz-utils
-    curl tftp-hpa busybox atftp
-    dnsmasq-base iproute2
-    qemu-system-arm
-    valgrind
-    gcc g++ libc6-dev pkg-config
-)
+steps="
+packages        installs what the other steps need
+formatting      rustfmt
+clippy          clippy, without warnings
+clippy-defmt    clippy for the feature defmt of the core, which no other package enables
+oldest-compiler cargo check with the oldest compiler that Cargo.toml promises
+docs            rustdoc, without warnings
+tests           unit tests and end-to-end tests
+tftpd-hpa       rtftp-get with tftpd-hpa as its server
+atftpd          rtftp-get with atftpd as its server
+page            the status page in a browser
+instructions    instruction counts of the core
+freestanding    the core without std, allocator and panic
+firmware        the core on an emulated board
+fuzz            each fuzz target for 5 seconds
+"
 
-step= started=$SECONDS
-trap '[ -z "$step" ] || echo "FAILED: $step"' EXIT
+not_tested() { echo "not tested: $*"; }
+oldest_version() { sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml; }
+# Before all tests that run the programs: they find them in one directory, as users do.
+build() { cargo build --quiet --locked --workspace; }
 
-run() { # NAME COMMAND...
-    step=$1
-    shift
-    local since=$SECONDS
-    echo "=== $step"
-    "$@"
-    echo "--- $step: $((SECONDS - since)) s"
+packages() {
+    local names=(
+        gcc g++ libc6-dev pkg-config                                      # for building
+        libguestfs-dev "linux-image-$(dpkg --print-architecture)"         # libguestfs and its appliance
+        nbdkit qemu-utils                                                 # NBD servers
+        fdisk dosfstools mtools e2fsprogs btrfs-progs xz-utils            # for making disks
+        curl tftp-hpa busybox atftp                                       # TFTP clients
+        dnsmasq-base iproute2                                             # a TFTP server, and network namespaces
+        qemu-system-arm                                                   # a board for the firmware
+        valgrind                                                          # counts instructions
+    )
+    bins/scripts/install-packages.sh "${names[@]}"
+    command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz
+    # These need rustup and its server. Without them, the step oldest-compiler is not run, and firmware takes Debian's compiler.
+    timeout 300 rustup toolchain install "$(oldest_version)" --profile minimal --no-self-update >/dev/null 2>&1 ||
+        echo "rustup did not install Rust $(oldest_version)"
+    timeout 300 rustup target add thumbv7em-none-eabihf >/dev/null 2>&1 ||
+        echo "rustup did not install the target thumbv7em-none-eabihf"
 }
 
 formatting() {
@@ -41,60 +61,89 @@ formatting() {
     done
 }
 
-# That the oldest compiler which the manifest promises takes everything; there is no other way to know.
-oldest_compiler() {
+clippy() { cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; }
+clippy-defmt() { cargo clippy --quiet --locked -p rtftp-core --all-targets --features defmt -- -D warnings; }
+
+oldest-compiler() {
     local version
-    version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-    if timeout 300 rustup toolchain install "$version" --profile minimal --no-self-update >/dev/null 2>&1; then
-        # In a directory of its own: the two compilers would throw away what the other has built.
-        CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/oldest CARGO_PROFILE_DEV_DEBUG=0 \
-            cargo "+$version" check --quiet --locked --workspace --all-targets
-        echo "Rust $version takes the workspace"
-    else
-        echo "not tested: Rust $version cannot be had from rustup"
+    version=$(oldest_version)
+    # RUSTUP_AUTO_INSTALL=0: do not download it here.
+    if ! RUSTUP_AUTO_INSTALL=0 rustc "+$version" --version >/dev/null 2>&1; then
+        not_tested "Rust $version is not installed"
+        return
     fi
+    # In a directory of its own: each compiler would delete what the other one has built.
+    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/oldest CARGO_PROFILE_DEV_DEBUG=0 \
+        cargo "+$version" check --quiet --locked --workspace --all-targets
+    echo "Rust $version compiles the workspace"
 }
 
-# TFTP servers whose packages start them, and exclude each other: nothing to install on somebody's machine for a test.
-foreign_server() { # TEST PROGRAM NAME-IN-ITS-VERSION
+docs() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --all-features --no-deps; }
+
+tests() {
+    build
+    cargo test --locked --workspace --no-fail-fast
+}
+
+# The packages of these servers start them and conflict with each other, so the step `packages` does not install them.
+foreign_server() { # TEST PROGRAM START-OF-ITS-VERSION
     local version
     # With atftpd installed, in.tftpd is another name of it.
     version=$(PATH=$PATH:/usr/sbin "$2" --version 2>&1 || true)
     if [[ $version != "$3"* ]]; then
-        echo "not tested: $1 is not installed"
+        not_tested "$1 is not installed"
     elif [ "$(id -u)" != 0 ]; then
-        echo "not tested: $2 wants to be root"
+        not_tested "$2 needs root"
     else
+        build
         cargo test --quiet --locked -p rtftp-tests --test get -- --ignored --exact "$1"
     fi
 }
+tftpd-hpa() { foreign_server tftpd_hpa in.tftpd tftp-hpa; }
+atftpd() { foreign_server atftpd atftpd atftp-; }
 
-# The page in a browser, which is too large to install on somebody's machine for a test.
+# A browser is too large for the step `packages`.
 page() {
     if ! command -v chromium-headless-shell >/dev/null; then
-        echo "not tested: chromium-headless-shell is not installed"
-    else
-        cargo test --quiet --locked -p rtftp-tests --test page -- --ignored
+        not_tested "chromium-headless-shell is not installed"
+        return
     fi
+    build
+    cargo test --quiet --locked -p rtftp-tests --test page -- --ignored
 }
 
-run packages bins/scripts/install-packages.sh "${packages[@]}"
-run formatting formatting
-run clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
-# What no other package turns on.
-run clippy-defmt cargo clippy --quiet --locked -p rtftp-core --all-targets --features defmt -- -D warnings
-run oldest-compiler oldest_compiler
-run docs env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --all-features --no-deps
-# Before the tests: they run the daemon and its helper as users do, from one directory.
-run build cargo build --quiet --locked --workspace
-run tests cargo test --locked --workspace --no-fail-fast
-run tftpd-hpa foreign_server tftpd_hpa in.tftpd tftp-hpa
-run atftpd foreign_server atftpd atftpd atftp-
-run page page
-run instructions cargo bench --quiet --locked -p rtftp-core --bench instructions
-run freestanding tests/freestanding/run.sh
-run firmware tests/firmware/run.sh
-run fuzz fuzz/run.sh 5
+instructions() { cargo bench --quiet --locked -p rtftp-core --bench instructions; }
+freestanding() { tests/freestanding/run.sh; }
 
+firmware() {
+    build
+    tests/firmware/run.sh
+}
+
+fuzz() { fuzz/run.sh 5; }
+
+names=$(awk '{print $1}' <<<"$steps")
+case ${1:-} in
+--list)
+    sed '/^$/d' <<<"$steps"
+    exit
+    ;;
+-*)
+    sed -n '2,5s/^# //p' "$0"
+    exit 2
+    ;;
+esac
+for step in "$@"; do
+    grep --quiet --line-regexp --regexp "$step" <<<"$names" || { echo "no such step: $step; see tests/run.sh --list" >&2; exit 2; }
+done
+
+step= started=$SECONDS
+trap '[ -z "$step" ] || echo "FAILED: $step"' EXIT
+for step in ${*:-$names}; do
+    since=$SECONDS
+    echo "=== $step"
+    "$step"
+    echo "--- $step: $((SECONDS - since)) s"
+done
 step=
 echo "PASSED in $((SECONDS - started)) s"
