@@ -2,9 +2,11 @@
 # Sourced by the tests that need root. Under sudo, PATH has no cargo, and whatever root builds is in the way of the user's next
 # build. So root runs only what needs it, and the user who called sudo does the rest.
 
+under_sudo() { [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ]; }
+
 # Runs a command as the user who called sudo, with that user's Rust; without sudo, as the current user.
 as_caller() { # COMMAND...
-    if [ "$(id -u)" != 0 ] || [ -z "${SUDO_USER:-}" ]; then
+    if ! under_sudo; then
         "$@"
         return
     fi

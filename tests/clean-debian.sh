@@ -22,7 +22,7 @@ kept=${CARGO_TARGET_DIR:-$PWD/target}/clean-debian
 work=$(mktemp -d)
 root=$work/root
 trap 'rm -rf --one-file-system "$work"' EXIT
-mkdir -p "$kept"
+as_caller mkdir -p "$kept"
 
 # What apt on this machine uses from Debian, one line each: URI, suite.
 sources() {

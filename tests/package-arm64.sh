@@ -1,18 +1,24 @@
 #!/usr/bin/env bash
-# Makes the package for arm64 and lets its programs run on an emulated arm64 machine with Debian's kernel: the daemon serves on port 69,
-# rtftp-get fetches. Ends with "package-arm64: PASSED". What it gets from Debian is kept in the build directory.
-# QEMU's emulation of single programs is no way to do this: it does not know openat2(2).
+# Builds the package for arm64 and runs its programs on an emulated arm64 machine with Debian's kernel: the daemon serves on port 69,
+# rtftp-get fetches a file. Prints "package-arm64: PASSED" at the end. Keeps what it downloads from Debian in the build directory.
+# QEMU's user-mode emulation does not suffice: it does not implement openat2(2).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source tests/caller.sh
+# Needs no root, except for installing packages.
+if under_sudo; then
+    as_caller "$PWD/tests/package-arm64.sh"
+    exit
+fi
 
 bins/scripts/install-packages.sh qemu-system-arm cpio
 package=$(bins/pkg/package.sh rtftp arm64)
 
 pieces=${CARGO_TARGET_DIR:-$PWD/target}/package/arm64
 if [ ! -e "$pieces/complete" ]; then
-    echo "package-arm64: getting a kernel and a C library"
+    echo "package-arm64: downloading a kernel and a C library"
     mkdir -p "$pieces"/{lists/partial,cache/archives/partial}
-    # The machine's own lists stay as they are.
+    # Package lists of its own: those of this machine stay unchanged.
     cat >"$pieces/apt.conf" <<END
 APT { Architecture "arm64"; Architectures "arm64"; }
 Dir { State::Lists "$pieces/lists"; Cache "$pieces/cache"; }
@@ -55,7 +61,7 @@ END
 chmod +x "$work/root/init"
 (cd "$work/root" && find . | cpio --create --format=newc --quiet) >"$work/initrd"
 
-# Without an end of its own the machine would run for ever.
+# A machine that hangs would run for ever.
 timeout 300 qemu-system-aarch64 -M virt -cpu cortex-a72 -m 512 -nographic -nic none -no-reboot \
     -kernel "$work"/kernel/boot/vmlinuz-* -initrd "$work/initrd" -append "console=ttyAMA0 quiet panic=-1" |
     tr --delete '\r' >"$work/said" || { cat "$work/said" >&2; exit 1; }

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Makes the Debian package and does with it what an administrator does, in a Debian of its own: installs it, has it serve on port 69
-# with the rights that its units give, upgrades, removes and purges it. Ends with "package: PASSED".
-# Needs root, for that Debian and for port 69 in a network of its own. The first run takes minutes, as it gets the Debian.
+# Builds the Debian package and uses it as an administrator does, in a Debian made for it: installs it, serves on port 69 with the
+# rights that its units grant, upgrades, removes and purges it. Prints "package: PASSED" at the end.
+# Needs root, for that Debian and for port 69 in a network namespace, and restarts itself with sudo. The first run takes minutes,
+# because it downloads that Debian.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ "$(id -u)" = 0 ] || { echo "package: it needs root" >&2; exit 1; }
+source tests/caller.sh
+become_root "$PWD/tests/package.sh"
 PATH=$PATH:/usr/sbin:/sbin
 
 bins/scripts/install-packages.sh debootstrap lintian mandoc man-db zsh fish systemd
@@ -12,7 +14,7 @@ bins/scripts/install-packages.sh debootstrap lintian mandoc man-db zsh fish syst
 say() { echo "package: $*"; }
 fail() { echo "package: FAILED: $*" >&2; exit 1; }
 
-say "manual pages and completions have no mistakes"
+say "checking manual pages and completions"
 for page in bins/man/*; do
     said=$(mandoc -T lint -W warning "$page") || fail "$page: $said"
     said=$(LC_ALL=C.UTF-8 man --local-file --warnings "$page" 2>&1 >/dev/null)
@@ -21,11 +23,11 @@ done
 for completion in bins/completions/_*; do zsh -n "$completion"; done
 for completion in bins/completions/*.fish; do fish --no-execute "$completion"; done
 said=$(fish --no-config --command 'source bins/completions/rtftp.fish; complete --do-complete "rtftp --log-level "' | cut -f 1)
-[ "$(echo $said)" = "debug error info trace warn" ] || fail "fish offers for --log-level: $said"
+[ "$(echo $said)" = "debug error info trace warn" ] || fail "fish completes --log-level with: $said"
 
-say "the package is made, and is one"
-package=$(bins/pkg/package.sh)
-lintian --fail-on error,warning --no-tag-display-limit "$package" 2>/dev/null || fail "lintian has found the above"
+say "building the package"
+package=$(as_caller bins/pkg/package.sh)
+lintian --fail-on error,warning --no-tag-display-limit "$package" 2>/dev/null || fail "lintian: see above"
 version=$(dpkg-deb --field "$package" Version)
 [ "$(sed -n '1s/.*(\(.*\)).*/\1/p' bins/pkg/debian/changelog)" = "$version" ] || fail "bins/pkg/debian/changelog does not begin with $version"
 
@@ -40,8 +42,8 @@ root=$work/root
 
 debian=${CARGO_TARGET_DIR:-$PWD/target}/package/bookworm-$(dpkg --print-architecture).tar
 if [ ! -e "$debian" ]; then
-    say "getting a Debian, which takes minutes; it is kept in $debian"
-    mkdir -p "$(dirname "$debian")"
+    say "downloading a Debian, which takes minutes; kept in $debian"
+    as_caller mkdir -p "$(dirname "$debian")"
     debootstrap --variant=minbase bookworm "$root" >"$work/log" 2>&1 || fail "debootstrap: $(tail -n 3 "$work/log")"
     tar --create --file "$work/debian.tar" --directory "$root" .
     mv "$work/debian.tar" "$debian"
@@ -51,22 +53,29 @@ mkdir "$root"
 tar --extract --file "$debian" --directory "$root"
 cp "$package" "$root/rtftp.deb"
 
-# dpkg and the maintainer scripts, as in a container: there is no systemd.
+# dpkg and the maintainer scripts run without systemd, as in a container.
 in_debian() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
-have() { [ -e "$root$1" ] || [ -L "$root$1" ] || fail "$2: $1 is missing"; }
-have_not() { if [ -e "$root$1" ] || [ -L "$root$1" ]; then fail "$2: $1 is there"; fi; }
+expect_present() { [ -e "$root$1" ] || [ -L "$root$1" ] || fail "$2: $1 is missing"; }
+expect_absent() { if [ -e "$root$1" ] || [ -L "$root$1" ]; then fail "$2: $1 exists"; fi; }
 wanted=/etc/systemd/system/multi-user.target.wants/rtftp.service
 wanted_socket=/etc/systemd/system/sockets.target.wants/rtftp.socket
 
 say "installing it"
 in_debian dpkg --install /rtftp.deb >"$work/log" 2>&1 || fail "$(cat "$work/log")"
-[ "$(in_debian rtftp --version)" = "rtftp $version" ] || fail "this is not version $version"
+[ "$(in_debian rtftp --version)" = "rtftp $version" ] || fail "rtftp --version does not print $version"
 size=$(stat --format %s "$root/usr/bin/rtftp")
 [ "$size" -lt $((3 << 20)) ] || fail "the daemon has $size bytes, more than 3 MiB"
-have /srv/tftp/default "after installation"
-have $wanted "after installation"
-have $wanted_socket "after installation"
+expect_present /srv/tftp/default "after installation"
+expect_present $wanted "after installation"
+expect_present $wanted_socket "after installation"
 in_debian bash -c '. /usr/share/bash-completion/completions/rtftp && complete -p rtftp' >"$work/log" || fail "no completion"
+
+say "checking the links of the installed documentation"
+for file in "$root"/usr/share/doc/rtftp/*.md; do
+    while read -r link; do
+        [ -e "$(dirname "$file")/$link" ] || fail "$(basename "$file") links to $link, which is not installed"
+    done < <(grep --only-matching --perl-regexp '\]\(\K[^)#]+' "$file" | grep --invert-match --extended-regexp '^(https?|mailto):')
+done
 
 say "serving as its units do"
 unit() { sed -n "s/^$2=//p" "$root/usr/lib/systemd/system/rtftp.$1"; }
@@ -74,8 +83,8 @@ user=$(unit service User)
 port=$(unit socket ListenDatagram)
 [ "$port" = 69 ] || fail "the socket unit opens $port"
 echo hello >"$root/srv/tftp/default/hello"
-# What systemd makes of the units, in a network with nothing but a loopback device: the socket is opened, and the first request starts
-# the daemon, as a user that has no rights.
+# As systemd does with the units, in a network namespace with a loopback device only: opens the socket, and at the first request
+# starts the daemon, as a user without capabilities.
 serve="set -a; $(unit service Environment); . /etc/default/rtftp; exec setpriv --reuid=$user --regid=$user --init-groups
     --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all $(unit service ExecStart)"
 unshare --net sh -c 'ip link set lo up && exec systemd-socket-activate --datagram --listen="$1" chroot "$0" sh -c "$2"' \
@@ -104,24 +113,24 @@ mv "$root/srv/tftp/default" "$root/srv/tftp/10.0.0.5"
 rm "$root$wanted" "$root$wanted_socket"
 in_debian dpkg --install /rtftp.deb >"$work/log" 2>&1 || fail "$(cat "$work/log")"
 grep --quiet debug "$root/etc/default/rtftp" || fail "the upgrade lost the options"
-have /srv/tftp/10.0.0.5/hello "after the upgrade"
-have_not /srv/tftp/default "after the upgrade, though it had been taken away"
-have_not $wanted "after the upgrade, though the service had been disabled"
-have_not $wanted_socket "after the upgrade, though the socket had been disabled"
+expect_present /srv/tftp/10.0.0.5/hello "after the upgrade"
+expect_absent /srv/tftp/default "after the upgrade, although it had been removed"
+expect_absent $wanted "after the upgrade, although the service had been disabled"
+expect_absent $wanted_socket "after the upgrade, although the socket had been disabled"
 
 say "removing and purging it"
 in_debian dpkg --remove rtftp >"$work/log" 2>&1 || fail "$(cat "$work/log")"
-have_not /usr/bin/rtftp "after removal"
-have /etc/default/rtftp "after removal"
-have /srv/tftp/10.0.0.5/hello "after removal"
+expect_absent /usr/bin/rtftp "after removal"
+expect_present /etc/default/rtftp "after removal"
+expect_present /srv/tftp/10.0.0.5/hello "after removal"
 in_debian dpkg --purge rtftp >"$work/log" 2>&1 || fail "$(cat "$work/log")"
-have /srv/tftp/10.0.0.5/hello "after the purge"
+expect_present /srv/tftp/10.0.0.5/hello "after the purge"
 left=$(find "$root"/{etc,usr,var} -name '*rtftp*')
 [ -z "$left" ] || fail "the purge left $left"
 
-say "installing it again, where there is something to serve already"
+say "installing it again, with an existing /srv/tftp"
 in_debian dpkg --install /rtftp.deb >"$work/log" 2>&1 || fail "$(cat "$work/log")"
-have_not /srv/tftp/default "in a directory of the administrator's"
-have $wanted "after a new installation"
+expect_absent /srv/tftp/default "in the existing /srv/tftp"
+expect_present $wanted "after a new installation"
 
 say "PASSED ($(basename "$package"), daemon of $size bytes)"
