@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes a Debian package: bins/pkg/package.sh [rtftp|rtftp-guestfs] [ARCHITECTURE]
-# ARCHITECTURE is that of this machine unless given; with arm64, rtftp is built for a Raspberry Pi on a PC.
-# Installs what is missing (that alone asks for root), prints the path of the package.
+# Builds a Debian package: bins/pkg/package.sh [rtftp|rtftp-guestfs] [ARCHITECTURE]
+# ARCHITECTURE is that of this machine by default; with arm64, a PC builds rtftp for a Raspberry Pi.
+# Installs missing Debian packages (only this asks for root). Prints the path of the package.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -22,17 +22,17 @@ rtftp-guestfs) packages+=(libguestfs-dev pkg-config) ;;
 *) echo "$0: expected rtftp or rtftp-guestfs, found $package" >&2; exit 2 ;;
 esac
 if [ "$architecture" != "$own" ]; then
-    [ "$package" = rtftp ] || { echo "$0: $package is built on $architecture itself: it links libguestfs" >&2; exit 2; }
+    [ "$package" = rtftp ] || { echo "$0: $package links libguestfs, so it can only be built on $architecture" >&2; exit 2; }
     packages+=("gcc-$gnu" "libc6-dev-$architecture-cross")
     options=(--target "$target")
-    # The linker of this machine makes programs of this machine only.
+    # The default linker only links for this machine.
     variable=${target//-/_}
     export "CARGO_TARGET_${variable^^}_LINKER=${gnu/x86-64/x86_64}-gcc"
     command -v rustup >/dev/null && rustup --quiet target add "$target" >&2
 fi
 bins/scripts/install-packages.sh "${packages[@]}" >&2
 
-# Where it is not installed it is built, once, into the build directory.
+# If cargo-deb is not installed, builds it once, in the build directory.
 tools=${CARGO_TARGET_DIR:-$PWD/target}/tools
 PATH=$PATH:$tools/bin
 if ! command -v cargo-deb >/dev/null; then
@@ -41,4 +41,10 @@ if ! command -v cargo-deb >/dev/null; then
     rm -rf "$tools/build"
 fi
 
-cargo deb --quiet --locked --package "$package" "${options[@]}"
+# In the package, README stands beside the guides. It links to them there; links to files that are not installed become text.
+docs=${CARGO_TARGET_DIR:-$PWD/target}${options:+/$target}/release/docs
+mkdir -p "$docs"
+sed -E 's#\]\(bins/docs/#](#g; s#\[([^]]*)\]\((tests|[A-Z]+\.md)[^)]*\)#\1#g' README.md >"$docs/README.md"
+
+cargo build --release --quiet --locked --package "$package" "${options[@]}"
+cargo deb --no-build --quiet --locked --package "$package" "${options[@]}"
