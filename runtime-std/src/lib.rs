@@ -16,6 +16,7 @@ mod files;
 pub mod fs;
 pub mod guestfs;
 pub mod history;
+mod last_seen;
 pub mod nbd;
 mod net;
 mod openat;
@@ -23,6 +24,7 @@ mod rate_limit;
 pub mod sandbox;
 pub mod server;
 pub mod status;
+mod text;
 mod unsandboxed;
 
 /// The core, whose types are in the signatures here.

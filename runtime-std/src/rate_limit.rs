@@ -17,7 +17,7 @@ use crate::clock;
 
 /// Lets so many things happen at once, and so many a second from then on.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+pub(crate) struct RateLimit {
     burst: u32,
     /// What each thing has to be paid for with, in time.
     price: Duration,
@@ -25,7 +25,7 @@ pub(crate) struct Throttle {
     paid: Instant,
 }
 
-impl Throttle {
+impl RateLimit {
     pub(crate) fn new(burst: u32, a_second: u32) -> Self {
         Self { burst, price: Duration::from_secs(1) / a_second, paid: Instant::from_micros(0) }
     }
@@ -43,12 +43,12 @@ impl Throttle {
 
 /// The log, for lines about clients that have not answered: anybody can cause these, and must not fill a disk with them.
 #[derive(Debug)]
-pub(crate) struct StrangersLog {
-    throttle: Mutex<Throttle>,
+pub(crate) struct UnverifiedLog {
+    throttle: Mutex<RateLimit>,
     left_out: AtomicU64,
 }
 
-impl StrangersLog {
+impl UnverifiedLog {
     /// Enough for what a room full of boards asks for and does not find, and too little to make the journal drop other lines.
     const AT_ONCE: u32 = 1000;
     const A_SECOND: u32 = 10;
@@ -56,7 +56,7 @@ impl StrangersLog {
     const PERIOD: Duration = Duration::from_secs(10);
 
     pub(crate) fn new() -> Self {
-        Self { throttle: Mutex::new(Throttle::new(Self::AT_ONCE, Self::A_SECOND)), left_out: AtomicU64::new(0) }
+        Self { throttle: Mutex::new(RateLimit::new(Self::AT_ONCE, Self::A_SECOND)), left_out: AtomicU64::new(0) }
     }
 
     /// Writes a line, unless there were too many lately.
@@ -97,13 +97,13 @@ mod tests {
     }
 
     /// How many of a hundred are allowed.
-    fn allowed(throttle: &mut Throttle, now: Instant) -> usize {
+    fn allowed(throttle: &mut RateLimit, now: Instant) -> usize {
         (0..100).filter(|_| throttle.allows(now)).count()
     }
 
     #[test]
     fn a_burst_passes_and_then_so_many_a_second() {
-        let mut throttle = Throttle::new(30, 10);
+        let mut throttle = RateLimit::new(30, 10);
         assert_eq!(allowed(&mut throttle, at(0)), 30);
         assert_eq!(allowed(&mut throttle, at(99)), 0);
         assert_eq!(allowed(&mut throttle, at(100)), 1);
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_flood_earns_nothing() {
-        let mut throttle = Throttle::new(1, 10);
+        let mut throttle = RateLimit::new(1, 10);
         let passed = (0..10_000).filter(|&millis| throttle.allows(at(millis))).count();
         assert_eq!(passed, 100, "in ten seconds");
     }

@@ -259,6 +259,6 @@ fn many_transfers_at_once_are_all_completed() {
         assert_eq!((report.complete.len(), report.failed), (300 * times as usize, (0, String::new())));
     }
     let threads = thread_cpu_times(daemon.process().id());
-    let reactors = threads.iter().filter(|(name, _)| name.starts_with("reactor-")).count();
-    assert!(reactors < thread::available_parallelism().map_or(1, usize::from), "one is the main thread: {threads:?}");
+    let workers = threads.iter().filter(|(name, _)| name.starts_with("worker-")).count();
+    assert!(workers < thread::available_parallelism().map_or(1, usize::from), "one is the main thread: {threads:?}");
 }

@@ -12,7 +12,7 @@ use nix::{
 };
 use smol::Async;
 
-use crate::net::{Refusals, make_room, open_towards, socket_addr};
+use crate::net::{UnknownTidReplies, make_room, open_towards, socket_addr};
 
 /// Room for the windows that a server may send before this program has its turn, in bytes.
 const WINDOWS_BUFFER: usize = 4 << 20;
@@ -29,7 +29,7 @@ pub(super) struct Port {
     settled: bool,
     /// How often the server was said to be out of reach since it was last heard.
     unreachable: u32,
-    refusals: Refusals,
+    refusals: UnknownTidReplies,
 }
 
 /// Datagrams of one sender, one after the other in the buffer.
@@ -56,7 +56,13 @@ impl Port {
         }
         // Old kernels hand over one datagram at a time, which does as well.
         let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
-        Ok(Self { socket: Async::new(socket)?, server, settled: false, unreachable: 0, refusals: Refusals::default() })
+        Ok(Self {
+            socket: Async::new(socket)?,
+            server,
+            settled: false,
+            unreachable: 0,
+            refusals: UnknownTidReplies::default(),
+        })
     }
 
     /// Where datagrams go.

@@ -18,7 +18,7 @@ use smol::{
 
 use super::snapshot::{Contents, DiskError, Opened};
 use crate::{
-    event_loop::Reactor,
+    event_loop::EventLoop,
     fs,
     guestfs::{client::Launcher, shared::SharedAppliance},
     nbd::{self, NbdClient},
@@ -52,7 +52,7 @@ pub(crate) struct Backend {
     times: DiskTimeouts,
     executor: Arc<Executor<'static>>,
     /// Where NBD servers are waited for; with smol if there is none.
-    reactor: Option<Arc<Reactor>>,
+    event_loop: Option<Arc<EventLoop>>,
     unasked: Arc<Semaphore>,
 }
 
@@ -61,9 +61,9 @@ impl Backend {
         launcher: Launcher,
         times: DiskTimeouts,
         executor: Arc<Executor<'static>>,
-        reactor: Option<Arc<Reactor>>,
+        event_loop: Option<Arc<EventLoop>>,
     ) -> Self {
-        Self { launcher, times, executor, reactor, unasked: Arc::new(Semaphore::new(UNASKED_CONNECTS)) }
+        Self { launcher, times, executor, event_loop, unasked: Arc::new(Semaphore::new(UNASKED_CONNECTS)) }
     }
 
     /// Where tasks for disks run.
@@ -354,8 +354,8 @@ impl DiskActor {
             return Ok((nbd.clone(), false));
         }
         log::debug!("{}: connecting to {}", self.name, self.config.url);
-        let Backend { times, executor, reactor, .. } = &*self.backend;
-        let connected = NbdClient::connect_on(reactor.as_ref(), &self.config.url, times.reply, executor).await;
+        let Backend { times, executor, event_loop, .. } = &*self.backend;
+        let connected = NbdClient::connect_on(event_loop.as_ref(), &self.config.url, times.reply, executor).await;
         let nbd = Arc::new(connected.map_err(|why| DiskError::Permanent(why.into()))?);
         if !nbd.export().multi_conn && !self.told.may_lag {
             log::warn!(

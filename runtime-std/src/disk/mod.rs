@@ -33,7 +33,7 @@ pub(crate) use self::{
 use crate::{
     client_name::Name,
     error::{OpenError, Unavailable},
-    event_loop::Reactor,
+    event_loop::EventLoop,
     openat,
 };
 
@@ -70,15 +70,19 @@ struct Known {
 }
 
 impl Disks {
-    /// The disks of a directory; NBD servers are waited for in the reactor, if there is one, which must then be running.
+    /// The disks of a directory; NBD servers are waited for in the event loop, if there is one, which must then be running.
     pub(crate) fn new(
         directory: PathBuf,
         times: DiskTimeouts,
         launcher: crate::guestfs::client::Launcher,
         executor: Arc<Executor<'static>>,
-        reactor: Option<Arc<Reactor>>,
+        event_loop: Option<Arc<EventLoop>>,
     ) -> Self {
-        Self { directory, backend: Arc::new(Backend::new(launcher, times, executor, reactor)), known: Mutex::default() }
+        Self {
+            directory,
+            backend: Arc::new(Backend::new(launcher, times, executor, event_loop)),
+            known: Mutex::default(),
+        }
     }
 
     /// Opens a file on a client's disk, which is connected first if need be.

@@ -6,7 +6,7 @@
 //! look at the socket. A deadline usually moves away before it comes, so the kernel's timer is set only when it must fire
 //! earlier than it would.
 //!
-//! Who waits is a task, or a [`Guest`], which the reactor steps by itself: that takes a quarter of the instructions and touches
+//! Who waits is a task, or a [`Handler`], which the event loop steps by itself: that takes a quarter of the instructions and touches
 //! a fraction of the memory, which is what counts with a thousand of them. The connections of disks, which a transfer gets its
 //! bytes from, are waited for here as well ([`Stream`]): with smol that takes another thread and several system calls each time.
 //! What is not the data path (signals, the watched directory) does wait with smol as elsewhere, and wakes this thread through an
@@ -14,7 +14,7 @@
 //!
 //! Of many guests that are due only some have their turns for a while ([`queue`]), and what they need in memory stays at hand.
 //!
-//! There may be one for every processor ([`Crew`]): tasks run on the thread of the first, guests on that of any.
+//! There may be one for every processor ([`Workers`]): tasks run on the thread of the first, guests on that of any.
 
 mod processors;
 mod registry;
@@ -45,7 +45,7 @@ use self::{
     registry::{FIRST, Table, Wait, Work},
     waker::Alarm,
 };
-pub(crate) use self::{stream::Stream, workers::Crew};
+pub(crate) use self::{stream::Stream, workers::Workers};
 use crate::clock;
 
 /// How many guests have a turn between two looks at the kernel. Of more, the memory would not stay in the innermost caches from the
@@ -60,7 +60,7 @@ const TIMER: u64 = 1;
 
 /// The sockets of one thread and what is waited for on them.
 #[derive(Debug)]
-pub(crate) struct Reactor {
+pub(crate) struct EventLoop {
     epoll: OwnedFd,
     timer: OwnedFd,
     alarm: Arc<Alarm>,
@@ -70,13 +70,13 @@ pub(crate) struct Reactor {
 /// A socket that a task can wait on, one at a time.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    reactor: Arc<Reactor>,
+    event_loop: Arc<EventLoop>,
     id: usize,
     socket: Arc<UdpSocket>,
 }
 
-/// What the reactor steps by itself whenever its socket is ready or its deadline comes. It must not block.
-pub(crate) trait Guest: Debug + Send {
+/// What the event loop steps by itself whenever its socket is ready or its deadline comes. It must not block.
+pub(crate) trait Handler: Debug + Send {
     /// Takes in what has come, if something has, and answers nothing yet: all that are due do this before any of them has its turn.
     ///
     /// What it leaves there it is not told of again: it sees that when more has come, or in the next turn for another reason.
@@ -97,7 +97,7 @@ pub(crate) enum Turn {
     Leave,
 }
 
-impl Reactor {
+impl EventLoop {
     /// Makes one, with nothing to wait for yet.
     pub(crate) fn new() -> io::Result<Arc<Self>> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -178,19 +178,19 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Socket {
     /// Has a socket looked after, which must be non-blocking.
-    pub(crate) fn new(reactor: &Arc<Reactor>, socket: Arc<UdpSocket>) -> Self {
-        Self::concerning(EventFlags::all(), reactor, socket)
+    pub(crate) fn new(event_loop: &Arc<EventLoop>, socket: Arc<UdpSocket>) -> Self {
+        Self::concerning(EventFlags::all(), event_loop, socket)
     }
 
     /// Has a descriptor of its own of a socket looked after that somebody else receives from: it is never ready to receive, and
     /// its guest is nudged.
-    pub(crate) fn to_send(reactor: &Arc<Reactor>, socket: Arc<UdpSocket>) -> Self {
-        Self::concerning(EventFlags::OUT, reactor, socket)
+    pub(crate) fn to_send(event_loop: &Arc<EventLoop>, socket: Arc<UdpSocket>) -> Self {
+        Self::concerning(EventFlags::OUT, event_loop, socket)
     }
 
-    fn concerning(events: EventFlags, reactor: &Arc<Reactor>, socket: Arc<UdpSocket>) -> Self {
-        let id = reactor.lock().insert(socket.clone(), events);
-        Self { reactor: reactor.clone(), id, socket }
+    fn concerning(events: EventFlags, event_loop: &Arc<EventLoop>, socket: Arc<UdpSocket>) -> Self {
+        let id = event_loop.lock().insert(socket.clone(), events);
+        Self { event_loop: event_loop.clone(), id, socket }
     }
 
     /// The socket itself.
@@ -208,24 +208,24 @@ impl Socket {
         self.wait(Wait::Ready(EventFlags::OUT, None)).await;
     }
 
-    /// Leaves a guest to the reactor until it wants to leave; its first turn is at `until`, or when something has come.
-    pub(crate) async fn host(&self, guest: Arc<Mutex<impl Guest + 'static>>, until: Instant) {
-        self.wait(Wait::Guest(guest, until)).await;
+    /// Leaves a guest to the event loop until it wants to leave; its first turn is at `until`, or when something has come.
+    pub(crate) async fn host(&self, guest: Arc<Mutex<impl Handler + 'static>>, until: Instant) {
+        self.wait(Wait::Handler(guest, until)).await;
     }
 
-    /// Has its guest, if it has one now, have a turn before the reactor sleeps. To be called on the reactor's thread.
+    /// Has its guest, if it has one now, have a turn before the event loop sleeps. To be called on the event loop's thread.
     pub(crate) fn nudge(&self) {
-        self.reactor.lock().nudge(self.id);
+        self.event_loop.lock().nudge(self.id);
     }
 
     async fn wait(&self, wait: Wait) -> bool {
         let mut wait = Some(wait);
         poll_fn(|context| {
-            let mut table = self.reactor.lock();
+            let mut table = self.event_loop.lock();
             let Some(wait) = wait.take() else { return table.poll(self.id, context.waker()) };
-            table.begin(&self.reactor.epoll, self.id, wait, context.waker());
-            // The reactor may be asleep, if it is not this thread's.
-            table.set_timer(&self.reactor.timer);
+            table.begin(&self.event_loop.epoll, self.id, wait, context.waker());
+            // The event_loop may be asleep, if it is not this thread's.
+            table.set_timer(&self.event_loop.timer);
             Poll::Pending
         })
         .await
@@ -234,7 +234,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.reactor.lock().remove(&self.reactor.epoll, self.id);
+        self.event_loop.lock().remove(&self.event_loop.epoll, self.id);
     }
 }
 
@@ -251,14 +251,14 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(20);
 
-    fn reactor() -> Arc<Reactor> {
-        Reactor::new().expect("a reactor")
+    fn event_loop() -> Arc<EventLoop> {
+        EventLoop::new().expect("a event_loop")
     }
 
-    pub(super) fn socket(reactor: &Arc<Reactor>) -> Socket {
+    pub(super) fn socket(event_loop: &Arc<EventLoop>) -> Socket {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
         socket.set_nonblocking(true).expect("set");
-        Socket::new(reactor, Arc::new(socket))
+        Socket::new(event_loop, Arc::new(socket))
     }
 
     pub(super) fn send_to(socket: &Socket) {
@@ -276,25 +276,25 @@ mod tests {
 
     #[test]
     fn a_wait_ends_with_a_datagram_or_at_its_deadline() {
-        let reactor = reactor();
-        let socket = socket(&reactor);
+        let event_loop = event_loop();
+        let socket = socket(&event_loop);
         let deadline = soon();
-        assert!(!reactor.block_on(socket.readable(deadline)));
+        assert!(!event_loop.block_on(socket.readable(deadline)));
         assert!(Some(clock::now()) >= deadline);
         send_to(&socket);
-        assert!(reactor.block_on(socket.readable(None)));
-        assert!(reactor.block_on(socket.readable(soon())), "as long as nobody takes it");
+        assert!(event_loop.block_on(socket.readable(None)));
+        assert!(event_loop.block_on(socket.readable(soon())), "as long as nobody takes it");
         socket.get().recv(&mut [0; 8]).expect("received");
-        assert!(!reactor.block_on(socket.readable(soon())));
-        reactor.block_on(socket.writable());
+        assert!(!event_loop.block_on(socket.readable(soon())));
+        event_loop.block_on(socket.writable());
     }
 
     #[test]
     fn deadlines_that_move_are_kept() {
-        let reactor = reactor();
-        let (socket, other) = (socket(&reactor), socket(&reactor));
+        let event_loop = event_loop();
+        let (socket, other) = (socket(&event_loop), socket(&event_loop));
         let now = clock::now();
-        reactor.block_on(async {
+        event_loop.block_on(async {
             // Later than it was at first, then earlier.
             assert!(poll_once(socket.readable(soon())).await.is_none());
             let late = clock::now().after(3 * SOON);
@@ -326,7 +326,7 @@ mod tests {
         }
     }
 
-    impl Guest for Told {
+    impl Handler for Told {
         fn receive(&mut self) {
             if self.socket.recv(&mut [0; 8]).is_ok() {
                 self.seen.push("received");
@@ -341,11 +341,11 @@ mod tests {
 
     #[test]
     fn a_guest_has_its_turns_until_it_leaves() {
-        let reactor = reactor();
-        let socket = socket(&reactor);
+        let event_loop = event_loop();
+        let socket = socket(&event_loop);
         let near = clock::now().after(SOON);
         let guest = Told::new(&socket, vec![Turn::Leave, Turn::Wait(near), Turn::Again]);
-        reactor.block_on(async {
+        event_loop.block_on(async {
             assert!(poll_once(socket.host(guest.clone(), clock::now())).await.is_none());
             send_to(&socket);
             socket.host(guest.clone(), far()).await;
@@ -354,19 +354,19 @@ mod tests {
         assert_eq!(lock(&guest).seen, ["received", "turn", "turn", "turn"]);
         assert_eq!(lock(&guest).says, []);
         send_to(&socket);
-        reactor.block_on(async { assert!(socket.readable(None).await) });
+        event_loop.block_on(async { assert!(socket.readable(None).await) });
         assert_eq!(lock(&guest).seen.len(), 4, "it has left");
     }
 
     #[test]
     fn who_only_sends_is_nudged_and_never_told_of_what_comes() {
-        let reactor = reactor();
-        let listener = socket(&reactor);
-        let sender = Socket::to_send(&reactor, Arc::new(listener.get().try_clone().expect("a descriptor")));
+        let event_loop = event_loop();
+        let listener = socket(&event_loop);
+        let sender = Socket::to_send(&event_loop, Arc::new(listener.get().try_clone().expect("a descriptor")));
         // Somebody else receives.
-        let guest = Told::new(&socket(&reactor), vec![Turn::Leave, Turn::Wait(far())]);
+        let guest = Told::new(&socket(&event_loop), vec![Turn::Leave, Turn::Wait(far())]);
         send_to(&listener);
-        reactor.block_on(async {
+        event_loop.block_on(async {
             assert!(!sender.readable(soon()).await);
             sender.writable().await;
             assert!(poll_once(sender.host(guest.clone(), far())).await.is_none());
@@ -389,65 +389,65 @@ mod tests {
     /// A datagram and its deadline came together, it left in the first of two turns, and in the second it was its task's already.
     #[test]
     fn a_guest_has_one_turn_a_round() {
-        let reactor = reactor();
+        let event_loop = event_loop();
         let mut work = Work::default();
-        let socket = socket(&reactor);
+        let socket = socket(&event_loop);
         let guest = Told::new(&socket, vec![Turn::Leave]);
-        reactor.block_on(async { assert!(poll_once(socket.host(guest.clone(), far())).await.is_none()) });
+        event_loop.block_on(async { assert!(poll_once(socket.host(guest.clone(), far())).await.is_none()) });
         send_to(&socket);
-        reactor.lock().ready(&reactor.epoll, socket.id, &mut work);
-        reactor.lock().expire(far(), &mut work);
-        reactor.lock().begin_turns(TURNS, &mut work);
-        reactor.work(&mut work);
+        event_loop.lock().ready(&event_loop.epoll, socket.id, &mut work);
+        event_loop.lock().expire(far(), &mut work);
+        event_loop.lock().begin_turns(TURNS, &mut work);
+        event_loop.work(&mut work);
         assert_eq!(lock(&guest).seen, ["received", "turn"]);
     }
 
     /// What it left there, it sees with the next datagram or at its deadline; what came while it was away, as soon as it is back.
     #[test]
     fn a_guest_is_told_of_every_datagram_once() {
-        let reactor = reactor();
-        let socket = socket(&reactor);
+        let event_loop = event_loop();
+        let socket = socket(&event_loop);
         let soon = || Turn::Wait(clock::now().after(SOON));
         let guest = Told::new(&socket, vec![Turn::Leave, soon(), soon(), Turn::Leave]);
         send_to(&socket);
-        reactor.block_on(socket.host(guest.clone(), far()));
+        event_loop.block_on(socket.host(guest.clone(), far()));
         assert_eq!(lock(&guest).seen, ["received", "turn"]);
         (0..3).for_each(|_| send_to(&socket));
         lock(&guest).seen.clear();
-        reactor.block_on(socket.host(guest.clone(), far()));
+        event_loop.block_on(socket.host(guest.clone(), far()));
         assert_eq!(lock(&guest).seen, ["received", "turn"].repeat(3));
     }
 
     #[test]
     fn a_guest_that_was_taken_back_during_its_turn_has_no_say_any_more() {
-        let reactor = reactor();
+        let event_loop = event_loop();
         let mut work = Work::default();
         let hosting = || {
-            let socket = socket(&reactor);
+            let socket = socket(&event_loop);
             let guest = Told::new(&socket, vec![]);
-            reactor.block_on(async { assert!(poll_once(socket.host(guest, far())).await.is_none()) });
+            event_loop.block_on(async { assert!(poll_once(socket.host(guest, far())).await.is_none()) });
             socket
         };
         let first = hosting();
-        reactor.lock().expire(far(), &mut work);
-        reactor.lock().begin_turns(TURNS, &mut work);
+        event_loop.lock().expire(far(), &mut work);
+        event_loop.lock().begin_turns(TURNS, &mut work);
         let due = work.guests.pop().expect("the first one");
         drop(first);
         let second = hosting();
         assert_eq!(second.id, due.id, "its place is taken");
-        reactor.lock().settle(&due, Turn::Leave, &mut work);
+        event_loop.lock().settle(&due, Turn::Leave, &mut work);
         assert!(work.woken.is_empty());
-        reactor.lock().nudge(second.id);
-        reactor.lock().begin_turns(TURNS, &mut work);
+        event_loop.lock().nudge(second.id);
+        event_loop.lock().begin_turns(TURNS, &mut work);
         assert_eq!(work.guests.len(), 1, "it is there still");
     }
 
     #[test]
     fn what_nobody_waits_for_is_told_once() {
-        let reactor = reactor();
-        let (socket, other) = (socket(&reactor), socket(&reactor));
-        let interest = || reactor.lock().interest(socket.id);
-        reactor.block_on(async {
+        let event_loop = event_loop();
+        let (socket, other) = (socket(&event_loop), socket(&event_loop));
+        let interest = || event_loop.lock().interest(socket.id);
+        event_loop.block_on(async {
             assert!(poll_once(socket.readable(None)).await.is_none());
             send_to(&socket);
             assert_eq!(interest(), Some(EventFlags::IN));
@@ -459,31 +459,31 @@ mod tests {
 
     #[test]
     fn a_socket_that_is_gone_leaves_nothing_behind() {
-        let reactor = reactor();
-        reactor.block_on(async {
-            let first = socket(&reactor);
+        let event_loop = event_loop();
+        event_loop.block_on(async {
+            let first = socket(&event_loop);
             assert!(poll_once(first.readable(soon())).await.is_none());
             send_to(&first);
             drop(first);
             // The kernel gives it the same descriptor.
-            let second = socket(&reactor);
+            let second = socket(&event_loop);
             assert!(!second.readable(soon()).await);
         });
-        let table = reactor.lock();
+        let table = event_loop.lock();
         assert!(table.is_empty(), "{table:?}");
     }
 
     #[test]
     fn no_wake_of_another_thread_is_lost() {
         const ROUNDS: u32 = 20_000;
-        let reactor = reactor();
+        let event_loop = event_loop();
         let ((there, arrived), (back, returned)) = (bounded(1), bounded(1));
         let echo = thread::spawn(move || {
             while let Ok(number) = arrived.recv_blocking() {
                 back.send_blocking(number).expect("taken");
             }
         });
-        reactor.block_on(async {
+        event_loop.block_on(async {
             for number in 0..ROUNDS {
                 there.send(number).await.expect("taken");
                 assert_eq!(returned.recv().await, Ok(number));

@@ -16,10 +16,10 @@ use rustix::{
 };
 use slab::Slab;
 
-use super::{Guest, Turn, run_queue::Queue};
+use super::{Handler, Turn, run_queue::Queue};
 use crate::clock;
 
-/// What the kernel's names for sockets begin with; lower ones are the reactor's own.
+/// What the kernel's names for sockets begin with; lower ones are the event loop's own.
 pub(super) const FIRST: u64 = 2;
 
 /// The sockets, and what to do next.
@@ -73,11 +73,11 @@ pub(super) enum Wait {
     /// Something that the socket is ready for.
     Ready(EventFlags, Option<Instant>),
     /// The guest's leaving; its first turn is at this instant, if nothing comes before.
-    Guest(Shared, Instant),
+    Handler(Shared, Instant),
 }
 
 /// A guest, which its task sees as well.
-pub(super) type Shared = Arc<Mutex<dyn Guest>>;
+pub(super) type Shared = Arc<Mutex<dyn Handler>>;
 
 /// What is to be done before the kernel is looked at again.
 #[derive(Debug, Default)]
@@ -121,7 +121,9 @@ impl Table {
         let (interest, deadline, state) = match wait {
             Wait::Ready(interest, deadline) => (interest, deadline, State::Waiting(waker.clone())),
             // Told of once: the kernel need not look again whether the guest has taken what has come.
-            Wait::Guest(guest, at) => (EventFlags::IN | EventFlags::ET, Some(at), State::Hosting(guest, waker.clone())),
+            Wait::Handler(guest, at) => {
+                (EventFlags::IN | EventFlags::ET, Some(at), State::Hosting(guest, waker.clone()))
+            }
         };
         source.state = state;
         source.tell(epoll, id, interest);

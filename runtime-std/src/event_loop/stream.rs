@@ -12,11 +12,11 @@ use rustix::{event::epoll::EventFlags, io::Errno, net::SendFlags};
 use smol::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Reactor,
+    EventLoop,
     registry::{Descriptor, Wait},
 };
 
-/// A connection of a task to somebody else. A wait on it costs no system call, and wakes no thread but the reactor's own.
+/// A connection of a task to somebody else. A wait on it costs no system call, and wakes no thread but the event loop's own.
 #[derive(Debug)]
 pub(crate) struct Stream {
     reading: Side,
@@ -27,15 +27,15 @@ pub(crate) struct Stream {
 /// A descriptor with its place in the table.
 #[derive(Debug)]
 struct Side {
-    reactor: Arc<Reactor>,
+    event_loop: Arc<EventLoop>,
     id: usize,
     socket: Arc<OwnedFd>,
 }
 
 impl Stream {
     /// Has a connected socket looked after, which must be non-blocking.
-    pub(crate) fn new(reactor: &Arc<Reactor>, socket: OwnedFd) -> Self {
-        Self { reading: Side::new(reactor, socket, EventFlags::IN), writing: OnceLock::new() }
+    pub(crate) fn new(event_loop: &Arc<EventLoop>, socket: OwnedFd) -> Self {
+        Self { reading: Side::new(event_loop, socket, EventFlags::IN), writing: OnceLock::new() }
     }
 
     /// Has a task woken when there is room to write again.
@@ -43,7 +43,7 @@ impl Stream {
         if self.writing.get().is_none() {
             let again = self.reading.socket.try_clone()?;
             // Nobody else can have set it: whoever writes has the stream for itself.
-            let _ = self.writing.set(Side::new(&self.reading.reactor, again, EventFlags::OUT));
+            let _ = self.writing.set(Side::new(&self.reading.event_loop, again, EventFlags::OUT));
         }
         if let Some(writing) = self.writing.get() {
             writing.wait(EventFlags::OUT, context);
@@ -53,21 +53,21 @@ impl Stream {
 }
 
 impl Side {
-    fn new(reactor: &Arc<Reactor>, socket: OwnedFd, concerns: EventFlags) -> Self {
+    fn new(event_loop: &Arc<EventLoop>, socket: OwnedFd, concerns: EventFlags) -> Self {
         let socket = Arc::new(socket);
-        let id = reactor.lock().insert(socket.clone() as Arc<dyn Descriptor>, concerns);
-        Self { reactor: reactor.clone(), id, socket }
+        let id = event_loop.lock().insert(socket.clone() as Arc<dyn Descriptor>, concerns);
+        Self { event_loop: event_loop.clone(), id, socket }
     }
 
     /// Has a task woken when this side is ready.
     fn wait(&self, event: EventFlags, context: &Context<'_>) {
-        self.reactor.lock().begin(&self.reactor.epoll, self.id, Wait::Ready(event, None), context.waker());
+        self.event_loop.lock().begin(&self.event_loop.epoll, self.id, Wait::Ready(event, None), context.waker());
     }
 }
 
 impl Drop for Side {
     fn drop(&mut self) {
-        self.reactor.lock().remove(&self.reactor.epoll, self.id);
+        self.event_loop.lock().remove(&self.event_loop.epoll, self.id);
     }
 }
 
@@ -121,18 +121,18 @@ mod tests {
     use super::*;
 
     /// A stream, and its other end, which blocks.
-    fn pair(reactor: &Arc<Reactor>) -> (Stream, UnixStream) {
+    fn pair(event_loop: &Arc<EventLoop>) -> (Stream, UnixStream) {
         let (near, far) = UnixStream::pair().expect("two sockets");
         near.set_nonblocking(true).expect("set");
-        (Stream::new(reactor, near.into()), far)
+        (Stream::new(event_loop, near.into()), far)
     }
 
     #[test]
     fn what_comes_is_waited_for() {
-        let reactor = Reactor::new().expect("a reactor");
-        let (mut stream, mut far) = pair(&reactor);
+        let event_loop = EventLoop::new().expect("a event_loop");
+        let (mut stream, mut far) = pair(&event_loop);
         let mut buf = [0; 4];
-        reactor.block_on(async {
+        event_loop.block_on(async {
             assert!(poll_once(stream.read(&mut buf)).await.is_none());
             // From another thread, which cannot wake this one but through the kernel.
             let sender = thread::spawn(move || {
@@ -148,17 +148,17 @@ mod tests {
 
     #[test]
     fn room_is_waited_for() {
-        let reactor = Reactor::new().expect("a reactor");
-        let (mut stream, mut far) = pair(&reactor);
+        let event_loop = EventLoop::new().expect("a event_loop");
+        let (mut stream, mut far) = pair(&event_loop);
         let sent: Vec<u8> = (0..8 << 20).map(|at| (at / 5) as u8).collect();
         let mut received = vec![];
-        reactor.block_on(async {
+        event_loop.block_on(async {
             while poll_once(stream.write(&[1; 4096])).await.is_some() {}
             // Somebody who waits for what comes is not woken by room.
             assert!(poll_once(stream.read(&mut [0; 4])).await.is_none());
         });
         let receiver = thread::spawn(move || far.read_to_end(&mut received).map(|_| received));
-        reactor.block_on(async {
+        event_loop.block_on(async {
             stream.write_all(&sent).await.expect("sent");
             stream.close().await.expect("closed");
         });
@@ -168,20 +168,20 @@ mod tests {
 
     #[test]
     fn two_talk_at_the_same_time() {
-        let reactor = Reactor::new().expect("a reactor");
+        let event_loop = EventLoop::new().expect("a event_loop");
         let (near, far) = UnixStream::pair().expect("two sockets");
         let [mut one, mut other] = [near, far].map(|socket| {
             socket.set_nonblocking(true).expect("set");
-            Stream::new(&reactor, socket.into())
+            Stream::new(&event_loop, socket.into())
         });
         let sent = vec![7; 4 << 20];
         let mut received = vec![0; sent.len()];
-        reactor.block_on(async {
+        event_loop.block_on(async {
             let (written, read) = zip(one.write_all(&sent), other.read_exact(&mut received)).await;
             written.and(read).expect("all of it");
         });
         assert!(received == sent);
         drop((one, other));
-        assert!(reactor.lock().is_empty(), "nothing is left behind");
+        assert!(event_loop.lock().is_empty(), "nothing is left behind");
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Wakes the thread that runs a reactor, with a system call only if it sleeps.
+/// Wakes the thread that runs an event loop, with a system call only if it sleeps.
 #[derive(Debug)]
 pub(super) struct Alarm {
     eventfd: OwnedFd,

@@ -15,7 +15,7 @@ use crate::{
         open_file::OpenFile,
         root_index::{Entries, Listing},
     },
-    net::{neighbour as neighbours, neighbour::Card},
+    net::{neighbour, neighbour::LinkAddress},
 };
 
 /// The directory that everything is named in, and the disks that its `.nbd` files describe.
@@ -128,14 +128,14 @@ impl Roots {
 /// The name of a client after its network card, as far as the kernel can tell.
 async fn mac(client: SocketAddr) -> Result<Option<Name>, Unavailable> {
     // The kernel may have to finish with somebody else's change of its networks first.
-    let card = match smol::unblock(move || neighbours::card_of(client)).await {
-        Ok(Card::Unheard) => neighbours::call(client).await,
+    let card = match smol::unblock(move || neighbour::link_address(client)).await {
+        Ok(LinkAddress::Unresolved) => neighbour::resolve(client).await,
         card => card,
     };
     match card {
-        Ok(Card::Mac(mac)) => Ok(Some(Name::Mac(mac))),
+        Ok(LinkAddress::Mac(mac)) => Ok(Some(Name::Mac(mac))),
         // One that does not tell the kernel its card cannot be sent anything either.
-        Ok(Card::Unheard | Card::None) => Ok(None),
+        Ok(LinkAddress::Unresolved | LinkAddress::None) => Ok(None),
         Err(error) => {
             let reason = format!("the kernel does not tell the client's MAC address, which a root may have: {error}");
             Err(Unavailable { to_client: "the server cannot tell who you are", reason })

@@ -12,10 +12,7 @@ use std::{
 use rtftp_core::{Instant, wire::options::Settings};
 
 use super::snapshot::{self, State, Wall};
-use crate::{
-    files::store::Origin,
-    server::{admission::Heard, session::FileName},
-};
+use crate::{files::store::Origin, last_seen::LastSeen, text::EscapedName};
 
 /// The longest reason that is kept, in characters.
 const REASON: usize = 300;
@@ -28,7 +25,7 @@ pub(crate) struct File {
     origin: OnceLock<Origin>,
     sending: OnceLock<Sending>,
     end: OnceLock<End>,
-    heard: Heard,
+    heard: LastSeen,
     /// When the client last acknowledged more than before.
     moved: AtomicU64,
     acknowledged: AtomicU64,
@@ -57,12 +54,12 @@ impl File {
     /// A request that came now.
     pub(super) fn new(name: &[u8], now: Instant) -> Self {
         Self {
-            name: FileName::kept(name).into(),
+            name: EscapedName::kept(name).into(),
             began: now,
             origin: OnceLock::new(),
             sending: OnceLock::new(),
             end: OnceLock::new(),
-            heard: Heard::default(),
+            heard: LastSeen::default(),
             moved: AtomicU64::new(now.as_micros()),
             acknowledged: AtomicU64::new(0),
             retransmitted: AtomicU64::new(0),
@@ -83,7 +80,7 @@ impl File {
 
     /// A datagram of the client has come. Costs a few stores: it is called for each of them.
     pub(super) fn heard(&self, now: Instant) {
-        self.heard.at(now);
+        self.heard.record(now);
     }
 
     /// How far the transfer is.
@@ -113,7 +110,7 @@ impl File {
 
     /// Whether this is its name.
     pub(super) fn is_named(&self, name: &[u8]) -> bool {
-        *self.name == *FileName::kept(name)
+        *self.name == *EscapedName::kept(name)
     }
 
     /// How many bytes were acknowledged, and how many packets sent once more.
@@ -152,7 +149,7 @@ impl File {
         let until = end.map_or(now.instant(), |end| end.at);
         let settings = sending.map(|sending| sending.settings);
         snapshot::File {
-            name: FileName(&self.name).to_string(),
+            name: EscapedName(&self.name).to_string(),
             origin: self.origin.get().map(Origin::to_string),
             state: end.map_or(State::Running, |end| end.state),
             why: end.and_then(|end| end.why.as_deref().map(str::to_owned)),

@@ -104,7 +104,7 @@ impl Record {
     /// heard last; of the others those heard longest ago, and the oldest boots.
     fn tidy(&mut self) {
         let (known, strangers): (Vec<_>, Vec<_>) =
-            self.clients().into_iter().partition(|ip| self.clients.get(ip).is_some_and(Client::is_proven));
+            self.clients().into_iter().partition(|ip| self.clients.get(ip).is_some_and(Client::is_verified));
         for ip in known.iter().skip(CLIENTS.0).chain(strangers.iter().skip(CLIENTS.1)) {
             self.clients.remove(ip);
         }
@@ -152,7 +152,7 @@ impl Client {
                 self.boots.push_front(Boot { first: file.clone(), asked: now, files: vec![file], more: 0 });
                 if self.boots.len() > BOOTS {
                     // One in which nobody answered is worth least: anybody can have sent it.
-                    let forged = self.boots.iter().skip(1).rposition(|boot| !boot.is_proven());
+                    let forged = self.boots.iter().skip(1).rposition(|boot| !boot.is_verified());
                     self.boots.remove(forged.map_or(BOOTS, |nth| nth + 1));
                 }
             }
@@ -165,8 +165,8 @@ impl Client {
     }
 
     /// Whether it has ever answered.
-    fn is_proven(&self) -> bool {
-        self.boots.iter().any(Boot::is_proven)
+    fn is_verified(&self) -> bool {
+        self.boots.iter().any(Boot::is_verified)
     }
 }
 
@@ -181,7 +181,7 @@ impl Boot {
     /// Notes one more file, in place of an older one if need be: one that was not sent, if there is such.
     fn push(&mut self, file: Arc<File>, now: Instant) {
         self.asked = now;
-        let limit = if self.is_proven() { FILES.0 } else { FILES.1 };
+        let limit = if self.is_verified() { FILES.0 } else { FILES.1 };
         if self.files.len() >= limit {
             let least = self.files.iter().position(|file| file.last_heard().is_none()).unwrap_or(0);
             self.files.remove(least);
@@ -195,7 +195,7 @@ impl Boot {
         self.files.iter().filter_map(|file| file.last_heard()).fold(self.asked, Instant::max)
     }
 
-    fn is_proven(&self) -> bool {
+    fn is_verified(&self) -> bool {
         self.files.iter().any(|file| file.last_heard().is_some())
     }
 

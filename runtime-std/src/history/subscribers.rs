@@ -8,7 +8,7 @@ use std::sync::{
 use smol::channel::{Receiver, Sender, bounded};
 
 use super::snapshot::Event;
-use crate::{clock, rate_limit::Throttle};
+use crate::{clock, rate_limit::RateLimit};
 
 /// How many there may be.
 const FOLLOWERS: usize = 16;
@@ -23,12 +23,12 @@ pub(super) struct Followers {
     /// Read first, so that nothing is locked or written where nobody follows.
     count: AtomicUsize,
     lines: Mutex<Vec<Sender<Arc<str>>>>,
-    strangers: Mutex<Throttle>,
+    strangers: Mutex<RateLimit>,
 }
 
 impl Followers {
     pub(super) fn new() -> Self {
-        let strangers = Mutex::new(Throttle::new(STRANGERS.0, STRANGERS.1));
+        let strangers = Mutex::new(RateLimit::new(STRANGERS.0, STRANGERS.1));
         Self { count: AtomicUsize::new(0), lines: Mutex::default(), strangers }
     }
 

@@ -25,7 +25,7 @@ use crate::{
     clock::within,
     error::Unavailable,
     event_loop,
-    event_loop::Reactor,
+    event_loop::EventLoop,
     fs::{BlockDevice, Error, ReadFuture},
 };
 
@@ -56,14 +56,14 @@ impl NbdClient {
         Self::connect_on(None, url, limit, executor).await
     }
 
-    /// Connects as [`connect`](Self::connect) does, and waits for the server's answers in a reactor, if there is one.
+    /// Connects as [`connect`](Self::connect) does, and waits for the server's answers in an event loop, if there is one.
     pub(crate) async fn connect_on(
-        reactor: Option<&Arc<Reactor>>,
+        event_loop: Option<&Arc<EventLoop>>,
         url: &NbdUri,
         limit: Duration,
         executor: &Executor<'static>,
     ) -> Result<Self, Unavailable> {
-        let open = async { Self::open(dial(&url.server, reactor).await?, &url.export, limit, executor).await };
+        let open = async { Self::open(dial(&url.server, event_loop).await?, &url.export, limit, executor).await };
         within(limit, open).await.map_err(|error| unavailable(url, &error))
     }
 
@@ -161,18 +161,18 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// Connects to a server, whose words are then waited for in a reactor, if there is one.
-async fn dial(server: &NbdServer, reactor: Option<&Arc<Reactor>>) -> io::Result<Box<dyn Stream>> {
-    Ok(match (server, reactor) {
+/// Connects to a server, whose words are then waited for in an event loop, if there is one.
+async fn dial(server: &NbdServer, event_loop: Option<&Arc<EventLoop>>) -> io::Result<Box<dyn Stream>> {
+    Ok(match (server, event_loop) {
         (NbdServer::Tcp { host, port }, None) => Box::new(QuickAck(tcp::connect(host, *port).await?)),
-        (NbdServer::Tcp { host, port }, Some(reactor)) => {
+        (NbdServer::Tcp { host, port }, Some(event_loop)) => {
             let stream: Arc<Async<_>> = tcp::connect(host, *port).await?.into();
-            Box::new(QuickAck(event_loop::Stream::new(reactor, bare(stream)?)))
+            Box::new(QuickAck(event_loop::Stream::new(event_loop, bare(stream)?)))
         }
         (NbdServer::Unix(path), None) => Box::new(UnixStream::connect(path.as_str()).await?),
-        (NbdServer::Unix(path), Some(reactor)) => {
+        (NbdServer::Unix(path), Some(event_loop)) => {
             let stream: Arc<Async<_>> = UnixStream::connect(path.as_str()).await?.into();
-            Box::new(event_loop::Stream::new(reactor, bare(stream)?))
+            Box::new(event_loop::Stream::new(event_loop, bare(stream)?))
         }
     })
 }

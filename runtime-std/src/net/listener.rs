@@ -15,7 +15,7 @@ use nix::{
 };
 
 use super::{Route, make_room, open, socket_addr};
-use crate::event_loop::{Reactor, Socket};
+use crate::event_loop::{EventLoop, Socket};
 
 /// How much room there is for requests that wait, in bytes as the kernel counts them: some 2 KiB each.
 const REQUESTS_BUFFER: usize = 4 << 20;
@@ -31,7 +31,7 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Listens on one address, or on all of IPv4 and IPv6. Port 0 takes a free one.
-    pub(crate) fn bind(reactor: &Arc<Reactor>, ip: Option<IpAddr>, port: u16) -> io::Result<Self> {
+    pub(crate) fn bind(event_loop: &Arc<EventLoop>, ip: Option<IpAddr>, port: u16) -> io::Result<Self> {
         let socket = match ip {
             Some(ip) => open((ip, port).into())?,
             // One socket takes both, as Linux has it; a machine without IPv6 has IPv4 only.
@@ -40,11 +40,11 @@ impl Listener {
                 _ => Err(errno),
             })?,
         };
-        Self::on(reactor, socket)
+        Self::on(event_loop, socket)
     }
 
     /// Listens on a socket that is bound already.
-    pub(crate) fn on(reactor: &Arc<Reactor>, socket: UdpSocket) -> io::Result<Self> {
+    pub(crate) fn on(event_loop: &Arc<EventLoop>, socket: UdpSocket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         // Room for the requests of a whole cluster that is switched on at once.
         make_room(&socket, REQUESTS_BUFFER)?;
@@ -52,7 +52,7 @@ impl Listener {
         if socket.local_addr()?.is_ipv6() {
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
-        Ok(Self { socket: Socket::new(reactor, Arc::new(socket)) })
+        Ok(Self { socket: Socket::new(event_loop, Arc::new(socket)) })
     }
 
     /// The address that is listened on.
@@ -116,42 +116,42 @@ fn destination(message: &RecvMsg<'_, '_, SockaddrStorage>) -> io::Result<Option<
 #[cfg(test)]
 mod tests {
     use super::{
-        super::tests::{loopback, reactor, request},
+        super::tests::{event_loop, loopback, request},
         *,
     };
 
     #[test]
     fn one_address_can_be_listened_on() {
-        let reactor = reactor();
-        let (_, route) = request(&reactor, Some(loopback(9)), loopback(7), loopback(9));
+        let event_loop = event_loop();
+        let (_, route) = request(&event_loop, Some(loopback(9)), loopback(7), loopback(9));
         assert_eq!(route.local, loopback(9));
     }
 
     #[test]
     fn a_socket_of_somebody_else_can_be_listened_on() {
-        let reactor = reactor();
+        let event_loop = event_loop();
         for ip in [loopback(1), Ipv6Addr::LOCALHOST.into()] {
             let socket = UdpSocket::bind((ip, 0)).expect("a socket that blocks and does not tell addresses");
             let client = UdpSocket::bind((ip, 0)).expect("a client");
-            let listener = Listener::on(&reactor, socket).expect("a listener");
+            let listener = Listener::on(&event_loop, socket).expect("a listener");
             client.send_to(b"hello", listener.local_addr().expect("bound")).expect("sent");
             let mut buf = [0; 64];
-            let (len, route) = reactor.block_on(listener.recv(&mut buf)).expect("received");
+            let (len, route) = event_loop.block_on(listener.recv(&mut buf)).expect("received");
             assert_eq!((&buf[..len], route.local), (&b"hello"[..], ip));
         }
     }
 
     #[test]
     fn what_is_sent_to_everybody_is_passed_over() {
-        let reactor = reactor();
-        let listener = Listener::bind(&reactor, None, 0).expect("a listener");
+        let event_loop = event_loop();
+        let listener = Listener::bind(&event_loop, None, 0).expect("a listener");
         let port = listener.local_addr().expect("bound").port();
         let client = UdpSocket::bind((loopback(7), 0)).expect("a client");
         client.set_broadcast(true).expect("allowed");
         client.send_to(b"everybody", ("127.255.255.255", port)).expect("sent");
         client.send_to(b"you", ("127.0.0.1", port)).expect("sent");
         let mut buf = [0; 64];
-        let (len, _) = reactor.block_on(listener.recv(&mut buf)).expect("received");
+        let (len, _) = event_loop.block_on(listener.recv(&mut buf)).expect("received");
         assert_eq!(&buf[..len], b"you");
     }
 }

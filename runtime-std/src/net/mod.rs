@@ -22,7 +22,10 @@ use nix::{
     },
 };
 
-pub(crate) use self::{listener::Listener, transfer_socket::Peer, unknown_tid::Guards, unknown_tid_reply::Refusals};
+pub(crate) use self::{
+    listener::Listener, transfer_socket::TransferSocket, unknown_tid::UnknownTidSockets,
+    unknown_tid_reply::UnknownTidReplies,
+};
 
 /// Where a request came from and the address it was sent to, which the answers must come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,10 +94,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{event_loop::Reactor, net::ports::Ports};
+    use crate::{event_loop::EventLoop, net::ports::Ports};
 
-    pub(super) fn reactor() -> Arc<Reactor> {
-        Reactor::new().expect("a reactor")
+    pub(super) fn event_loop() -> Arc<EventLoop> {
+        EventLoop::new().expect("a event_loop")
     }
 
     pub(super) fn loopback(last: u8) -> IpAddr {
@@ -103,24 +106,24 @@ mod tests {
 
     /// A client on its own address, and the route a listener sees when it sends there.
     pub(super) fn request(
-        reactor: &Arc<Reactor>,
+        event_loop: &Arc<EventLoop>,
         listen: Option<IpAddr>,
         from: IpAddr,
         to: IpAddr,
     ) -> (UdpSocket, Route) {
-        request_to(&Listener::bind(reactor, listen, 0).expect("a listener"), reactor, from, to)
+        request_to(&Listener::bind(event_loop, listen, 0).expect("a listener"), event_loop, from, to)
     }
 
     pub(super) fn request_to(
         listener: &Listener,
-        reactor: &Arc<Reactor>,
+        event_loop: &Arc<EventLoop>,
         from: IpAddr,
         to: IpAddr,
     ) -> (UdpSocket, Route) {
         let client = UdpSocket::bind((from, 0)).expect("a client");
         client.send_to(b"hello", (to, listener.local_addr().expect("bound").port())).expect("sent");
         let mut buf = [0; 64];
-        let (len, route) = reactor.block_on(listener.recv(&mut buf)).expect("received");
+        let (len, route) = event_loop.block_on(listener.recv(&mut buf)).expect("received");
         assert_eq!(&buf[..len], b"hello");
         assert_eq!(route.client, client.local_addr().expect("bound"));
         (client, route)
@@ -128,11 +131,11 @@ mod tests {
 
     #[test]
     fn answers_come_from_the_address_that_was_asked() {
-        let reactor = reactor();
+        let event_loop = event_loop();
         for (from, to) in [(loopback(7), loopback(5)), (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into())] {
-            let (client, route) = request(&reactor, None, from, to);
+            let (client, route) = request(&event_loop, None, from, to);
             assert_eq!(route.local, to);
-            let mut peer = Peer::new(&Ports::default(), route).expect("a port");
+            let mut peer = TransferSocket::new(&Ports::default(), route).expect("a port");
             assert_eq!(peer.send(b"answer", 6), 6);
             let mut buf = [0; 64];
             let (len, sender) = client.recv_from(&mut buf).expect("an answer");

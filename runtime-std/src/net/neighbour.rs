@@ -18,11 +18,11 @@ use crate::net::open_towards;
 
 /// What is known of the network card of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Card {
+pub(crate) enum LinkAddress {
     /// It has this address.
     Mac([u8; 6]),
     /// It is on a network of ours, but has not been heard of.
-    Unheard,
+    Unresolved,
     /// It is behind a router, or this machine itself, or on a network without such addresses.
     None,
 }
@@ -32,12 +32,12 @@ pub(crate) enum Card {
 /// # Errors
 ///
 /// The kernel does not answer: this process may not ask it (sockets of `AF_NETLINK`), or it is older than Linux 5.0.
-pub(crate) fn card_of(machine: SocketAddr) -> io::Result<Card> {
+pub(crate) fn link_address(machine: SocketAddr) -> io::Result<LinkAddress> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let kernel = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
     let interface = match interface_to(&kernel, machine) {
         Ok(Some(interface)) => interface,
-        Ok(None) | Err(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => return Ok(Card::None),
+        Ok(None) | Err(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => return Ok(LinkAddress::None),
         Err(errno) => return Err(errno.into()),
     };
     // struct ndmsg: family, padding, interface, state, flags, type
@@ -46,7 +46,7 @@ pub(crate) fn card_of(machine: SocketAddr) -> io::Result<Card> {
     query.attribute(libc::NDA_DST, &octets(machine));
     match query.ask(&kernel) {
         Ok(answer) => Ok(card(&answer)),
-        Err(Errno::ENOENT) => Ok(Card::Unheard),
+        Err(Errno::ENOENT) => Ok(LinkAddress::Unresolved),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -55,20 +55,20 @@ pub(crate) fn card_of(machine: SocketAddr) -> io::Result<Card> {
 ///
 /// # Errors
 ///
-/// As of [`card_of`], or the network is down.
-pub(crate) async fn call(machine: SocketAddr) -> io::Result<Card> {
+/// As of [`link_address`], or the network is down.
+pub(crate) async fn resolve(machine: SocketAddr) -> io::Result<LinkAddress> {
     let mut discard = machine;
     // The port where everything is thrown away (RFC 863).
     discard.set_port(9);
     open_towards(machine)?.send_to(&[], discard)?;
     for pause in CALL_PAUSES {
         Timer::after(Duration::from_millis(pause)).await;
-        match card_of(machine)? {
-            Card::Unheard => {}
+        match link_address(machine)? {
+            LinkAddress::Unresolved => {}
             card => return Ok(card),
         }
     }
-    Ok(Card::Unheard)
+    Ok(LinkAddress::Unresolved)
 }
 
 /// When to look for the answer to a call, in milliseconds after the time before.
@@ -102,18 +102,18 @@ fn direct_interface(route: &[u8]) -> Option<[u8; 4]> {
 }
 
 /// What an entry of the neighbour table says (struct ndmsg and attributes).
-fn card(neighbour: &[u8]) -> Card {
+fn card(neighbour: &[u8]) -> LinkAddress {
     let state = match neighbour {
         [_, _, _, _, _, _, _, _, a, b, ..] => u16::from_ne_bytes([*a, *b]),
         _ => libc::NUD_NONE,
     };
     if state & libc::NUD_NOARP != 0 {
-        return Card::None;
+        return LinkAddress::None;
     }
     // The kernel adds the address only while it holds it for good.
     match attributes(neighbour).find(|(kind, _)| *kind == libc::NDA_LLADDR) {
-        Some((_, address)) => address.try_into().map_or(Card::None, Card::Mac),
-        None => Card::Unheard,
+        Some((_, address)) => address.try_into().map_or(LinkAddress::None, LinkAddress::Mac),
+        None => LinkAddress::Unresolved,
     }
 }
 
@@ -221,14 +221,14 @@ mod tests {
         let ip = (libc::NDA_DST, &[10, 0, 0, 5][..]);
         let mac = (libc::NDA_LLADDR, &MAC[..]);
         for (state, attributes, expected) in [
-            (REACHABLE, &[ip, mac][..], Card::Mac(MAC)),
-            (REACHABLE, &[mac, ip], Card::Mac(MAC)),
-            (FAILED, &[ip], Card::Unheard),
-            (NOARP, &[ip, mac], Card::None),
+            (REACHABLE, &[ip, mac][..], LinkAddress::Mac(MAC)),
+            (REACHABLE, &[mac, ip], LinkAddress::Mac(MAC)),
+            (FAILED, &[ip], LinkAddress::Unresolved),
+            (NOARP, &[ip, mac], LinkAddress::None),
             // InfiniBand, and a tunnel.
-            (REACHABLE, &[ip, (libc::NDA_LLADDR, &[1; 20])], Card::None),
-            (REACHABLE, &[(libc::NDA_LLADDR, &[]), ip], Card::None),
-            (REACHABLE, &[], Card::Unheard),
+            (REACHABLE, &[ip, (libc::NDA_LLADDR, &[1; 20])], LinkAddress::None),
+            (REACHABLE, &[(libc::NDA_LLADDR, &[]), ip], LinkAddress::None),
+            (REACHABLE, &[], LinkAddress::Unresolved),
         ] {
             assert_eq!(card(&message(&[(STATE, state)], attributes)), expected, "{state} {attributes:?}");
         }
@@ -256,7 +256,7 @@ mod tests {
     fn a_broken_message_says_nothing() {
         let whole = message(&[(STATE, REACHABLE)], &[(libc::NDA_DST, &[10, 0, 0, 5]), (libc::NDA_LLADDR, &MAC)]);
         for len in 0..FIXED + 8 + 4 + MAC.len() {
-            assert_eq!(card(&whole[..len]), Card::Unheard, "{len} bytes");
+            assert_eq!(card(&whole[..len]), LinkAddress::Unresolved, "{len} bytes");
             assert_eq!(direct_interface(&whole[..len]), None);
         }
         // Lengths that are no lengths: the walk must end.
@@ -284,7 +284,7 @@ mod tests {
     fn this_machine_is_no_neighbour_of_its_own() {
         for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
             // A machine may have no IPv6 at all; then the kernel knows no way.
-            assert_eq!(card_of((ip, 69).into()).expect("an answer"), Card::None, "{ip}");
+            assert_eq!(link_address((ip, 69).into()).expect("an answer"), LinkAddress::None, "{ip}");
         }
     }
 }

@@ -19,10 +19,10 @@ use rustix::net::{
 
 use super::{
     Route, open,
-    unknown_tid::{Guard, Guards},
+    unknown_tid::{UnknownTidSocket, UnknownTidSockets},
 };
 use crate::{
-    event_loop::{Reactor, Socket},
+    event_loop::{EventLoop, Socket},
     net::ports::Ports,
 };
 
@@ -36,7 +36,7 @@ const MAX_BATCH: usize = 65_507;
 /// Or it is one more descriptor of the listener's socket. Then the listener receives for it, and the client's address and port alone
 /// are the transfer's identity.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub(crate) struct TransferSocket {
     socket: Arc<UdpSocket>,
     client: SocketAddr,
     /// The address that answers come from, if the socket is the listener's, which may have many.
@@ -44,10 +44,10 @@ pub(crate) struct Peer {
     /// Whether the kernel cuts a buffer into datagrams for us, until it says that it cannot on this path.
     segmentation: bool,
     /// Keeps strangers away.
-    guard: Option<Guard>,
+    guard: Option<UnknownTidSocket>,
 }
 
-impl Peer {
+impl TransferSocket {
     /// Opens a port for a transfer, or lets it share the listener's.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Peer {
     }
 
     /// Has everybody else who sends to the port told that it is not theirs. They do no harm to the transfer either way.
-    pub(crate) fn guard(&mut self, guards: &Arc<Guards>) {
+    pub(crate) fn guard(&mut self, guards: &Arc<UnknownTidSockets>) {
         if !self.shares_port() {
             let guard = guards.at(&self.socket);
             self.guard = guard.inspect_err(|error| log::debug!("{}: no guard: {error}", self.client)).ok();
@@ -93,9 +93,9 @@ impl Peer {
     }
 
     /// The socket for waiting, until there is room to send or, unless the port is shared, something to receive.
-    pub(crate) fn socket(&self, reactor: &Arc<Reactor>) -> Socket {
+    pub(crate) fn socket(&self, event_loop: &Arc<EventLoop>) -> Socket {
         let new = if self.shares_port() { Socket::to_send } else { Socket::new };
-        new(reactor, self.socket.clone())
+        new(event_loop, self.socket.clone())
     }
 
     /// Whether the port is the listener's.
@@ -221,21 +221,21 @@ mod tests {
     use super::{
         super::{
             Listener,
-            tests::{loopback, reactor, request, request_to},
+            tests::{event_loop, loopback, request, request_to},
         },
         *,
     };
 
     #[test]
     fn answers_come_from_the_port_that_was_asked_if_it_is_shared() {
-        let reactor = reactor();
+        let event_loop = event_loop();
         let (four, six) = ((loopback(7), loopback(5)), (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()));
         for (listen, (from, to)) in [(None, four), (None, six), (Some(four.1), four), (Some(six.1), six)] {
-            let listener = Listener::bind(&reactor, listen, 0).expect("a listener");
+            let listener = Listener::bind(&event_loop, listen, 0).expect("a listener");
             let ports = Ports::sharing(listener.share().expect("a descriptor"));
             let asked = SocketAddr::new(to, listener.local_addr().expect("bound").port());
-            let (client, route) = request_to(&listener, &reactor, from, to);
-            let mut peer = Peer::new(&ports, route).expect("the port");
+            let (client, route) = request_to(&listener, &event_loop, from, to);
+            let mut peer = TransferSocket::new(&ports, route).expect("the port");
             assert!(peer.is_at(route) && !peer.is_at(Route { local: loopback(6), ..route }));
             // One datagram, and several in one call.
             assert_eq!((peer.send(b"answer", 6), peer.send(b"parts", 2)), (6, 5));
@@ -247,16 +247,16 @@ mod tests {
             }
             client.send_to(b"word", asked).expect("sent");
             assert_eq!(peer.recv(&mut buf), None);
-            let (len, _) = reactor.block_on(listener.recv(&mut buf)).expect("it is the listener's");
+            let (len, _) = event_loop.block_on(listener.recv(&mut buf)).expect("it is the listener's");
             assert_eq!(&buf[..len], b"word");
         }
     }
 
     #[test]
     fn a_complaint_about_what_was_sent_before_loses_nothing() {
-        let reactor = reactor();
-        let (client, route) = request(&reactor, None, loopback(7), loopback(1));
-        let mut peer = Peer::new(&Ports::default(), route).expect("a port");
+        let event_loop = event_loop();
+        let (client, route) = request(&event_loop, None, loopback(7), loopback(1));
+        let mut peer = TransferSocket::new(&Ports::default(), route).expect("a port");
         drop(client);
         for (datagrams, expected) in [(&b"one"[..], &["one"][..]), (b"two...", &["two", "..."])] {
             peer.send(b"into nowhere", 12);
@@ -278,15 +278,15 @@ mod tests {
 
     #[test]
     fn a_buffer_leaves_as_datagrams_in_order() {
-        let reactor = reactor();
+        let event_loop = event_loop();
         // Also more segments, and more bytes, than one call can take, and segments above the loopback's MTU.
         let sizes = [(100, 3), (12, 200), (1472, 100), (65_468, 3)];
         let cases = sizes.into_iter().flat_map(|(segment, count)| [(segment, count, false), (segment, count, true)]);
         for (segment, count, shared) in cases {
-            let listener = Listener::bind(&reactor, None, 0).expect("a listener");
+            let listener = Listener::bind(&event_loop, None, 0).expect("a listener");
             let ports = if shared { Ports::sharing(listener.share().expect("a descriptor")) } else { Ports::default() };
-            let (client, route) = request_to(&listener, &reactor, loopback(7), loopback(1));
-            let mut peer = Peer::new(&ports, route).expect("a port");
+            let (client, route) = request_to(&listener, &event_loop, loopback(7), loopback(1));
+            let mut peer = TransferSocket::new(&ports, route).expect("a port");
             let sent: Vec<u8> = (0..segment * count - 5).map(|at| (at / 3) as u8).collect();
             let receiver = std::thread::spawn(move || {
                 let mut received = vec![];

@@ -20,7 +20,7 @@ use rustix::{
 use slab::Slab;
 use smol::{Async, Timer};
 
-use super::{Refusals, bind_to, open_unbound};
+use super::{UnknownTidReplies, bind_to, open_unbound};
 
 /// How long strangers wait while others have been looked after: a flood of them is not worth more time.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -32,31 +32,31 @@ const ROOM: usize = 4096;
 
 /// The sockets that strangers are received at.
 #[derive(Debug)]
-pub(crate) struct Guards {
+pub(crate) struct UnknownTidSockets {
     epoll: OwnedFd,
     posts: Mutex<Slab<Post>>,
 }
 
 /// Has strangers at one port told that it is not theirs, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Guard {
-    guards: Arc<Guards>,
+pub(crate) struct UnknownTidSocket {
+    guards: Arc<UnknownTidSockets>,
     id: usize,
 }
 
 #[derive(Debug)]
 struct Post {
     socket: UdpSocket,
-    refusals: Refusals,
+    refusals: UnknownTidReplies,
 }
 
-impl Guards {
+impl UnknownTidSockets {
     pub(crate) fn new() -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, posts: Mutex::default() }))
     }
 
     /// Takes in what comes to the port of a socket, but not from where that is connected to.
-    pub(super) fn at(self: &Arc<Self>, transfer: &UdpSocket) -> io::Result<Guard> {
+    pub(super) fn at(self: &Arc<Self>, transfer: &UdpSocket) -> io::Result<UnknownTidSocket> {
         let address = transfer.local_addr()?;
         let socket = open_unbound(address)?;
         setsockopt(&socket, sockopt::RcvBuf, &ROOM)?;
@@ -72,8 +72,8 @@ impl Guards {
         let mut posts = self.lock();
         let id = posts.vacant_key();
         epoll::add(&self.epoll, &socket, EventData::new_u64(id as u64), EventFlags::IN)?;
-        posts.insert(Post { socket, refusals: Refusals::default() });
-        Ok(Guard { guards: self.clone(), id })
+        posts.insert(Post { socket, refusals: UnknownTidReplies::default() });
+        Ok(UnknownTidSocket { guards: self.clone(), id })
     }
 
     /// Answers strangers, for ever unless that is not possible.
@@ -104,7 +104,7 @@ impl Guards {
     }
 }
 
-impl Drop for Guard {
+impl Drop for UnknownTidSocket {
     fn drop(&mut self) {
         // With its only descriptor closed, the kernel forgets the socket.
         self.guards.lock().try_remove(self.id);
@@ -129,18 +129,18 @@ mod tests {
     use smol::future::or;
 
     use super::{
-        super::{Peer, tests::*},
+        super::{TransferSocket, tests::*},
         *,
     };
     use crate::net::ports::Ports;
 
     #[test]
     fn a_stranger_is_told_and_changes_nothing() {
-        let reactor = reactor();
-        let guards = Guards::new().expect("no guards yet");
+        let event_loop = event_loop();
+        let guards = UnknownTidSockets::new().expect("no guards yet");
         for (home, abroad) in [(loopback(1), loopback(8)), (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into())] {
-            let (client, route) = request(&reactor, None, home, home);
-            let mut peer = Peer::new(&Ports::default(), route).expect("a port");
+            let (client, route) = request(&event_loop, None, home, home);
+            let mut peer = TransferSocket::new(&Ports::default(), route).expect("a port");
             let port = peer.local_addr().expect("bound");
             peer.guard(&guards);
             let stranger = UdpSocket::bind((abroad, 0)).expect("a stranger");
@@ -165,10 +165,10 @@ mod tests {
 
     #[test]
     fn nobody_else_gets_the_port() {
-        let reactor = reactor();
-        let (_client, route) = request(&reactor, None, loopback(7), loopback(1));
-        let mut peer = Peer::new(&Ports::default(), route).expect("a port");
-        peer.guard(&Guards::new().expect("no guards yet"));
+        let event_loop = event_loop();
+        let (_client, route) = request(&event_loop, None, loopback(7), loopback(1));
+        let mut peer = TransferSocket::new(&Ports::default(), route).expect("a port");
+        peer.guard(&UnknownTidSockets::new().expect("no guards yet"));
         let port = peer.local_addr().expect("bound");
         let third = open_unbound(port).expect("a socket");
         setsockopt(&third, sockopt::ReuseAddr, &true).expect("set");

@@ -14,12 +14,12 @@ const STRANGER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Tells those who have no part in a transfer that they have none (RFC 1350 section 4), with a pause in between.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals {
+pub(crate) struct UnknownTidReplies {
     /// When the last one was told.
     told: Option<Instant>,
 }
 
-impl Refusals {
+impl UnknownTidReplies {
     /// Answers a stranger's datagram, if the socket has room for that at once.
     pub(crate) fn refuse(&mut self, socket: &UdpSocket, stranger: SocketAddr, datagram: &[u8]) {
         let now = clock::now();

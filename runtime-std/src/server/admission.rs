@@ -3,46 +3,17 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use rtftp_core::Instant;
 use smol::channel::{Receiver, Sender, bounded};
 
-use crate::{clock, server::transfer::Delivery};
+use crate::{clock, last_seen::LastSeen, server::transfer::Delivery};
 
 /// A second copy of a request within this time of the client's last packet left before the client knew of our first answer.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
-
-/// When a client was last heard after its request, in microseconds of the clock; 0 for not yet.
-#[derive(Debug, Default)]
-pub(crate) struct Heard(AtomicU64);
-
-impl Heard {
-    /// Notes a packet of the client.
-    pub(crate) fn at(&self, now: Instant) {
-        self.0.store(now.as_micros().max(1), Ordering::Relaxed);
-    }
-
-    /// When that was; until there is such a time the client's address may be forged.
-    pub(crate) fn last(&self) -> Option<Instant> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|&heard| heard != 0).map(Instant::from_micros)
-    }
-
-    /// Whether the client has answered at all.
-    pub(crate) fn is_proven(&self) -> bool {
-        self.last().is_some()
-    }
-
-    /// Whether another copy of the request can be one that was under way already, and asks for nothing new.
-    fn explains_copy(&self, now: Instant) -> bool {
-        self.last().is_none_or(|heard| now.since(heard) < SAME_REQUEST)
-    }
-}
 
 /// How many transfers there may be.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +31,7 @@ pub(crate) struct Sessions {
     running: HashMap<SocketAddr, Running>,
     per_client: HashMap<IpAddr, usize>,
     /// The running sessions by their numbers, but for those that are known to be proven.
-    unproven: BTreeMap<u64, Arc<Ticket>>,
+    unproven: BTreeMap<u64, Arc<SessionHandle>>,
     /// How many sessions there have been.
     started: u64,
 }
@@ -69,27 +40,34 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 struct Running {
     request: Vec<u8>,
-    ticket: Arc<Ticket>,
+    ticket: Arc<SessionHandle>,
     stop: Sender<&'static str>,
 }
 
 /// What a session and the table both know.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct SessionHandle {
     client: SocketAddr,
     /// Counts the sessions from the first to the latest.
     number: u64,
     /// When the client was last heard.
-    pub(crate) heard: Heard,
+    pub(crate) last_seen: LastSeen,
     /// Takes what comes for its transfer to a port that it shares, as soon as there is a transfer.
     pub(crate) delivery: OnceLock<Delivery>,
+}
+
+impl SessionHandle {
+    /// Whether another copy of the request can be one that was under way already, and asks for nothing new.
+    fn explains_copy(&self, now: Instant) -> bool {
+        self.last_seen.last().is_none_or(|heard| now.since(heard) < SAME_REQUEST)
+    }
 }
 
 /// What becomes of a request.
 #[derive(Debug)]
 pub(crate) enum Admission {
     /// It is answered; word for its session comes through the channel, which is closed when the client asks for something else.
-    Start(Arc<Ticket>, Receiver<&'static str>),
+    Start(Arc<SessionHandle>, Receiver<&'static str>),
     /// It is a copy of one that is being answered.
     Copy,
     /// There are too many, for the reason given.
@@ -112,14 +90,14 @@ impl Sessions {
     }
 
     /// The running session of a client's port.
-    pub(crate) fn of(&self, client: SocketAddr) -> Option<Arc<Ticket>> {
+    pub(crate) fn of(&self, client: SocketAddr) -> Option<Arc<SessionHandle>> {
         self.running.get(&client).map(|running| running.ticket.clone())
     }
 
     /// Decides about a request. A client's port is its transfer: another request from it ends the session before.
     pub(crate) fn admit(&mut self, client: SocketAddr, request: &[u8]) -> Admission {
         match self.running.get(&client) {
-            Some(same) if same.request == request && same.ticket.heard.explains_copy(clock::now()) => {
+            Some(same) if same.request == request && same.ticket.explains_copy(clock::now()) => {
                 return Admission::Copy;
             }
             Some(_) => self.remove(client),
@@ -133,7 +111,8 @@ impl Sessions {
         }
         self.started += 1;
         let number = self.started;
-        let ticket = Arc::new(Ticket { client, number, heard: Heard::default(), delivery: OnceLock::new() });
+        let ticket =
+            Arc::new(SessionHandle { client, number, last_seen: LastSeen::default(), delivery: OnceLock::new() });
         let (stop, stopped) = bounded(1);
         self.running.insert(client, Running { request: request.to_vec(), ticket: ticket.clone(), stop });
         *self.per_client.entry(client.ip()).or_default() += 1;
@@ -142,7 +121,7 @@ impl Sessions {
     }
 
     /// Takes a session out of the table that has come to its end, unless another has its place already.
-    pub(crate) fn finish(&mut self, ticket: &Arc<Ticket>) {
+    pub(crate) fn finish(&mut self, ticket: &Arc<SessionHandle>) {
         if self.is_running(ticket) {
             self.remove(ticket.client);
         }
@@ -159,17 +138,18 @@ impl Sessions {
     /// Ends the oldest session whose client has never answered, of the newcomer's own if there is one: strangers with forged
     /// addresses must not keep others out, and who asks a lot pushes only itself aside.
     fn make_room(&mut self, newcomer: IpAddr) -> bool {
-        while let Some(first) = self.unproven.first_entry().filter(|first| first.get().heard.is_proven()) {
+        while let Some(first) = self.unproven.first_entry().filter(|first| first.get().last_seen.is_verified()) {
             first.remove();
         }
-        let silent = || self.unproven.values().filter(|ticket| !ticket.heard.is_proven()).map(|ticket| ticket.client);
+        let silent =
+            || self.unproven.values().filter(|ticket| !ticket.last_seen.is_verified()).map(|ticket| ticket.client);
         let has_some = self.per_client.contains_key(&newcomer);
         let own = if has_some { silent().find(|client| client.ip() == newcomer) } else { None };
         let oldest = own.or_else(|| silent().next());
         oldest.inspect(|oldest| self.remove(*oldest)).is_some()
     }
 
-    fn is_running(&self, ticket: &Arc<Ticket>) -> bool {
+    fn is_running(&self, ticket: &Arc<SessionHandle>) -> bool {
         self.running.get(&ticket.client).is_some_and(|running| Arc::ptr_eq(&running.ticket, ticket))
     }
 
@@ -198,7 +178,11 @@ mod tests {
     }
 
     #[track_caller]
-    fn start(sessions: &mut Sessions, client: SocketAddr, request: &[u8]) -> (Arc<Ticket>, Receiver<&'static str>) {
+    fn start(
+        sessions: &mut Sessions,
+        client: SocketAddr,
+        request: &[u8],
+    ) -> (Arc<SessionHandle>, Receiver<&'static str>) {
         match sessions.admit(client, request) {
             Admission::Start(ticket, stop) => (ticket, stop),
             other => panic!("not started: {other:?}"),
@@ -210,10 +194,10 @@ mod tests {
         let mut sessions = sessions(9, 9);
         let (ticket, _stop) = start(&mut sessions, client(1, 7), b"a");
         assert!(matches!(sessions.admit(client(1, 7), b"a"), Admission::Copy), "nothing heard yet");
-        ticket.heard.at(clock::now());
+        ticket.last_seen.record(clock::now());
         assert!(matches!(sessions.admit(client(1, 7), b"a"), Admission::Copy), "it was under way");
         let long_after = clock::now().after(Duration::from_secs(2));
-        assert!(!ticket.heard.explains_copy(long_after), "the client has started again");
+        assert!(!ticket.explains_copy(long_after), "the client has started again");
     }
 
     #[test]
@@ -243,13 +227,13 @@ mod tests {
     fn who_never_answers_makes_room_for_who_comes() {
         let mut sessions = sessions(3, 9);
         let (proven, _stop) = start(&mut sessions, client(1, 1), b"a");
-        proven.heard.at(clock::now());
+        proven.last_seen.record(clock::now());
         let (_, forged) = start(&mut sessions, client(2, 1), b"a");
         let (later, _stop) = start(&mut sessions, client(3, 1), b"a");
         let (new, _stop) = start(&mut sessions, client(4, 1), b"a");
         assert!(forged.is_closed(), "the oldest one that has not answered");
-        later.heard.at(clock::now());
-        new.heard.at(clock::now());
+        later.last_seen.record(clock::now());
+        new.last_seen.record(clock::now());
         assert!(matches!(sessions.admit(client(5, 1), b"a"), Admission::Full(_)), "all are at work");
         assert_eq!(sessions.running.len(), 3);
     }

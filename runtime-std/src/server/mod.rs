@@ -27,17 +27,17 @@ pub use crate::server::admission::Capacity;
 use crate::{
     clock,
     disk::{DiskTimeouts, Disks},
-    event_loop::{Crew, Reactor},
+    event_loop::{EventLoop, Workers},
     files::{
         store::Roots,
         watch::{look_again, watch},
     },
     guestfs::client::{HelperTimeouts, Launcher},
     history::{Boots, Entry, snapshot::State},
-    net::{Guards, Listener, Route, ports::Ports},
-    rate_limit::{StrangersLog, Throttle},
+    net::{Listener, Route, UnknownTidSockets, ports::Ports},
+    rate_limit::{RateLimit, UnverifiedLog},
     server::{
-        admission::{Admission, Sessions, Ticket},
+        admission::{Admission, SessionHandle, Sessions},
         session::Session,
     },
     status::{Socket, StatusSocket},
@@ -88,14 +88,14 @@ const GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Server {
     config: Config,
-    crew: Arc<Crew>,
+    workers: Arc<Workers>,
     ports: Arc<Ports>,
     listener: Listener,
     roots: Arc<Roots>,
     sessions: Arc<Mutex<Sessions>>,
-    guards: Arc<Guards>,
-    refusals: Mutex<Throttle>,
-    strangers: Arc<StrangersLog>,
+    guards: Arc<UnknownTidSockets>,
+    refusals: Mutex<RateLimit>,
+    strangers: Arc<UnverifiedLog>,
     boots: Boots,
     status: Option<Socket>,
     executor: Arc<Executor<'static>>,
@@ -109,8 +109,8 @@ impl Server {
     /// The root is not a directory, or the address or port, or the status socket, cannot be listened on.
     pub fn bind(config: Config) -> io::Result<Self> {
         let (listen_ip, listen_port) = (config.listen_ip, config.listen_port);
-        let reactor = Reactor::new()?;
-        let listener = Listener::bind(&reactor, listen_ip, listen_port).map_err(|error| {
+        let event_loop = EventLoop::new()?;
+        let listener = Listener::bind(&event_loop, listen_ip, listen_port).map_err(|error| {
             let ip = listen_ip.map_or("all addresses".to_owned(), |ip| ip.to_string());
             let hint = if error.kind() == io::ErrorKind::PermissionDenied {
                 " (a port below 1024 needs root, or the capability CAP_NET_BIND_SERVICE)"
@@ -119,7 +119,7 @@ impl Server {
             };
             io::Error::other(format!("cannot listen on {ip}, port {listen_port}: {error}{hint}"))
         })?;
-        Self::new(config, reactor, listener)
+        Self::new(config, event_loop, listener)
     }
 
     /// Listens on a socket that is bound already, whatever the configuration says of address and port.
@@ -128,12 +128,12 @@ impl Server {
     ///
     /// The root is not a directory, or the socket does not tell where datagrams are sent to.
     pub fn on(socket: UdpSocket, config: Config) -> io::Result<Self> {
-        let reactor = Reactor::new()?;
-        let listener = Listener::on(&reactor, socket)?;
-        Self::new(config, reactor, listener)
+        let event_loop = EventLoop::new()?;
+        let listener = Listener::on(&event_loop, socket)?;
+        Self::new(config, event_loop, listener)
     }
 
-    fn new(config: Config, reactor: Arc<Reactor>, listener: Listener) -> io::Result<Self> {
+    fn new(config: Config, event_loop: Arc<EventLoop>, listener: Listener) -> io::Result<Self> {
         let limits = HelperTimeouts { start: config.open_limit, reply: config.read_limit, ..Default::default() };
         let launcher = Launcher::new(limits);
         let root_dir = &config.root_dir;
@@ -143,23 +143,23 @@ impl Server {
         let status = Socket::open(&config.status_socket)?;
         allow_descriptors();
         let executor = Arc::new(Executor::new());
-        let crew = Arc::new(Crew::new(reactor.clone()));
+        let workers = Arc::new(Workers::new(event_loop.clone()));
         let times = DiskTimeouts { idle: config.idle_timeout, view_gap: config.view_gap, reply: config.read_limit };
-        let disks = Disks::new(root_dir.clone(), times, launcher, executor.clone(), Some(reactor));
+        let disks = Disks::new(root_dir.clone(), times, launcher, executor.clone(), Some(event_loop));
         let ports =
             if config.single_port { Ports::sharing(listener.share()?) } else { Ports::new(config.port_range.clone()) };
         let ports = Arc::new(ports);
         // With all ports in use, too, a client that has never answered gives way to a newcomer.
         let transfers = config.capacity.transfers.min(ports.count().unwrap_or(usize::MAX));
         let sessions = Arc::new(Mutex::new(Sessions::new(Capacity { transfers, ..config.capacity })));
-        let guards = Guards::new()?;
-        let refusals = Mutex::new(Throttle::new(REFUSALS, REFUSALS));
-        let strangers = Arc::new(StrangersLog::new());
+        let guards = UnknownTidSockets::new()?;
+        let refusals = Mutex::new(RateLimit::new(REFUSALS, REFUSALS));
+        let strangers = Arc::new(UnverifiedLog::new());
         let boots = Boots::new();
         let roots = Arc::new(Roots::new(root_dir.clone(), disks));
         Ok(Self {
             config,
-            crew,
+            workers,
             ports,
             listener,
             roots,
@@ -206,7 +206,7 @@ impl Server {
         // Tasks of their own: what this thread waits for itself is looked at whenever any task has run.
         let stop = server.executor.spawn(stop);
         let serving = server.executor.spawn(server.clone().serve());
-        server.crew.first().block_on(server.executor.run(async {
+        server.workers.first().block_on(server.executor.run(async {
             stop.await;
             drop(serving);
             server.status.iter().for_each(Socket::remove);
@@ -298,10 +298,17 @@ impl Server {
     }
 
     /// Lets a task of its own answer a request.
-    fn start(&self, datagram: &[u8], route: Route, ticket: Arc<Ticket>, stop: Receiver<&'static str>, entry: Entry) {
+    fn start(
+        &self,
+        datagram: &[u8],
+        route: Route,
+        ticket: Arc<SessionHandle>,
+        stop: Receiver<&'static str>,
+        entry: Entry,
+    ) {
         let sessions = self.sessions.clone();
         let session = Session {
-            crew: self.crew.clone(),
+            workers: self.workers.clone(),
             ports: self.ports.clone(),
             guards: self.guards.clone(),
             roots: self.roots.clone(),

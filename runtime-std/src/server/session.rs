@@ -16,23 +16,24 @@ use smol::{channel::Receiver, future::or};
 use crate::{
     clock,
     error::{OpenError, Unavailable},
-    event_loop::Crew,
+    event_loop::Workers,
     files::{
         open_file::OpenFile,
         store::{Origin, Roots},
     },
     history::{Entry, Sending, snapshot::State},
-    net::{Guards, Peer, Route, mtu, ports::Ports},
-    rate_limit::StrangersLog,
-    server::{admission::Ticket, transfer::Transfer},
+    net::{Route, TransferSocket, UnknownTidSockets, mtu, ports::Ports},
+    rate_limit::UnverifiedLog,
+    server::{admission::SessionHandle, transfer::Transfer},
+    text::EscapedName,
 };
 
 /// An ERROR to a client: its code and its text.
 pub(crate) type Refusal = (ErrorCode, &'static str);
 
 /// Sends an ERROR, once: it is neither acknowledged nor repeated (RFC 1350 section 7).
-pub(crate) fn refuse(ports: &Ports, route: Route, refusal: Refusal, strangers: &StrangersLog) {
-    match Peer::new(ports, route) {
+pub(crate) fn refuse(ports: &Ports, route: Route, refusal: Refusal, strangers: &UnverifiedLog) {
+    match TransferSocket::new(ports, route) {
         Ok(mut peer) => send_error(&mut peer, refusal),
         Err(error) => {
             strangers.line(Level::Error, format_args!("{}: {error}", route.client));
@@ -40,7 +41,7 @@ pub(crate) fn refuse(ports: &Ports, route: Route, refusal: Refusal, strangers: &
     }
 }
 
-fn send_error(peer: &mut Peer, (code, message): Refusal) {
+fn send_error(peer: &mut TransferSocket, (code, message): Refusal) {
     let mut buf = [0; 128];
     if let Some(len) = (Packet::Error { code, message: message.as_bytes() }).write(&mut buf) {
         peer.send(&buf[..len], len);
@@ -50,9 +51,9 @@ fn send_error(peer: &mut Peer, (code, message): Refusal) {
 /// A read request that is being answered.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) crew: Arc<Crew>,
+    pub(crate) workers: Arc<Workers>,
     pub(crate) ports: Arc<Ports>,
-    pub(crate) guards: Arc<Guards>,
+    pub(crate) guards: Arc<UnknownTidSockets>,
     pub(crate) roots: Arc<Roots>,
     pub(crate) limits: Limits,
     /// Whether no block is to be larger than what reaches the client in one packet.
@@ -60,11 +61,11 @@ pub(crate) struct Session {
     pub(crate) route: Route,
     /// The datagram.
     pub(crate) request: Vec<u8>,
-    pub(crate) ticket: Arc<Ticket>,
+    pub(crate) ticket: Arc<SessionHandle>,
     /// Word from the server; closed when the client asks for something else.
     pub(crate) stop: Receiver<&'static str>,
     /// Takes the lines as long as the client has not answered.
-    pub(crate) strangers: Arc<StrangersLog>,
+    pub(crate) strangers: Arc<UnverifiedLog>,
     /// Its place in the record.
     pub(crate) entry: Arc<Entry>,
 }
@@ -73,7 +74,7 @@ impl Session {
     /// Answers the request to its end.
     pub(crate) async fn run(self) {
         let Ok(Packet::ReadRequest(request)) = Packet::parse(&self.request) else { return };
-        let mut peer = match Peer::new(&self.ports, self.route) {
+        let mut peer = match TransferSocket::new(&self.ports, self.route) {
             Ok(peer) => peer,
             // Silence, as an answer would need the same: the client asks again.
             Err(error) => {
@@ -81,7 +82,7 @@ impl Session {
                 return self.log(Level::Error, format_args!("{error}"));
             }
         };
-        let name = FileName(request.file);
+        let name = EscapedName(request.file);
         let stopped = async {
             let _ = self.stop.recv().await;
             None
@@ -106,7 +107,7 @@ impl Session {
     /// Writes a line about the request.
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         let client = self.route.client;
-        if self.ticket.heard.is_proven() {
+        if self.ticket.last_seen.is_verified() {
             log::log!(level, "{client} {line}");
         } else {
             self.strangers.line(level, format_args!("{client} {line}"));
@@ -159,7 +160,7 @@ impl Session {
     }
 
     /// Sends the file, and writes the line.
-    async fn send(&self, request: Request<'_>, mut file: OpenFile, origin: Origin, mut peer: Peer) {
+    async fn send(&self, request: Request<'_>, mut file: OpenFile, origin: Origin, mut peer: TransferSocket) {
         let started = Instant::now();
         peer.guard(&self.guards);
         let mut limits = self.limits;
@@ -175,7 +176,7 @@ impl Session {
         self.entry.sent_as(Sending { size, settings, view_age: file.view_age() });
         let sender = Sender::new(clock::now(), settings, granted, size);
         let transfer = Transfer::new(sender, file, peer, self.ticket.clone(), self.entry.clone());
-        let (outcome, sender) = transfer.run(&self.crew, &self.stop).await;
+        let (outcome, sender) = transfer.run(&self.workers, &self.stop).await;
         let (state, outcome) = ending(outcome);
         self.entry.reached(clock::now(), &sender);
         self.entry.end(state, Some(&*outcome).filter(|_| state == State::Failed));
@@ -184,7 +185,7 @@ impl Session {
             Level::Info,
             format_args!(
                 "{} from {origin}: {}{} bytes in {seconds:.3} s, {:.1} MB/s, {} retransmitted, {outcome}",
-                FileName(request.file),
+                EscapedName(request.file),
                 sender.acknowledged(),
                 size.map(|size| format!(" of {size}")).unwrap_or_default(),
                 sender.acknowledged() as f64 / seconds / 1e6,
@@ -227,39 +228,5 @@ impl Refused {
     fn new(refusal: Refusal, reason: impl fmt::Display) -> Self {
         let reason = reason.to_string();
         Self { refusal, origin: None, level: Level::Info, why: Some(reason.clone()), reason, state: State::Refused }
-    }
-}
-
-/// A requested name as the log shows it: what is not printable ASCII is escaped, so that no line can be forged, and of a very
-/// long one the rest is left out.
-pub(crate) struct FileName<'a>(pub(crate) &'a [u8]);
-
-impl FileName<'_> {
-    const SHOWN: usize = 128;
-
-    /// As much of a name as needs to be kept to show it.
-    pub(crate) fn kept(name: &[u8]) -> &[u8] {
-        name.get(..=Self::SHOWN).unwrap_or(name)
-    }
-}
-
-impl fmt::Display for FileName<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.split_at_checked(Self::SHOWN) {
-            Some((shown, [_, ..])) => write!(f, "{}...", shown.escape_ascii()),
-            _ => self.0.escape_ascii().fmt(f),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_in_the_log_is_harmless_and_short() {
-        assert_eq!(FileName(b"boot/a\n\xff").to_string(), r"boot/a\n\xff");
-        assert_eq!(FileName(&[b'a'; 128]).to_string(), "a".repeat(128));
-        assert_eq!(FileName(&[b'a'; 2000]).to_string(), "a".repeat(128) + "...");
     }
 }

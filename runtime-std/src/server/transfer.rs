@@ -17,11 +17,11 @@ use smol::{
 
 use crate::{
     clock,
-    event_loop::{Crew, Guest, Socket, Turn},
+    event_loop::{Handler, Socket, Turn, Workers},
     files::open_file::OpenFile,
     history::Entry,
-    net::{Peer, Route},
-    server::admission::Ticket,
+    net::{Route, TransferSocket},
+    server::admission::SessionHandle,
 };
 
 /// How much of a window goes out at once at most, in bytes; the largest packet fits.
@@ -36,15 +36,15 @@ const TELLING: Duration = Duration::from_millis(100);
 pub(crate) struct Transfer {
     sender: Sender,
     file: OpenFile,
-    peer: Peer,
-    ticket: Arc<Ticket>,
+    peer: TransferSocket,
+    ticket: Arc<SessionHandle>,
     entry: Arc<Entry>,
     /// When the client was last heard, and which such time its ticket and its entry were told last.
     heard: Option<Instant>,
     told: Option<Instant>,
     /// What the socket has no room for yet.
     unsent: Option<Unsent>,
-    /// What the reactor left to the task.
+    /// What the event loop left to the task.
     left: Option<Step>,
 }
 
@@ -92,16 +92,22 @@ impl Delivery {
 }
 
 impl Transfer {
-    pub(crate) fn new(sender: Sender, file: OpenFile, peer: Peer, ticket: Arc<Ticket>, entry: Arc<Entry>) -> Self {
+    pub(crate) fn new(
+        sender: Sender,
+        file: OpenFile,
+        peer: TransferSocket,
+        ticket: Arc<SessionHandle>,
+        entry: Arc<Entry>,
+    ) -> Self {
         Self { sender, file, peer, ticket, entry, heard: None, told: None, unsent: None, left: None }
     }
 
     /// Sends the file to its end, and returns how that was: `None` when the server gave the transfer up because its client asked
     /// for something else. Word from the server ends the transfer, with that reason, or, when the channel is closed, without one.
-    pub(crate) async fn run(self, crew: &Crew, word: &Receiver<&'static str>) -> (Option<Outcome>, Sender) {
+    pub(crate) async fn run(self, workers: &Workers, word: &Receiver<&'static str>) -> (Option<Outcome>, Sender) {
         // What comes to a shared port is received by the first one, which is to have it done at once.
-        let reactor = if self.peer.shares_port() { crew.first() } else { crew.next() };
-        let socket = Arc::new(self.peer.socket(reactor));
+        let event_loop = if self.peer.shares_port() { workers.first() } else { workers.next() };
+        let socket = Arc::new(self.peer.socket(event_loop));
         let shared = Arc::new(Mutex::new(self));
         lock(&shared).allow_delivery(&shared, &socket);
         let outcome = run(&shared, &socket, word).await;
@@ -131,7 +137,7 @@ impl Transfer {
         let Some(heard) = self.heard.filter(|_| self.heard > self.told) else { return };
         if self.told.is_none_or(|told| now.since(told) >= TELLING) {
             self.told = Some(heard);
-            self.ticket.heard.at(heard);
+            self.ticket.last_seen.record(heard);
             self.entry.heard(heard, &self.sender);
         }
     }
@@ -178,7 +184,7 @@ impl Transfer {
     }
 }
 
-impl Guest for Transfer {
+impl Handler for Transfer {
     fn receive(&mut self) {
         let mut buf = [0; 1024];
         for _ in 0..MAX_DATAGRAMS {
@@ -202,7 +208,7 @@ impl Guest for Transfer {
     }
 }
 
-/// Leaves the transfer to the reactor and sees to what only a task can.
+/// Leaves the transfer to the event loop and sees to what only a task can.
 async fn run(shared: &Arc<Mutex<Transfer>>, socket: &Socket, word: &Receiver<&'static str>) -> Option<Outcome> {
     let mut word = pin!(word.recv());
     let mut is_stopped = false;
