@@ -70,10 +70,10 @@ async fn walk(filesystem: &dyn FileSystem, disk: &Disk) {
         match node.file_type {
             FileType::Directory => {
                 let names = filesystem.read_directory(node).await.unwrap_or_default();
-                if let Some((name, _)) = names.first() {
-                    let _ = filesystem.lookup(node, name).await;
+                if let Some(first) = names.first() {
+                    let _ = filesystem.lookup(node, &first.name).await;
                 }
-                nodes.extend(names.into_iter().take(NAMES).map(|(_, node)| node));
+                nodes.extend(names.into_iter().take(NAMES).map(|entry| entry.node));
             }
             FileType::Link => {
                 let target = filesystem.read_link(node).await.unwrap_or_default();

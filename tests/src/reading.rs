@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rtftp_core::config::uri::NbdUri;
 use rtftp_runtime::{
-    fs::{self, FileSystem, FileType, Node, Volume, partition::partitions},
+    fs::{self, DirectoryEntry, FileSystem, FileType, Node, Volume, partition::partitions},
     nbd::NbdClient,
 };
 use smol::Executor;
@@ -47,7 +47,8 @@ async fn read_all(filesystem: &dyn FileSystem, disk: &NbdClient) -> BTreeMap<Str
     let mut contents = BTreeMap::new();
     let mut directories: Vec<(String, Node)> = vec![(String::new(), filesystem.root())];
     while let Some((directory, node)) = directories.pop() {
-        for (name, node) in filesystem.read_directory(node).await.unwrap_or_else(|error| panic!("{directory}: {error}"))
+        for DirectoryEntry { name, node } in
+            filesystem.read_directory(node).await.unwrap_or_else(|error| panic!("{directory}: {error}"))
         {
             let path = format!("{directory}{}", String::from_utf8_lossy(&name));
             let content = match node.file_type {

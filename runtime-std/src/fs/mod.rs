@@ -14,6 +14,7 @@ mod error;
 mod ext4;
 mod fat;
 mod file_map;
+mod limits;
 mod mounted_disk;
 pub mod partition;
 pub(crate) mod resolve;
@@ -99,12 +100,12 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// [`Error`].
     fn lookup<'a>(&'a self, directory: Node, name: &'a [u8]) -> FsFuture<'a, Option<Node>>;
 
-    /// Returns the names in a directory except `.` and `..`, in the order of the disk.
+    /// Returns the entries of a directory except `.` and `..`, in the order of the disk.
     ///
     /// # Errors
     ///
     /// [`Error`].
-    fn read_directory(&self, directory: Node) -> FsFuture<'_, Vec<(Vec<u8>, Node)>>;
+    fn read_directory(&self, directory: Node) -> FsFuture<'_, Vec<DirectoryEntry>>;
 
     /// Returns the target of a symbolic link.
     ///
@@ -130,7 +131,16 @@ pub struct Node {
     pub file_type: FileType,
 }
 
-/// The type of a directory entry.
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    /// The name, in any encoding.
+    pub name: Vec<u8>,
+    /// The file, directory or link.
+    pub node: Node,
+}
+
+/// The type of a [`Node`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileType {
     /// A regular file.

@@ -26,8 +26,8 @@ use self::{
     superblock::Superblock,
 };
 use super::{
-    BoxedFileSystem, Detected, Driver, Error, FileIdentity, FileMap, FileSystem, FileType, FsFuture, Node, Patch,
-    Volume,
+    BoxedFileSystem, Detected, DirectoryEntry, Driver, Error, FileIdentity, FileMap, FileSystem, FileType, FsFuture,
+    Node, Patch, Volume,
 };
 
 /// The inode of the top directory.
@@ -44,6 +44,15 @@ pub(super) struct Ext {
     blocks: Blocks,
     is_in_use: bool,
 }
+
+/// The driver for ext2, ext3, ext4.
+pub(super) const DRIVER: Driver = Driver {
+    name: "ext4",
+    probe: |volume| Box::pin(Ext::probe(volume)),
+    open: |volume| {
+        Box::pin(async { Ok(Ext::open(volume).await?.map(|filesystem| Box::new(filesystem) as BoxedFileSystem)) })
+    },
+};
 
 impl Ext {
     /// Looks at the file system in a volume; `None` if it holds another, or none at all.
@@ -71,117 +80,10 @@ impl Ext {
     /// # Errors
     ///
     /// As [`open`](Self::open), but for what is wrong with the journal.
-    pub(super) async fn probe(volume: &Volume) -> Result<Option<(&'static str, bool)>, Error> {
+    pub(super) async fn probe(volume: &Volume) -> Result<Option<Detected>, Error> {
         let superblock = Superblock::read(volume).await?;
-        Ok(superblock.map(|superblock| (superblock.features.name(), superblock.is_in_use())))
-    }
-
-    /// The top directory.
-    pub(super) fn root(&self) -> Node {
-        Node { id: ROOT.into(), file_type: FileType::Directory }
-    }
-
-    /// Finds a name in a directory; `None` if it is not there. There are no `.` and `..`. In a directory that takes large and small
-    /// letters for the same, those of ASCII are.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Corrupt`], [`Error::Unsupported`] if the directory is encrypted or too large, or may have the name in letters that
-    /// are not of ASCII, [`Error::Io`].
-    pub(super) async fn lookup(&self, directory: Node, name: &[u8]) -> Result<Option<Node>, Error> {
-        let directory = self.inode(directory, FileType::Directory).await?;
-        let is_casefolded = directory.is_casefolded();
-        let (mut exact, mut similar) = (None, None);
-        self.walk(&directory, |entry| {
-            if entry.name == name {
-                exact = Some(entry.inode);
-                return ControlFlow::Break(());
-            }
-            if is_casefolded && entry.name.eq_ignore_ascii_case(name) {
-                similar = Some(entry.inode);
-            }
-            ControlFlow::Continue(())
-        })
-        .await?;
-        match exact.or(similar) {
-            Some(number) => self.node(number).await.map(Some),
-            None if is_casefolded && !name.is_ascii() => {
-                Err(unsupported(directory.number, "case-insensitive directory: non-ASCII names cannot be compared"))
-            }
-            None => Ok(None),
-        }
-    }
-
-    /// Lists the names in a directory but `.` and `..`, and what they stand for, in the order in which they are on the disk.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Corrupt`], [`Error::Unsupported`] if the directory is encrypted or too large, [`Error::Io`].
-    pub(super) async fn read_directory(&self, directory: Node) -> Result<Vec<(Vec<u8>, Node)>, Error> {
-        let directory = self.inode(directory, FileType::Directory).await?;
-        let mut names = Vec::new();
-        self.walk(&directory, |entry| {
-            names.push((entry.name.to_vec(), entry.inode));
-            if names.len() <= MOST_NAMES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })
-        .await?;
-        if names.len() > MOST_NAMES {
-            return Err(unsupported(directory.number, "directory with too many names"));
-        }
-        let mut nodes = Vec::with_capacity(names.len());
-        for (name, number) in names {
-            nodes.push((name, self.node(number).await?));
-        }
-        Ok(nodes)
-    }
-
-    /// Where a symbolic link points.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Corrupt`] also if it points nowhere or further than 4,096 bytes, [`Error::Unsupported`] if it is encrypted,
-    /// [`Error::Io`].
-    pub(super) async fn read_link(&self, link: Node) -> Result<Vec<u8>, Error> {
-        let inode = self.inode(link, FileType::Link).await?;
-        if !(1..=LONGEST_LINK).contains(&inode.size) {
-            return Err(corrupt(inode.number, format!("symbolic link with a target of {} bytes", inode.size)));
-        }
-        if inode.is_inline() {
-            return inline::content(&inode);
-        }
-        let len = inode.size as usize;
-        if let Some(target) = inode.block.get(..len).filter(|_| len < inode.block.len()) {
-            return Ok(target.to_vec());
-        }
-        let target = map::map(&self.blocks, &inode).await?;
-        target.read(self.blocks.volume().device().as_ref(), 0, len).await
-    }
-
-    /// A regular file, and where its bytes are.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Corrupt`], [`Error::Unsupported`] if it is encrypted or too fragmented, [`Error::Io`].
-    pub(super) async fn map(&self, file: Node) -> Result<FileMap, Error> {
-        let inode = self.inode(file, FileType::File).await?;
-        let mut file = if inode.is_inline() {
-            let patch = Patch { file_offset: 0, bytes: inline::content(&inode)? };
-            FileMap { size: inode.size, patches: vec![patch], ..FileMap::default() }
-        } else {
-            map::map(&self.blocks, &inode).await?
-        };
-        file.identity = FileIdentity { file_system: self.superblock.uuid, ..inode.identity };
-        Ok(file)
-    }
-
-    /// Whether it is mounted read-write somewhere, or was not unmounted.
-    pub(super) fn is_in_use(&self) -> bool {
-        self.is_in_use
-    }
-
-    /// What kind of ext it is: `ext2`, `ext3` or `ext4`, as `blkid` would say.
-    pub(super) fn name(&self) -> &'static str {
-        self.superblock.features.name()
+        Ok(superblock
+            .map(|superblock| Detected { name: superblock.features.name(), in_use: Some(superblock.is_in_use()) }))
     }
 
     /// Reads the journal, and the superblock as it is with it.
@@ -225,43 +127,104 @@ impl Ext {
     }
 }
 
-/// The driver for ext2, ext3, ext4.
-pub(super) const DRIVER: Driver = Driver {
-    name: "ext4",
-    probe: |volume| {
-        Box::pin(async { Ok(Ext::probe(volume).await?.map(|(name, in_use)| Detected { name, in_use: Some(in_use) })) })
-    },
-    open: |volume| {
-        Box::pin(async { Ok(Ext::open(volume).await?.map(|filesystem| Box::new(filesystem) as BoxedFileSystem)) })
-    },
-};
-
 impl FileSystem for Ext {
     fn name(&self) -> &'static str {
-        self.name()
+        self.superblock.features.name()
     }
 
     fn is_in_use(&self) -> bool {
-        self.is_in_use()
+        self.is_in_use
     }
 
     fn root(&self) -> Node {
-        self.root()
+        Node { id: ROOT.into(), file_type: FileType::Directory }
     }
 
+    /// Looks up a name. In a case-insensitive directory, ASCII letters match in either case.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] also if a case-insensitive directory may contain the name with other non-ASCII letters.
     fn lookup<'a>(&'a self, directory: Node, name: &'a [u8]) -> FsFuture<'a, Option<Node>> {
-        Box::pin(self.lookup(directory, name))
+        Box::pin(async move {
+            let directory = self.inode(directory, FileType::Directory).await?;
+            let is_casefolded = directory.is_casefolded();
+            let (mut exact, mut similar) = (None, None);
+            self.walk(&directory, |entry| {
+                if entry.name == name {
+                    exact = Some(entry.inode);
+                    return ControlFlow::Break(());
+                }
+                if is_casefolded && entry.name.eq_ignore_ascii_case(name) {
+                    similar = Some(entry.inode);
+                }
+                ControlFlow::Continue(())
+            })
+            .await?;
+            match exact.or(similar) {
+                Some(number) => self.node(number).await.map(Some),
+                None if is_casefolded && !name.is_ascii() => {
+                    Err(unsupported(directory.number, "case-insensitive directory: non-ASCII names cannot be compared"))
+                }
+                None => Ok(None),
+            }
+        })
     }
 
-    fn read_directory(&self, directory: Node) -> FsFuture<'_, Vec<(Vec<u8>, Node)>> {
-        Box::pin(self.read_directory(directory))
+    fn read_directory(&self, directory: Node) -> FsFuture<'_, Vec<DirectoryEntry>> {
+        Box::pin(async move {
+            let directory = self.inode(directory, FileType::Directory).await?;
+            let mut names = Vec::new();
+            self.walk(&directory, |entry| {
+                names.push((entry.name.to_vec(), entry.inode));
+                if names.len() <= MOST_NAMES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+            .await?;
+            if names.len() > MOST_NAMES {
+                return Err(unsupported(directory.number, "directory with too many names"));
+            }
+            let mut entries = Vec::with_capacity(names.len());
+            for (name, number) in names {
+                entries.push(DirectoryEntry { name, node: self.node(number).await? });
+            }
+            Ok(entries)
+        })
     }
 
+    /// Reads the target of a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] also if the target is empty or longer than 4,096 bytes.
     fn read_link(&self, link: Node) -> FsFuture<'_, Vec<u8>> {
-        Box::pin(Self::read_link(self, link))
+        Box::pin(async move {
+            let inode = self.inode(link, FileType::Link).await?;
+            if !(1..=LONGEST_LINK).contains(&inode.size) {
+                return Err(corrupt(inode.number, format!("symbolic link with a target of {} bytes", inode.size)));
+            }
+            if inode.is_inline() {
+                return inline::content(&inode);
+            }
+            let len = inode.size as usize;
+            if let Some(target) = inode.block.get(..len).filter(|_| len < inode.block.len()) {
+                return Ok(target.to_vec());
+            }
+            let target = map::map(&self.blocks, &inode).await?;
+            target.read(self.blocks.volume().device().as_ref(), 0, len).await
+        })
     }
 
     fn map(&self, file: Node) -> FsFuture<'_, FileMap> {
-        Box::pin(self.map(file))
+        Box::pin(async move {
+            let inode = self.inode(file, FileType::File).await?;
+            let mut file = if inode.is_inline() {
+                let patch = Patch { file_offset: 0, bytes: inline::content(&inode)? };
+                FileMap { size: inode.size, patches: vec![patch], ..FileMap::default() }
+            } else {
+                map::map(&self.blocks, &inode).await?
+            };
+            file.identity = FileIdentity { file_system: self.superblock.uuid, ..inode.identity };
+            Ok(file)
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! The boot sector: what kind of FAT it is, and where what is (fatgen103, "Boot sector and BPB").
+//! The boot sector and the layout of a volume (fatgen103, "Boot sector and BPB").
 
 use std::ops::Range;
 
@@ -7,50 +7,23 @@ use crate::fs::{
     bytes::{array_at, le},
 };
 
-/// How much of the first sector is read, in bytes; however long a sector is, no more of it matters.
+/// The number of bytes of the first sector that are used, whatever its size.
 const BOOT_SECTOR: usize = 512;
 /// The number of the first cluster.
 pub(super) const FIRST_CLUSTER: u32 = 2;
-/// How long a directory entry is, in bytes.
+/// The size of a directory entry in bytes.
 const ENTRY: u64 = 32;
 
-/// How wide the entries of the FAT are.
+/// The width of the entries of the FAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FatKind {
+pub(super) enum Width {
     Fat12,
     Fat16,
     Fat32,
 }
 
-/// Where the root directory is.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Root {
-    /// At a place of its own in the volume, of a fixed length, both in bytes.
-    Fixed { place: u64, len: u64 },
-    /// In a chain that begins with this cluster, like other directories.
-    Chain(u32),
-}
-
-/// Where what is in a volume, in bytes.
-#[derive(Debug)]
-pub(super) struct Layout {
-    pub(super) kind: FatKind,
-    /// How long a cluster is.
-    pub(super) cluster: u64,
-    /// How many clusters there are; the first has the number 2.
-    pub(super) clusters: u32,
-    /// Where the first FAT is. It has room for all clusters.
-    pub(super) table: u64,
-    pub(super) root: Root,
-    /// Where the first cluster is.
-    data: u64,
-    /// Whether it is marked as mounted, or as not properly unmounted.
-    pub(super) is_marked: bool,
-    /// What `mkfs` tells one file system from another by.
-    pub(super) serial: u32,
-}
-
-impl FatKind {
+impl Width {
+    /// Returns the name of the file system.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Fat12 => "FAT12",
@@ -59,7 +32,7 @@ impl FatKind {
         }
     }
 
-    /// How many bits an entry of the FAT has.
+    /// Returns the number of bits of an entry of the FAT.
     pub(super) fn bits(self) -> u32 {
         match self {
             Self::Fat12 => 12,
@@ -68,8 +41,8 @@ impl FatKind {
         }
     }
 
-    /// The greatest number of clusters, as in Linux (`MAX_FAT12` and so on of fs/fat/fat.h).
-    fn most_clusters(self) -> u64 {
+    /// Returns the maximum number of clusters (`MAX_FAT12` and others in fs/fat/fat.h of Linux).
+    fn max_clusters(self) -> u64 {
         match self {
             Self::Fat12 => 0xFF4,
             Self::Fat16 => 0xFFF4,
@@ -78,25 +51,56 @@ impl FatKind {
     }
 }
 
+/// The location of the root directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Root {
+    /// A fixed part of the volume, in bytes (FAT12 and FAT16).
+    Fixed { offset: u64, len: u64 },
+    /// The chain that starts with this cluster (FAT32).
+    Chain(u32),
+}
+
+/// The layout of a volume. Offsets and sizes are in bytes.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) width: Width,
+    pub(super) cluster_size: u64,
+    /// The number of clusters.
+    pub(super) clusters: u32,
+    /// The offset of the first FAT, which has entries for all clusters.
+    pub(super) fat_offset: u64,
+    pub(super) root: Root,
+    /// The offset of the first cluster.
+    data_offset: u64,
+    /// Whether it is mounted, or was not unmounted cleanly.
+    pub(super) is_dirty: bool,
+    /// The serial number.
+    pub(super) serial: u32,
+}
+
 impl Layout {
-    /// Reads the boot sector of a volume; `None` if its first sector is not one.
+    /// Reads the boot sector of a volume; `None` if the first sector is not a FAT boot sector.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if its fields are inconsistent, [`Error::Io`].
     pub(super) async fn read(volume: &Volume) -> Result<Option<Self>, Error> {
         if volume.size() < BOOT_SECTOR as u64 {
             return Ok(None);
         }
         let sector = volume.read(0, BOOT_SECTOR).await?;
-        if is_boot_sector(&sector) { Self::new(&sector).map(Some) } else { Ok(None) }
+        if is_boot_sector(&sector) { Self::parse(&sector).map(Some) } else { Ok(None) }
     }
 
-    /// The numbers of `fat_fill_super` of fs/fat/inode.c, refused where it refuses them.
-    fn new(boot: &[u8]) -> Result<Self, Error> {
+    /// Computes the layout like `fat_fill_super` in fs/fat/inode.c, with the same checks.
+    fn parse(boot: &[u8]) -> Result<Self, Error> {
         let sector = u64::from(le::u16_at(boot, 11));
         let [cluster_sectors] = array_at(boot, 13);
         let reserved = u64::from(le::u16_at(boot, 14));
-        let [tables] = array_at(boot, 16);
+        let [fats] = array_at(boot, 16);
         let root_len = u64::from(le::u16_at(boot, 17)) * ENTRY;
-        let long_table = le::u16_at(boot, 22) == 0;
-        let table_sectors = if long_table { le::u32_at(boot, 36).into() } else { u64::from(le::u16_at(boot, 22)) };
+        let is_fat32 = le::u16_at(boot, 22) == 0;
+        let fat_sectors = if is_fat32 { le::u32_at(boot, 36).into() } else { u64::from(le::u16_at(boot, 22)) };
         let sectors = match le::u16_at(boot, 19) {
             0 => le::u32_at(boot, 32).into(),
             sectors => u64::from(sectors),
@@ -104,70 +108,68 @@ impl Layout {
         if !root_len.is_multiple_of(sector) {
             return Err(Error::corrupt("boot sector", "the root directory does not end at a sector boundary"));
         }
-        let root = reserved + u64::from(tables) * table_sectors;
+        let root = reserved + u64::from(fats) * fat_sectors;
         let data = root + root_len / sector;
         let Some(data_sectors) = sectors.checked_sub(data) else {
             let what = format!("the first cluster is in sector {data} of {sectors}");
             return Err(Error::corrupt("boot sector", what));
         };
         let clusters = data_sectors / u64::from(cluster_sectors);
-        let kind = if long_table {
-            FatKind::Fat32
-        } else if clusters <= FatKind::Fat12.most_clusters() {
-            FatKind::Fat12
+        let width = if is_fat32 {
+            Width::Fat32
+        } else if clusters <= Width::Fat12.max_clusters() {
+            Width::Fat12
         } else {
-            FatKind::Fat16
+            Width::Fat16
         };
-        // A FAT may be too short for all clusters; those that it has no entry for are not used.
-        let entries = table_sectors * sector * 8 / u64::from(kind.bits());
+        // A FAT may be too short for all clusters. Clusters without an entry are not used.
+        let entries = fat_sectors * sector * 8 / u64::from(width.bits());
         let clusters = clusters.min(entries.saturating_sub(FIRST_CLUSTER.into()));
-        if clusters > kind.most_clusters() {
-            return Err(Error::corrupt(
-                "boot sector",
-                format!("{clusters} clusters, which exceeds the maximum of {}", kind.name()),
-            ));
+        if clusters > width.max_clusters() {
+            let what = format!("{clusters} clusters, which exceeds the maximum of {}", width.name());
+            return Err(Error::corrupt("boot sector", what));
         }
-        let (state, serial) = if long_table { (0x41, 0x43) } else { (0x25, 0x27) };
+        let (state, serial) = if is_fat32 { (0x41, 0x43) } else { (0x25, 0x27) };
         let [state] = array_at(boot, state);
         Ok(Self {
-            kind,
-            cluster: sector * u64::from(cluster_sectors),
+            width,
+            cluster_size: sector * u64::from(cluster_sectors),
             clusters: clusters as u32,
-            table: reserved * sector,
-            root: if long_table {
+            fat_offset: reserved * sector,
+            root: if is_fat32 {
                 Root::Chain(le::u32_at(boot, 44))
             } else {
-                Root::Fixed { place: root * sector, len: root_len }
+                Root::Fixed { offset: root * sector, len: root_len }
             },
-            data: data * sector,
-            is_marked: state & 1 != 0,
+            data_offset: data * sector,
+            is_dirty: state & 1 != 0,
             serial: le::u32_at(boot, serial),
         })
     }
 
-    /// Whether there is a cluster of this number.
+    /// Returns whether there is a cluster with this number.
     pub(super) fn has(&self, cluster: u32) -> bool {
         (FIRST_CLUSTER..FIRST_CLUSTER + self.clusters).contains(&cluster)
     }
 
-    /// Where some neighbouring clusters are in the volume, and how long they are together.
-    pub(super) fn place(&self, clusters: &Range<u32>) -> (u64, u64) {
+    /// Returns the offset in the volume and the total length of contiguous clusters.
+    pub(super) fn clusters_at(&self, clusters: &Range<u32>) -> (u64, u64) {
         let before = u64::from(clusters.start.saturating_sub(FIRST_CLUSTER));
-        (self.data + before * self.cluster, clusters.len() as u64 * self.cluster)
+        (self.data_offset + before * self.cluster_size, clusters.len() as u64 * self.cluster_size)
     }
 }
 
-/// Whether a sector is the boot sector of a FAT file system, by the checks of `fat_read_bpb` of fs/fat/inode.c. Those of NTFS and
-/// exFAT have zeros where the FATs are counted.
+/// Returns whether a sector is a FAT boot sector, with the checks of `fat_read_bpb` in fs/fat/inode.c. NTFS and exFAT have zeros in
+/// place of the number of FATs.
 fn is_boot_sector(boot: &[u8]) -> bool {
-    let [cluster_sectors, reserved, reserved_high, tables] = array_at(boot, 13);
+    let [cluster_sectors, reserved, reserved_high, fats] = array_at(boot, 13);
     let [media] = array_at(boot, 21);
     let sector = le::u16_at(boot, 11);
     (512..=4096).contains(&sector)
         && sector.is_power_of_two()
         && cluster_sectors.is_power_of_two()
         && (reserved, reserved_high) != (0, 0)
-        && tables != 0
+        && fats != 0
         && matches!(media, 0xF0 | 0xF8..)
         && (le::u16_at(boot, 22) != 0 || le::u32_at(boot, 36) != 0)
 }

@@ -1,8 +1,8 @@
-//! Directories: entries of 32 bytes, each with a short name, before it the pieces of its long one (fatgen103, "FAT directory
-//! structure" and "FAT long directory entries").
+//! Directories: entries of 32 bytes. Each has a short name and may be preceded by entries with the parts of a long name (fatgen103,
+//! "FAT directory structure" and "FAT long directory entries").
 
 use super::{
-    boot::FatKind,
+    boot::Width,
     name::{LongName, is_same, short_name},
 };
 use crate::fs::{
@@ -10,28 +10,31 @@ use crate::fs::{
     bytes::{array_at, le},
 };
 
-/// How long an entry is, in bytes.
+/// The size of an entry in bytes.
 pub(super) const RECORD: usize = 32;
-/// What the first byte of an entry says: nothing comes after it; it is free.
+/// The first byte of the entry after the last one.
 const END: u8 = 0;
+/// The first byte of an unused entry.
 const FREE: u8 = 0xE5;
-/// Attributes. A piece of a long name has a volume's attribute among others that no volume has.
+/// The attribute of the volume label.
 const VOLUME: u8 = 0x08;
+/// The attribute of a directory.
 const DIRECTORY: u8 = 0x10;
+/// The attributes of an entry with a part of a long name.
 const LONG_NAME: u8 = 0x0F;
 
-/// An entry as it is on the disk.
+/// An entry as stored on the disk.
 #[derive(Debug)]
 pub(super) struct Record([u8; RECORD]);
 
 impl Record {
-    /// The entry that `bytes` begin with.
+    /// Copies the entry at the start of `bytes`.
     pub(super) fn new(bytes: &[u8]) -> Self {
         Self(array_at(bytes, 0))
     }
 
-    /// What it stands for; `None` if it is free, the name of the volume, or a piece of a long name.
-    pub(super) fn kind(&self) -> Option<FileType> {
+    /// Returns the type; `None` for unused entries, the volume label and parts of long names.
+    pub(super) fn file_type(&self) -> Option<FileType> {
         match self.attributes() {
             _ if matches!(self.first(), END | FREE) => None,
             attributes if attributes & VOLUME != 0 => None,
@@ -40,18 +43,19 @@ impl Record {
         }
     }
 
-    /// How long the file is, in bytes; directories have no length.
+    /// Returns the size of a file in bytes. Directories do not record their size.
     pub(super) fn size(&self) -> u32 {
         le::u32_at(&self.0, 28)
     }
 
-    /// Its first cluster, 0 if it has none. Before FAT32 the upper half was for other things.
-    pub(super) fn first_cluster(&self, kind: FatKind) -> u32 {
-        let high = if kind == FatKind::Fat32 { le::u16_at(&self.0, 20) } else { 0 };
+    /// Returns the first cluster; 0 if there is none. FAT12 and FAT16 use the high half for something else.
+    pub(super) fn first_cluster(&self, width: Width) -> u32 {
+        let high = if width == Width::Fat32 { le::u16_at(&self.0, 20) } else { 0 };
         u32::from(high) << 16 | u32::from(le::u16_at(&self.0, 26))
     }
 
-    /// When it was made (tenths, time, date), and when it was changed (time, date). The day when it was last read is left out.
+    /// Returns the creation time (tenths, time, date) and the modification time (time, date). The date of the last access is
+    /// left out.
     pub(super) fn times(&self) -> [u64; 2] {
         [le::u64_at(&self.0, 13) & 0xFF_FFFF_FFFF, le::u32_at(&self.0, 22).into()]
     }
@@ -66,16 +70,17 @@ impl Record {
         attributes
     }
 
-    /// Whether it is the directory itself or the one above it.
+    /// Returns whether this is `.` or `..`.
     fn is_dots(&self) -> bool {
         matches!(&array_at::<11>(&self.0, 0), b".          " | b"..         ")
     }
 }
 
-/// A file or a directory, with its names.
+/// A file or directory with its names.
 #[derive(Debug)]
 pub(super) struct Entry {
-    place: u64,
+    /// The offset of the record in the volume.
+    offset: u64,
     file_type: FileType,
     short: String,
     long: Option<String>,
@@ -83,35 +88,35 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn node(&self) -> Node {
-        Node { id: self.place, file_type: self.file_type }
+        Node { id: self.offset, file_type: self.file_type }
     }
 
-    /// The name that is shown.
+    /// Returns the name that Linux shows.
     pub(super) fn name(&self) -> &str {
         self.long.as_deref().unwrap_or(&self.short)
     }
 
-    /// Whether one of its names is `name`.
+    /// Returns whether the short or the long name is `name`.
     pub(super) fn is_called(&self, name: &str) -> bool {
         is_same(&self.short, name) || self.long.as_ref().is_some_and(|long| is_same(long, name))
     }
 }
 
-/// A directory that is being read.
+/// The entries of a directory that were read so far.
 #[derive(Debug, Default)]
 pub(super) struct Directory {
     pub(super) found: Vec<Entry>,
-    /// What has been read of the long name of the entry to come.
+    /// The parts of the long name of the next entry.
     long: LongName,
 }
 
 impl Directory {
-    /// Adds the entries of the next bytes, which are at `place` in the volume; tells whether more may come.
+    /// Adds the entries in the next bytes of the directory, which are at `offset` in the volume. Returns whether more may follow.
     ///
-    /// Linux goes on behind an entry that says that it is the last one. Nobody else does, and nothing is meant to be there.
-    pub(super) fn add(&mut self, place: u64, bytes: &[u8]) -> bool {
+    /// Entries after the end marker are ignored. Linux would read them, but no other implementation does.
+    pub(super) fn add(&mut self, offset: u64, bytes: &[u8]) -> bool {
         let (records, _) = bytes.as_chunks::<RECORD>();
-        for (place, record) in (place..).step_by(RECORD).zip(records) {
+        for (offset, record) in (offset..).step_by(RECORD).zip(records) {
             let record = Record(*record);
             if record.first() == END {
                 return false;
@@ -121,11 +126,11 @@ impl Directory {
                 continue;
             }
             let long = std::mem::take(&mut self.long);
-            let Some(file_type) = record.kind().filter(|_| !record.is_dots()) else { continue };
+            let Some(file_type) = record.file_type().filter(|_| !record.is_dots()) else { continue };
             let short = short_name(&record.0);
-            // Linux takes no notice of an entry whose name is all spaces.
+            // Linux ignores entries whose short name is all spaces.
             if !short.is_empty() {
-                self.found.push(Entry { place, file_type, short, long: long.of(&record.0) });
+                self.found.push(Entry { offset, file_type, short, long: long.finish(&record.0) });
             }
         }
         true
@@ -133,145 +138,4 @@ impl Directory {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// The entries of an empty file with a long and a short name.
-    pub(in super::super) fn records(long: &str, short: &[u8]) -> Vec<u8> {
-        let sum = short.iter().fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
-        let mut units: Vec<_> = long.encode_utf16().collect();
-        if units.len() % 13 != 0 {
-            units.push(0);
-        }
-        units.resize(units.len().next_multiple_of(13), 0xFFFF);
-        let pieces = units.chunks(13).enumerate().map(|(index, piece)| {
-            let last = if (index + 1) * 13 == units.len() { 0x40 } else { 0 };
-            let mut bytes: Vec<u8> = piece.iter().flat_map(|unit| unit.to_le_bytes()).collect();
-            bytes.splice(22..22, [0, 0]);
-            bytes.splice(10..10, [0x0F, 0, sum]);
-            [&[(index as u8 + 1) | last], &bytes[..]].concat()
-        });
-        let pieces: Vec<_> = pieces.collect();
-        [pieces.into_iter().rev().flatten().collect(), record(short, 0x20, 0)].concat()
-    }
-
-    /// An entry with a short name, attributes, and bits for letters in lower case.
-    fn record(short: &[u8], attributes: u8, lower: u8) -> Vec<u8> {
-        [short, &[attributes, lower], &[0; 19]].concat()
-    }
-
-    /// What a directory shows.
-    fn shown(records: &[Vec<u8>]) -> Vec<String> {
-        let mut directory = Directory::default();
-        directory.add(0, &records.concat());
-        directory.found.iter().map(|entry| entry.name().to_owned()).collect()
-    }
-
-    #[test]
-    fn short_names_are_shown_as_linux_shows_them() {
-        for (short, lower, expected) in [
-            (b"KERNEL  IMG", 0, "KERNEL.IMG"),
-            (b"KERNEL  IMG", 0x08, "kernel.IMG"),
-            (b"KERNEL  IMG", 0x10, "KERNEL.img"),
-            (b"KERNEL  IMG", 0x18, "kernel.img"),
-            (b"VMLINUZ    ", 0x18, "vmlinuz"),
-            (b"A B C D E F", 0, "A B C D.E F"),
-            (b"LONGNAMEEXT", 0, "LONGNAME.EXT"),
-            (b"        EXT", 0, ".EXT"),
-            (b"N\0LNAMEXE\0T", 0, "N.E"),
-            (b"\x05ABC       ", 0, "σABC"),
-            (b"\x80\x81\x8E     \xE1\xFF ", 0, "ÇüÄ.ß\u{A0}"),
-            (b"\x80\x81\x8E     \xE1\xFF ", 0x08, "çüä.ß\u{A0}"),
-        ] {
-            assert_eq!(shown(&[record(short, 0x20, lower)]), [expected]);
-        }
-    }
-
-    #[test]
-    fn what_has_no_name_is_not_shown() {
-        let file = || record(b"FILE       ", 0x20, 0);
-        for nothing in [
-            record(b"A VOLUME   ", 0x08, 0),
-            record(b"A VOLUME   ", 0x28, 0),
-            record(b"A PIECE    ", 0x1F, 0),
-            record(b".          ", 0x10, 0),
-            record(b"..         ", 0x10, 0),
-            record(b"           ", 0x20, 0),
-            record(b"\xE5ELETED    ", 0x20, 0),
-            record(b"\xE5ELETED    ", 0x0F, 0),
-        ] {
-            assert_eq!(shown(&[nothing, file()]), ["FILE"]);
-        }
-        assert_eq!(shown(&[file(), vec![0; 32], record(b"LEFT OVER  ", 0x20, 0)]), ["FILE"]);
-        assert_eq!(shown(&[file(), vec![b'A'; 31]]), ["FILE"]);
-    }
-
-    #[test]
-    fn long_names_belong_to_their_short_ones() {
-        let short = b"KERNEL~1IMG";
-        for long in ["a", "thirteen char", "a kernel of its own.image", "ядро", "日本語", "😀.img", &"x".repeat(255)]
-        {
-            assert_eq!(shown(&[records(long, short)]), [long]);
-        }
-        let whole = records("a kernel of its own.image", short);
-        let pieces: Vec<_> = whole.chunks(32).map(<[u8]>::to_vec).collect();
-        let [last, first, entry] = [0, 1, 2].map(|at| pieces[at].clone());
-        let other = record(b"OTHER      ", 0x20, 0);
-        let changed = |piece: &[u8], at: usize| {
-            let mut piece = piece.to_vec();
-            piece[at] ^= 2;
-            piece
-        };
-        let deleted = |piece: &[u8]| [&[0xE5], &piece[1..]].concat();
-        for orphaned in [
-            vec![first.clone(), entry.clone()],
-            vec![last.clone(), entry.clone()],
-            vec![first.clone(), last.clone(), entry.clone()],
-            vec![last.clone(), last.clone(), first.clone(), first.clone(), entry.clone()],
-            vec![last.clone(), changed(&first, 0), entry.clone()],
-            vec![last.clone(), changed(&first, 13), entry.clone()],
-            vec![changed(&last, 13), first.clone(), entry.clone()],
-            vec![changed(&last, 13), changed(&first, 13), entry.clone()],
-            vec![last.clone(), deleted(&first), entry.clone()],
-            vec![last.clone(), first.clone(), deleted(&entry), entry.clone()],
-            vec![last.clone(), first.clone(), record(b"A VOLUME   ", 0x08, 0), entry.clone()],
-        ] {
-            assert_eq!(shown(&orphaned), ["KERNEL~1.IMG"], "{orphaned:?}");
-        }
-        assert_eq!(shown(&[last.clone(), first.clone(), other, entry.clone()]), ["OTHER", "KERNEL~1.IMG"]);
-        // A name that was begun and left does not disturb the next one.
-        assert_eq!(shown(&[last.clone(), whole.clone()]), ["a kernel of its own.image"]);
-        assert_eq!(shown(&[first, whole]), ["a kernel of its own.image"]);
-        let mut longest = records("x", short);
-        longest[0] = 0x40 | 21;
-        assert_eq!(shown(&[longest]), ["KERNEL~1.IMG"]);
-    }
-
-    #[test]
-    fn what_is_not_utf_16_is_left_out() {
-        let with = |units: [u16; 3]| {
-            let mut records = records("abc", b"ABC        ");
-            for (at, unit) in [1, 3, 5].into_iter().zip(units) {
-                records[at..at + 2].copy_from_slice(&unit.to_le_bytes());
-            }
-            shown(&[records]).concat()
-        };
-        assert_eq!(with([0xD83D, 0xDE00, 0x63]), "😀c");
-        assert_eq!(with([0xD83D, 0x62, 0x63]), "bc");
-        assert_eq!(with([0x61, 0xDE00, 0x63]), "ac");
-        assert_eq!(with([0xDE00, 0xD83D, 0xD83D]), "ABC");
-        assert_eq!(with([0, 0x62, 0x63]), "ABC");
-        assert_eq!(with([0x61, 0x2F, 0x63]), "ABC");
-    }
-
-    #[test]
-    fn names_are_the_same_in_any_case() {
-        for (a, b) in [("kernel.img", "KERNEL.IMG"), ("ä", "Ä"), ("ядро", "ЯДРО"), ("K", "k"), ("straße", "STRAße")]
-        {
-            assert!(is_same(a, b) && is_same(b, a), "{a} {b}");
-        }
-        for (a, b) in [("kernel", "kernels"), ("a", "ä"), ("", "a"), ("[", "{"), ("@", "`")] {
-            assert!(!is_same(a, b) && !is_same(b, a), "{a} {b}");
-        }
-    }
-}
+pub(super) mod tests;

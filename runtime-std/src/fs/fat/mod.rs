@@ -1,7 +1,7 @@
-//! FAT12, FAT16 and FAT32, as Linux's vfat shows them.
+//! FAT12, FAT16 and FAT32, read like Linux's vfat.
 //!
 //! Sources: Microsoft's "FAT: General Overview of On-Disk Format", version 1.03 (fatgen103), and fs/fat of Linux where the two
-//! differ. What only matters to those who write is not looked at: the second FAT, the `FSInfo` sector, the backup boot sector.
+//! differ. Structures that only matter for writing are ignored: the second FAT, the `FSInfo` sector, the backup boot sector.
 
 mod boot;
 mod directory;
@@ -15,118 +15,57 @@ use self::{
     directory::{Directory, Entry, Record},
 };
 use super::{
-    BoxedFileSystem, Detected, Driver, Error, Extent, FileIdentity, FileMap, FileSystem, FileType, FsFuture, Node,
-    Volume,
+    BoxedFileSystem, Detected, DirectoryEntry, Driver, Error, Extent, FileIdentity, FileMap, FileSystem, FileType,
+    FsFuture, Node, Volume,
 };
 
-/// What the root directory is called; an entry is called by its place, and no entry is where the boot sector is.
+/// The node of the root directory. Other nodes are the offsets of their entries, and no entry is in the boot sector.
 const ROOT: u64 = 0;
-/// How long a directory may be, in bytes (fatgen103, "FAT directory structure"; `FAT_MAX_DIR_SIZE` of Linux).
-const LONGEST_DIRECTORY: u64 = 2 << 20;
-/// How much of a directory is read at once, in bytes.
-const PIECE: u64 = 64 * 1024;
+/// The maximum length of a directory in bytes (fatgen103, "FAT directory structure"; `FAT_MAX_DIR_SIZE` of Linux).
+const MAX_DIRECTORY: u64 = 2 << 20;
+/// The number of bytes of a directory that are read at once.
+const DIRECTORY_CHUNK: u64 = 64 * 1024;
+
+/// The driver for FAT12, FAT16 and FAT32.
+pub(super) const DRIVER: Driver = Driver {
+    name: "fat",
+    probe: |volume| {
+        Box::pin(async {
+            let fat = Fat::open(volume.clone()).await?;
+            Ok(fat.map(|fat| Detected { name: fat.name(), in_use: Some(fat.is_in_use) }))
+        })
+    },
+    open: |volume| Box::pin(async { Ok(Fat::open(volume).await?.map(|fat| Box::new(fat) as BoxedFileSystem)) }),
+};
 
 /// A FAT12, FAT16 or FAT32 file system.
 #[derive(Debug)]
 pub(super) struct Fat {
     volume: Volume,
     layout: Layout,
-    in_use: bool,
+    is_in_use: bool,
 }
 
 impl Fat {
-    /// Opens the file system of a volume; `None` if its first sector is not the boot sector of one.
+    /// Opens the file system in a volume; `None` if the first sector is not a FAT boot sector.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if it is one whose numbers do not fit together, [`Error::Io`].
+    /// [`Error::Corrupt`] if the fields of the boot sector are inconsistent, [`Error::Io`].
     pub(super) async fn open(volume: Volume) -> Result<Option<Self>, Error> {
         let Some(layout) = Layout::read(&volume).await? else { return Ok(None) };
-        let in_use = layout.is_marked || !table::is_clean(&volume, &layout).await?;
-        Ok(Some(Self { volume, layout, in_use }))
+        // Linux and others set a flag in the boot sector while the file system is mounted, Windows clears one in the FAT.
+        let is_in_use = layout.is_dirty || !table::is_clean(&volume, &layout).await?;
+        Ok(Some(Self { volume, layout, is_in_use }))
     }
 
-    /// The root directory.
-    pub(super) fn root(&self) -> Node {
-        Node { id: ROOT, file_type: FileType::Directory }
-    }
-
-    /// Finds a name in a directory, by its long name or by its short one, regardless of case; dots at its end do not count.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Corrupt`], [`Error::Io`].
-    pub(super) async fn lookup(&self, directory: Node, name: &[u8]) -> Result<Option<Node>, Error> {
-        // Everything here has a name in UTF-8.
-        let Ok(name) = str::from_utf8(name) else { return Ok(None) };
-        let name = name.trim_end_matches('.');
-        let entries = self.entries(directory).await?;
-        Ok(entries.iter().find(|entry| entry.is_called(name)).map(Entry::node))
-    }
-
-    /// Gives what is in a directory, by the names that `ls` shows, in the order of the disk.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Corrupt`], [`Error::Io`].
-    pub(super) async fn read_directory(&self, directory: Node) -> Result<Vec<(Vec<u8>, Node)>, Error> {
-        let entries = self.entries(directory).await?;
-        Ok(entries.into_iter().map(|entry| (entry.name().as_bytes().to_vec(), entry.node())).collect())
-    }
-
-    /// Tells where the bytes of a file are, and by what it can be told from what comes after it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Corrupt`] if the clusters of the file are fewer than its size needs, or if they are no proper chain;
-    /// [`Error::Unsupported`] if they are in too many pieces; [`Error::Io`].
-    pub(super) async fn map(&self, file: Node) -> Result<FileMap, Error> {
-        let record = self.record(file.id, FileType::File).await?;
-        let size = u64::from(record.size());
-        let first = record.first_cluster(self.layout.kind);
-        let runs = self.chain(first, size.div_ceil(self.layout.cluster)).await?;
-        let identity = FileIdentity {
-            file_system: u128::from(self.layout.serial).to_le_bytes(),
-            node: file.id,
-            generation: first.into(),
-            times: record.times(),
-            ..FileIdentity::default()
-        };
-        let mut found = FileMap { size, identity, ..FileMap::default() };
-        let mut start = 0;
-        for run in runs {
-            let (place, len) = self.layout.place(&run);
-            found.push(Extent { file_offset: start, len, disk_offset: self.volume.disk_offset(place, len)? });
-            start += len;
-        }
-        if start < size {
-            return Err(Error::corrupt(
-                ("directory entry at", file.id),
-                format!("a file of {size} bytes has clusters for {start}, or is being written"),
-            ));
-        }
-        Ok(found)
-    }
-
-    /// Whether it is mounted by somebody who may write to it, or was not unmounted properly.
-    ///
-    /// Linux and others say so in the boot sector as long as they have it mounted, Windows in the FAT.
-    pub(super) fn is_in_use(&self) -> bool {
-        self.in_use
-    }
-
-    /// What kind it is: "FAT12", "FAT16" or "FAT32".
-    pub(super) fn name(&self) -> &'static str {
-        self.layout.kind.name()
-    }
-
-    /// The entries of a directory that stand for a file or a directory, up to the one that says that no more come.
+    /// Reads the entries of a directory that are files or directories.
     async fn entries(&self, directory: Node) -> Result<Vec<Entry>, Error> {
         let mut entries = Directory::default();
-        for (place, len) in self.extents(directory).await? {
-            for at in (0..len).step_by(PIECE as usize) {
-                let bytes = self.volume.read(place + at, PIECE.min(len - at) as usize).await?;
-                if !entries.add(place + at, &bytes) {
+        for (offset, len) in self.directory_extents(directory).await? {
+            for at in (0..len).step_by(DIRECTORY_CHUNK as usize) {
+                let bytes = self.volume.read(offset + at, DIRECTORY_CHUNK.min(len - at) as usize).await?;
+                if !entries.add(offset + at, &bytes) {
                     return Ok(entries.found);
                 }
             }
@@ -134,72 +73,71 @@ impl Fat {
         Ok(entries.found)
     }
 
-    /// Where a directory is in the volume: pieces of it as place and length.
-    async fn extents(&self, directory: Node) -> Result<Vec<(u64, u64)>, Error> {
+    /// Returns the parts of the volume that hold a directory, as pairs of offset and length in bytes.
+    async fn directory_extents(&self, directory: Node) -> Result<Vec<(u64, u64)>, Error> {
         let first = match self.layout.root {
-            Root::Fixed { place, len } if directory.id == ROOT => return Ok(vec![(place, len)]),
+            Root::Fixed { offset, len } if directory.id == ROOT => return Ok(vec![(offset, len)]),
             Root::Chain(first) if directory.id == ROOT => first,
-            _ => self.record(directory.id, FileType::Directory).await?.first_cluster(self.layout.kind),
+            _ => self.record(directory.id, FileType::Directory).await?.first_cluster(self.layout.width),
         };
         if first == 0 {
-            // Linux takes a directory without a cluster for an empty one (`fat_calc_dir_size`).
+            // To Linux, a directory without a cluster is empty (`fat_calc_dir_size`).
             return Ok(Vec::new());
         }
-        let most = LONGEST_DIRECTORY / self.layout.cluster;
-        let runs = self.chain(first, most + 1).await?;
-        if runs.iter().map(|run| run.len() as u64).sum::<u64>() > most {
+        let max_clusters = MAX_DIRECTORY / self.layout.cluster_size;
+        let runs = self.chain(first, max_clusters + 1).await?;
+        if runs.iter().map(|run| run.len() as u64).sum::<u64>() > max_clusters {
             return Err(Error::corrupt(("directory at cluster", first), "longer than 2 MiB"));
         }
-        Ok(runs.iter().map(|run| self.layout.place(run)).collect())
+        Ok(runs.iter().map(|run| self.layout.clusters_at(run)).collect())
     }
 
-    /// The entry at a place, which was of a certain kind when it was found.
-    async fn record(&self, place: u64, kind: FileType) -> Result<Record, Error> {
-        let record = Record::new(&self.volume.read(place, directory::RECORD).await?);
-        match record.kind() {
-            Some(found) if found == kind => Ok(record),
-            _ => Err(Error::corrupt(("directory entry at", place), "has changed: the disk is being written")),
+    /// Reads the entry at an offset in the volume again, which must still have the same type.
+    async fn record(&self, offset: u64, file_type: FileType) -> Result<Record, Error> {
+        let record = Record::new(&self.volume.read(offset, directory::RECORD).await?);
+        if record.file_type() != Some(file_type) {
+            return Err(Error::corrupt(("directory entry at", offset), "has changed: the disk is being written"));
         }
+        Ok(record)
     }
 
-    /// The first `most` clusters of a chain, or all of it if it is shorter.
-    async fn chain(&self, first: u32, most: u64) -> Result<Vec<Range<u32>>, Error> {
-        table::chain(&self.volume, &self.layout, first, most).await
+    /// Follows a cluster chain to its end, or for at most `max` clusters.
+    async fn chain(&self, first: u32, max: u64) -> Result<Vec<Range<u32>>, Error> {
+        table::chain(&self.volume, &self.layout, first, max).await
     }
 }
 
-/// The driver for FAT12, FAT16, FAT32.
-pub(super) const DRIVER: Driver = Driver {
-    name: "fat",
-    probe: |volume| {
-        Box::pin(async {
-            Ok(Fat::open(volume.clone()).await?.map(|fat| Detected { name: fat.name(), in_use: Some(fat.in_use) }))
-        })
-    },
-    open: |volume| {
-        Box::pin(async { Ok(Fat::open(volume).await?.map(|filesystem| Box::new(filesystem) as BoxedFileSystem)) })
-    },
-};
-
 impl FileSystem for Fat {
     fn name(&self) -> &'static str {
-        self.name()
+        self.layout.width.name()
     }
 
     fn is_in_use(&self) -> bool {
-        self.is_in_use()
+        self.is_in_use
     }
 
     fn root(&self) -> Node {
-        self.root()
+        Node { id: ROOT, file_type: FileType::Directory }
     }
 
+    /// Looks up a long or short name. Case and trailing dots are ignored, as on Linux.
     fn lookup<'a>(&'a self, directory: Node, name: &'a [u8]) -> FsFuture<'a, Option<Node>> {
-        Box::pin(self.lookup(directory, name))
+        Box::pin(async move {
+            // All names are valid UTF-8 here.
+            let Ok(name) = str::from_utf8(name) else { return Ok(None) };
+            let name = name.trim_end_matches('.');
+            let entries = self.entries(directory).await?;
+            Ok(entries.iter().find(|entry| entry.is_called(name)).map(Entry::node))
+        })
     }
 
-    fn read_directory(&self, directory: Node) -> FsFuture<'_, Vec<(Vec<u8>, Node)>> {
-        Box::pin(self.read_directory(directory))
+    /// Reads the entries of a directory, with the names that Linux shows.
+    fn read_directory(&self, directory: Node) -> FsFuture<'_, Vec<DirectoryEntry>> {
+        Box::pin(async move {
+            let entries = self.entries(directory).await?;
+            let entry = |entry: Entry| DirectoryEntry { name: entry.name().as_bytes().to_vec(), node: entry.node() };
+            Ok(entries.into_iter().map(entry).collect())
+        })
     }
 
     fn read_link(&self, link: Node) -> FsFuture<'_, Vec<u8>> {
@@ -207,7 +145,31 @@ impl FileSystem for Fat {
     }
 
     fn map(&self, file: Node) -> FsFuture<'_, FileMap> {
-        Box::pin(self.map(file))
+        Box::pin(async move {
+            let record = self.record(file.id, FileType::File).await?;
+            let size = u64::from(record.size());
+            let first = record.first_cluster(self.layout.width);
+            let runs = self.chain(first, size.div_ceil(self.layout.cluster_size)).await?;
+            let identity = FileIdentity {
+                file_system: u128::from(self.layout.serial).to_le_bytes(),
+                node: file.id,
+                generation: first.into(),
+                times: record.times(),
+                ..FileIdentity::default()
+            };
+            let mut map = FileMap { size, identity, ..FileMap::default() };
+            let mut file_offset = 0;
+            for run in runs {
+                let (offset, len) = self.layout.clusters_at(&run);
+                map.push(Extent { file_offset, len, disk_offset: self.volume.disk_offset(offset, len)? });
+                file_offset += len;
+            }
+            if file_offset < size {
+                let what = format!("a file of {size} bytes has clusters for {file_offset}, or is being written");
+                return Err(Error::corrupt(("directory entry at", file.id), what));
+            }
+            Ok(map)
+        })
     }
 }
 

@@ -1,121 +1,126 @@
-//! The FAT: for each cluster the one after it (fatgen103, "FAT data structure").
+//! The file allocation table, which holds the next cluster of each cluster (fatgen103, "FAT data structure").
 
 use std::ops::Range;
 
-use super::boot::{FIRST_CLUSTER, FatKind, Layout};
-use crate::fs::{Error, Volume, bytes::le};
+use super::boot::{FIRST_CLUSTER, Layout, Width};
+use crate::fs::{Error, Volume, bytes::le, limits::MAX_EXTENTS};
 
-/// How much of the FAT is read at once, in bytes.
-const PIECE: u64 = 64 * 1024;
-/// How many pieces a chain may be in: a file in more of them is not worth its memory.
-const MOST_PIECES: usize = 65_536;
+/// The maximum number of bytes of the FAT that are read at once.
+const CHUNK: u64 = 64 * 1024;
 
-/// Whether the FAT says that the volume was unmounted properly. FAT12 has no place to say it.
+/// Returns whether the FAT records that the volume was unmounted cleanly. FAT12 does not record it.
 pub(super) async fn is_clean(volume: &Volume, layout: &Layout) -> Result<bool, Error> {
     let mut window = Window::default();
     let entry = window.entry(volume, layout, 1, 1).await?;
-    Ok(match layout.kind {
-        FatKind::Fat12 => true,
-        FatKind::Fat16 => entry & 1 << 15 != 0,
-        FatKind::Fat32 => entry & 1 << 27 != 0,
+    Ok(match layout.width {
+        Width::Fat12 => true,
+        Width::Fat16 => entry & 1 << 15 != 0,
+        Width::Fat32 => entry & 1 << 27 != 0,
     })
 }
 
-/// Follows a chain for `most` clusters or to its end, whichever comes first, and gives its neighbouring clusters together.
+/// Follows a cluster chain from `first` to its end, or for `max` clusters, and returns its runs of contiguous clusters.
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] if it leads to a cluster that does not exist, is free or bad, or to one that it has been at before;
-/// [`Error::Unsupported`] if it is in too many pieces.
-pub(super) async fn chain(volume: &Volume, layout: &Layout, first: u32, most: u64) -> Result<Vec<Range<u32>>, Error> {
-    let mut runs: Vec<Range<u32>> = Vec::new();
+/// [`Error::Corrupt`] if the chain contains a cluster that does not exist, is free or bad, or occurs twice;
+/// [`Error::Unsupported`] if there are more than [`MAX_EXTENTS`] runs; [`Error::Io`].
+pub(super) async fn chain(volume: &Volume, layout: &Layout, first: u32, max: u64) -> Result<Vec<Range<u32>>, Error> {
+    let mut chain = Chain { first, runs: Vec::new() };
     let mut window = Window::default();
     let mut cluster = first;
-    for left in (0..most).rev() {
+    for left in (0..max).rev() {
         if !layout.has(cluster) {
-            return Err(broken(layout, cluster));
+            let what = format!("broken, or being written: cluster {cluster:#x} of {}", layout.clusters);
+            return Err(Error::corrupt(chain.object(), what));
         }
-        append(&mut runs, cluster)?;
+        chain.push(cluster)?;
         if left == 0 {
             break;
         }
         let next = window.entry(volume, layout, cluster, left).await?;
-        if is_end(layout.kind, next) {
+        if is_end(layout.width, next) {
             break;
         }
         cluster = next;
     }
-    refuse_circle(&runs)?;
-    Ok(runs)
+    chain.check_loop()?;
+    Ok(chain.runs)
 }
 
-/// Adds the next cluster of a chain.
-fn append(runs: &mut Vec<Range<u32>>, cluster: u32) -> Result<(), Error> {
-    if let Some(run) = runs.last_mut().filter(|run| run.end == cluster) {
-        run.end += 1;
-        return Ok(());
-    }
-    if runs.len() == MOST_PIECES {
-        return Err(Error::unsupported("cluster chain", format!("more than {MOST_PIECES} fragments")));
-    }
-    runs.push(cluster..cluster + 1);
-    // Often enough to leave a circle soon, and seldom enough to cost nothing.
-    if runs.len().is_power_of_two() { refuse_circle(runs) } else { Ok(()) }
-}
-
-/// Whether an entry says that its cluster is the last one.
-fn is_end(kind: FatKind, entry: u32) -> bool {
+/// Returns whether an entry marks the last cluster of a chain.
+fn is_end(width: Width, entry: u32) -> bool {
     entry
-        >= match kind {
-            FatKind::Fat12 => 0xFF8,
-            FatKind::Fat16 => 0xFFF8,
-            FatKind::Fat32 => 0x0FFF_FFF8,
+        >= match width {
+            Width::Fat12 => 0xFF8,
+            Width::Fat16 => 0xFFF8,
+            Width::Fat32 => 0x0FFF_FFF8,
         }
 }
 
-/// Refuses a chain that has been twice at the same cluster.
-fn refuse_circle(runs: &[Range<u32>]) -> Result<(), Error> {
-    let mut sorted: Vec<_> = runs.iter().collect();
-    sorted.sort_unstable_by_key(|run| run.start);
-    if sorted.is_sorted_by(|before, after| before.end <= after.start) {
-        return Ok(());
+/// The part of a cluster chain that was read so far.
+struct Chain {
+    first: u32,
+    runs: Vec<Range<u32>>,
+}
+
+impl Chain {
+    /// Appends the next cluster.
+    fn push(&mut self, cluster: u32) -> Result<(), Error> {
+        if let Some(run) = self.runs.last_mut().filter(|run| run.end == cluster) {
+            run.end += 1;
+            return Ok(());
+        }
+        if self.runs.len() == MAX_EXTENTS {
+            return Err(Error::unsupported(self.object(), format!("more than {MAX_EXTENTS} fragments")));
+        }
+        self.runs.push(cluster..cluster + 1);
+        // Checking at powers of two finds a loop early at a negligible cost.
+        if self.runs.len().is_power_of_two() { self.check_loop() } else { Ok(()) }
     }
-    Err(Error::corrupt("cluster chain", "loops, or is being written"))
+
+    /// Fails if a cluster occurs twice.
+    fn check_loop(&self) -> Result<(), Error> {
+        let mut sorted: Vec<_> = self.runs.iter().collect();
+        sorted.sort_unstable_by_key(|run| run.start);
+        if sorted.is_sorted_by(|before, after| before.end <= after.start) {
+            return Ok(());
+        }
+        Err(Error::corrupt(self.object(), "loops, or is being written"))
+    }
+
+    fn object(&self) -> (&'static str, u32) {
+        ("chain of cluster", self.first)
+    }
 }
 
-fn broken(layout: &Layout, cluster: u32) -> Error {
-    let clusters = layout.clusters;
-    Error::corrupt("cluster chain", format!("broken, or being written: cluster {cluster:#x} of {clusters}"))
-}
-
-/// A piece of the FAT.
+/// A part of the FAT in memory.
 #[derive(Default)]
 struct Window {
-    /// Where it begins in the FAT, in bytes.
+    /// The offset in the FAT in bytes.
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl Window {
-    /// The entry of a cluster. If it has to be read, some of those behind it are read too: a chain that has `left` clusters to go
-    /// needs no more than so many of them.
+    /// Returns the entry of a cluster. If it has to be read, reads ahead, but no more than the `left` clusters of the chain need.
     async fn entry(&mut self, volume: &Volume, layout: &Layout, cluster: u32, left: u64) -> Result<u32, Error> {
-        let bit = u64::from(cluster) * u64::from(layout.kind.bits());
-        let (at, odd) = (bit / 8, bit % 8 != 0);
-        let width = u64::from(layout.kind.bits().div_ceil(8));
-        if at < self.start || at + width > self.start + self.bytes.len() as u64 {
-            let behind = u64::from(FIRST_CLUSTER + layout.clusters) * u64::from(layout.kind.bits());
-            let len = left.saturating_mul(width).min(PIECE).min(behind.div_ceil(8) - at);
-            self.bytes = volume.read(layout.table + at, len as usize).await?;
+        let bit = u64::from(cluster) * u64::from(layout.width.bits());
+        let (at, is_odd) = (bit / 8, bit % 8 != 0);
+        let entry_len = u64::from(layout.width.bits().div_ceil(8));
+        if at < self.start || at + entry_len > self.start + self.bytes.len() as u64 {
+            let end = u64::from(FIRST_CLUSTER + layout.clusters) * u64::from(layout.width.bits());
+            let len = left.saturating_mul(entry_len).min(CHUNK).min(end.div_ceil(8) - at);
+            self.bytes = volume.read(layout.fat_offset + at, len as usize).await?;
             self.start = at;
         }
         let at = (at - self.start) as usize;
-        Ok(match layout.kind {
-            FatKind::Fat12 if odd => u32::from(le::u16_at(&self.bytes, at)) >> 4,
-            FatKind::Fat12 => u32::from(le::u16_at(&self.bytes, at)) & 0xFFF,
-            FatKind::Fat16 => le::u16_at(&self.bytes, at).into(),
-            // The highest four bits are nobody's.
-            FatKind::Fat32 => le::u32_at(&self.bytes, at) & 0x0FFF_FFFF,
+        Ok(match layout.width {
+            Width::Fat12 if is_odd => u32::from(le::u16_at(&self.bytes, at)) >> 4,
+            Width::Fat12 => u32::from(le::u16_at(&self.bytes, at)) & 0xFFF,
+            Width::Fat16 => le::u16_at(&self.bytes, at).into(),
+            // The high four bits are reserved.
+            Width::Fat32 => le::u32_at(&self.bytes, at) & 0x0FFF_FFFF,
         })
     }
 }

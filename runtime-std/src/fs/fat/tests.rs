@@ -10,7 +10,7 @@ use std::{
 use smol::block_on;
 use tempfile::TempDir;
 
-use super::{boot::FatKind, directory::tests::records, *};
+use super::{boot::Width, directory::tests::records, *};
 use crate::fs::testing::{Disk, Random, run};
 
 /// What is in a tree: directories, and files with what is in them.
@@ -100,7 +100,7 @@ fn open(disk: &Arc<Disk>) -> Fat {
 
 /// Reads everything; the way to a directory that contains itself ends somewhere.
 fn walk(disk: &Disk, fat: &Fat, directory: Node, prefix: &str, tree: &mut Tree) -> Result<(), Error> {
-    for (name, node) in block_on(fat.read_directory(directory))? {
+    for DirectoryEntry { name, node } in block_on(fat.read_directory(directory))? {
         let name = format!("{prefix}{}", String::from_utf8(name).expect("UTF-8"));
         if node.file_type == FileType::Directory && prefix.len() < 1000 && tree.len() < 2000 {
             walk(disk, fat, node, &format!("{name}/"), tree)?;
@@ -242,10 +242,10 @@ fn a_directory_of_5000_names_is_read() {
     let many = find(&fat, "MANY").expect("the directory");
     let found = block_on(fat.read_directory(many)).expect("a sound directory");
     let expected = (0..5000).map(|number| name(number).into_bytes());
-    assert!(found.iter().map(|(name, _)| name).eq(&expected.collect::<Vec<_>>()));
+    assert!(found.iter().map(|entry| &entry.name).eq(&expected.collect::<Vec<_>>()));
     let reads = disk.reads();
     let last = find(&fat, "many/FILE WITH THE NUMBER 4999");
-    assert_eq!(last, found.last().map(|(_, node)| *node));
+    assert_eq!(last, found.last().map(|entry| entry.node));
     assert_eq!(find(&fat, "many/file4999.img"), last);
     assert!(disk.reads() - reads <= 24, "{} reads", disk.reads() - reads);
 }
@@ -405,7 +405,7 @@ fn a_mounted_file_system_is_known() {
         assert!(is_in_use(state, 1), "{options}");
         assert!(!is_in_use(state, 2), "{options}");
         if let Some((at, bit)) = clean {
-            assert!(is_in_use(open(&Disk::new(image.clone())).layout.table as usize + at, bit), "{options}");
+            assert!(is_in_use(open(&Disk::new(image.clone())).layout.fat_offset as usize + at, bit), "{options}");
         }
     }
 }
@@ -435,18 +435,18 @@ impl Chained {
     fn with(&self, links: &[(u32, u32)]) -> Result<FileMap, Error> {
         let mut image = self.image.clone();
         for (cluster, next) in links {
-            let table = &mut image[self.layout.table as usize..];
+            let table = &mut image[self.layout.fat_offset as usize..];
             let cluster = *cluster as usize;
-            match self.layout.kind {
-                FatKind::Fat12 => {
+            match self.layout.width {
+                Width::Fat12 => {
                     let pair = &mut table[cluster * 3 / 2..][..2];
                     let old = u16::from_le_bytes([pair[0], pair[1]]);
                     let next = *next as u16;
                     let new = if cluster % 2 == 1 { old & 0xF | next << 4 } else { old & 0xF000 | next & 0xFFF };
                     pair.copy_from_slice(&new.to_le_bytes());
                 }
-                FatKind::Fat16 => table[cluster * 2..][..2].copy_from_slice(&(*next as u16).to_le_bytes()),
-                FatKind::Fat32 => table[cluster * 4..][..4].copy_from_slice(&next.to_le_bytes()),
+                Width::Fat16 => table[cluster * 2..][..2].copy_from_slice(&(*next as u16).to_le_bytes()),
+                Width::Fat32 => table[cluster * 4..][..4].copy_from_slice(&next.to_le_bytes()),
             }
         }
         let fat = open(&Disk::new(image));
@@ -476,7 +476,7 @@ fn broken_chains_are_refused() {
             let expected = "a file of 5120 bytes has clusters for 4608, or is being written";
             assert_eq!(short, Err(Error::corrupt(("directory entry at", chained.file.id), expected)), "{options}");
         }
-        let looped = Error::corrupt("cluster chain", "loops, or is being written");
+        let looped = Error::corrupt(("chain of cluster", first), "loops, or is being written");
         for back in [first, first + 3, first + 8] {
             assert_eq!(chained.with(&[(first + 8, back)]), Err(looped.clone()), "{options}");
         }
@@ -520,7 +520,7 @@ fn a_file_in_too_many_pieces_is_named() {
     chained.image[chained.file.id as usize + 28..][..4].copy_from_slice(&size);
     let first = chained.first;
     let links: Vec<_> = (0..70_000).map(|link| (first + 2 * link, first + 2 * link + 2)).collect();
-    assert_eq!(chained.with(&links), Err(Error::unsupported("cluster chain", "more than 65536 fragments")));
+    assert_eq!(chained.with(&links), Err(Error::unsupported(("chain of cluster", first), "more than 65536 fragments")));
     let size = (65_536u32 * 512).to_le_bytes();
     chained.image[chained.file.id as usize + 28..][..4].copy_from_slice(&size);
     assert_eq!(chained.with(&links).map(|file| file.extents.len()), Ok(65_536));
@@ -534,11 +534,11 @@ fn directories_without_end_are_refused() {
     let image = made.bytes();
     let fat = open(&made.disk());
     let node = find(&fat, "lengths").expect("the directory");
-    let first = block_on(fat.record(node.id, FileType::Directory)).expect("an entry").first_cluster(FatKind::Fat32);
+    let first = block_on(fat.record(node.id, FileType::Directory)).expect("an entry").first_cluster(Width::Fat32);
     let with = |links: &mut dyn Iterator<Item = (u32, u32)>| {
         let mut image = image.clone();
         for (cluster, next) in links {
-            image[fat.layout.table as usize + cluster as usize * 4..][..4].copy_from_slice(&next.to_le_bytes());
+            image[fat.layout.fat_offset as usize + cluster as usize * 4..][..4].copy_from_slice(&next.to_le_bytes());
         }
         let fat = open(&Disk::new(image));
         block_on(fat.read_directory(node)).map(|found| found.len())
@@ -570,12 +570,12 @@ fn damaged_file_systems_are_read_in_bounded_steps() {
         // What means something: the boot sector, the used beginning of the FAT, and what is in use behind it.
         let layout = open(&Disk::new(image.clone())).layout;
         let data = match layout.root {
-            Root::Fixed { place, .. } => place as usize,
-            Root::Chain(_) => layout.place(&(2..3)).0 as usize,
+            Root::Fixed { offset, .. } => offset as usize,
+            Root::Chain(_) => layout.clusters_at(&(2..3)).0 as usize,
         };
         image.truncate(data + 300_000);
         assert!(read(&Disk::new(image.clone())) == Ok(made.contents()), "{options}");
-        (image, [(0, 96), (layout.table as usize, 600), (data, 120_000)])
+        (image, [(0, 96), (layout.fat_offset as usize, 600), (data, 120_000)])
     });
     let started = Instant::now();
     for seed in 0..2000 {

@@ -1,7 +1,7 @@
 //! Listing the files that are served from a disk, for the configuration check.
 
 use super::{FileType, MountedDisk, MountedNode, Walk};
-use crate::fs::Error;
+use crate::fs::{DirectoryEntry, Error};
 
 /// A file, directory or link of a [`MountedDisk`].
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl MountedDisk {
     ) -> Result<Vec<MountedEntry<'v>>, Error> {
         let (filesystem, node) = directory.node;
         let walk = Walk::new(self);
-        let entries = filesystem.read_directory(node).await?.into_iter().map(|(name, node)| {
+        let entries = filesystem.read_directory(node).await?.into_iter().map(|DirectoryEntry { name, node }| {
             let path = [&directory.path, &b"/"[..], &name].concat();
             let node = walk.mounted_on(&path).unwrap_or((filesystem, node));
             MountedEntry { path, node }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smol::block_on;
 
 use super::{
-    super::super::{Error, Volume, ext4::Ext},
+    super::super::{Error, FileSystem, Volume, ext4::Ext},
     image::Made,
     tree,
 };

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{image::Made, tree};
-use crate::fs::Error;
+use crate::fs::{Error, FileSystem};
 
 /// A boot disk, and the blocks of its kernel.
 fn made(options: &str) -> (Made, Vec<String>) {

@@ -13,6 +13,7 @@ use self::{
     image::Made,
     tree::{Found, Tree},
 };
+use crate::fs::FileSystem;
 
 /// File systems: what `mke2fs` is asked for, what kind it is, how many MiB it needs, and which tree is in it.
 const KINDS: [(&str, &str, usize, usize); 22] = [

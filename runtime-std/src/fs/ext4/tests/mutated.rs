@@ -13,7 +13,7 @@ use std::{
 use smol::block_on;
 
 use super::{
-    super::super::{BlockDevice, Error, FileType, ReadFuture, Volume, ext4::Ext},
+    super::super::{BlockDevice, DirectoryEntry, Error, FileSystem, FileType, ReadFuture, Volume, ext4::Ext},
     image::Made,
     tree,
 };
@@ -64,7 +64,7 @@ async fn walk(disk: Arc<Mutated>) -> Result<usize, Error> {
         }
         let _ = ext.lookup(directory, b"not there").await;
         let Ok(names) = ext.read_directory(directory).await else { continue };
-        for (_, node) in names {
+        for DirectoryEntry { node, .. } in names {
             match node.file_type {
                 FileType::Directory => waiting.push(node),
                 FileType::Link => {

@@ -6,7 +6,7 @@ use smol::block_on;
 use tempfile::TempDir;
 
 use super::{
-    super::super::{Error, Node, Volume, ext4::Ext},
+    super::super::{Error, FileSystem, Node, Volume, ext4::Ext},
     image::Made,
     tree::{self, Found},
 };

@@ -14,7 +14,7 @@ use std::{
 
 use smol::block_on;
 
-use super::super::super::{BlockDevice, FileMap, FileType, Node, ext4::Ext};
+use super::super::super::{BlockDevice, DirectoryEntry, FileMap, FileSystem, FileType, Node, ext4::Ext};
 
 /// What is found at a path.
 #[derive(Clone, PartialEq, Eq)]
@@ -151,7 +151,9 @@ pub(super) fn in_ext(ext: &Ext, disk: &dyn BlockDevice) -> Tree {
     let mut tree = Tree::new();
     let mut waiting = vec![(ext.root(), Vec::new())];
     while let Some((directory, path)) = waiting.pop() {
-        for (name, node) in block_on(ext.read_directory(directory)).expect("a directory that can be read") {
+        for DirectoryEntry { name, node } in
+            block_on(ext.read_directory(directory)).expect("a directory that can be read")
+        {
             let path = [&path[..], b"/", &name].concat();
             let found = match node.file_type {
                 FileType::Directory => {
