@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Shows rtftp at work: a board's disk behind a real NBD server, and a TFTP client that fetches the kernel from it.
-# With the argument `guestfs`, `/` is on btrfs, which takes libguestfs and its virtual machine.
-# Installs what is missing (that alone asks for root), leaves nothing behind, ends with "demo: success" or "demo: FAILED: ...".
+# Demonstrates rtftp: exports a board's disk with an NBD server, and fetches the kernel from it with a TFTP client.
+# With the argument `guestfs`, `/` is on btrfs, which rtftp reads through libguestfs and its virtual machine.
+# Installs missing Debian packages (only this asks for root) and removes all its files. Ends with "demo: success" or "demo: FAILED: ...".
 set -euo pipefail
 case "$*" in
 '' | guestfs) with=${1:-native} ;;
@@ -26,12 +26,12 @@ clean_up() {
 }
 trap clean_up EXIT
 
-wait_for() { # SECONDS WHAT COMMAND...: until the command succeeds
-    local deadline=$((SECONDS + $1)) what=$2
+wait_for() { # SECONDS EVENT COMMAND...: waits until the command succeeds
+    local limit=$1 event=$2 deadline=$((SECONDS + $1))
     shift 2
     until "$@" >/dev/null 2>&1; do
-        kill -0 "${pids[@]}" 2>/dev/null || fail "a program ended while the demo waited for $what"
-        [ $SECONDS -lt $deadline ] || fail "waited in vain for $what"
+        kill -0 "${pids[@]}" 2>/dev/null || fail "a program exited while the demo waited for $event"
+        [ $SECONDS -lt $deadline ] || fail "timed out after $limit s waiting for $event"
         sleep 0.1
     done
 }
@@ -43,14 +43,14 @@ if [ $with = guestfs ]; then
     crates+=(-p rtftp-guestfs)
 fi
 
-say "Installing what is missing: an NBD server, tools that make a disk, a TFTP client"
+say "Installing missing packages: an NBD server, tools that create a disk, a TFTP client"
 bins/scripts/install-packages.sh "${packages[@]}"
 
 say "Building the daemon"
 cargo build --release --quiet --locked "${crates[@]}"
 binaries=${CARGO_TARGET_DIR:-target}/release
 
-say "Making the disk of a board: an MBR, /boot on vfat with an 8 MiB kernel, and /"
+say "Creating the disk of a board: an MBR, /boot on vfat with an 8 MiB kernel, and /"
 mkdir -p "$work/boot" "$work/root/boot" "$work/tftp"
 head -c 8M /dev/urandom >"$work/boot/kernel8.img"
 echo "console=serial0,115200 root=/dev/nbd0p2" >"$work/boot/cmdline.txt"
@@ -69,18 +69,18 @@ else
 fi
 sfdisk --list --quiet "$disk"
 
-say "Exporting it with qemu-nbd, as the machine that owns it would"
+say "Exporting the disk with qemu-nbd"
 qemu-nbd --persistent --shared=0 --format=raw --export-name=board --socket="$work/nbd.sock" "$disk" 2>"$work/nbd.log" &
 pids+=($!)
 wait_for 10 "the NBD server" test -S "$work/nbd.sock"
 
-say "Starting rtftp with an empty root directory, on a port that needs no rights; its log is shown as it comes"
+say "Starting rtftp with an empty root directory, on an unprivileged port; its log follows"
 "$binaries/rtftp" --listen-ip 127.0.0.1 --listen-port 0 --root-dir "$work/tftp" --view-gap 2 2> >(tee "$work/log" >&2) &
 pids+=($!)
 wait_for 10 "the port" grep -q 'listening on 127.0.0.1:' "$work/log"
 port=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\).*/\1/p' "$work/log")
 
-say "Describing the disk in 127.0.0.1.nbd: the daemon sees the new file and connects the disk by itself"
+say "Describing the disk in 127.0.0.1.nbd: the daemon detects the new file and connects the disk"
 cat >"$work/description" <<END
 {
   "url": "nbd+unix:///board?socket=$work/nbd.sock",
@@ -93,31 +93,31 @@ cat >"$work/description" <<END
 END
 cat "$work/description"
 mv "$work/description" "$work/tftp/127.0.0.1.nbd"
-[ $with = native ] || echo "(A virtual machine starts: that takes seconds, and tens of seconds where KVM is missing or does not work.)"
+[ $with = native ] || echo "(A virtual machine starts: this takes seconds with KVM, up to a minute without.)"
 wait_for 180 "the disk" grep -q '127.0.0.1.nbd: connected' "$work/log"
 
-fetch_kernel() { # compares what a client gets with what the board has
+fetch_kernel() { # and compare it with the one on the disk
     rm -f "$work/fetched"
     curl --silent --show-error --max-time 180 --tftp-blksize 1428 --output "$work/fetched" \
         "tftp://127.0.0.1:$port/kernel8.img" || fail "curl could not fetch the kernel"
     (cd "$work" && sha256sum boot/kernel8.img fetched)
-    cmp --silent "$work/boot/kernel8.img" "$work/fetched" || fail "what was fetched is not what is on the disk"
+    cmp --silent "$work/boot/kernel8.img" "$work/fetched" || fail "the fetched file differs from the one on the disk"
 }
 
-say "Fetching the kernel with curl, as the board's firmware would"
+say "Fetching the kernel with curl, as the board's firmware does"
 fetch_kernel
 
-say "The owner installs a new kernel on its disk, and boots: it gets that one"
+say "The board installs a new kernel on its disk and boots: it gets the new one"
 head -c 8M /dev/urandom >"$work/boot/kernel8.img"
 mcopy -o -i "$disk@@1M" "$work/boot/kernel8.img" ::
-sleep 2 # A boot is over when there was no request for so long (--view-gap).
+sleep 2 # --view-gap: after this pause, the next request is a new boot.
 fetch_kernel
 
-say "Stopping rtftp: it ends at once and leaves no process behind"
+say "Stopping rtftp: it exits and leaves no process behind"
 kill "${pids[1]}"
 wait "${pids[1]}" || fail "rtftp ended with code $?"
 unset 'pids[1]'
 nothing_left() { ! pgrep --full -- "$work/" | grep --quiet --invert-match --line-regexp "${pids[0]}"; }
-wait_for 10 "the end of all that rtftp had started" nothing_left
+wait_for 10 "the exit of all processes of rtftp" nothing_left
 echo
 echo "demo: success"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the named Debian packages that are missing: bins/scripts/install-packages.sh NAME...
-# Says nothing and asks for no rights when all of them are there already.
+# Installs the missing ones of the named Debian packages: bins/scripts/install-packages.sh NAME...
+# Prints nothing and does not call sudo if all of them are installed.
 set -euo pipefail
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -24,8 +24,8 @@ apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >"$l
 echo "installing ${missing[*]}"
 apt update || { cat "$log" >&2; exit 1; }
 
-# A qemu-utils newer than the distribution's own (from backports, say) keeps every qemu-system package out, and so libguestfs:
-# they come from one source and must be of one version. Then the version that goes with qemu-system is asked for.
+# All QEMU packages must have the same version. If qemu-utils is newer than the qemu-system packages that apt offers (from
+# backports, for example), libguestfs cannot be installed: then installs the qemu-utils of their version.
 pins=()
 if installed qemu-utils; then
     here=$(dpkg-query -W -f '${Version}' qemu-utils)
