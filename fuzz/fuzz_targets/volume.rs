@@ -12,7 +12,7 @@ use std::{
 };
 
 use libfuzzer_sys::fuzz_target;
-use rtftp_runtime::fs::{self, FileSystem, FileType, Node, ReadFuture, BlockDevice, Volume, partition::partitions};
+use rtftp_runtime::fs::{self, BlockDevice, FileSystem, FileType, Node, ReadFuture, Volume, partition::partitions};
 
 const SECTOR: usize = 512;
 /// How long a disk is whose last sectors are zeros.
