@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_runtime::history::Boots;
+use rtftp_runtime::history::History;
 use smol::{
     Async, Executor, Timer,
     future::{or, pending, yield_now},
@@ -85,7 +85,7 @@ impl Http {
     }
 
     /// Answers everybody who connects, for ever. Connections end when this is dropped.
-    pub(crate) async fn serve(self, boots: Boots) {
+    pub(crate) async fn serve(self, history: History) {
         let listener = match Async::new(self.listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -95,7 +95,7 @@ impl Http {
         };
         let executor = Executor::new();
         let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let site = Arc::new(Site { boots, address: self.address.ip(), recent: Mutex::new(None) });
+        let site = Arc::new(Site { history, address: self.address.ip(), recent: Mutex::new(None) });
         let accept = async {
             loop {
                 let place = places.acquire_arc().await;
@@ -123,7 +123,7 @@ impl Http {
 /// What there is to see.
 #[derive(Debug)]
 struct Site {
-    boots: Boots,
+    history: History,
     /// Where it is shown.
     address: IpAddr,
     /// The record as it was shown last, and when that was.
@@ -161,7 +161,7 @@ impl Site {
             }
             "/" => page::response(),
             "/boots.json" => Response::new("application/json", self.json().await),
-            "/metrics" => metrics::response(&self.boots.head(), self.boots.known()),
+            "/metrics" => metrics::response(&self.history.header(), self.history.client_count()),
             _ => Response::refusal(Status::NotFound),
         }
     }
@@ -174,8 +174,8 @@ impl Site {
         {
             return json.clone();
         }
-        let boots = self.boots.clone();
-        let json = Arc::new(unblock(move || boots.json()).await);
+        let history = self.history.clone();
+        let json = Arc::new(unblock(move || history.json()).await);
         *recent = Some((Instant::now(), json.clone()));
         json
     }

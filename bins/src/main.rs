@@ -59,10 +59,10 @@ fn serve(config: Config, status_listen: Option<Place>, sandbox: bool) -> ExitCod
                 log::info!("status page at http://{}/", http.address());
             }
             let serving = format!("serving {root} on {address}");
-            let boots = server.boots();
+            let history = server.history();
             let page = async move {
                 match http {
-                    Some(http) => http.serve(boots).await,
+                    Some(http) => http.serve(history).await,
                     None => pending().await,
                 }
             };

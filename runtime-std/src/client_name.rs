@@ -6,7 +6,7 @@ use rtftp_core::RequestPath;
 
 /// One of the names of a client, written in one way only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Name {
+pub(crate) enum ClientName {
     /// The address it asks from, as addresses are usually written: `10.0.0.5`, `fe80::1`.
     Ip(IpAddr),
     /// The address of its network card, as the kernel of this machine knows it: `dc-a6-32-01-36-c2`.
@@ -16,7 +16,7 @@ pub(crate) enum Name {
     Serial(u32),
 }
 
-impl Name {
+impl ClientName {
     /// Reads a name.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for ClientName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(ip) => ip.fmt(f),
@@ -49,26 +49,26 @@ impl fmt::Display for Name {
     }
 }
 
-fn ip(name: &str) -> Option<Name> {
-    name.parse().ok().map(|ip: IpAddr| Name::Ip(ip.to_canonical()))
+fn ip(name: &str) -> Option<ClientName> {
+    name.parse().ok().map(|ip: IpAddr| ClientName::Ip(ip.to_canonical()))
 }
 
 /// Reads six pairs of digits, also with the colons that everybody else writes between them.
-fn mac(name: &str) -> Option<Name> {
+fn mac(name: &str) -> Option<ClientName> {
     let mut mac = [0; 6];
     let mut pairs = name.split(['-', ':']);
     for byte in &mut mac {
         *byte = pairs.next().filter(|pair| is_hex(pair, 2)).and_then(|pair| u8::from_str_radix(pair, 16).ok())?;
     }
-    pairs.next().is_none().then_some(Name::Mac(mac))
+    pairs.next().is_none().then_some(ClientName::Mac(mac))
 }
 
 /// Reads the eight digits that a Pi sends, or all sixteen, as `/proc/cpuinfo` has them.
-fn serial(name: &str) -> Option<Name> {
+fn serial(name: &str) -> Option<ClientName> {
     if !is_hex(name, 8) && !is_hex(name, 16) {
         return None;
     }
-    u32::from_str_radix(name.get(name.len() - 8..)?, 16).ok().map(Name::Serial)
+    u32::from_str_radix(name.get(name.len() - 8..)?, 16).ok().map(ClientName::Serial)
 }
 
 fn is_hex(digits: &str, count: usize) -> bool {
@@ -79,10 +79,10 @@ fn is_hex(digits: &str, count: usize) -> bool {
 mod tests {
     use super::*;
 
-    const MAC: Name = Name::Mac([0xdc, 0xa6, 0x32, 0x01, 0x36, 0xc2]);
+    const MAC: ClientName = ClientName::Mac([0xdc, 0xa6, 0x32, 0x01, 0x36, 0xc2]);
 
-    fn ip(ip: &str) -> Name {
-        Name::Ip(ip.parse().expect("an address"))
+    fn ip(ip: &str) -> ClientName {
+        ClientName::Ip(ip.parse().expect("an address"))
     }
 
     #[test]
@@ -92,11 +92,11 @@ mod tests {
             ("fe80::1", ip("fe80::1")),
             ("::1", ip("::1")),
             ("dc-a6-32-01-36-c2", MAC),
-            ("9ffefdef", Name::Serial(0x9ffe_fdef)),
-            ("00000010", Name::Serial(0x10)),
-            ("12345678", Name::Serial(0x1234_5678)),
+            ("9ffefdef", ClientName::Serial(0x9ffe_fdef)),
+            ("00000010", ClientName::Serial(0x10)),
+            ("12345678", ClientName::Serial(0x1234_5678)),
         ] {
-            assert_eq!(Name::parse(name), Ok(expected));
+            assert_eq!(ClientName::parse(name), Ok(expected));
             assert_eq!(expected.to_string(), name);
         }
     }
@@ -113,7 +113,7 @@ mod tests {
             ("100000009ffefdef", "9ffefdef"),
             ("0c8f7e5cbd989ae1", "bd989ae1"),
         ] {
-            let meant = Name::parse(name).expect_err(name).expect(name);
+            let meant = ClientName::parse(name).expect_err(name).expect(name);
             assert_eq!(meant.to_string(), right);
         }
     }
@@ -139,16 +139,16 @@ mod tests {
             "0x9ffefdef",
             "9ffefdé",
         ] {
-            assert_eq!(Name::parse(name), Err(None), "{name}");
+            assert_eq!(ClientName::parse(name), Err(None), "{name}");
         }
     }
 
     #[test]
     fn a_serial_number_is_the_first_name_of_a_path() {
-        let split = |path: &str| Name::serial_before(&RequestPath::parse(path.as_bytes()).expect("a path"));
+        let split = |path: &str| ClientName::serial_before(&RequestPath::parse(path.as_bytes()).expect("a path"));
         let rest = |path: &str| RequestPath::parse(path.as_bytes()).expect("a path");
-        assert_eq!(split("9ffefdef/start4.elf"), Some((Name::Serial(0x9ffe_fdef), rest("start4.elf"))));
-        assert_eq!(split("/9ffefdef//a/b"), Some((Name::Serial(0x9ffe_fdef), rest("a/b"))));
+        assert_eq!(split("9ffefdef/start4.elf"), Some((ClientName::Serial(0x9ffe_fdef), rest("start4.elf"))));
+        assert_eq!(split("/9ffefdef//a/b"), Some((ClientName::Serial(0x9ffe_fdef), rest("a/b"))));
         for path in
             ["9ffefdef", "9ffefdef/", "9FFEFDEF/a", "a/9ffefdef/b", "dc-a6-32-01-36-c2/a", "10.0.0.5/a", "\u{e9}/a"]
         {

@@ -2,7 +2,7 @@
 //!
 //! [`Server`](server::Server) takes requests in; each becomes a session, a task of its own, which looks for the file in the
 //! client's roots and drives the core's [`Sender`](rtftp_core::Sender) with a socket and a clock. [`fetch`](client::fetch) is the
-//! other end: it drives the core's [`Receiver`](rtftp_core::Receiver). [`Boots`](history::Boots) is the record of who booted how;
+//! other end: it drives the core's [`Receiver`](rtftp_core::Receiver). [`History`](history::History) is the record of who booted how;
 //! [`check`](check::check) looks at everything that a server would serve, and says what is wrong with it.
 
 pub mod check;
@@ -24,7 +24,7 @@ mod rate_limit;
 pub mod sandbox;
 pub mod server;
 pub mod status;
-mod text;
+pub mod text;
 mod unsandboxed;
 
 /// The core, whose types are in the signatures here.

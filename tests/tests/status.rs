@@ -85,7 +85,7 @@ fn a_boot_is_told_file_by_file() {
     stalled.reply(&ack(4));
     let running = [State::Probe, State::Missing, State::Complete, State::Refused, State::Running];
     let stopped = poll_until("a boot that stands still", SOON, || {
-        Some(board_disk(&socket, &running)).filter(|board| board.place.starts_with("stalled in kernel at 0 % for "))
+        Some(board_disk(&socket, &running)).filter(|board| board.summary.starts_with("stalled in kernel at 0 % for "))
     });
 
     let boot = &stopped.boots[0];
@@ -94,7 +94,7 @@ fn a_boot_is_told_file_by_file() {
     assert_eq!((probe.name.as_str(), probe.size, probe.acknowledged), ("config.txt", Some(11), 0));
     assert_eq!((missing.name.as_str(), &missing.origin, missing.blksize), ("start4.elf", &None, 0));
     assert_eq!((complete.acknowledged, complete.blksize, complete.windowsize), (11, 512, 1));
-    assert_eq!((complete.origin.as_deref(), complete.view_age), (Some("default/"), None));
+    assert_eq!((complete.origin.as_deref(), complete.snapshot_age), (Some("default/"), None));
     assert_eq!((hostile.name.as_str(), hostile.why.as_deref()), (r"../\x1b[2J", Some("the path leaves its root")));
     assert_eq!((kernel.size, kernel.acknowledged), (Some(1 << 20), 4 * 1024));
     assert_eq!((kernel.blksize, kernel.windowsize, kernel.copies), (1024, 4, 1));
@@ -128,7 +128,7 @@ fn files_of_a_disk_tell_how_old_the_look_at_it_is_and_why_they_fail() {
     let name = format!("{BOARD}.nbd");
     let kernel = board_disk(&socket, &[State::Complete]).boots[0].files[0].clone();
     assert_eq!(kernel.origin.as_ref(), Some(&name));
-    assert!(kernel.view_age.is_some_and(|age| (0.0..60.0).contains(&age)), "{kernel:?}");
+    assert!(kernel.snapshot_age.is_some_and(|age| (0.0..60.0).contains(&age)), "{kernel:?}");
 
     daemon.put(&name, "no description");
     assert_eq!(daemon.fetch(BOARD, "kernel"), Err(0));
@@ -136,7 +136,7 @@ fn files_of_a_disk_tell_how_old_the_look_at_it_is_and_why_they_fail() {
     let failed = &client.boots[0].files[1];
     assert_eq!(failed.origin.as_ref(), Some(&name));
     assert!(failed.why.as_ref().is_some_and(|why| why.contains("line 1, column 1")), "{failed:?}");
-    assert!(client.place.contains("failed: "), "{}", client.place);
+    assert!(client.summary.starts_with("kernel failed (requested "), "{}", client.summary);
 }
 
 #[test]

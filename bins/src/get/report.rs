@@ -6,7 +6,10 @@ use std::{
 };
 
 use rtftp_core::Receiver;
-use rtftp_runtime::client::{Event, Fetched, describe, printable};
+use rtftp_runtime::{
+    client::{Event, Fetched, describe},
+    text::printable,
+};
 
 use crate::{args::Job, bar::megabytes, progress::Progress};
 

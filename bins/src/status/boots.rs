@@ -7,7 +7,7 @@ use crate::bar::{bar, megabytes};
 
 /// Where the client stands, and then its boots, the newest first.
 pub(super) fn lines(client: &Client, now: f64) -> Vec<String> {
-    let mut lines = vec![format!("{}: {}", harmless(&client.client), harmless(&client.place))];
+    let mut lines = vec![format!("{}: {}", harmless(&client.client), harmless(&client.summary))];
     for boot in &client.boots {
         lines.push(String::new());
         lines.push(headline(boot, now));
@@ -65,7 +65,7 @@ fn details(file: &File) -> String {
         details.push(format!("asked {} times", file.copies.saturating_add(1)));
     }
     if let Some(origin) = &file.origin {
-        let seen = file.view_age.map(|age| format!(" as it was {age:.1} s before")).unwrap_or_default();
+        let seen = file.snapshot_age.map(|age| format!(" as it was {age:.1} s before")).unwrap_or_default();
         details.push(format!("from {}{seen}", harmless(origin)));
     }
     if details.is_empty() { String::new() } else { format!("  {}", details.join("; ")) }
@@ -78,7 +78,7 @@ pub(super) mod tests {
     /// A client that began its boot at 1000 s.
     pub(in super::super) fn client(files: Vec<File>) -> Client {
         let boot = Boot { began: 1000.0, last: 1010.5, more: 0, files };
-        Client { client: "10.0.0.5".into(), place: "loads kernel8.img at 40 %".into(), boots: vec![boot] }
+        Client { client: "10.0.0.5".into(), summary: "loading kernel8.img at 40 %".into(), boots: vec![boot] }
     }
 
     /// A request that took 2 s of a file of 1 MB, of which nothing was sent.
@@ -96,7 +96,7 @@ pub(super) mod tests {
             copies: 0,
             blksize: 0,
             windowsize: 0,
-            view_age: None,
+            snapshot_age: None,
         }
     }
 
@@ -114,7 +114,7 @@ pub(super) mod tests {
         let mut client = client(vec![
             file("start4.elf", State::Missing),
             sent(file("config.txt", State::Probe)),
-            File { view_age: Some(0.04), ..sent(complete) },
+            File { snapshot_age: Some(0.04), ..sent(complete) },
             sent(failed),
             down,
             sent(running),
@@ -122,7 +122,7 @@ pub(super) mod tests {
         ]);
         client.boots[0].more = 7;
         let expected = "\
-10.0.0.5: loads kernel8.img at 40 %
+10.0.0.5: loading kernel8.img at 40 %
 
 boot 2 min ago, 10.5 s, 7 requests, and 7 earlier ones that are not kept
      +0.250 s  start4.elf                       missing

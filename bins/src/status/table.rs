@@ -53,7 +53,7 @@ fn line(client: &Client, boot: &Boot, now: f64) -> String {
         harmless(&client.client),
         ago(now - boot.began) + " ago",
         megabytes(bytes as f64),
-        harmless(&client.place),
+        harmless(&client.summary),
     )
 }
 
@@ -104,7 +104,7 @@ mod tests {
         let expected = [
             "rtftp 1.2.3, up 16 min: 12 requests, 5 complete, 1 probes, 3 missing, 0 refused, 2 failed, 1 running; 7.3 MB",
             "CLIENT                  BOOT  FILES        MB  WHERE",
-            "10.0.0.5            12 s ago      1       0.4  loads kernel8.img at 40 %",
+            "10.0.0.5            12 s ago      1       0.4  loading kernel8.img at 40 %",
             "    kernel8.img               40% [=========               ] 0.4 MB  0.1 MB/s  0:06 left",
         ];
         assert_eq!(lines(&now, Some(&before)), expected);
@@ -115,7 +115,7 @@ mod tests {
     fn what_others_have_named_is_escaped() {
         let mut hostile = client(vec![File { blksize: 512, ..file("\u{1b}[2J", State::Running) }]);
         hostile.client = "\u{1b}[1m".into();
-        hostile.place = "loads \u{1b}[2J\n".into();
+        hostile.summary = "loading \u{1b}[2J\n".into();
         let mut now = snapshot(1.0, vec![hostile]);
         now.version = "\u{1b}c".into();
         assert!(lines(&now, None).iter().all(|line| line.bytes().all(|byte| matches!(byte, b' '..=b'~'))));

@@ -2,7 +2,7 @@
 
 use std::io::stdout;
 
-use rtftp_runtime::history::span;
+use rtftp_runtime::history::format_duration;
 use rustix::termios::tcgetwinsize;
 
 /// Text with everything escaped that is not printable ASCII.
@@ -13,7 +13,7 @@ pub(super) fn harmless(text: &str) -> String {
 
 /// How long ago; what is still to come, by a clock that was set, is now.
 pub(super) fn ago(seconds: f64) -> String {
-    span(seconds.max(0.0) as u64)
+    format_duration(seconds.max(0.0) as u64)
 }
 
 /// The columns and rows of the terminal, or of an old one where there is none.

@@ -12,7 +12,7 @@ use super::{
     Limits,
     kernel::{Kernel, rank},
 };
-use crate::client::printable;
+use crate::text::printable;
 
 /// How many names are looked at.
 pub(super) const MOST_NAMES: usize = 20_000;

@@ -3,13 +3,13 @@
 use std::{fs, io, path::Path};
 
 use super::Mistake;
-use crate::{client::printable, client_name::Name, disk, disk::parse_file_name};
+use crate::{client_name::ClientName, disk, disk::parse_file_name, text::printable};
 
 /// What a root directory has.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
     /// The clients with an `.nbd` file, sorted.
-    pub(super) clients: Vec<Name>,
+    pub(super) clients: Vec<ClientName>,
     /// The directories that files are served from, sorted.
     pub(super) directories: Vec<String>,
     /// What is wrong with the names.
@@ -98,14 +98,14 @@ fn mistaken_file(name: &str) -> Option<String> {
 }
 
 /// The client's name that is probably meant by one that is none, or is one in another spelling.
-fn meant(name: &str) -> Option<Name> {
+fn meant(name: &str) -> Option<ClientName> {
     let decimal = |part: &str| {
         let digits = part.bytes().all(|byte| byte.is_ascii_digit());
         digits.then(|| part.parse::<u8>().ok()).flatten().map(|number| number.to_string())
     };
     let parts: Option<Vec<String>> = name.trim().split('.').map(decimal).collect();
     let plain = parts.map(|parts| parts.join("."));
-    Name::parse(plain.as_deref().unwrap_or(name.trim())).map_or_else(|meant| meant, Some)
+    ClientName::parse(plain.as_deref().unwrap_or(name.trim())).map_or_else(|meant| meant, Some)
 }
 
 #[cfg(test)]

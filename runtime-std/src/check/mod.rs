@@ -20,7 +20,7 @@ pub use self::{
 };
 use self::{layout::Layout, trees::Local};
 use crate::{
-    client_name::Name,
+    client_name::ClientName,
     disk::{DiskTimeouts, file_name, read_description},
     guestfs::client::{HelperTimeouts, Launcher},
 };
@@ -201,7 +201,7 @@ impl<'r> Disks<'r> {
     }
 
     /// Starts to look at the disk of a client; the error is what is wrong with its description.
-    async fn start(&self, client: Name) -> Result<Task<(Disk, Vec<String>)>, String> {
+    async fn start(&self, client: ClientName) -> Result<Task<(Disk, Vec<String>)>, String> {
         let name = file_name(client);
         let json = read_description(&self.root.join(&name)).await.map_err(|error| error.to_string())?;
         let config = DiskConfig::parse(&json).map_err(|error| error.to_string())?;

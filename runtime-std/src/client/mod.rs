@@ -14,13 +14,9 @@ use rtftp_core::{
 };
 use smol::{Timer, future::or};
 
-pub use self::{
-    address::resolve,
-    failure::FetchError,
-    words::{describe, printable},
-};
+pub use self::{address::resolve, failure::FetchError, words::describe};
 use self::{port::Port, words::pairs};
-use crate::clock;
+use crate::{clock, text::printable};
 
 /// Room for the largest datagram, and for as many smaller ones as the kernel hands over at once.
 const RECEIVE_BUFFER: usize = 65_536;

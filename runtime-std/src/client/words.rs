@@ -5,6 +5,8 @@ use rtftp_core::{
     wire::packet::{ErrorCode, Mode, Options, Request},
 };
 
+use crate::text::printable;
+
 /// Puts a datagram into words: the packet's name, its numbers and texts, and its length.
 ///
 /// One line without control characters, whatever the datagram holds.
@@ -19,18 +21,6 @@ pub fn describe(datagram: &[u8]) -> String {
         Ok(Packet::OptionAck(options)) => format!("OACK {}, {len} bytes", pairs(options)),
         Err(_) => format!("no TFTP packet, {len} bytes"),
     }
-}
-
-/// Makes a text of bytes that somebody else has chosen: what is not printable is escaped, so that it does nothing to a terminal.
-pub fn printable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for character in String::from_utf8_lossy(bytes).chars() {
-        match character {
-            '\'' | '"' => text.push(character),
-            other => text.extend(other.escape_debug()),
-        }
-    }
-    text
 }
 
 /// Options as `name=value`, with blanks between them.
@@ -94,10 +84,6 @@ mod tests {
 
     #[test]
     fn what_could_move_a_cursor_is_escaped() {
-        assert_eq!(printable(b"can't open \"x\""), "can't open \"x\"");
-        assert_eq!(printable(b"\x1b[2J\r\n\x07"), r"\u{1b}[2J\r\n\u{7}");
-        assert_eq!(printable("caf\u{e9} \u{202e}".as_bytes()), "caf\u{e9} \\u{202e}");
-        assert_eq!(printable(b"\xff"), "\u{fffd}");
         assert_eq!(describe(b"\0\x05\0\0\x1b]0;title\x07\0"), r"ERROR 0 (see the text): \u{1b}]0;title\u{7}");
     }
 }

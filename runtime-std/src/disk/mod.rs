@@ -31,14 +31,14 @@ pub(crate) use self::{
     snapshot::{Contents, DiskError},
 };
 use crate::{
-    client_name::Name,
+    client_name::ClientName,
     error::{OpenError, Unavailable},
     event_loop::EventLoop,
     openat,
 };
 
 /// The name of the file that describes a client's disk.
-pub(crate) fn file_name(client: Name) -> String {
+pub(crate) fn file_name(client: ClientName) -> String {
     format!("{client}.nbd")
 }
 
@@ -48,9 +48,9 @@ pub(crate) fn file_name(client: Name) -> String {
 ///
 /// `None` for a name that is not an `.nbd` file's; the right name for one that is spelled in another way than the names of
 /// clients are written, and would never be looked for.
-pub(crate) fn parse_file_name(name: &str) -> Result<Name, Option<String>> {
+pub(crate) fn parse_file_name(name: &str) -> Result<ClientName, Option<String>> {
     let client = name.strip_suffix(".nbd").ok_or(None)?;
-    Name::parse(client).map_err(|meant| meant.map(file_name))
+    ClientName::parse(client).map_err(|meant| meant.map(file_name))
 }
 
 /// The disks that the `.nbd` files of a directory describe.
@@ -58,7 +58,7 @@ pub(crate) fn parse_file_name(name: &str) -> Result<Name, Option<String>> {
 pub(crate) struct Disks {
     directory: PathBuf,
     backend: Arc<Backend>,
-    known: Mutex<HashMap<Name, Known>>,
+    known: Mutex<HashMap<ClientName, Known>>,
 }
 
 /// A description as it was last read, and what came of it.
@@ -86,19 +86,19 @@ impl Disks {
     }
 
     /// Opens a file on a client's disk, which is connected first if need be.
-    pub(crate) async fn open(&self, client: Name, path: &RequestPath) -> Result<RemoteFile, OpenError> {
+    pub(crate) async fn open(&self, client: ClientName, path: &RequestPath) -> Result<RemoteFile, OpenError> {
         self.disk(client).await?.open(path).await
     }
 
     /// Sees to it that a client's disk is the one described now, and connects it in the background.
-    pub(crate) async fn prepare(&self, client: Name) {
+    pub(crate) async fn prepare(&self, client: ClientName) {
         if let Ok(disk) = self.disk(client).await {
             disk.connect();
         }
     }
 
     /// Lets a client's disk go; transfers from it end as they would have.
-    pub(crate) fn remove(&self, client: Name) {
+    pub(crate) fn remove(&self, client: ClientName) {
         if self.lock().remove(&client).is_some() {
             log::info!("{}: removed", file_name(client));
         }
@@ -111,26 +111,26 @@ impl Disks {
     }
 
     /// Whether a client's description has been looked at, and not been missed since.
-    pub(crate) fn contains(&self, client: Name) -> bool {
+    pub(crate) fn contains(&self, client: ClientName) -> bool {
         self.lock().contains_key(&client)
     }
 
     /// The clients whose descriptions have been looked at.
     #[cfg(test)]
-    pub(crate) fn clients(&self) -> Vec<Name> {
-        let mut clients: Vec<Name> = self.lock().keys().copied().collect();
+    pub(crate) fn clients(&self) -> Vec<ClientName> {
+        let mut clients: Vec<ClientName> = self.lock().keys().copied().collect();
         clients.sort();
         clients
     }
 
     /// Lets all disks go but those of these clients.
-    pub(crate) fn retain(&self, clients: &[Name]) {
-        let gone: Vec<Name> = self.lock().keys().filter(|client| !clients.contains(client)).copied().collect();
+    pub(crate) fn retain(&self, clients: &[ClientName]) {
+        let gone: Vec<ClientName> = self.lock().keys().filter(|client| !clients.contains(client)).copied().collect();
         gone.into_iter().for_each(|client| self.remove(client));
     }
 
     /// The disk that the client's file describes at this moment.
-    async fn disk(&self, client: Name) -> Result<Disk, OpenError> {
+    async fn disk(&self, client: ClientName) -> Result<Disk, OpenError> {
         let name = file_name(client);
         let content = match read_description(&self.directory.join(&name)).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -158,7 +158,7 @@ impl Disks {
         Ok(Disk::new(name.to_owned(), json.clone(), config, self.backend.clone()))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Known>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ClientName, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -198,7 +198,7 @@ mod tests {
             ("dc-a6-32-01-36-c2.nbd", "dc-a6-32-01-36-c2"),
             ("9ffefdef.nbd", "9ffefdef"),
         ] {
-            assert_eq!(parse_file_name(name), Ok(Name::parse(client).expect("a name")));
+            assert_eq!(parse_file_name(name), Ok(ClientName::parse(client).expect("a name")));
         }
         for (name, right) in [
             ("FE80::1.nbd", "fe80::1.nbd"),

@@ -69,7 +69,7 @@ impl RemoteFile {
     }
 
     /// How long ago the disk was looked at for the boot that the file was opened in.
-    pub(crate) fn view_age(&self) -> Duration {
+    pub(crate) fn snapshot_age(&self) -> Duration {
         self.look.age()
     }
 

@@ -31,11 +31,11 @@ impl OpenFile {
     }
 
     /// How long ago the disk was looked at that the file is on, if it is on one.
-    pub(crate) fn view_age(&mut self) -> Option<Duration> {
+    pub(crate) fn snapshot_age(&mut self) -> Option<Duration> {
         match self {
             Self::Local(_) => None,
-            Self::Remote(file) => Some(file.view_age()),
-            Self::Netascii(file) => file.reader().view_age(),
+            Self::Remote(file) => Some(file.snapshot_age()),
+            Self::Netascii(file) => file.reader().snapshot_age(),
         }
     }
 

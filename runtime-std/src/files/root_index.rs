@@ -12,7 +12,7 @@ use std::{
 
 use rustix::fs::{OFlags, ResolveFlags};
 
-use crate::{client_name::Name, disk, openat};
+use crate::{client_name::ClientName, disk, openat};
 
 /// How long after a change of a directory another one is sure to give it another time, on any file system.
 const SETTLED: Duration = Duration::from_secs(3);
@@ -28,8 +28,8 @@ pub(crate) struct Listing {
 /// What is named after a client.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
-    directories: HashSet<Name>,
-    disks: HashSet<Name>,
+    directories: HashSet<ClientName>,
+    disks: HashSet<ClientName>,
     has_cards: bool,
 }
 
@@ -74,12 +74,12 @@ impl Listing {
 
 impl Entries {
     /// Whether there is a directory of this name, or anything else.
-    pub(crate) fn has_directory(&self, name: Name) -> bool {
+    pub(crate) fn has_directory(&self, name: ClientName) -> bool {
         self.directories.contains(&name)
     }
 
     /// Whether there is a description of a disk for this name.
-    pub(crate) fn has_disk(&self, name: Name) -> bool {
+    pub(crate) fn has_disk(&self, name: ClientName) -> bool {
         self.disks.contains(&name)
     }
 
@@ -112,13 +112,13 @@ fn walk(directory: &Path) -> io::Result<(Option<Stamp>, Entries)> {
         let Some(name) = name.to_str() else { continue };
         let (client, named) = match disk::parse_file_name(name) {
             Ok(client) => (client, &mut entries.disks),
-            Err(_) => match Name::parse(name) {
+            Err(_) => match ClientName::parse(name) {
                 Ok(client) => (client, &mut entries.directories),
                 Err(_) => continue,
             },
         };
         named.insert(client);
-        entries.has_cards |= matches!(client, Name::Mac(_));
+        entries.has_cards |= matches!(client, ClientName::Mac(_));
     }
     Ok((stamp, entries))
 }
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    const CARD: Name = Name::Mac([2, 0, 0, 0, 0, 5]);
+    const CARD: ClientName = ClientName::Mac([2, 0, 0, 0, 0, 5]);
 
     fn now(listing: &Listing) -> Arc<Entries> {
         block_on(listing.now()).expect("readable")

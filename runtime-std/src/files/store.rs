@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 use rtftp_core::RequestPath;
 
 use crate::{
-    client_name::Name,
+    client_name::ClientName,
     disk,
     disk::Disks,
     error::{OpenError, Unavailable},
@@ -20,7 +20,7 @@ use crate::{
 
 /// The directory that everything is named in, and the disks that its `.nbd` files describe.
 #[derive(Debug)]
-pub(crate) struct Roots {
+pub(crate) struct FileStore {
     directory: PathBuf,
     listing: Listing,
     disks: Disks,
@@ -30,9 +30,9 @@ pub(crate) struct Roots {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// `<root>/<client>/`
-    Client(Name),
+    Client(ClientName),
     /// The disk of `<root>/<client>.nbd`
-    Disk(Name),
+    Disk(ClientName),
     /// `<root>/default/`
     Default,
 }
@@ -50,7 +50,7 @@ impl fmt::Display for Origin {
 /// Why a file could not be opened, and where.
 type Failed = (OpenError, Option<Origin>);
 
-impl Roots {
+impl FileStore {
     pub(crate) fn new(directory: PathBuf, disks: Disks) -> Self {
         Self { listing: Listing::new(directory.clone()), directory, disks }
     }
@@ -70,7 +70,7 @@ impl Roots {
             let reason = format!("{}: {error}", self.directory.display());
             (Unavailable { to_client: "the server cannot read its directory", reason }.into(), None)
         })?;
-        if let Some(found) = self.open_named(&there, Name::Ip(client.ip()), path).await? {
+        if let Some(found) = self.open_named(&there, ClientName::Ip(client.ip()), path).await? {
             return Ok(found);
         }
         if there.has_cards()
@@ -79,7 +79,7 @@ impl Roots {
         {
             return Ok(found);
         }
-        if let Some((serial, rest)) = Name::serial_before(path)
+        if let Some((serial, rest)) = ClientName::serial_before(path)
             && let Some(found) = self.open_named(&there, serial, &rest).await?
         {
             return Ok(found);
@@ -91,7 +91,7 @@ impl Roots {
     async fn open_named(
         &self,
         there: &Entries,
-        name: Name,
+        name: ClientName,
         path: &RequestPath,
     ) -> Result<Option<(OpenFile, Origin)>, Failed> {
         if there.has_directory(name)
@@ -126,14 +126,14 @@ impl Roots {
 }
 
 /// The name of a client after its network card, as far as the kernel can tell.
-async fn mac(client: SocketAddr) -> Result<Option<Name>, Unavailable> {
+async fn mac(client: SocketAddr) -> Result<Option<ClientName>, Unavailable> {
     // The kernel may have to finish with somebody else's change of its networks first.
     let card = match smol::unblock(move || neighbour::link_address(client)).await {
         Ok(LinkAddress::Unresolved) => neighbour::resolve(client).await,
         card => card,
     };
     match card {
-        Ok(LinkAddress::Mac(mac)) => Ok(Some(Name::Mac(mac))),
+        Ok(LinkAddress::Mac(mac)) => Ok(Some(ClientName::Mac(mac))),
         // One that does not tell the kernel its card cannot be sent anything either.
         Ok(LinkAddress::Unresolved | LinkAddress::None) => Ok(None),
         Err(error) => {
@@ -155,10 +155,10 @@ mod tests {
         guestfs::client::{HelperTimeouts, Launcher},
     };
 
-    const SERIAL: Name = Name::Serial(0x9ffe_fdef);
+    const SERIAL: ClientName = ClientName::Serial(0x9ffe_fdef);
 
     /// A root with these files, each of which holds its own path.
-    fn roots(files: &[&str]) -> (tempfile::TempDir, Roots) {
+    fn store(files: &[&str]) -> (tempfile::TempDir, FileStore) {
         let top = tempfile::tempdir().expect("a directory");
         for file in files {
             let path = top.path().join(file);
@@ -169,19 +169,19 @@ mod tests {
         let times = DiskTimeouts { idle: minute, view_gap: minute, reply: minute };
         let launcher = Launcher::new(HelperTimeouts::default());
         let disks = Disks::new(top.path().to_owned(), times, launcher, Arc::new(Executor::new()), None);
-        let roots = Roots::new(top.path().to_owned(), disks);
-        (top, roots)
+        let store = FileStore::new(top.path().to_owned(), disks);
+        (top, store)
     }
 
-    fn localhost() -> (Name, SocketAddr) {
+    fn localhost() -> (ClientName, SocketAddr) {
         let client = SocketAddr::from(([127, 0, 0, 1], 1234));
-        (Name::Ip(client.ip()), client)
+        (ClientName::Ip(client.ip()), client)
     }
 
     /// Where a path is found, or where and why not.
-    fn open(roots: &Roots, path: &str) -> Result<(u64, Origin), Failed> {
+    fn open(store: &FileStore, path: &str) -> Result<(u64, Origin), Failed> {
         let path = RequestPath::parse(path.as_bytes()).expect("a path");
-        let opened = block_on(roots.open(localhost().1, &path));
+        let opened = block_on(store.open(localhost().1, &path));
         opened.map(|(file, origin)| (file.size().expect("a size"), origin))
     }
 
@@ -189,47 +189,47 @@ mod tests {
     fn the_address_comes_before_the_serial_number_and_both_before_default() {
         let (files, ip) = (["127.0.0.1/9ffefdef/f", "9ffefdef/f", "default/9ffefdef/f"], localhost().0);
         let origins = [Origin::Client(ip), Origin::Client(SERIAL), Origin::Default];
-        let (top, roots) = roots(&files);
+        let (top, store) = store(&files);
         for (file, origin) in files.iter().zip(origins) {
-            assert_eq!(open(&roots, "9ffefdef/f"), Ok((file.len() as u64, origin)));
+            assert_eq!(open(&store, "9ffefdef/f"), Ok((file.len() as u64, origin)));
             fs::remove_file(top.path().join(file)).expect("removed");
         }
-        assert_eq!(open(&roots, "9ffefdef/f"), Err((OpenError::NotFound, None)));
+        assert_eq!(open(&store, "9ffefdef/f"), Err((OpenError::NotFound, None)));
     }
 
     #[test]
     fn of_each_name_the_directory_comes_before_the_disk() {
         let files = ["127.0.0.1/9ffefdef/f", "127.0.0.1.nbd", "9ffefdef/f", "9ffefdef.nbd", "default/9ffefdef/f"];
-        let (top, roots) = roots(&files);
-        let refused = |name| match open(&roots, "9ffefdef/f") {
+        let (top, store) = store(&files);
+        let refused = |name| match open(&store, "9ffefdef/f") {
             Err((OpenError::Unavailable(_), Some(origin))) => assert_eq!(origin, Origin::Disk(name)),
             other => panic!("a description that is wrong, not {other:?}"),
         };
         for (pair, name) in files.chunks(2).zip([localhost().0, SERIAL]) {
-            assert_eq!(open(&roots, "9ffefdef/f"), Ok((pair[0].len() as u64, Origin::Client(name))));
+            assert_eq!(open(&store, "9ffefdef/f"), Ok((pair[0].len() as u64, Origin::Client(name))));
             fs::remove_file(top.path().join(pair[0])).expect("removed");
             refused(name);
             fs::remove_file(top.path().join(pair[1])).expect("removed");
         }
-        assert_eq!(open(&roots, "9ffefdef/f"), Ok((files[4].len() as u64, Origin::Default)));
+        assert_eq!(open(&store, "9ffefdef/f"), Ok((files[4].len() as u64, Origin::Default)));
     }
 
     #[test]
     fn a_serial_number_names_a_root_only_in_front_of_a_path() {
-        let (_top, roots) = roots(&["9ffefdef/f", "default/9FFEFDEF/f", "default/dir/f"]);
-        assert_eq!(open(&roots, "9ffefdef/f").map(|(_, origin)| origin), Ok(Origin::Client(SERIAL)));
+        let (_top, store) = store(&["9ffefdef/f", "default/9FFEFDEF/f", "default/dir/f"]);
+        assert_eq!(open(&store, "9ffefdef/f").map(|(_, origin)| origin), Ok(Origin::Client(SERIAL)));
         for name in ["f", "9ffefdef", "x/9ffefdef/f", "9ffefdef/../9ffefdee/f"] {
-            assert_eq!(open(&roots, name), Err((OpenError::NotFound, None)), "{name}");
+            assert_eq!(open(&store, name), Err((OpenError::NotFound, None)), "{name}");
         }
-        assert_eq!(open(&roots, "9FFEFDEF/f").map(|(_, origin)| origin), Ok(Origin::Default));
-        assert_eq!(open(&roots, "dir/f").map(|(_, origin)| origin), Ok(Origin::Default));
+        assert_eq!(open(&store, "9FFEFDEF/f").map(|(_, origin)| origin), Ok(Origin::Default));
+        assert_eq!(open(&store, "dir/f").map(|(_, origin)| origin), Ok(Origin::Default));
     }
 
     #[test]
     fn a_root_that_is_gone_is_not_an_empty_one() {
-        let (top, roots) = roots(&["default/f"]);
+        let (top, store) = store(&["default/f"]);
         fs::remove_dir_all(top.path()).expect("removed");
-        match open(&roots, "f") {
+        match open(&store, "f") {
             Err((OpenError::Unavailable(why), None)) => {
                 assert!(why.reason.contains(top.path().to_str().expect("a name")));
             }

@@ -10,7 +10,7 @@ use std::{
 use inotify::{EventMask, Inotify, WatchMask};
 use smol::{Async, Timer};
 
-use crate::{client_name::Name, disk, disk::Disks};
+use crate::{client_name::ClientName, disk, disk::Disks};
 
 /// How often a root directory that is not there is looked for.
 const LOST_ROOT: Duration = Duration::from_secs(1);
@@ -93,7 +93,7 @@ async fn scan(root: &Path, disks: &Disks) -> io::Result<usize> {
     let names =
         smol::unblock(move || fs::read_dir(root)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>())
             .await?;
-    let clients: Vec<Name> = names.iter().filter_map(|name| parse_file_name(name.to_str()?)).collect();
+    let clients: Vec<ClientName> = names.iter().filter_map(|name| parse_file_name(name.to_str()?)).collect();
     disks.retain(&clients);
     for client in &clients {
         disks.prepare(*client).await;
@@ -107,11 +107,11 @@ fn is_link(path: &Path) -> bool {
 }
 
 /// The client that a file is for, and a word about a name that looks right and is not, also of a client's directory.
-fn parse_file_name(name: &str) -> Option<Name> {
+fn parse_file_name(name: &str) -> Option<ClientName> {
     let right = match disk::parse_file_name(name) {
         Ok(client) => return Some(client),
         Err(Some(right)) => right,
-        Err(None) => Name::parse(name).err().flatten()?.to_string(),
+        Err(None) => ClientName::parse(name).err().flatten()?.to_string(),
     };
     log::warn!("{name}: is not looked at, the name must be written {right}");
     None
@@ -132,8 +132,8 @@ mod tests {
         guestfs::client::{HelperTimeouts, Launcher},
     };
 
-    const A: Name = Name::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
-    const B: Name = Name::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
+    const A: ClientName = ClientName::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
+    const B: ClientName = ClientName::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
 
     /// The disks of a directory; nothing is connected, as the descriptions in here are all wrong.
     fn disks(root: &Path) -> Disks {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     /// Watches until the disks of exactly these clients have been looked at.
-    fn sees(watching: &mut (impl Future<Output = ()> + Unpin), disks: &Disks, clients: &[Name]) {
+    fn sees(watching: &mut (impl Future<Output = ()> + Unpin), disks: &Disks, clients: &[ClientName]) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let seen = async {
             while disks.clients() != clients {
@@ -164,7 +164,7 @@ mod tests {
         fs::write(&a, "there before").expect("written");
         let disks = disks(&root);
         let mut watching = pin!(watch(&root, &disks));
-        let mut sees = |clients: &[Name]| sees(&mut watching, &disks, clients);
+        let mut sees = |clients: &[ClientName]| sees(&mut watching, &disks, clients);
         sees(&[A]);
         fs::write(&b, "written in place").expect("written");
         sees(&[A, B]);

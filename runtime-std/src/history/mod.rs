@@ -1,5 +1,6 @@
-//! The boot timeline: for each client what its last boots asked for, what they got, and where they stopped.
+//! The boot history: for each client the requests of its last boots, their outcomes and their progress.
 
+mod boot;
 mod request;
 pub mod snapshot;
 mod store;
@@ -7,206 +8,211 @@ mod subscribers;
 mod summary;
 
 use std::{
+    fmt,
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use rtftp_core::{Instant, Sender};
+use parking_lot::{Mutex, MutexGuard};
+use rtftp_core::Instant;
 use smol::channel::Receiver;
 
-pub(crate) use self::request::Sending;
-pub use self::summary::span;
+pub(crate) use self::request::TransferStart;
+pub use self::summary::format_duration;
 use self::{
-    request::File,
-    snapshot::{Client, Snapshot, State, Totals, Wall},
-    store::Record,
-    subscribers::Followers,
+    request::Record,
+    snapshot::{Client, Snapshot, State, Totals, WallClock},
+    store::Store,
+    subscribers::Subscribers,
 };
-use crate::{clock, files::store::Origin};
+use crate::clock;
 
-/// The record of a server's boots. Clones are the same record.
+/// The boot history of a server. A clone is a handle to the same history.
 ///
-/// It is bounded, whoever sends what: the last four boots of at most a thousand clients, some 32,000 requests in all.
+/// Its size is bounded whatever arrives: the last four boots of at most 1024 clients, and 32,768 requests in all.
 #[derive(Debug, Clone)]
-pub struct Boots(Arc<Shared>);
+pub struct History(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     started: Instant,
-    record: Mutex<Record>,
+    store: Mutex<Store>,
     counters: Counters,
-    followers: Followers,
+    subscribers: Subscribers,
 }
 
-/// What [`Totals`] are made of.
+/// The counters behind [`Totals`].
 #[derive(Debug, Default)]
 struct Counters {
     requests: AtomicU64,
-    /// By [`State`], what has ended.
-    ended: [AtomicU64; 6],
+    /// Finished requests, indexed by [`State`].
+    finished: [AtomicU64; 6],
     bytes: AtomicU64,
     retransmitted: AtomicU64,
     copies: AtomicU64,
 }
 
-impl Boots {
-    /// An empty record.
+impl History {
+    /// Creates an empty history.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Shared {
             started: clock::now(),
-            record: Mutex::default(),
+            store: Mutex::default(),
             counters: Counters::default(),
-            followers: Followers::new(),
+            subscribers: Subscribers::new(),
         }))
     }
 
-    /// The whole record. It may be a few megabytes, and is not to be made where others wait for the thread.
+    /// Returns the whole history, up to a few megabytes. Call it on a thread that may block.
     pub fn snapshot(&self) -> Snapshot {
-        let mut snapshot = self.head();
+        let mut snapshot = self.header();
         snapshot.clients = self.clients().collect();
         snapshot
     }
 
-    /// The whole record as JSON, with a newline at the end, made client by client: the memory it takes is that of the text.
+    /// Returns the whole history as one line of JSON. Only one client at a time is in memory beside the text.
     pub fn json(&self) -> Vec<u8> {
-        let head = serde_json::to_vec(&self.head()).unwrap_or_default();
-        // Of the two brackets and the brace that it ends with, the list is between the first and the second.
-        let mut json = head.strip_suffix(b"]}").unwrap_or_default().to_vec();
-        for (nth, client) in self.clients().enumerate() {
-            if nth > 0 {
+        let header = serde_json::to_vec(&self.header()).unwrap_or_default();
+        // The header ends with an empty list of clients, which is filled here.
+        let mut json = header.strip_suffix(b"]}").unwrap_or_default().to_vec();
+        for (index, client) in self.clients().enumerate() {
+            if index > 0 {
                 json.push(b',');
             }
-            // Cannot fail: memory takes everything, and there is nothing in it that JSON has no form for.
+            // Cannot fail: a `Vec` accepts every write, and every field has a JSON form.
             let _ = serde_json::to_writer(&mut json, &client);
         }
         json.extend_from_slice(b"]}\n");
         json
     }
 
-    /// The numbers alone, which cost nothing to give.
-    pub fn totals(&self) -> Totals {
-        let Counters { requests, ended, bytes, retransmitted, copies } = &self.0.counters;
-        let ended = |state: State| ended[state as usize].load(Relaxed);
-        let over = [State::Complete, State::Probe, State::Missing, State::Refused, State::Failed].map(ended);
-        let requests = requests.load(Relaxed);
-        Totals {
-            requests,
-            complete: ended(State::Complete),
-            probes: ended(State::Probe),
-            missing: ended(State::Missing),
-            refused: ended(State::Refused),
-            failed: ended(State::Failed),
-            bytes: bytes.load(Relaxed),
-            retransmitted: retransmitted.load(Relaxed),
-            copies: copies.load(Relaxed),
-            running: requests.saturating_sub(over.iter().sum()),
-        }
-    }
-
-    /// How many clients there are in the record.
-    pub fn known(&self) -> usize {
-        self.record().known()
-    }
-
-    /// From now on, an [`Event`](snapshot::Event) as a line of JSON for every request that is over. The channel is closed when it
-    /// is not emptied in time; `None` when too many follow already. Of requests whose client never answered, which anybody can
-    /// send, it tells no more than some a second.
-    pub fn follow(&self) -> Option<Receiver<Arc<str>>> {
-        self.0.followers.follow()
-    }
-
-    /// How many follow.
-    #[cfg(test)]
-    pub(crate) fn followers(&self) -> usize {
-        self.0.followers.count()
-    }
-
-    /// Notes a request, which is over when the entry is dropped at the latest.
-    pub(crate) fn asked(&self, client: IpAddr, name: &[u8]) -> Entry {
-        self.0.counters.requests.fetch_add(1, Relaxed);
-        let file = self.record().asked(client, name, clock::now());
-        Entry { boots: self.clone(), client, file }
-    }
-
-    /// Notes that a client has repeated the request that is being answered.
-    pub(crate) fn repeated(&self, client: IpAddr, name: &[u8]) {
-        self.0.counters.copies.fetch_add(1, Relaxed);
-        self.record().repeated(client, name, clock::now());
-    }
-
-    /// A snapshot without its clients, which costs nothing to make.
-    pub fn head(&self) -> Snapshot {
-        let wall = Wall::now();
+    /// Returns a snapshot with an empty list of clients, in constant time.
+    pub fn header(&self) -> Snapshot {
+        let now = WallClock::now();
         Snapshot {
-            now: wall.of(wall.instant()),
+            now: now.to_unix(now.instant()),
             version: env!("CARGO_PKG_VERSION").into(),
-            started: wall.of(self.0.started),
+            started: now.to_unix(self.0.started),
             totals: self.totals(),
             clients: vec![],
         }
     }
 
-    /// The clients, the one heard last first. The record is locked for one at a time.
+    /// Returns the totals since the start, in constant time.
+    pub fn totals(&self) -> Totals {
+        let Counters { requests, finished, bytes, retransmitted, copies } = &self.0.counters;
+        let finished = |state: State| finished[state as usize].load(Relaxed);
+        let all_finished: u64 = [State::Complete, State::Probe, State::Missing, State::Refused, State::Failed]
+            .into_iter()
+            .map(finished)
+            .sum();
+        let requests = requests.load(Relaxed);
+        Totals {
+            requests,
+            complete: finished(State::Complete),
+            probes: finished(State::Probe),
+            missing: finished(State::Missing),
+            refused: finished(State::Refused),
+            failed: finished(State::Failed),
+            bytes: bytes.load(Relaxed),
+            retransmitted: retransmitted.load(Relaxed),
+            copies: copies.load(Relaxed),
+            running: requests.saturating_sub(all_finished),
+        }
+    }
+
+    /// Returns the number of clients in the history.
+    pub fn client_count(&self) -> usize {
+        self.store().client_count()
+    }
+
+    /// Subscribes to finished requests: each is sent as one line of JSON, an [`Event`](snapshot::Event).
+    ///
+    /// The channel is closed when the subscriber reads too slowly. Of requests whose client never answered, only some are sent
+    /// each second, since anyone can send such requests. Returns `None` if there are too many subscribers already.
+    pub fn subscribe(&self) -> Option<Receiver<Arc<str>>> {
+        self.0.subscribers.subscribe()
+    }
+
+    /// Returns the number of subscribers.
+    #[cfg(test)]
+    pub(crate) fn subscriber_count(&self) -> usize {
+        self.0.subscribers.count()
+    }
+
+    /// Records a request, and returns the handle that its outcome is reported to.
+    pub(crate) fn record_request(&self, client: IpAddr, file_name: &[u8]) -> RequestRecord {
+        self.0.counters.requests.fetch_add(1, Relaxed);
+        let record = self.store().record_request(client, file_name, clock::now());
+        RequestRecord { history: self.clone(), client, record }
+    }
+
+    /// Records that a client has repeated a request that is being answered.
+    pub(crate) fn record_copy(&self, client: IpAddr, file_name: &[u8]) {
+        self.0.counters.copies.fetch_add(1, Relaxed);
+        self.store().record_copy(client, file_name, clock::now());
+    }
+
+    /// Returns the clients, the most recently seen first. Locks the store for one client at a time.
     fn clients(&self) -> impl Iterator<Item = Client> {
-        let clients = self.record().clients();
-        clients.into_iter().filter_map(|client| self.record().snapshot(client, Wall::now()))
+        let clients = self.store().clients();
+        clients.into_iter().filter_map(|client| self.store().snapshot(client, WallClock::now()))
     }
 
-    fn record(&self) -> MutexGuard<'_, Record> {
-        self.0.record.lock().unwrap_or_else(PoisonError::into_inner)
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.0.store.lock()
     }
 }
 
-/// A request that is being answered.
+/// A handle to the record of a request that is being answered. Dropping it finishes the request as failed.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    boots: Boots,
+pub(crate) struct RequestRecord {
+    history: History,
     client: IpAddr,
-    file: Arc<File>,
+    record: Arc<Record>,
 }
 
-impl Entry {
-    /// Which root the file is from, or which one it is not to be had of.
-    pub(crate) fn from(&self, origin: Origin) {
-        self.file.from(origin);
+impl RequestRecord {
+    /// Records the root in which the file was found, or could not be read.
+    pub(crate) fn set_origin(&self, origin: impl fmt::Display) {
+        self.record.set_origin(origin);
     }
 
-    /// The file is open and is being sent.
-    pub(crate) fn sent_as(&self, sending: Sending) {
-        self.file.sent_as(clock::now(), sending);
+    /// Records that the file is open and its transfer starts.
+    pub(crate) fn start_transfer(&self, start: TransferStart) {
+        self.record.start_transfer(clock::now(), start);
     }
 
-    /// A datagram of the client has been taken in.
-    pub(crate) fn heard(&self, now: Instant, sender: &Sender) {
-        self.file.heard(now);
-        self.reached(now, sender);
+    /// Records a datagram from the client, and the progress of the transfer: bytes acknowledged and packets retransmitted.
+    pub(crate) fn note_activity(&self, now: Instant, acknowledged: u64, retransmitted: u64) {
+        self.record.note_activity(now);
+        self.note_progress(now, acknowledged, retransmitted);
     }
 
-    /// How far the transfer is.
-    pub(crate) fn reached(&self, now: Instant, sender: &Sender) {
-        self.file.reached(now, sender.acknowledged(), sender.retransmitted());
+    /// Records the progress of the transfer: bytes acknowledged and packets retransmitted.
+    pub(crate) fn note_progress(&self, now: Instant, acknowledged: u64, retransmitted: u64) {
+        self.record.note_progress(now, acknowledged, retransmitted);
     }
 
-    /// It is over. A request ends once: of several ends the first counts.
-    pub(crate) fn end(&self, state: State, why: Option<&str>) {
-        if !self.file.end(clock::now(), state, why) {
+    /// Finishes the request. Only the first call has an effect.
+    pub(crate) fn finish(&self, state: State, reason: Option<&str>) {
+        if !self.record.finish(clock::now(), state, reason) {
             return;
         }
-        let Shared { counters, followers, .. } = &*self.boots.0;
-        let (bytes, retransmitted) = self.file.sent();
-        counters.ended[state as usize].fetch_add(1, Relaxed);
-        counters.bytes.fetch_add(bytes, Relaxed);
-        counters.retransmitted.fetch_add(retransmitted, Relaxed);
-        followers.tell(self.file.last_heard().is_some(), || self.file.event(self.client, Wall::now()));
+        let Shared { counters, subscribers, .. } = &*self.history.0;
+        counters.finished[state as usize].fetch_add(1, Relaxed);
+        counters.bytes.fetch_add(self.record.acknowledged(), Relaxed);
+        counters.retransmitted.fetch_add(self.record.retransmitted(), Relaxed);
+        subscribers.publish(self.record.is_verified(), || self.record.event(self.client, WallClock::now()));
     }
 }
 
-impl Drop for Entry {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
-        self.end(State::Failed, Some("ended by the server"));
+        self.finish(State::Failed, Some("ended by the server"));
     }
 }
 

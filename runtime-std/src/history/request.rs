@@ -1,6 +1,7 @@
-//! One request of a boot, as the record keeps it: written by its session without a lock, read by whoever asks.
+//! The record of one request: updated by its session without a lock, read by snapshots at any time.
 
 use std::{
+    fmt,
     net::IpAddr,
     sync::{
         OnceLock,
@@ -9,169 +10,181 @@ use std::{
     time::Duration,
 };
 
-use rtftp_core::{Instant, wire::options::Settings};
+use rtftp_core::Instant;
 
-use super::snapshot::{self, State, Wall};
-use crate::{files::store::Origin, last_seen::LastSeen, text::EscapedName};
+use super::snapshot::{self, State, WallClock};
+use crate::{
+    last_seen::LastSeen,
+    text::{EscapedName, single_line},
+};
 
-/// The longest reason that is kept, in characters.
-const REASON: usize = 300;
+/// Longer reasons are cut off, in characters.
+const MAX_REASON_CHARS: usize = 300;
 
-/// A request and what came of it so far.
+/// The record of one request.
 #[derive(Debug)]
-pub(crate) struct File {
-    name: Box<[u8]>,
-    began: Instant,
-    origin: OnceLock<Origin>,
-    sending: OnceLock<Sending>,
+pub(crate) struct Record {
+    /// As much of the requested name as is displayed.
+    file_name: Box<[u8]>,
+    received: Instant,
+    origin: OnceLock<Box<str>>,
+    transfer: OnceLock<TransferStart>,
     end: OnceLock<End>,
-    heard: LastSeen,
-    /// When the client last acknowledged more than before.
-    moved: AtomicU64,
+    last_seen: LastSeen,
+    /// The time at which `acknowledged` last increased, in microseconds of the clock.
+    last_progress: AtomicU64,
     acknowledged: AtomicU64,
     retransmitted: AtomicU64,
     copies: AtomicU32,
 }
 
-/// How an open file is sent.
+/// The settings with which a transfer starts.
 #[derive(Debug)]
-pub(crate) struct Sending {
-    /// In bytes, if it is known.
+pub(crate) struct TransferStart {
+    /// The size of the file in bytes, if it is known.
     pub(crate) size: Option<u64>,
-    pub(crate) settings: Settings,
-    /// How old the view of the disk was that the file was opened in.
-    pub(crate) view_age: Option<Duration>,
+    /// The size of a block in bytes.
+    pub(crate) block_size: u16,
+    /// The number of blocks in a window.
+    pub(crate) window_size: u16,
+    /// The age of the disk's snapshot, for a file on a disk.
+    pub(crate) snapshot_age: Option<Duration>,
 }
 
 #[derive(Debug)]
 struct End {
     state: State,
-    why: Option<Box<str>>,
+    reason: Option<Box<str>>,
     at: Instant,
 }
 
-impl File {
-    /// A request that came now.
-    pub(super) fn new(name: &[u8], now: Instant) -> Self {
+impl Record {
+    /// Creates the record of a request received now.
+    pub(super) fn new(file_name: &[u8], now: Instant) -> Self {
         Self {
-            name: EscapedName::kept(name).into(),
-            began: now,
+            file_name: EscapedName::displayed_part(file_name).into(),
+            received: now,
             origin: OnceLock::new(),
-            sending: OnceLock::new(),
+            transfer: OnceLock::new(),
             end: OnceLock::new(),
-            heard: LastSeen::default(),
-            moved: AtomicU64::new(now.as_micros()),
+            last_seen: LastSeen::default(),
+            last_progress: AtomicU64::new(now.as_micros()),
             acknowledged: AtomicU64::new(0),
             retransmitted: AtomicU64::new(0),
             copies: AtomicU32::new(0),
         }
     }
 
-    /// Which root the file is from, or which one it was not to be had of.
-    pub(super) fn from(&self, origin: Origin) {
-        let _ = self.origin.set(origin);
+    /// Records the root in which the file was found, or could not be read.
+    pub(super) fn set_origin(&self, origin: impl fmt::Display) {
+        let _ = self.origin.set(origin.to_string().into());
     }
 
-    /// It is open and is being sent.
-    pub(super) fn sent_as(&self, now: Instant, sending: Sending) {
-        self.moved.store(now.as_micros(), Relaxed);
-        let _ = self.sending.set(sending);
+    /// Records that the file is open and its transfer starts.
+    pub(super) fn start_transfer(&self, now: Instant, start: TransferStart) {
+        self.last_progress.store(now.as_micros(), Relaxed);
+        let _ = self.transfer.set(start);
     }
 
-    /// A datagram of the client has come. Costs a few stores: it is called for each of them.
-    pub(super) fn heard(&self, now: Instant) {
-        self.heard.record(now);
+    /// Records a datagram from the client.
+    pub(super) fn note_activity(&self, now: Instant) {
+        self.last_seen.record(now);
     }
 
-    /// How far the transfer is.
-    pub(super) fn reached(&self, now: Instant, acknowledged: u64, retransmitted: u64) {
-        // Nobody else writes it.
+    /// Records the progress of the transfer.
+    pub(super) fn note_progress(&self, now: Instant, acknowledged: u64, retransmitted: u64) {
+        // The session is the only writer.
         if self.acknowledged.load(Relaxed) != acknowledged {
             self.acknowledged.store(acknowledged, Relaxed);
-            self.moved.store(now.as_micros(), Relaxed);
+            self.last_progress.store(now.as_micros(), Relaxed);
         }
         self.retransmitted.store(retransmitted, Relaxed);
     }
 
-    /// The client has repeated its request.
-    pub(super) fn repeated(&self) {
+    /// Counts a copy of the request.
+    pub(super) fn note_copy(&self) {
         self.copies.fetch_add(1, Relaxed);
     }
 
-    /// It is over; what is said of its end after that does not count. Returns whether this was the first word.
-    pub(super) fn end(&self, now: Instant, state: State, why: Option<&str>) -> bool {
-        self.end.set(End { state, why: why.map(harmless), at: now }).is_ok()
+    /// Finishes the request. Returns `false` if it was finished before; then nothing changes.
+    pub(super) fn finish(&self, now: Instant, state: State, reason: Option<&str>) -> bool {
+        let reason = reason.map(|reason| single_line(reason, MAX_REASON_CHARS));
+        self.end.set(End { state, reason, at: now }).is_ok()
     }
 
-    /// Whether its name, as far as names are kept, is that of another request.
-    pub(super) fn is_named_as(&self, other: &Self) -> bool {
-        self.name == other.name
+    /// Returns whether both requests are for the same file name, as far as names are recorded.
+    pub(super) fn has_same_name(&self, other: &Self) -> bool {
+        self.file_name == other.file_name
     }
 
-    /// Whether this is its name.
-    pub(super) fn is_named(&self, name: &[u8]) -> bool {
-        *self.name == *EscapedName::kept(name)
+    /// Returns whether the request is for this file name, as far as names are recorded.
+    pub(super) fn has_name(&self, file_name: &[u8]) -> bool {
+        *self.file_name == *EscapedName::displayed_part(file_name)
     }
 
-    /// How many bytes were acknowledged, and how many packets sent once more.
-    pub(super) fn sent(&self) -> (u64, u64) {
-        (self.acknowledged.load(Relaxed), self.retransmitted.load(Relaxed))
+    /// Returns the number of acknowledged bytes.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Relaxed)
     }
 
-    /// When the request came.
-    pub(super) fn began(&self) -> Instant {
-        self.began
+    /// Returns the number of packets that were sent again.
+    pub(super) fn retransmitted(&self) -> u64 {
+        self.retransmitted.load(Relaxed)
     }
 
-    /// When the client last answered, if it has; until then its address may be forged.
-    pub(super) fn last_heard(&self) -> Option<Instant> {
-        self.heard.last()
+    /// Returns the time of the request.
+    pub(super) fn received(&self) -> Instant {
+        self.received
     }
 
-    /// When the client last acknowledged more than before, or else when the file was opened, or asked for.
-    pub(super) fn last_moved(&self) -> Instant {
-        Instant::from_micros(self.moved.load(Relaxed))
+    /// Returns the time of the client's last answer, or `None` if it has not answered: then its address may be forged.
+    pub(super) fn last_seen(&self) -> Option<Instant> {
+        self.last_seen.last()
     }
 
-    /// Whether it has been opened and is sent.
-    pub(super) fn is_open(&self) -> bool {
-        self.sending.get().is_some()
+    /// Returns whether the client has answered.
+    pub(super) fn is_verified(&self) -> bool {
+        self.last_seen().is_some()
     }
 
-    /// When it was over, if it is.
-    pub(super) fn ended(&self) -> Option<Instant> {
+    /// Returns the time at which the client last acknowledged new bytes, or else the file was opened, or else requested.
+    pub(super) fn last_progress(&self) -> Instant {
+        Instant::from_micros(self.last_progress.load(Relaxed))
+    }
+
+    /// Returns whether the file was opened and its transfer started.
+    pub(super) fn has_started(&self) -> bool {
+        self.transfer.get().is_some()
+    }
+
+    /// Returns the time at which the request was finished.
+    pub(super) fn finished(&self) -> Option<Instant> {
         self.end.get().map(|end| end.at)
     }
 
-    /// As it is now.
-    pub(super) fn snapshot(&self, now: Wall) -> snapshot::File {
-        let (end, sending) = (self.end.get(), self.sending.get());
+    /// Returns the present state of the request.
+    pub(super) fn snapshot(&self, now: WallClock) -> snapshot::File {
+        let (end, transfer) = (self.end.get(), self.transfer.get());
         let until = end.map_or(now.instant(), |end| end.at);
-        let settings = sending.map(|sending| sending.settings);
         snapshot::File {
-            name: EscapedName(&self.name).to_string(),
-            origin: self.origin.get().map(Origin::to_string),
+            name: EscapedName(&self.file_name).to_string(),
+            origin: self.origin.get().map(|origin| origin.as_ref().to_owned()),
             state: end.map_or(State::Running, |end| end.state),
-            why: end.and_then(|end| end.why.as_deref().map(str::to_owned)),
-            began: now.of(self.began),
-            seconds: until.since(self.began).as_secs_f64(),
-            size: sending.and_then(|sending| sending.size),
-            acknowledged: self.acknowledged.load(Relaxed),
-            retransmitted: self.retransmitted.load(Relaxed),
+            why: end.and_then(|end| end.reason.as_deref().map(str::to_owned)),
+            began: now.to_unix(self.received),
+            seconds: until.since(self.received).as_secs_f64(),
+            size: transfer.and_then(|transfer| transfer.size),
+            acknowledged: self.acknowledged(),
+            retransmitted: self.retransmitted(),
             copies: self.copies.load(Relaxed).into(),
-            blksize: settings.map_or(0, |settings| settings.blksize),
-            windowsize: settings.map_or(0, |settings| settings.windowsize),
-            view_age: sending.and_then(|sending| sending.view_age).map(|age| age.as_secs_f64()),
+            blksize: transfer.map_or(0, |transfer| transfer.block_size),
+            windowsize: transfer.map_or(0, |transfer| transfer.window_size),
+            snapshot_age: transfer.and_then(|transfer| transfer.snapshot_age).map(|age| age.as_secs_f64()),
         }
     }
 
-    /// The client it would be a file of in the line of an event.
-    pub(super) fn event(&self, client: IpAddr, now: Wall) -> snapshot::Event {
+    /// Returns the event of the finished request.
+    pub(super) fn event(&self, client: IpAddr, now: WallClock) -> snapshot::Event {
         snapshot::Event { client: client.to_string(), file: self.snapshot(now) }
     }
-}
-
-/// A reason without what could harm a terminal or fill memory: a server's own words may be in it.
-fn harmless(reason: &str) -> Box<str> {
-    reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect()
 }

@@ -1,4 +1,4 @@
-//! What the record tells: plain data, for JSON and for whoever shows it.
+//! The data model of the history, as it is published in JSON. The names of the fields are an interface: other programs read them.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,41 +10,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 
-/// The record at one moment. Times are in seconds since 1970, UTC.
+/// The history at one moment. Times are in seconds since 1970 (UTC).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// When it was taken.
+    /// The time of this snapshot.
     pub now: f64,
-    /// The daemon's version.
+    /// The version of the server.
     pub version: String,
-    /// When the daemon started.
+    /// The time at which the server started.
     pub started: f64,
-    /// What there was since then.
+    /// The totals since then.
     pub totals: Totals,
-    /// The clients, the one heard last first.
+    /// The clients, the most recently seen first.
     pub clients: Vec<Client>,
 }
 
-/// Numbers since the start of the daemon.
+/// Totals since the start of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// All requests but the copies.
+    /// Requests, without copies.
     pub requests: u64,
-    /// Files that were delivered to their last byte.
+    /// Files delivered completely.
     pub complete: u64,
-    /// Files whose size or being there was all that was wanted.
+    /// Requests that only queried the existence or size of a file.
     pub probes: u64,
-    /// Files that are in none of the roots.
+    /// Requests for files that do not exist.
     pub missing: u64,
-    /// Requests that are not served.
+    /// Requests that were refused.
     pub refused: u64,
-    /// Transfers that broke off, and files that could not be read.
+    /// Requests that failed: the file could not be read, or the transfer was aborted.
     pub failed: u64,
-    /// Acknowledged bytes of the files that have ended.
+    /// Bytes acknowledged in finished requests.
     pub bytes: u64,
-    /// Packets of the files that have ended which were sent once more.
+    /// Packets sent again in finished requests.
     pub retransmitted: u64,
-    /// Requests that repeated one which was being answered.
+    /// Copies of requests that were being answered already.
     pub copies: u64,
     /// Requests that are being answered now.
     pub running: u64,
@@ -53,128 +53,129 @@ pub struct Totals {
 /// A client and its last boots.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Client {
-    /// Its address.
+    /// The address.
     pub client: String,
-    /// Where its last boot stands, or stopped, in words.
+    /// The state of the last boot, as a sentence.
     #[serde(rename = "where")]
-    pub place: String,
-    /// The newest first.
+    pub summary: String,
+    /// The boots, the newest first.
     pub boots: Vec<Boot>,
 }
 
-/// The files that a client asked for in one go.
+/// One boot: requests that follow each other closely.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Boot {
-    /// When the first request came.
+    /// The time of the first request.
     pub began: f64,
-    /// When the client was last heard.
+    /// The time of the last packet from the client.
     pub last: f64,
-    /// How many requests there were besides those below.
+    /// The number of requests that are not listed in `files`.
     pub more: u64,
-    /// In the order they were asked for.
+    /// The requests, the oldest first.
     pub files: Vec<File>,
 }
 
-/// One request.
+/// A request for a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct File {
-    /// The name that was asked for: printable ASCII, everything else escaped, and of a very long one the beginning.
+    /// The requested name: everything but printable ASCII is escaped, and a long name is cut off.
     pub name: String,
-    /// The root that the file is from, or could not be read from.
+    /// The root in which the file was found, or could not be read.
     pub origin: Option<String>,
-    /// What came of it.
+    /// The state of the request.
     pub state: State,
-    /// Why it was refused, or failed.
+    /// The reason why it was refused or failed.
     pub why: Option<String>,
-    /// When the request came.
+    /// The time of the request.
     pub began: f64,
-    /// How long it took, or takes up to now.
+    /// The time from the request to its end, or to now, in seconds.
     pub seconds: f64,
-    /// In bytes, if it is known.
+    /// The size of the file in bytes, if it is known.
     pub size: Option<u64>,
-    /// How many bytes the client has acknowledged.
+    /// Bytes acknowledged by the client.
     pub acknowledged: u64,
-    /// How many packets were sent once more.
+    /// Packets sent again.
     pub retransmitted: u64,
-    /// How many times the client repeated the request before it had the first answer.
+    /// Copies of the request that arrived before the client received the first reply.
     pub copies: u64,
-    /// The size of a block that was granted, in bytes; 0 if nothing was sent.
+    /// The granted block size in bytes, or 0 if no transfer started.
     pub blksize: u16,
-    /// The size of a window that was granted, in blocks; 0 if nothing was sent.
+    /// The granted window size in blocks, or 0 if no transfer started.
     pub windowsize: u16,
-    /// How old the view of the disk was when the file was opened, in seconds; for files of disks.
-    pub view_age: Option<f64>,
+    /// The age of the disk's snapshot when the file was opened, in seconds; only for files on disks.
+    #[serde(rename = "view_age")]
+    pub snapshot_age: Option<f64>,
 }
 
-/// What became of a request.
+/// The state of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It is being answered.
+    /// The request is being answered.
     Running,
-    /// The client has all of the file.
+    /// The client has acknowledged the whole file.
     Complete,
-    /// The client only wanted to know whether the file is there and how large it is.
+    /// The client only queried the existence or size of the file.
     Probe,
-    /// The file is in none of the client's roots.
+    /// The file does not exist.
     Missing,
-    /// The client may not have it.
+    /// The request was refused.
     Refused,
-    /// The file could not be read, or the transfer broke off.
+    /// The file could not be read, or the transfer was aborted.
     Failed,
 }
 
-/// A request that is over, as followers of the record are told of it.
+/// A finished request, as it is sent to subscribers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// The client's address.
+    /// The address of the client.
     pub client: String,
     /// The request.
     #[serde(flatten)]
     pub file: File,
 }
 
-/// A moment of the daemon's clock, and what the clock on the wall has to do with it.
+/// A moment of the monotonic clock, with the offset of the wall clock.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wall {
+pub(super) struct WallClock {
     instant: Instant,
-    /// The time on the wall when the daemon's clock began, in microseconds since 1970.
-    began: u64,
+    /// The wall clock's time at the monotonic clock's zero, in microseconds since 1970.
+    epoch: u64,
 }
 
-/// [`Wall::began`] as it was found last; 0 for not yet.
-static BEGAN: AtomicU64 = AtomicU64::new(0);
+/// The last measured [`WallClock::epoch`]; 0 before the first measurement.
+static EPOCH: AtomicU64 = AtomicU64::new(0);
 
-impl Wall {
-    /// When the clock on the wall has gone this far from the daemon's, it was set. By less the two differ from one look to the
-    /// next, and a request must not seem to have come at different times.
-    const SET: u64 = 1_000_000;
+impl WallClock {
+    /// A larger change of the offset means that the wall clock was set, in microseconds. Smaller ones are ignored, so that the
+    /// time of a request is the same in all snapshots.
+    const MIN_ADJUSTMENT: u64 = 1_000_000;
 
-    /// Now.
+    /// Returns the present moment.
     pub(super) fn now() -> Self {
         Self::at(clock::now())
     }
 
-    /// This moment of the daemon's clock, as if it were now.
+    /// Returns this moment of the monotonic clock, with the present offset of the wall clock.
     pub(super) fn at(instant: Instant) -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let found = u64::try_from(unix.as_micros()).unwrap_or(u64::MAX).saturating_sub(clock::now().as_micros());
-        let known = BEGAN.load(Relaxed);
-        if known.abs_diff(found) < Self::SET {
-            return Self { instant, began: known };
+        let measured = u64::try_from(unix.as_micros()).unwrap_or(u64::MAX).saturating_sub(clock::now().as_micros());
+        let known = EPOCH.load(Relaxed);
+        if known.abs_diff(measured) < Self::MIN_ADJUSTMENT {
+            return Self { instant, epoch: known };
         }
-        BEGAN.store(found, Relaxed);
-        Self { instant, began: found }
+        EPOCH.store(measured, Relaxed);
+        Self { instant, epoch: measured }
     }
 
-    /// The moment on the daemon's clock.
+    /// Returns the moment on the monotonic clock.
     pub(super) fn instant(self) -> Instant {
         self.instant
     }
 
-    /// Any moment, in seconds since 1970; a double holds the microseconds.
-    pub(super) fn of(self, instant: Instant) -> f64 {
-        self.began.saturating_add(instant.as_micros()) as f64 / 1e6
+    /// Converts any moment to seconds since 1970. A double is exact to the microsecond.
+    pub(super) fn to_unix(self, instant: Instant) -> f64 {
+        self.epoch.saturating_add(instant.as_micros()) as f64 / 1e6
     }
 }
 
@@ -183,13 +184,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_the_same_whenever_it_is_looked_at() {
+    fn an_instant_has_the_same_wall_clock_time_in_all_snapshots() {
         let instant = clock::now();
         let (first, unix) =
-            (Wall::now().of(instant), SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970"));
+            (WallClock::now().to_unix(instant), SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970"));
         assert!((first - unix.as_secs_f64()).abs() < 5.0, "{first}");
         for _ in 0..1000 {
-            assert_eq!(Wall::now().of(instant), first);
+            assert_eq!(WallClock::now().to_unix(instant), first);
         }
     }
 }

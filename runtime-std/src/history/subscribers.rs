@@ -1,71 +1,70 @@
-//! Who wants to be told of every request that is over.
+//! The subscribers that receive an event for each finished request.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
+use parking_lot::Mutex;
 use smol::channel::{Receiver, Sender, bounded};
 
 use super::snapshot::Event;
 use crate::{clock, rate_limit::RateLimit};
 
-/// How many there may be.
-const FOLLOWERS: usize = 16;
-/// How many lines wait for a follower that is slow, before it is dropped. All followers share them.
-const WAITING: usize = 1024;
-/// So many events of clients that did not answer are told at once, and so many a second.
-const STRANGERS: (u32, u32) = (100, 10);
+/// The number of subscribers at a time.
+const MAX_SUBSCRIBERS: usize = 16;
+/// The number of unread lines after which a slow subscriber is dropped. The lines are shared by all subscribers.
+const MAX_QUEUED_LINES: usize = 1024;
+/// The number of events of unverified clients that are published at once.
+const UNVERIFIED_BURST: u32 = 100;
+/// The number of events of unverified clients that are published each second after the burst.
+const UNVERIFIED_PER_SECOND: u32 = 10;
 
-/// The followers of a record.
+/// The subscribers of a history.
 #[derive(Debug)]
-pub(super) struct Followers {
-    /// Read first, so that nothing is locked or written where nobody follows.
+pub(super) struct Subscribers {
+    /// The number of `queues`, read first: without subscribers, publishing takes no lock.
     count: AtomicUsize,
-    lines: Mutex<Vec<Sender<Arc<str>>>>,
-    strangers: Mutex<RateLimit>,
+    queues: Mutex<Vec<Sender<Arc<str>>>>,
+    unverified: Mutex<RateLimit>,
 }
 
-impl Followers {
+impl Subscribers {
     pub(super) fn new() -> Self {
-        let strangers = Mutex::new(RateLimit::new(STRANGERS.0, STRANGERS.1));
-        Self { count: AtomicUsize::new(0), lines: Mutex::default(), strangers }
+        let unverified = Mutex::new(RateLimit::new(UNVERIFIED_BURST, UNVERIFIED_PER_SECOND));
+        Self { count: AtomicUsize::new(0), queues: Mutex::default(), unverified }
     }
 
-    /// One more; `None` when there are too many.
-    pub(super) fn follow(&self) -> Option<Receiver<Arc<str>>> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.retain(|line| !line.is_closed());
-        if lines.len() >= FOLLOWERS {
+    /// Adds a subscriber. Returns `None` if there are too many.
+    pub(super) fn subscribe(&self) -> Option<Receiver<Arc<str>>> {
+        let mut queues = self.queues.lock();
+        queues.retain(|queue| !queue.is_closed());
+        if queues.len() >= MAX_SUBSCRIBERS {
             return None;
         }
-        let (sender, receiver) = bounded(WAITING);
-        lines.push(sender);
-        self.count.store(lines.len(), Relaxed);
+        let (sender, receiver) = bounded(MAX_QUEUED_LINES);
+        queues.push(sender);
+        self.count.store(queues.len(), Relaxed);
         Some(receiver)
     }
 
-    /// How many there are.
+    /// Returns the number of subscribers.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.count.load(Relaxed)
     }
 
-    /// Tells an event; one of a client that has not answered only if there were not too many of these lately.
-    pub(super) fn tell(&self, proven: bool, event: impl FnOnce() -> Event) {
-        if self.count.load(Relaxed) == 0 || !(proven || self.allows_stranger()) {
+    /// Sends an event to all subscribers. Events of unverified clients are limited in rate.
+    pub(super) fn publish(&self, is_verified: bool, event: impl FnOnce() -> Event) {
+        if self.count.load(Relaxed) == 0 || !(is_verified || self.unverified.lock().allows(clock::now())) {
             return;
         }
         let Ok(mut line) = serde_json::to_string(&event()) else { return };
         line.push('\n');
         let line = Arc::from(line);
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who has gone, or reads too slowly, is told nothing more.
-        lines.retain(|follower| follower.try_send(Arc::clone(&line)).is_ok());
-        self.count.store(lines.len(), Relaxed);
-    }
-
-    fn allows_stranger(&self) -> bool {
-        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).allows(clock::now())
+        let mut queues = self.queues.lock();
+        // Drops subscribers that disconnected or read too slowly.
+        queues.retain(|queue| queue.try_send(Arc::clone(&line)).is_ok());
+        self.count.store(queues.len(), Relaxed);
     }
 }

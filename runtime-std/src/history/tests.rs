@@ -1,28 +1,25 @@
-use rtftp_core::wire::options::Settings;
-
 use super::{snapshot::Event, *};
 
 fn board() -> IpAddr {
     [10, 0, 0, 5].into()
 }
 
-/// A request that has been answered, and so has come from where it says.
-fn answered(boots: &Boots, name: &str) -> Entry {
-    let entry = boots.asked(board(), name.as_bytes());
-    entry.sent_as(Sending { size: Some(1000), settings: Settings::default(), view_age: None });
-    entry.file.heard(clock::now());
-    entry.file.reached(clock::now(), 1000, 2);
-    entry
+/// Records a request that the client has answered, so that its address is verified.
+fn verified(history: &History, name: &str) -> RequestRecord {
+    let record = history.record_request(board(), name.as_bytes());
+    record.start_transfer(TransferStart { size: Some(1000), block_size: 512, window_size: 1, snapshot_age: None });
+    record.note_activity(clock::now(), 1000, 2);
+    record
 }
 
 #[test]
-fn requests_are_counted_by_their_ends() {
-    let boots = Boots::new();
-    answered(&boots, "a").end(State::Complete, None);
-    let ends = [State::Probe, State::Missing, State::Missing, State::Refused, State::Failed];
-    ends.into_iter().for_each(|state| boots.asked(board(), b"b").end(state, None));
-    let _running = boots.asked(board(), b"c");
-    boots.repeated(board(), b"c");
+fn counts_requests_by_their_outcomes() {
+    let history = History::new();
+    verified(&history, "a").finish(State::Complete, None);
+    let outcomes = [State::Probe, State::Missing, State::Missing, State::Refused, State::Failed];
+    outcomes.into_iter().for_each(|state| history.record_request(board(), b"b").finish(state, None));
+    let _running = history.record_request(board(), b"c");
+    history.record_copy(board(), b"c");
     let expected = Totals {
         requests: 7,
         complete: 1,
@@ -35,44 +32,44 @@ fn requests_are_counted_by_their_ends() {
         copies: 1,
         running: 1,
     };
-    assert_eq!(boots.totals(), expected);
+    assert_eq!(history.totals(), expected);
 }
 
 #[test]
-fn an_entry_ends_once_and_when_it_is_dropped_at_the_latest() {
-    let boots = Boots::new();
-    let entry = boots.asked(board(), b"a");
-    entry.end(State::Missing, None);
-    entry.end(State::Failed, Some("later"));
-    drop(entry);
-    drop(boots.asked(board(), b"b"));
-    assert_eq!((boots.totals().missing, boots.totals().failed, boots.totals().running), (1, 1, 0));
-    let client = boots.snapshot().clients.remove(0);
-    let ends: Vec<_> = client.boots[0].files.iter().map(|file| (file.state, file.why.as_deref())).collect();
-    assert_eq!(ends, [(State::Missing, None), (State::Failed, Some("ended by the server"))]);
+fn finishes_a_request_once_and_at_the_latest_when_dropped() {
+    let history = History::new();
+    let record = history.record_request(board(), b"a");
+    record.finish(State::Missing, None);
+    record.finish(State::Failed, Some("later"));
+    drop(record);
+    drop(history.record_request(board(), b"b"));
+    assert_eq!((history.totals().missing, history.totals().failed, history.totals().running), (1, 1, 0));
+    let client = history.snapshot().clients.remove(0);
+    let outcomes: Vec<_> = client.boots[0].files.iter().map(|file| (file.state, file.why.as_deref())).collect();
+    assert_eq!(outcomes, [(State::Missing, None), (State::Failed, Some("ended by the server"))]);
 }
 
 #[test]
-fn the_json_is_the_snapshot() {
-    let boots = Boots::new();
-    assert_eq!(serde_json::from_slice::<Snapshot>(&boots.json()).expect("JSON").clients, []);
-    answered(&boots, "\"quoted\"\n").end(State::Complete, None);
-    boots.asked([10, 0, 0, 6].into(), b"other").end(State::Failed, Some("no \u{1b} route"));
-    let json = boots.json();
-    let read: Snapshot = serde_json::from_slice(&json).expect("JSON");
-    let made = boots.snapshot();
-    assert_eq!((read.totals, read.clients.len(), boots.known()), (made.totals, 2, 2));
-    assert_eq!(read.clients[0].boots[0].files[0].why.as_deref(), Some("no   route"));
-    assert_eq!(read.clients[1].boots[0].files[0].name, r#"\"quoted\"\n"#);
+fn json_equals_snapshot() {
+    let history = History::new();
+    assert_eq!(serde_json::from_slice::<Snapshot>(&history.json()).expect("JSON").clients, []);
+    verified(&history, "\"quoted\"\n").finish(State::Complete, None);
+    history.record_request([10, 0, 0, 6].into(), b"other").finish(State::Failed, Some("no \u{1b} route"));
+    let json = history.json();
+    let parsed: Snapshot = serde_json::from_slice(&json).expect("JSON");
+    let snapshot = history.snapshot();
+    assert_eq!((parsed.totals, parsed.clients.len(), history.client_count()), (snapshot.totals, 2, 2));
+    assert_eq!(parsed.clients[0].boots[0].files[0].why.as_deref(), Some("no   route"));
+    assert_eq!(parsed.clients[1].boots[0].files[0].name, r#"\"quoted\"\n"#);
     assert_eq!(json.iter().filter(|&&byte| byte == b'\n').count(), 1, "one line");
 }
 
-/// Others build on these names.
+/// Other programs depend on these names.
 #[test]
-fn the_json_has_its_fields() {
-    let boots = Boots::new();
-    answered(&boots, "kernel").end(State::Complete, None);
-    let json: serde_json::Value = serde_json::from_slice(&boots.json()).expect("JSON");
+fn json_field_names_are_stable() {
+    let history = History::new();
+    verified(&history, "kernel").finish(State::Complete, None);
+    let json: serde_json::Value = serde_json::from_slice(&history.json()).expect("JSON");
     let fields = |value: &serde_json::Value| -> Vec<String> {
         let mut fields: Vec<_> = value.as_object().expect("an object").keys().cloned().collect();
         fields.sort();
@@ -90,35 +87,35 @@ fn the_json_has_its_fields() {
 }
 
 #[test]
-fn followers_are_told_of_every_end_and_slow_ones_dropped() {
-    let boots = Boots::new();
-    answered(&boots, "before").end(State::Complete, None);
-    let (reader, slow) = (boots.follow().expect("a place"), boots.follow().expect("a place"));
-    for nth in 0..2000 {
-        answered(&boots, &nth.to_string()).end(State::Complete, None);
-        let line = reader.try_recv().expect("a line");
+fn subscribers_receive_every_event_until_they_are_too_slow() {
+    let history = History::new();
+    verified(&history, "before").finish(State::Complete, None);
+    let (fast, slow) = (history.subscribe().expect("subscribed"), history.subscribe().expect("subscribed"));
+    for index in 0..2000 {
+        verified(&history, &index.to_string()).finish(State::Complete, None);
+        let line = fast.try_recv().expect("a line");
         let event: Event = serde_json::from_str(line.trim_end()).expect("JSON");
-        assert_eq!((event.client.as_str(), event.file.name), ("10.0.0.5", nth.to_string()));
+        assert_eq!((event.client.as_str(), event.file.name), ("10.0.0.5", index.to_string()));
     }
     assert!(slow.is_closed() && slow.len() < 2000, "{} lines", slow.len());
-    assert!(!reader.is_closed());
+    assert!(!fast.is_closed());
 }
 
 #[test]
-fn a_place_that_is_left_is_free_for_another_follower() {
-    let boots = Boots::new();
-    let mut followers: Vec<_> = std::iter::from_fn(|| boots.follow()).collect();
-    assert_eq!(followers.len(), 16);
-    followers.pop();
-    assert!(boots.follow().is_some());
+fn a_subscriber_that_leaves_makes_room_for_another() {
+    let history = History::new();
+    let mut subscribers: Vec<_> = std::iter::from_fn(|| history.subscribe()).collect();
+    assert_eq!(subscribers.len(), 16);
+    subscribers.pop();
+    assert!(history.subscribe().is_some());
 }
 
 #[test]
-fn a_flood_of_strangers_does_not_drown_a_follower() {
-    let boots = Boots::new();
-    let follower = boots.follow().expect("a place");
-    (0..5000).for_each(|_| boots.asked(board(), b"forged").end(State::Missing, None));
-    assert!((100..300).contains(&follower.len()), "{} lines", follower.len());
-    answered(&boots, "honest").end(State::Complete, None);
-    assert!(std::iter::from_fn(|| follower.try_recv().ok()).any(|line| line.contains("honest")));
+fn events_of_unverified_clients_are_limited() {
+    let history = History::new();
+    let subscriber = history.subscribe().expect("subscribed");
+    (0..5000).for_each(|_| history.record_request(board(), b"forged").finish(State::Missing, None));
+    assert!((100..300).contains(&subscriber.len()), "{} lines", subscriber.len());
+    verified(&history, "honest").finish(State::Complete, None);
+    assert!(std::iter::from_fn(|| subscriber.try_recv().ok()).any(|line| line.contains("honest")));
 }

@@ -29,11 +29,11 @@ use crate::{
     disk::{DiskTimeouts, Disks},
     event_loop::{EventLoop, Workers},
     files::{
-        store::Roots,
+        store::FileStore,
         watch::{look_again, watch},
     },
     guestfs::client::{HelperTimeouts, Launcher},
-    history::{Boots, Entry, snapshot::State},
+    history::{History, RequestRecord, snapshot::State},
     net::{Listener, Route, UnknownTidSockets, ports::Ports},
     rate_limit::{RateLimit, UnverifiedLog},
     server::{
@@ -91,12 +91,12 @@ pub struct Server {
     workers: Arc<Workers>,
     ports: Arc<Ports>,
     listener: Listener,
-    roots: Arc<Roots>,
+    files: Arc<FileStore>,
     sessions: Arc<Mutex<Sessions>>,
     guards: Arc<UnknownTidSockets>,
     refusals: Mutex<RateLimit>,
     strangers: Arc<UnverifiedLog>,
-    boots: Boots,
+    history: History,
     status: Option<Socket>,
     executor: Arc<Executor<'static>>,
 }
@@ -155,19 +155,19 @@ impl Server {
         let guards = UnknownTidSockets::new()?;
         let refusals = Mutex::new(RateLimit::new(REFUSALS, REFUSALS));
         let strangers = Arc::new(UnverifiedLog::new());
-        let boots = Boots::new();
-        let roots = Arc::new(Roots::new(root_dir.clone(), disks));
+        let history = History::new();
+        let files = Arc::new(FileStore::new(root_dir.clone(), disks));
         Ok(Self {
             config,
             workers,
             ports,
             listener,
-            roots,
+            files,
             sessions,
             guards,
             refusals,
             strangers,
-            boots,
+            history,
             status,
             executor,
         })
@@ -183,8 +183,8 @@ impl Server {
     }
 
     /// The record of who booted how, which goes on while the server runs.
-    pub fn boots(&self) -> Boots {
-        self.boots.clone()
+    pub fn history(&self) -> History {
+        self.history.clone()
     }
 
     /// How many transfers are running.
@@ -194,7 +194,7 @@ impl Server {
 
     /// Looks at every `.nbd` file again and connects the disks, also where nobody watches them; running transfers go on.
     pub async fn reload(&self) {
-        look_again(&self.config.root_dir, self.roots.disks()).await;
+        look_again(&self.config.root_dir, self.files.disks()).await;
     }
 
     /// Serves until `stop` is ready, gives running transfers a short grace, and lets every disk go.
@@ -212,7 +212,7 @@ impl Server {
             server.status.iter().for_each(Socket::remove);
             or(server.wind_up(), server.hear_the_rest()).await;
             server.strangers.tell();
-            server.roots.disks().close().await;
+            server.files.disks().close().await;
         }));
     }
 
@@ -220,13 +220,13 @@ impl Server {
     async fn serve(self: Arc<Self>) {
         let watching = async {
             if self.config.monitor_configs {
-                watch(&self.config.root_dir, self.roots.disks()).await;
+                watch(&self.config.root_dir, self.files.disks()).await;
             }
             pending::<()>().await;
         };
         let status = async {
             if let Some(status) = &self.status {
-                status.serve(&self.boots, &self.executor).await;
+                status.serve(&self.history, &self.executor).await;
             }
             pending::<()>().await;
         };
@@ -261,21 +261,21 @@ impl Server {
         let refusal = match Packet::parse(datagram) {
             Ok(Packet::ReadRequest(request)) => match lock(&self.sessions).admit(route.client, datagram) {
                 Admission::Start(ticket, stop) => {
-                    let entry = self.boots.asked(client, request.file);
-                    return self.start(datagram, route, ticket, stop, entry);
+                    let record = self.history.record_request(client, request.file);
+                    return self.start(datagram, route, ticket, stop, record);
                 }
                 Admission::Copy => {
-                    self.boots.repeated(client, request.file);
+                    self.history.record_copy(client, request.file);
                     return log::debug!("{}: request repeated", route.client);
                 }
                 Admission::Full(why) => {
-                    self.boots.asked(client, request.file).end(State::Refused, Some(why));
+                    self.history.record_request(client, request.file).finish(State::Refused, Some(why));
                     (ErrorCode::NOT_DEFINED, why)
                 }
             },
             Ok(Packet::WriteRequest(request)) => {
                 let why = "this server does not take files";
-                self.boots.asked(client, request.file).end(State::Refused, Some(why));
+                self.history.record_request(client, request.file).finish(State::Refused, Some(why));
                 (ErrorCode::ACCESS_VIOLATION, why)
             }
             _ if self.deliver(datagram, route) => return,
@@ -304,14 +304,14 @@ impl Server {
         route: Route,
         ticket: Arc<SessionHandle>,
         stop: Receiver<&'static str>,
-        entry: Entry,
+        record: RequestRecord,
     ) {
         let sessions = self.sessions.clone();
         let session = Session {
             workers: self.workers.clone(),
             ports: self.ports.clone(),
             guards: self.guards.clone(),
-            roots: self.roots.clone(),
+            files: self.files.clone(),
             limits: self.config.limits,
             mtu_clamp: self.config.mtu_clamp,
             route,
@@ -319,7 +319,7 @@ impl Server {
             ticket: ticket.clone(),
             stop,
             strangers: self.strangers.clone(),
-            entry: Arc::new(entry),
+            record: Arc::new(record),
         };
         let run = async move {
             session.run().await;

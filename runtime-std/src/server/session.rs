@@ -19,9 +19,9 @@ use crate::{
     event_loop::Workers,
     files::{
         open_file::OpenFile,
-        store::{Origin, Roots},
+        store::{FileStore, Origin},
     },
-    history::{Entry, Sending, snapshot::State},
+    history::{RequestRecord, TransferStart, snapshot::State},
     net::{Route, TransferSocket, UnknownTidSockets, mtu, ports::Ports},
     rate_limit::UnverifiedLog,
     server::{admission::SessionHandle, transfer::Transfer},
@@ -54,7 +54,7 @@ pub(crate) struct Session {
     pub(crate) workers: Arc<Workers>,
     pub(crate) ports: Arc<Ports>,
     pub(crate) guards: Arc<UnknownTidSockets>,
-    pub(crate) roots: Arc<Roots>,
+    pub(crate) files: Arc<FileStore>,
     pub(crate) limits: Limits,
     /// Whether no block is to be larger than what reaches the client in one packet.
     pub(crate) mtu_clamp: bool,
@@ -67,7 +67,7 @@ pub(crate) struct Session {
     /// Takes the lines as long as the client has not answered.
     pub(crate) strangers: Arc<UnverifiedLog>,
     /// Its place in the record.
-    pub(crate) entry: Arc<Entry>,
+    pub(crate) record: Arc<RequestRecord>,
 }
 
 impl Session {
@@ -78,7 +78,7 @@ impl Session {
             Ok(peer) => peer,
             // Silence, as an answer would need the same: the client asks again.
             Err(error) => {
-                self.entry.end(State::Failed, Some(&error.to_string()));
+                self.record.finish(State::Failed, Some(&error.to_string()));
                 return self.log(Level::Error, format_args!("{error}"));
             }
         };
@@ -90,13 +90,13 @@ impl Session {
         match or(async { Some(self.open(request).await) }, stopped).await {
             // Nothing was promised yet: silence, and the client asks again.
             None => {
-                self.entry.end(State::Failed, Some("given up before the file was open"));
+                self.record.finish(State::Failed, Some("given up before the file was open"));
                 self.log(Level::Info, format_args!("{name}: given up before the file was open"));
             }
             Some(Ok((file, origin))) => self.send(request, file, origin, peer).await,
             Some(Err(Refused { refusal, origin, level, reason, state, why })) => {
-                origin.iter().for_each(|origin| self.entry.from(*origin));
-                self.entry.end(state, why.as_deref());
+                origin.iter().for_each(|origin| self.record.set_origin(*origin));
+                self.record.finish(state, why.as_deref());
                 send_error(&mut peer, refusal);
                 let origin = origin.map(|origin| format!(" from {origin}")).unwrap_or_default();
                 self.log(level, format_args!("{name}{origin}: {reason}"));
@@ -122,7 +122,7 @@ impl Session {
         }
         let path = RequestPath::parse(request.file)
             .map_err(|error| Refused::new((ErrorCode::ACCESS_VIOLATION, "access violation"), error))?;
-        let opened = self.roots.open(self.route.client, &path).await;
+        let opened = self.files.open(self.route.client, &path).await;
         opened
             .map(|(file, origin)| match request.mode {
                 Mode::Netascii => (OpenFile::Netascii(Box::new(Netascii::new(file))), origin),
@@ -172,14 +172,19 @@ impl Session {
         }
         let size = file.size();
         let (settings, granted) = negotiate(request.options, &limits, size);
-        self.entry.from(origin);
-        self.entry.sent_as(Sending { size, settings, view_age: file.view_age() });
+        self.record.set_origin(origin);
+        self.record.start_transfer(TransferStart {
+            size,
+            block_size: settings.blksize,
+            window_size: settings.windowsize,
+            snapshot_age: file.snapshot_age(),
+        });
         let sender = Sender::new(clock::now(), settings, granted, size);
-        let transfer = Transfer::new(sender, file, peer, self.ticket.clone(), self.entry.clone());
+        let transfer = Transfer::new(sender, file, peer, self.ticket.clone(), self.record.clone());
         let (outcome, sender) = transfer.run(&self.workers, &self.stop).await;
         let (state, outcome) = ending(outcome);
-        self.entry.reached(clock::now(), &sender);
-        self.entry.end(state, Some(&*outcome).filter(|_| state == State::Failed));
+        self.record.note_progress(clock::now(), sender.acknowledged(), sender.retransmitted());
+        self.record.finish(state, Some(&*outcome).filter(|_| state == State::Failed));
         let seconds = started.elapsed().as_secs_f64();
         self.log(
             Level::Info,

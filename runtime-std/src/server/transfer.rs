@@ -19,7 +19,7 @@ use crate::{
     clock,
     event_loop::{Handler, Socket, Turn, Workers},
     files::open_file::OpenFile,
-    history::Entry,
+    history::RequestRecord,
     net::{Route, TransferSocket},
     server::admission::SessionHandle,
 };
@@ -38,7 +38,7 @@ pub(crate) struct Transfer {
     file: OpenFile,
     peer: TransferSocket,
     ticket: Arc<SessionHandle>,
-    entry: Arc<Entry>,
+    record: Arc<RequestRecord>,
     /// When the client was last heard, and which such time its ticket and its entry were told last.
     heard: Option<Instant>,
     told: Option<Instant>,
@@ -97,9 +97,9 @@ impl Transfer {
         file: OpenFile,
         peer: TransferSocket,
         ticket: Arc<SessionHandle>,
-        entry: Arc<Entry>,
+        record: Arc<RequestRecord>,
     ) -> Self {
-        Self { sender, file, peer, ticket, entry, heard: None, told: None, unsent: None, left: None }
+        Self { sender, file, peer, ticket, record, heard: None, told: None, unsent: None, left: None }
     }
 
     /// Sends the file to its end, and returns how that was: `None` when the server gave the transfer up because its client asked
@@ -138,7 +138,7 @@ impl Transfer {
         if self.told.is_none_or(|told| now.since(told) >= TELLING) {
             self.told = Some(heard);
             self.ticket.last_seen.record(heard);
-            self.entry.heard(heard, &self.sender);
+            self.record.note_activity(heard, self.sender.acknowledged(), self.sender.retransmitted());
         }
     }
 

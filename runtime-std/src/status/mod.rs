@@ -26,7 +26,7 @@ use smol::{
     net::unix::{UnixListener, UnixStream},
 };
 
-use crate::{clock::within, history::Boots, unsandboxed};
+use crate::{clock::within, history::History, unsandboxed};
 
 /// Where the socket is by default.
 pub const SOCKET: &str = "/run/rtftp/status.sock";
@@ -41,10 +41,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(2);
 /// How many may ask at a time.
 const CONNECTIONS: usize = 32;
-/// The owner and the group may ask: nobody else needs to know who boots what.
+/// The owner and the group may ask: nobody else needs to know who history what.
 const MODE: u32 = 0o660;
 
-/// Where the record of boots can be asked for.
+/// Where the record of history can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusSocket {
     /// At [`SOCKET`], if there can be one.
@@ -100,17 +100,17 @@ impl Socket {
     }
 
     /// Answers everybody who connects, for ever.
-    pub(crate) async fn serve(&self, boots: &Boots, executor: &Executor<'static>) {
+    pub(crate) async fn serve(&self, history: &History, executor: &Executor<'static>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     // Who comes when all places are taken sees an end without an answer.
                     let Some(place) = places.try_acquire_arc() else { continue };
-                    let boots = boots.clone();
+                    let history = history.clone();
                     let answer = async move {
                         // It fails when nobody is there any more.
-                        let _ = answer(stream, boots).await;
+                        let _ = answer(stream, history).await;
                         drop(place);
                     };
                     executor.spawn(answer).detach();
@@ -157,12 +157,12 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Gives one who has connected what it asks for.
-async fn answer(mut stream: UnixStream, boots: Boots) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, history: History) -> io::Result<()> {
     if !wants_to_follow(&mut stream).await {
-        let json = smol::unblock(move || boots.json()).await;
+        let json = smol::unblock(move || history.json()).await;
         return within(PATIENCE, stream.write_all(&json)).await;
     }
-    match boots.follow() {
+    match history.subscribe() {
         Some(lines) => follow(stream, lines).await,
         None => Ok(()),
     }
@@ -213,10 +213,6 @@ mod tests {
         time::Instant,
     };
 
-    use rtftp_core::{
-        Sender,
-        wire::options::{Granted, Settings},
-    };
     use tempfile::TempDir;
 
     use super::*;
@@ -236,29 +232,29 @@ mod tests {
     }
 
     /// Serves a record while `test` runs.
-    fn serving(test: impl FnOnce(&Boots, &Path) + Send) {
+    fn serving(test: impl FnOnce(&History, &Path) + Send) {
         let (_directory, path) = directory();
         let socket = Socket::bind(&path).expect("a socket");
-        let (boots, executor) = (Boots::new(), Executor::new());
+        let (history, executor) = (History::new(), Executor::new());
         let (done, over) = smol::channel::bounded::<()>(1);
-        let (boots, executor, socket) = (&boots, &executor, &socket);
+        let (history, executor, socket) = (&history, &executor, &socket);
         thread::scope(move |scope| {
             let server = scope.spawn(move || {
                 let stop = async {
                     let _: Result<(), _> = over.recv().await;
                 };
-                smol::block_on(executor.run(or(socket.serve(boots, executor), stop)));
+                smol::block_on(executor.run(or(socket.serve(history, executor), stop)));
             });
             // Also when the test fails, the server ends.
             let done = done;
-            test(boots, &path);
+            test(history, &path);
             drop(done);
             server.join().expect("a server");
         });
     }
 
-    fn ask(boots: &Boots, name: &str) {
-        boots.asked([10, 0, 0, 5].into(), name.as_bytes()).end(State::Missing, None);
+    fn ask(history: &History, name: &str) {
+        history.record_request([10, 0, 0, 5].into(), name.as_bytes()).finish(State::Missing, None);
     }
 
     #[test]
@@ -296,8 +292,8 @@ mod tests {
 
     #[test]
     fn who_connects_gets_a_snapshot_whatever_it_says() {
-        serving(|boots, path| {
-            ask(boots, "start4.elf");
+        serving(|history, path| {
+            ask(history, "start4.elf");
             for question in ["", "snapshot\n", "follow", "GET / HTTP/1.0\r\n\r\n"] {
                 let mut stream = net::UnixStream::connect(path).expect("connected");
                 stream.write_all(question.as_bytes()).expect("written");
@@ -310,10 +306,10 @@ mod tests {
     }
 
     /// Connects as a follower, and waits until there are so many.
-    fn follower(boots: &Boots, path: &Path, count: usize) -> net::UnixStream {
+    fn follower(history: &History, path: &Path, count: usize) -> net::UnixStream {
         let mut stream = net::UnixStream::connect(path).expect("connected");
         stream.write_all(FOLLOW).expect("written");
-        poll_until("another follower", || boots.followers() == count);
+        poll_until("another follower", || history.subscriber_count() == count);
         stream
     }
 
@@ -328,10 +324,10 @@ mod tests {
 
     #[test]
     fn followers_get_a_line_an_event_also_when_they_have_closed_their_half() {
-        serving(|boots, path| {
-            let stream = follower(boots, path, 1);
+        serving(|history, path| {
+            let stream = follower(history, path, 1);
             stream.shutdown(Shutdown::Write).expect("half closed");
-            ask(boots, "kernel");
+            ask(history, "kernel");
             let mut line = String::new();
             BufReader::new(stream).read_line(&mut line).expect("a line");
             assert!(line.starts_with(r#"{"client":"10.0.0.5","name":"kernel""#), "{line}");
@@ -340,23 +336,22 @@ mod tests {
 
     #[test]
     fn followers_that_have_gone_make_room_though_nothing_happens() {
-        serving(|boots, path| {
-            let followers: Vec<_> = (1..=16).map(|count| follower(boots, path, count)).collect();
-            assert!(boots.follow().is_none());
+        serving(|history, path| {
+            let followers: Vec<_> = (1..=16).map(|count| follower(history, path, count)).collect();
+            assert!(history.subscribe().is_none());
             drop(followers);
-            poll_until("room", || boots.follow().is_some());
+            poll_until("room", || history.subscribe().is_some());
         });
     }
 
     #[test]
     fn a_follower_that_does_not_read_is_dropped() {
-        serving(|boots, path| {
-            let mut slow = follower(boots, path, 1);
-            let sender = Sender::new(clock::now(), Settings::default(), Granted::default(), None);
+        serving(|history, path| {
+            let mut slow = follower(history, path, 1);
             let deadline = Instant::now() + PATIENCE;
-            while boots.followers() > 0 {
+            while history.subscriber_count() > 0 {
                 assert!(Instant::now() < deadline, "it is still there");
-                boots.asked([10, 0, 0, 5].into(), b"kernel").heard(clock::now(), &sender);
+                history.record_request([10, 0, 0, 5].into(), b"kernel").note_activity(clock::now(), 0, 0);
             }
             let mut rest = vec![];
             slow.read_to_end(&mut rest).expect("an end");

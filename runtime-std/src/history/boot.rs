@@ -1,0 +1,135 @@
+//! The boots of one client: requests that follow each other closely.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use rtftp_core::Instant;
+
+use super::{
+    request::Record,
+    snapshot::{self, WallClock},
+};
+
+/// A request after this long without a packet from the client starts a new boot.
+const BOOT_GAP: Duration = Duration::from_secs(30);
+/// A request for the boot's first file after this long without a packet starts a new boot: no board resets faster. Without a gap it
+/// belongs to the same boot, since boards query the size of their first file, request another, and come back for the first.
+const MIN_RESET_GAP: Duration = Duration::from_secs(3);
+/// The number of boots that are kept of a client.
+pub(super) const MAX_BOOTS: usize = 4;
+/// The number of records that are kept of a boot whose client is verified.
+pub(super) const MAX_VERIFIED_RECORDS: usize = 64;
+/// The number of records that are kept of a boot whose client is not verified.
+pub(super) const MAX_UNVERIFIED_RECORDS: usize = 32;
+
+/// The last boots of a client, the newest first.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    pub(super) boots: VecDeque<Boot>,
+}
+
+/// The requests of one boot.
+#[derive(Debug)]
+pub(super) struct Boot {
+    /// The first request. A board that resets repeats it.
+    first: Arc<Record>,
+    /// The time of the last request or copy of a request.
+    last_request: Instant,
+    /// The last requests, the oldest first.
+    records: Vec<Arc<Record>>,
+    /// The number of requests whose records were dropped.
+    dropped: u64,
+}
+
+impl Client {
+    /// Adds a request to the present boot or to a new one.
+    pub(super) fn record_request(&mut self, record: Arc<Record>, now: Instant) {
+        match self.boots.front_mut() {
+            Some(boot) if !boot.ends_before(&record, now) => boot.push(record, now),
+            _ => {
+                self.boots.push_front(Boot::new(record, now));
+                if self.boots.len() > MAX_BOOTS {
+                    // An unverified boot goes first: anyone can forge its requests.
+                    let unverified = self.boots.iter().skip(1).rposition(|boot| !boot.is_verified());
+                    self.boots.remove(unverified.map_or(MAX_BOOTS, |index| index + 1));
+                }
+            }
+        }
+    }
+
+    /// Returns the newest boot.
+    pub(super) fn last_boot_mut(&mut self) -> Option<&mut Boot> {
+        self.boots.front_mut()
+    }
+
+    /// Returns the time of the client's last packet.
+    pub(super) fn last_seen(&self) -> Option<Instant> {
+        self.boots.front().map(Boot::last_seen)
+    }
+
+    /// Returns whether the client answered in any of its boots.
+    pub(super) fn is_verified(&self) -> bool {
+        self.boots.iter().any(Boot::is_verified)
+    }
+}
+
+impl Boot {
+    fn new(first: Arc<Record>, now: Instant) -> Self {
+        Self { first: first.clone(), last_request: now, records: vec![first], dropped: 0 }
+    }
+
+    /// Returns the number of records.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Returns the records, the oldest first.
+    pub(super) fn records(&self) -> impl DoubleEndedIterator<Item = &Record> + Clone {
+        self.records.iter().map(Arc::as_ref)
+    }
+
+    /// Returns whether this request belongs to the next boot.
+    fn ends_before(&self, record: &Record, now: Instant) -> bool {
+        let gap = now.since(self.last_seen());
+        let requested_other_files = || self.records.last().is_some_and(|last| !last.has_same_name(&self.first));
+        gap >= BOOT_GAP || gap >= MIN_RESET_GAP && record.has_same_name(&self.first) && requested_other_files()
+    }
+
+    /// Adds a record. If there are too many, drops the oldest one that the client never answered, or else the oldest.
+    fn push(&mut self, record: Arc<Record>, now: Instant) {
+        self.last_request = now;
+        let limit = if self.is_verified() { MAX_VERIFIED_RECORDS } else { MAX_UNVERIFIED_RECORDS };
+        if self.records.len() >= limit {
+            let least_valuable = self.records.iter().position(|record| !record.is_verified()).unwrap_or(0);
+            self.records.remove(least_valuable);
+            self.dropped += 1;
+        }
+        self.records.push(record);
+    }
+
+    /// Counts a copy of a request that is being answered.
+    pub(super) fn record_copy(&mut self, file_name: &[u8], now: Instant) {
+        self.last_request = now;
+        let is_copied = |record: &&Arc<Record>| record.finished().is_none() && record.has_name(file_name);
+        if let Some(record) = self.records.iter().rev().find(is_copied) {
+            record.note_copy();
+        }
+    }
+
+    /// Returns the time of the client's last packet.
+    pub(super) fn last_seen(&self) -> Instant {
+        self.records().filter_map(Record::last_seen).fold(self.last_request, Instant::max)
+    }
+
+    fn is_verified(&self) -> bool {
+        self.records().any(Record::is_verified)
+    }
+
+    pub(super) fn snapshot(&self, now: WallClock) -> snapshot::Boot {
+        snapshot::Boot {
+            began: now.to_unix(self.first.received()),
+            last: now.to_unix(self.last_seen()),
+            more: self.dropped,
+            files: self.records().map(|record| record.snapshot(now)).collect(),
+        }
+    }
+}

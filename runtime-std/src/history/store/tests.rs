@@ -1,0 +1,185 @@
+use super::{
+    super::boot::{MAX_BOOTS, MAX_UNVERIFIED_RECORDS, MAX_VERIFIED_RECORDS},
+    *,
+};
+
+fn at(millis: u64) -> Instant {
+    Instant::from_micros(1000 * millis)
+}
+
+fn board(number: u32) -> IpAddr {
+    IpAddr::from(number.to_be_bytes())
+}
+
+/// Returns the requested names of each boot, the newest boot first.
+fn boots(store: &Store, client: IpAddr) -> Vec<Vec<String>> {
+    let client = store.snapshot(client, WallClock::now()).expect("a client");
+    client.boots.into_iter().map(|boot| boot.files.into_iter().map(|file| file.name).collect()).collect()
+}
+
+/// Records requests at intervals of 100 ms, and an answer to each if the client is `verified`. Returns the time of the last one.
+fn request(store: &mut Store, client: IpAddr, from: u64, names: &[&str], verified: bool) -> u64 {
+    let mut now = from;
+    for (index, name) in names.iter().enumerate() {
+        now = from + 100 * index as u64;
+        let record = store.record_request(client, name.as_bytes(), at(now));
+        if verified {
+            record.note_activity(at(now));
+        }
+    }
+    now
+}
+
+#[test]
+fn starts_new_boot_after_long_silence() {
+    let (mut store, client) = (Store::default(), board(1));
+    let last = request(&mut store, client, 1_000, &["a", "b"], true);
+    let last = request(&mut store, client, last + 29_999, &["c"], true);
+    request(&mut store, client, last + 30_000, &["d"], true);
+    assert_eq!(boots(&store, client), [vec!["d"], vec!["a", "b", "c"]]);
+}
+
+#[test]
+fn counts_packets_of_transfers_and_copies_as_activity() {
+    let (mut store, client) = (Store::default(), board(1));
+    let record = store.record_request(client, b"large", at(0));
+    record.note_activity(at(100_000));
+    request(&mut store, client, 129_999, &["b"], true);
+    store.record_copy(client, b"b", at(150_000));
+    request(&mut store, client, 179_999, &["c"], true);
+    assert_eq!(boots(&store, client), [["large", "b", "c"]]);
+}
+
+/// A Raspberry Pi 4 checks that `start4.elf` exists, requests `config.txt`, and then requests `start4.elf` again.
+#[test]
+fn starts_new_boot_with_first_file_only_after_a_pause() {
+    let (mut store, client) = (Store::default(), board(1));
+    let pi = ["serial/start4.elf", "serial/config.txt", "serial/start4.elf", "serial/kernel8.img"];
+    let last = request(&mut store, client, 0, &pi, true);
+    request(&mut store, client, last + 2_999, &pi, true);
+    assert_eq!(boots(&store, client), [[pi, pi].concat()], "too soon for a reset");
+    let last = request(&mut store, client, 20_000, &pi, true);
+    assert_eq!(boots(&store, client).len(), 2);
+    request(&mut store, client, last + 3_000, &pi[1..], true);
+    assert_eq!(boots(&store, client).len(), 2, "not with the first file");
+}
+
+#[test]
+fn keeps_one_boot_when_only_the_first_file_repeats() {
+    let (mut store, client) = (Store::default(), board(1));
+    for from in [0, 5_000, 10_000] {
+        request(&mut store, client, from, &["pxelinux.0"], false);
+    }
+    assert_eq!(boots(&store, client), [["pxelinux.0"; 3]]);
+}
+
+#[test]
+fn keeps_last_boots_and_last_requests_of_each() {
+    let (mut store, client) = (Store::default(), board(1));
+    for boot in 0..=MAX_BOOTS as u64 {
+        request(&mut store, client, boot * 40_000, &[&format!("of {boot}")], true);
+    }
+    let kept = boots(&store, client);
+    assert_eq!(
+        (kept.len(), &kept[0][..], &kept[MAX_BOOTS - 1][..]),
+        (MAX_BOOTS, &["of 4".into()][..], &["of 1".into()][..])
+    );
+
+    let names: Vec<_> = (0..=MAX_VERIFIED_RECORDS).map(|index| format!("file {index}")).collect();
+    request(&mut store, board(2), 0, &names.iter().map(String::as_str).collect::<Vec<_>>(), true);
+    assert_eq!(boots(&store, board(2)), [&names[1..]]);
+    assert_eq!(store.snapshot(board(2), WallClock::now()).map(|client| client.boots[0].more), Some(1));
+}
+
+#[test]
+fn drops_unverified_requests_and_boots_first() {
+    let (mut store, client) = (Store::default(), board(1));
+    request(&mut store, client, 0, &["kernel", "initrd"], true);
+    let forged: Vec<_> = (0..200).map(|index| format!("missing {index}")).collect();
+    request(&mut store, client, 500, &forged.iter().map(String::as_str).collect::<Vec<_>>(), false);
+    let kept = boots(&store, client);
+    assert_eq!((kept[0].len(), &kept[0][..2]), (MAX_VERIFIED_RECORDS, &["kernel".to_owned(), "initrd".to_owned()][..]));
+    assert_eq!(kept[0].last(), forged.last(), "the last request is kept even if it is not verified");
+
+    for boot in 1..100 {
+        request(&mut store, client, boot * 40_000, &["forged"], false);
+    }
+    let kept = boots(&store, client);
+    assert_eq!(
+        (kept.len(), &kept[0][..], &kept[MAX_BOOTS - 1][0]),
+        (MAX_BOOTS, &["forged".into()][..], &"kernel".to_owned())
+    );
+}
+
+#[test]
+fn counts_copies_on_the_running_request_of_that_name() {
+    let (mut store, client) = (Store::default(), board(1));
+    let finished = store.record_request(client, b"a", at(0));
+    finished.finish(at(1), snapshot::State::Complete, None);
+    store.record_request(client, b"a", at(2));
+    store.record_request(client, b"b", at(3));
+    for _ in 0..3 {
+        store.record_copy(client, b"a", at(4));
+    }
+    store.record_copy(client, b"c", at(5));
+    store.record_copy(board(2), b"a", at(5));
+    let client = store.snapshot(client, WallClock::now()).expect("a client");
+    assert_eq!(client.boots[0].files.iter().map(|file| file.copies).collect::<Vec<_>>(), [0, 3, 0]);
+}
+
+#[test]
+fn keeps_verified_clients_during_flood_of_unverified_ones() {
+    let mut store = Store::default();
+    let boards: Vec<_> = (0..MAX_VERIFIED_CLIENTS as u32).map(board).collect();
+    for (index, board) in boards.iter().enumerate() {
+        request(&mut store, *board, index as u64, &["start4.elf", "kernel8.img"], true);
+    }
+    for index in 0..100_000 {
+        request(&mut store, board(1_000_000 + index), 5_000 + u64::from(index), &["forged"], false);
+    }
+    for board in boards {
+        assert_eq!(boots(&store, board), [["start4.elf", "kernel8.img"]], "{board}");
+    }
+    let limit = MAX_VERIFIED_CLIENTS + MAX_UNVERIFIED_CLIENTS + EVICTION_INTERVAL as usize;
+    assert!(store.clients.len() <= limit, "{} clients", store.clients.len());
+}
+
+#[test]
+fn bounds_records_of_unverified_clients() {
+    let mut store = Store::default();
+    for index in 0..200_000 {
+        request(&mut store, board(index % 300), 100 * u64::from(index), &["forged"], false);
+    }
+    let records: usize = store.boots().map(|(.., boot)| boot.len()).sum();
+    let limit = MAX_UNVERIFIED_CLIENTS * MAX_UNVERIFIED_RECORDS + EVICTION_INTERVAL as usize;
+    assert!(records <= limit, "{records} records, {limit} allowed");
+}
+
+#[test]
+fn keeps_most_recently_seen_clients() {
+    let mut store = Store::default();
+    let count = 2 * (MAX_VERIFIED_CLIENTS as u32 + EVICTION_INTERVAL as u32);
+    for index in 0..count {
+        request(&mut store, board(index), u64::from(index), &["file"], true);
+    }
+    store.evict();
+    let kept = store.clients();
+    assert_eq!((kept.len(), kept[0]), (MAX_VERIFIED_CLIENTS, board(count - 1)));
+    assert!(!kept.contains(&board(count - 1 - MAX_VERIFIED_CLIENTS as u32)));
+}
+
+#[test]
+fn evicts_oldest_boots_but_keeps_last_boot_of_each_client() {
+    let mut store = Store::default();
+    let names: Vec<_> = (0..60).map(|index| format!("file {index}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    for boot in 0..3 {
+        for index in 0..500 {
+            request(&mut store, board(index), boot * 100_000, &names, true);
+        }
+    }
+    store.evict();
+    let records: usize = store.boots().map(|(.., boot)| boot.len()).sum();
+    assert!((MAX_RECORDS - 60..=MAX_RECORDS).contains(&records), "{records}");
+    assert!((0..500).all(|index| boots(&store, board(index))[0].len() == 60));
+}
