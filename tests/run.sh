@@ -18,6 +18,7 @@ formatting      rustfmt
 clippy          clippy, without warnings
 clippy-defmt    clippy for the feature defmt of the core, which no other package enables
 oldest-compiler cargo check with the oldest compiler that Cargo.toml promises
+dependencies    cargo deny: licences, vulnerabilities, duplicate versions
 docs            rustdoc, without warnings
 tests           unit tests and end-to-end tests
 tftpd-hpa       rtftp-get with tftpd-hpa as its server
@@ -76,6 +77,20 @@ oldest-compiler() {
     CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/oldest CARGO_PROFILE_DEV_DEBUG=0 \
         cargo "+$version" check --quiet --locked --workspace --all-targets
     echo "Rust $version compiles the workspace"
+}
+
+# cargo-deny takes minutes to build, so the step `packages` does not install it.
+dependencies() {
+    if ! command -v cargo-deny >/dev/null; then
+        not_tested "cargo-deny is not installed"
+        return
+    fi
+    cargo deny --locked check --hide-inclusion-graph licenses bans sources
+    if cargo deny --locked fetch db >/dev/null 2>&1; then
+        cargo deny --locked check advisories
+    else
+        not_tested "the database of vulnerabilities is not available"
+    fi
 }
 
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --all-features --no-deps; }
