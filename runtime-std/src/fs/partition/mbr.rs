@@ -1,50 +1,51 @@
-//! The table of an MBR, and the chain of logical partitions inside of an extended one (block/partitions/msdos.c).
+//! The MBR and the chain of logical partitions in an extended partition (block/partitions/msdos.c).
 
-use super::{HIGHEST, Partition, SECTOR, sectors};
+use super::{MAX_NUMBER, Partition, SECTOR, sectors};
 use crate::fs::{Error, Volume, bytes::le};
 
-/// Where the four entries begin in their sector.
+/// The offset of the four entries in their sector.
 const ENTRIES: usize = 446;
 /// The number of the first logical partition.
 const FIRST_LOGICAL: u32 = 5;
-/// How many tables of a chain in a row may have no partition.
-const MOST_EMPTY: u32 = 100;
-/// How much of an extended partition Linux shows, in sectors: room for a boot loader, and too little to be formatted by mistake.
+/// The maximum number of consecutive tables without a partition in a chain.
+const MAX_EMPTY_TABLES: u32 = 100;
+/// The length in sectors with which Linux shows an extended partition: enough for a boot loader, too short to be formatted by
+/// mistake.
 const EXTENDED_LEN: u64 = 2;
 
-/// An entry of a table.
+/// An entry of a table. It is unused if its length is 0, whatever its type.
 pub(super) struct Entry {
-    flag: u8,
-    kind: u8,
-    /// The first sector, counted from where the table says.
+    boot_flag: u8,
+    partition_type: u8,
+    /// The first sector, relative to a sector that depends on the table.
     start: u64,
-    /// How many sectors it has; an entry without any is not in use, whatever its type.
+    /// The number of sectors.
     len: u64,
 }
 
 impl Entry {
-    fn new(bytes: &[u8; 16]) -> Self {
-        let [flag, _, _, _, kind, ..] = *bytes;
-        Self { flag, kind, start: le::u32_at(bytes, 8).into(), len: le::u32_at(bytes, 12).into() }
+    fn parse(bytes: &[u8; 16]) -> Self {
+        let [boot_flag, _, _, _, partition_type, ..] = *bytes;
+        Self { boot_flag, partition_type, start: le::u32_at(bytes, 8).into(), len: le::u32_at(bytes, 12).into() }
     }
 
-    /// Whether it says that the disk has a GPT.
+    /// Returns whether this is the entry of a protective MBR, which announces a GPT.
     pub(super) fn is_protective(&self) -> bool {
-        self.kind == 0xEE
+        self.partition_type == 0xEE
     }
 
-    /// Whether it says so as `pmbr_part_valid` of block/partitions/efi.c wants it: beginning where the GPT does.
-    pub(super) fn is_protecting(&self) -> bool {
+    /// Returns whether this is a protective entry that starts at the GPT (`pmbr_part_valid` in block/partitions/efi.c).
+    pub(super) fn is_valid_protective(&self) -> bool {
         self.is_protective() && self.start == 1
     }
 
-    /// Whether its boot flag is one: other bytes in that place are a boot sector's code.
-    pub(super) fn is_plausible(&self) -> bool {
-        matches!(self.flag, 0 | 0x80)
+    /// Returns whether the boot flag is valid. In a boot sector without a table, there is code in its place.
+    pub(super) fn has_valid_flag(&self) -> bool {
+        matches!(self.boot_flag, 0 | 0x80)
     }
 
     fn is_extended(&self) -> bool {
-        self.len != 0 && matches!(self.kind, 0x05 | 0x0F | 0x85)
+        self.len != 0 && matches!(self.partition_type, 0x05 | 0x0F | 0x85)
     }
 
     fn is_data(&self) -> bool {
@@ -52,17 +53,17 @@ impl Entry {
     }
 }
 
-/// The entries of a sector, if it has the signature of one with a table.
+/// Parses the four entries in a sector; `None` without the signature of a table.
 pub(super) fn entries(sector: &[u8]) -> Option<[Entry; 4]> {
     let (entries, signature) = sector.get(ENTRIES..512)?.as_chunks();
     if signature != [0x55, 0xAA] {
         return None;
     }
     let [a, b, c, d] = entries else { return None };
-    Some([a, b, c, d].map(Entry::new))
+    Some([a, b, c, d].map(Entry::parse))
 }
 
-/// The partitions that a disk's first sector and the chains that begin there name.
+/// Returns the primary partitions in the first sector and the logical partitions in the chains that start there.
 pub(super) async fn partitions(disk: &Volume, entries: &[Entry; 4]) -> Result<Vec<Partition>, Error> {
     let mut found = Vec::new();
     let mut next = FIRST_LOGICAL;
@@ -78,24 +79,24 @@ pub(super) async fn partitions(disk: &Volume, entries: &[Entry; 4]) -> Result<Ve
     Ok(found)
 }
 
-/// Follows a chain of tables, numbers what it finds from `next` on, and gives the number after that.
+/// Follows a chain of tables, numbers its logical partitions from `next`, and returns the next free number.
 ///
-/// A partition is counted from its table, the next table from the start of the extended partition. A chain may lead nowhere, go in
-/// circles, or go on for ever: it ends where `parse_extended` ends it.
+/// The start of a partition is relative to its table, the start of the next table to the extended partition. A chain may point
+/// outside the disk, loop, or be endless; it ends where `parse_extended` ends it.
 async fn logical(disk: &Volume, extended: &Entry, mut next: u32, found: &mut Vec<Partition>) -> Result<u32, Error> {
     let (mut start, mut len) = (extended.start, extended.len);
-    let mut empty = 0;
-    while empty < MOST_EMPTY && next <= HIGHEST && start < sectors(disk) {
+    let mut empty_tables = 0;
+    while empty_tables < MAX_EMPTY_TABLES && next <= MAX_NUMBER && start < sectors(disk) {
         let Some(entries) = entries(&disk.read(start * SECTOR, SECTOR as usize).await?) else { break };
-        empty += 1;
+        empty_tables += 1;
         for (slot, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.is_data()) {
-            let place = start + entry.start;
-            // Only the first two are in regular use, the others may be left-over bytes.
-            let inside = entry.start + entry.len <= len && place + entry.len <= extended.start + extended.len;
-            if next <= HIGHEST && (slot < 2 || inside) {
-                found.extend(Partition::new(disk, next, place, entry.len));
+            let first = start + entry.start;
+            // Only the first two slots are in regular use; the others may contain garbage.
+            let is_inside = entry.start + entry.len <= len && first + entry.len <= extended.start + extended.len;
+            if next <= MAX_NUMBER && (slot < 2 || is_inside) {
+                found.extend(Partition::new(disk, next, first, entry.len));
                 next += 1;
-                empty = 0;
+                empty_tables = 0;
             }
         }
         let Some(link) = entries.iter().find(|entry| entry.is_extended()) else { break };
