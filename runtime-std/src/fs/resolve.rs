@@ -7,10 +7,10 @@ use std::fmt;
 
 use rtftp_core::wire::path::RequestPath;
 
-use super::{Error, FileType};
-
-/// The maximum number of symbolic links in the resolution of one path (`MAXSYMLINKS` of Linux).
-const MAX_LINKS: usize = 40;
+use super::{
+    Error, FileType,
+    limits::{Budget, MAX_SYMLINKS},
+};
 
 /// A directory tree. Paths are absolute, and their directories are real ones, not links.
 pub(crate) trait Namespace {
@@ -123,7 +123,7 @@ async fn walk<N: Namespace>(
     let mut here = Position { path: top.to_vec(), file_type: FileType::Directory, node: None };
     // The components that remain, in reverse order.
     let mut rest = components(path);
-    let mut links = 0;
+    let mut links = Budget::new(MAX_SYMLINKS);
     while let Some(name) = rest.pop() {
         if here.file_type != FileType::Directory {
             return Err(ResolveError::NotFound);
@@ -146,8 +146,7 @@ async fn walk<N: Namespace>(
             (here.file_type, here.node) = (file_type, Some(node));
             continue;
         }
-        links += 1;
-        if links > MAX_LINKS {
+        if !links.spend(1) {
             return Err(ResolveError::TooManyLinks);
         }
         let target = namespace.readlink(&here.path).await?.ok_or(ResolveError::NotFound)?;

@@ -1,4 +1,4 @@
-//! What the tests of the readers share: disks that count, programs that make disks, damage that can be repeated.
+//! Helpers for tests: disks that count reads, tools that create disks, reproducible damage.
 
 use std::{
     ffi::OsStr,
@@ -13,23 +13,23 @@ use std::{
 
 use super::{BlockDevice, Error, ReadFuture, Volume};
 
-/// A disk that counts how often it is read.
+/// A disk that counts reads.
 #[derive(Debug)]
 pub(super) struct Disk {
-    source: Box<dyn BlockDevice>,
+    device: Box<dyn BlockDevice>,
     reads: AtomicUsize,
 }
 
 impl Disk {
-    pub(super) fn new(source: impl BlockDevice + 'static) -> Arc<Self> {
-        Arc::new(Self { source: Box::new(source), reads: AtomicUsize::new(0) })
+    pub(super) fn new(device: impl BlockDevice + 'static) -> Arc<Self> {
+        Arc::new(Self { device: Box::new(device), reads: AtomicUsize::new(0) })
     }
 
     pub(super) fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// All of it, with nothing in the cache.
+    /// Returns the volume that is the whole disk, with an empty cache.
     pub(super) fn volume(self: &Arc<Self>) -> Volume {
         Volume::new(self.clone())
     }
@@ -37,16 +37,16 @@ impl Disk {
 
 impl BlockDevice for Disk {
     fn size(&self) -> u64 {
-        self.source.size()
+        self.device.size()
     }
 
     fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        self.source.read(offset, len)
+        self.device.read(offset, len)
     }
 }
 
-/// A disk in a file, which may be longer than what fits into memory.
+/// A disk in a file, which may be larger than memory.
 impl BlockDevice for File {
     fn size(&self) -> u64 {
         self.metadata().expect("an open file").len()
@@ -59,10 +59,10 @@ impl BlockDevice for File {
     }
 }
 
-/// Runs a program that must be installed and must succeed, with nothing in its input.
+/// Runs a program, which must be installed and succeed.
 #[track_caller]
 pub(super) fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) {
-    // The programs that make file systems live in sbin, which is not in everybody's PATH.
+    // Tools that create file systems are in sbin, which is not in the PATH of every user.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new(program);
     command.args(args).env("PATH", path).env("MTOOLS_SKIP_CHECK", "1").env("LC_ALL", "C.UTF-8");
@@ -70,7 +70,7 @@ pub(super) fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item =
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Numbers that look random and are the same for the same seed (xorshift).
+/// A pseudo-random number generator (xorshift).
 #[derive(Debug)]
 pub(super) struct Random(u64);
 
@@ -79,7 +79,7 @@ impl Random {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -87,7 +87,7 @@ impl Random {
         (self.0 >> 11) as usize % limit
     }
 
-    /// A byte, often one of those that mean something.
+    /// Returns a byte, often one with a special meaning.
     pub(super) fn byte(&mut self) -> u8 {
         match self.below(4) {
             0 => [0x00, 0xFF, 0xF8, 0x7F, 0x80, 0x01][self.below(6)],

@@ -4,14 +4,12 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::{BlockDevice, Error};
+use super::{BlockDevice, Error, limits::MAX_STRUCTURE};
 
 /// The size of a cache line in bytes.
 const LINE: u64 = 16 * 1024;
 /// The number of lines in the cache.
 const CACHE_LINES: usize = 24;
-/// The maximum length in bytes of one read: more than any structure of a file system needs.
-const MAX_READ: usize = 1 << 20;
 
 /// A partition, or the whole of a disk. Cheap to clone.
 ///
@@ -86,7 +84,7 @@ impl Cache {
     async fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
         let end = offset.checked_add(len as u64).filter(|end| *end <= self.device.size());
         let end = end.ok_or_else(|| Error::corrupt("disk", "a structure lies beyond its end"))?;
-        if len > MAX_READ {
+        if len > MAX_STRUCTURE {
             return Err(Error::corrupt("file system", format!("invalid structure of {len} bytes")));
         }
         let mut bytes = Vec::with_capacity(len);

@@ -6,13 +6,17 @@
 use std::ops::Range;
 
 use super::{
-    super::{Error, FileMap, bytes::le},
+    super::{
+        Error, FileMap,
+        bytes::le,
+        limits::{Budget, MAX_EXTENTS},
+    },
     blocks::Blocks,
     inode::{Inode, corrupt, unsupported},
 };
 
-/// How many pieces a file may have; also how many extents and KiB of its map are looked at.
-const MAX: u64 = 65_536;
+/// The maximum number of extents in a map plus its size in KiB.
+const MAX_MAP: u64 = 65_536;
 
 /// How long the head of a node of a tree of extents is, and each of its entries, in bytes.
 const ENTRY: usize = 12;
@@ -29,7 +33,8 @@ const MAX_WRITTEN: u16 = 32_768;
 /// [`Error::Corrupt`], [`Error::Unsupported`] if there are too many pieces, [`Error::Io`].
 pub(super) async fn map(blocks: &Blocks, inode: &Inode) -> Result<FileMap, Error> {
     let file = FileMap { size: inode.size, ..FileMap::default() };
-    let mut pieces = Pieces { blocks, inode, end: inode.size.div_ceil(blocks.size.into()), seen: 0, file };
+    let mut pieces =
+        Pieces { blocks, inode, end: inode.size.div_ceil(blocks.size.into()), budget: Budget::new(MAX_MAP), file };
     if inode.has_extents() {
         walk_extents(&mut pieces).await?;
     } else {
@@ -45,8 +50,8 @@ struct Pieces<'a> {
     inode: &'a Inode,
     /// How many blocks of the file there are.
     end: u64,
-    /// How many extents and KiB of the map were looked at.
-    seen: u64,
+    /// The number of extents and KiB of the map that may still be read.
+    budget: Budget,
     file: FileMap,
 }
 
@@ -63,23 +68,26 @@ impl Pieces<'_> {
             let (extent, patch) = located?;
             self.file.push(extent);
             self.file.patches.extend(patch);
-            self.limit(self.file.extents.len() as u64)?;
+            if self.file.extents.len() > MAX_EXTENTS {
+                return Err(self.too_fragmented());
+            }
         }
         Ok(())
     }
 
     /// Reads a block of the map.
     async fn read(&mut self, block: u64) -> Result<Vec<u8>, Error> {
-        self.seen += u64::from(self.blocks.size) / 1024;
-        self.limit(self.seen)?;
+        if !self.budget.spend(u64::from(self.blocks.size) / 1024) {
+            return Err(self.too_fragmented());
+        }
         if !self.blocks.are_usable(&(block..block.saturating_add(1))) {
             return Err(corrupt(self.inode.number, "block of its map outside the data blocks"));
         }
         self.blocks.read(block, 0, self.blocks.size as usize).await
     }
 
-    fn limit(&self, count: u64) -> Result<(), Error> {
-        if count <= MAX { Ok(()) } else { Err(unsupported(self.inode.number, "too fragmented")) }
+    fn too_fragmented(&self) -> Error {
+        unsupported(self.inode.number, "too fragmented")
     }
 
     fn corrupt(&self) -> Error {
@@ -156,8 +164,9 @@ fn walk_node(
 
 /// Takes the piece from one extent, which must be in a range of blocks of the file; gives the block behind it.
 fn walk_extent(pieces: &mut Pieces<'_>, extent: &[u8], range: Range<u64>) -> Result<u64, Error> {
-    pieces.seen += 1;
-    pieces.limit(pieces.seen)?;
+    if !pieces.budget.spend(1) {
+        return Err(pieces.too_fragmented());
+    }
     let len = le::u16_at(extent, 4);
     let is_written = len <= MAX_WRITTEN;
     let len = u64::from(if is_written { len } else { len - MAX_WRITTEN });

@@ -28,14 +28,11 @@ use self::{
 use super::{
     BoxedFileSystem, Detected, DirectoryEntry, Driver, Error, FileIdentity, FileMap, FileSystem, FileType, FsFuture,
     Node, Patch, Volume,
+    limits::{MAX_DIRECTORY_ENTRIES, MAX_LINK_TARGET},
 };
 
 /// The inode of the top directory.
 const ROOT: u32 = 2;
-/// How many names of a directory are listed.
-const MOST_NAMES: usize = 1 << 18;
-/// How far a symbolic link may point, in bytes.
-const LONGEST_LINK: u64 = 4096;
 
 /// An ext2, ext3 or ext4 file system, as it would be after its journal is replayed.
 #[derive(Debug)]
@@ -177,10 +174,10 @@ impl FileSystem for Ext {
             let mut names = Vec::new();
             self.walk(&directory, |entry| {
                 names.push((entry.name.to_vec(), entry.inode));
-                if names.len() <= MOST_NAMES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                if names.len() <= MAX_DIRECTORY_ENTRIES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
             .await?;
-            if names.len() > MOST_NAMES {
+            if names.len() > MAX_DIRECTORY_ENTRIES {
                 return Err(unsupported(directory.number, "directory with too many names"));
             }
             let mut entries = Vec::with_capacity(names.len());
@@ -199,7 +196,7 @@ impl FileSystem for Ext {
     fn read_link(&self, link: Node) -> FsFuture<'_, Vec<u8>> {
         Box::pin(async move {
             let inode = self.inode(link, FileType::Link).await?;
-            if !(1..=LONGEST_LINK).contains(&inode.size) {
+            if !(1..=MAX_LINK_TARGET).contains(&inode.size) {
                 return Err(corrupt(inode.number, format!("symbolic link with a target of {} bytes", inode.size)));
             }
             if inode.is_inline() {

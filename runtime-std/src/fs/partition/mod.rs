@@ -1,6 +1,6 @@
 //! Partition tables: MBR and GPT, parsed and numbered like Linux (block/partitions in its sources).
 //!
-//! Of the table formats that Linux supports, these are the two found on boot disks. Slices inside a BSD, Minix, Solaris or UnixWare
+//! Of the table formats that Linux supports, these are the two found on boot disks. Slices inside a BSD, Minix, Solaris or Unixware
 //! partition, which Linux numbers after all other partitions, are not supported.
 
 mod gpt;

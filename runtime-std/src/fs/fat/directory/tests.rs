@@ -1,6 +1,6 @@
 use super::*;
 
-/// The entries of an empty file with a long and a short name.
+/// Returns the entries of an empty file with a long and a short name.
 pub(in super::super) fn records(long: &str, short: &[u8]) -> Vec<u8> {
     let sum = short.iter().fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
     let mut units: Vec<_> = long.encode_utf16().collect();
@@ -8,23 +8,23 @@ pub(in super::super) fn records(long: &str, short: &[u8]) -> Vec<u8> {
         units.push(0);
     }
     units.resize(units.len().next_multiple_of(13), 0xFFFF);
-    let pieces = units.chunks(13).enumerate().map(|(index, piece)| {
+    let parts = units.chunks(13).enumerate().map(|(index, part)| {
         let last = if (index + 1) * 13 == units.len() { 0x40 } else { 0 };
-        let mut bytes: Vec<u8> = piece.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = part.iter().flat_map(|unit| unit.to_le_bytes()).collect();
         bytes.splice(22..22, [0, 0]);
         bytes.splice(10..10, [0x0F, 0, sum]);
         [&[(index as u8 + 1) | last], &bytes[..]].concat()
     });
-    let pieces: Vec<_> = pieces.collect();
-    [pieces.into_iter().rev().flatten().collect(), record(short, 0x20, 0)].concat()
+    let parts: Vec<_> = parts.collect();
+    [parts.into_iter().rev().flatten().collect(), record(short, 0x20, 0)].concat()
 }
 
-/// An entry with a short name, attributes, and bits for letters in lower case.
+/// Returns an entry with a short name, attributes and flags for lower case.
 fn record(short: &[u8], attributes: u8, lower: u8) -> Vec<u8> {
     [short, &[attributes, lower], &[0; 19]].concat()
 }
 
-/// What a directory shows.
+/// Returns the names that a directory shows.
 fn shown(records: &[Vec<u8>]) -> Vec<String> {
     let mut directory = Directory::default();
     directory.add(0, &records.concat());
@@ -32,7 +32,7 @@ fn shown(records: &[Vec<u8>]) -> Vec<String> {
 }
 
 #[test]
-fn short_names_are_shown_as_linux_shows_them() {
+fn short_names_are_shown_like_linux() {
     for (short, lower, expected) in [
         (b"KERNEL  IMG", 0, "KERNEL.IMG"),
         (b"KERNEL  IMG", 0x08, "kernel.IMG"),
@@ -52,41 +52,41 @@ fn short_names_are_shown_as_linux_shows_them() {
 }
 
 #[test]
-fn what_has_no_name_is_not_shown() {
+fn unnamed_entries_are_not_shown() {
     let file = || record(b"FILE       ", 0x20, 0);
-    for nothing in [
+    for unnamed in [
         record(b"A VOLUME   ", 0x08, 0),
         record(b"A VOLUME   ", 0x28, 0),
-        record(b"A PIECE    ", 0x1F, 0),
+        record(b"A PART     ", 0x1F, 0),
         record(b".          ", 0x10, 0),
         record(b"..         ", 0x10, 0),
         record(b"           ", 0x20, 0),
         record(b"\xE5ELETED    ", 0x20, 0),
         record(b"\xE5ELETED    ", 0x0F, 0),
     ] {
-        assert_eq!(shown(&[nothing, file()]), ["FILE"]);
+        assert_eq!(shown(&[unnamed, file()]), ["FILE"]);
     }
     assert_eq!(shown(&[file(), vec![0; 32], record(b"LEFT OVER  ", 0x20, 0)]), ["FILE"]);
     assert_eq!(shown(&[file(), vec![b'A'; 31]]), ["FILE"]);
 }
 
 #[test]
-fn long_names_belong_to_their_short_ones() {
+fn long_name_must_match_its_short_name() {
     let short = b"KERNEL~1IMG";
     for long in ["a", "thirteen char", "a kernel of its own.image", "ядро", "日本語", "😀.img", &"x".repeat(255)]
     {
         assert_eq!(shown(&[records(long, short)]), [long]);
     }
     let whole = records("a kernel of its own.image", short);
-    let pieces: Vec<_> = whole.chunks(32).map(<[u8]>::to_vec).collect();
-    let [last, first, entry] = [0, 1, 2].map(|at| pieces[at].clone());
+    let parts: Vec<_> = whole.chunks(32).map(<[u8]>::to_vec).collect();
+    let [last, first, entry] = [0, 1, 2].map(|at| parts[at].clone());
     let other = record(b"OTHER      ", 0x20, 0);
-    let changed = |piece: &[u8], at: usize| {
-        let mut piece = piece.to_vec();
-        piece[at] ^= 2;
-        piece
+    let changed = |part: &[u8], at: usize| {
+        let mut part = part.to_vec();
+        part[at] ^= 2;
+        part
     };
-    let deleted = |piece: &[u8]| [&[0xE5], &piece[1..]].concat();
+    let deleted = |part: &[u8]| [&[0xE5], &part[1..]].concat();
     for orphaned in [
         vec![first.clone(), entry.clone()],
         vec![last.clone(), entry.clone()],
@@ -103,7 +103,7 @@ fn long_names_belong_to_their_short_ones() {
         assert_eq!(shown(&orphaned), ["KERNEL~1.IMG"], "{orphaned:?}");
     }
     assert_eq!(shown(&[last.clone(), first.clone(), other, entry.clone()]), ["OTHER", "KERNEL~1.IMG"]);
-    // A name that was begun and left does not disturb the next one.
+    // An incomplete name does not affect the next one.
     assert_eq!(shown(&[last.clone(), whole.clone()]), ["a kernel of its own.image"]);
     assert_eq!(shown(&[first, whole]), ["a kernel of its own.image"]);
     let mut longest = records("x", short);
@@ -112,7 +112,7 @@ fn long_names_belong_to_their_short_ones() {
 }
 
 #[test]
-fn what_is_not_utf_16_is_left_out() {
+fn invalid_utf_16_is_left_out() {
     let with = |units: [u16; 3]| {
         let mut records = records("abc", b"ABC        ");
         for (at, unit) in [1, 3, 5].into_iter().zip(units) {
@@ -129,7 +129,7 @@ fn what_is_not_utf_16_is_left_out() {
 }
 
 #[test]
-fn names_are_the_same_in_any_case() {
+fn comparison_ignores_case() {
     for (a, b) in [("kernel.img", "KERNEL.IMG"), ("ä", "Ä"), ("ядро", "ЯДРО"), ("K", "k"), ("straße", "STRAße")]
     {
         assert!(is_same(a, b) && is_same(b, a), "{a} {b}");
