@@ -35,12 +35,12 @@ pub struct Object {
 
 impl Error {
     /// Creates an [`Error::Corrupt`].
-    pub(super) fn corrupt(object: impl Into<Object>, what: impl Into<Cow<'static, str>>) -> Self {
+    pub fn corrupt(object: impl Into<Object>, what: impl Into<Cow<'static, str>>) -> Self {
         Self::Corrupt(Problem { object: Some(object.into()), ..Problem::new(what) })
     }
 
     /// Creates an [`Error::Unsupported`].
-    pub(super) fn unsupported(object: impl Into<Object>, what: impl Into<Cow<'static, str>>) -> Self {
+    pub fn unsupported(object: impl Into<Object>, what: impl Into<Cow<'static, str>>) -> Self {
         Self::Unsupported(Problem { object: Some(object.into()), ..Problem::new(what) })
     }
 
@@ -57,7 +57,7 @@ impl Error {
 
 impl Problem {
     /// Creates a problem of a volume as a whole.
-    pub(super) fn new(what: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(what: impl Into<Cow<'static, str>>) -> Self {
         Self { volume: None, object: None, what: what.into() }
     }
 }

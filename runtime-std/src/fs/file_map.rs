@@ -70,7 +70,7 @@ impl Patch {
 
 impl FileMap {
     /// Appends a run, or extends the last one if the two are contiguous in the file and on the disk.
-    pub(super) fn push(&mut self, next: Extent) {
+    pub fn push(&mut self, next: Extent) {
         match self.extents.last_mut() {
             Some(last) if last.end() == next.file_offset && last.disk_offset + last.len == next.disk_offset => {
                 last.len += next.len;
