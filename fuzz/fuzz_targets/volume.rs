@@ -1,6 +1,6 @@
-//! Whatever is on a disk, looking at all of it ends, soon, and reads nothing that is not there.
+//! Reads all file systems of a disk with arbitrary contents, which must end within bounded work and never read beyond the disk.
 //!
-//! The input is the sectors of the disk that are not all zeros, each after its number.
+//! The input is a sequence of sectors, each preceded by its number as a 32-bit integer. All other sectors are zeros.
 #![no_main]
 
 use std::{
@@ -15,16 +15,17 @@ use libfuzzer_sys::fuzz_target;
 use rtftp_runtime::fs::{self, BlockDevice, FileSystem, FileType, Node, ReadFuture, Volume, partition::partitions};
 
 const SECTOR: usize = 512;
-/// How long a disk is whose last sectors are zeros.
+/// The size of the disk in bytes.
 const SIZE: u64 = 64 << 20;
-/// How many names are followed, and how many readings that may take.
-const NAMES: usize = 200;
-const READINGS: u32 = 200_000;
+/// The maximum number of nodes that are visited.
+const MAX_NODES: usize = 200;
+/// The maximum number of reads that this may cost.
+const MAX_READS: u32 = 200_000;
 
 #[derive(Debug)]
 struct Disk {
     sectors: BTreeMap<u64, [u8; SECTOR]>,
-    readings: AtomicU32,
+    reads: AtomicU32,
 }
 
 impl BlockDevice for Disk {
@@ -33,8 +34,8 @@ impl BlockDevice for Disk {
     }
 
     fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
-        assert!(offset.checked_add(len as u64).is_some_and(|end| end <= SIZE), "reads behind the end");
-        assert!(self.readings.fetch_add(1, Ordering::Relaxed) < READINGS, "does not end");
+        assert!(offset.checked_add(len as u64).is_some_and(|end| end <= SIZE), "read beyond the end");
+        assert!(self.reads.fetch_add(1, Ordering::Relaxed) < MAX_READS, "endless");
         let mut bytes = vec![0; len];
         let end = offset + len as u64;
         for (number, sector) in self.sectors.range(offset / SECTOR as u64..end.div_ceil(SECTOR as u64)) {
@@ -49,11 +50,11 @@ impl BlockDevice for Disk {
     }
 }
 
-async fn look(disk: Arc<Disk>) {
+async fn read_disk(disk: Arc<Disk>) {
     let whole = Volume::new(disk.clone());
     let mut volumes = vec![whole.clone()];
     for partition in partitions(&whole).await.into_iter().flatten() {
-        assert!(partition.start + partition.len <= SIZE, "{partition:?} is not on the disk");
+        assert!(partition.start + partition.len <= SIZE, "{partition:?} exceeds the disk");
         volumes.push(whole.slice(partition.start, partition.len));
     }
     for volume in volumes {
@@ -65,7 +66,7 @@ async fn look(disk: Arc<Disk>) {
 
 async fn walk(filesystem: &dyn FileSystem, disk: &Disk) {
     let mut nodes: Vec<Node> = vec![filesystem.root()];
-    for seen in 0..NAMES {
+    for seen in 0..MAX_NODES {
         let Some(node) = nodes.get(seen).copied() else { break };
         match node.file_type {
             FileType::Directory => {
@@ -73,23 +74,23 @@ async fn walk(filesystem: &dyn FileSystem, disk: &Disk) {
                 if let Some(first) = names.first() {
                     let _ = filesystem.lookup(node, &first.name).await;
                 }
-                nodes.extend(names.into_iter().take(NAMES).map(|entry| entry.node));
+                nodes.extend(names.into_iter().take(MAX_NODES).map(|entry| entry.node));
             }
             FileType::Link => {
                 let target = filesystem.read_link(node).await.unwrap_or_default();
-                assert!(target.len() <= 4096, "a link of {} bytes", target.len());
+                assert!(target.len() <= 4096, "a target of {} bytes", target.len());
             }
             FileType::File => {
                 if let Ok(file) = filesystem.map(node).await {
                     let mut end = 0;
                     for extent in &file.extents {
                         assert!(extent.file_offset >= end && extent.len > 0, "{extent:?} is out of order");
-                        assert!(extent.disk_offset + extent.len <= SIZE, "{extent:?} is not on the disk");
+                        assert!(extent.disk_offset + extent.len <= SIZE, "{extent:?} exceeds the disk");
                         end = extent.file_offset + extent.len;
                     }
                     let last = file.size.saturating_sub(1000);
                     let _ = file.read(disk, 0, 1000).await;
-                    let rest = file.read(disk, last, 2000).await.expect("it is on the disk");
+                    let rest = file.read(disk, last, 2000).await.expect("its extents are on the disk");
                     assert_eq!(rest.len() as u64, file.size - last);
                 }
             }
@@ -107,5 +108,5 @@ fuzz_target!(|data: &[u8]| {
             sectors.insert(number.into(), bytes.try_into().expect("a sector"));
         }
     }
-    smol::block_on(look(Arc::new(Disk { sectors, readings: AtomicU32::new(0) })));
+    smol::block_on(read_disk(Arc::new(Disk { sectors, reads: AtomicU32::new(0) })));
 });

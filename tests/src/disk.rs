@@ -1,4 +1,4 @@
-//! Disk images, made without root rights and without loop devices.
+//! Disk images, created without root privileges or loop devices.
 
 use std::{
     fmt::{self, Write as _},
@@ -19,7 +19,7 @@ const MIB: u64 = 2048;
 /// The number of the first logical partition of an MBR.
 const LOGICAL: u32 = 5;
 
-/// A directory of files that becomes a file system, or a client's directory.
+/// A directory of files: the contents of a file system, or the directory of a client.
 #[derive(Debug)]
 pub struct Tree(TempDir);
 
@@ -30,7 +30,7 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// An empty tree.
+    /// Creates an empty tree.
     pub fn new() -> Self {
         Self(TempDir::new().expect("a temporary directory"))
     }
@@ -38,40 +38,40 @@ impl Tree {
     /// Adds a file, parents included.
     #[must_use]
     pub fn file(self, path: &str, bytes: impl AsRef<[u8]>) -> Self {
-        fs::write(self.place(path), bytes).expect("write a file");
+        fs::write(self.create_parents(path), bytes).expect("write a file");
         self
     }
 
     /// Adds a symbolic link, parents included.
     #[must_use]
     pub fn link(self, path: &str, target: &str) -> Self {
-        symlink(target, self.place(path)).expect("make a link");
+        symlink(target, self.create_parents(path)).expect("create a link");
         self
     }
 
     /// Adds an empty directory.
     #[must_use]
     pub fn directory(self, path: &str) -> Self {
-        fs::create_dir_all(self.place(path)).expect("make a directory");
+        fs::create_dir_all(self.create_parents(path)).expect("create a directory");
         self
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn place(&self, path: &str) -> PathBuf {
+    fn create_parents(&self, path: &str) -> PathBuf {
         let path = self.path().join(path);
-        fs::create_dir_all(path.parent().expect("a path below the tree")).expect("make a directory");
+        fs::create_dir_all(path.parent().expect("a path below the tree")).expect("create a directory");
         path
     }
 }
 
-/// A file system to be made: its kind and what is in it.
+/// A file system to create, with its contents.
 #[derive(Debug, Clone, Copy)]
 pub enum FileSystem<'a> {
-    /// vfat; the tree must be without links.
+    /// vfat. The tree must not contain links.
     Vfat(&'a Tree),
     /// vfat with these options of `mkfs.vfat`: `-F 12`, `-s 1`, ...
     VfatWith(&'a Tree, &'a [&'a str]),
@@ -79,11 +79,11 @@ pub enum FileSystem<'a> {
     Ext4(&'a Tree),
     /// ext4 with these options of `mke2fs`: `-O ^64bit`, `-b 1024`, ...
     Ext4With(&'a Tree, &'a [&'a str]),
-    /// `ext2`, `ext3` or `ext4`, with such options.
+    /// `ext2`, `ext3` or `ext4` with these options of `mke2fs`.
     Ext(&'a str, &'a Tree, &'a [&'a str]),
-    /// btrfs, which is not read natively; at least 128 MiB, and all of a disk.
+    /// btrfs, which is not supported natively. Needs at least 128 MiB and a disk without partitions.
     Btrfs(&'a Tree),
-    /// Nothing: a partition without a file system, as boot loaders have.
+    /// No file system, as in the partition of a boot loader.
     Nothing,
 }
 
@@ -94,33 +94,33 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A disk with an MBR; each partition has a number, a size in MiB and a file system.
+    /// Creates a disk with an MBR. Each partition has a number, a size in MiB and a file system.
     ///
-    /// Those from 5 on, which come last, are logical partitions; the one that holds them gets the number 4.
+    /// Partitions from 5 on must come last. They are logical partitions in the extended partition 4.
     pub fn mbr(partitions: &[(u32, u64, FileSystem<'_>)]) -> Self {
         Self::partitioned("dos", partitions)
     }
 
-    /// A disk with a GPT; its partitions lie on the disk in the order given, whatever their numbers.
+    /// Creates a disk with a GPT. Partitions are placed on the disk in this order, whatever their numbers.
     pub fn gpt(partitions: &[(u32, u64, FileSystem<'_>)]) -> Self {
         Self::partitioned("gpt", partitions)
     }
 
-    /// A disk of this many MiB without partitions.
+    /// Creates a disk of `size` MiB without partitions.
     pub fn whole(size: u64, contents: FileSystem<'_>) -> Self {
         let disk = Self::blank(size);
         disk.format(0, size, contents);
         disk
     }
 
-    /// A disk with these bytes.
+    /// Creates a disk with these bytes.
     pub fn raw(bytes: &[u8]) -> Self {
         let disk = Self::blank(0);
         fs::write(disk.path(), bytes).expect("an image");
         disk
     }
 
-    /// The image file.
+    /// Returns the path of the image.
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("disk.img")
     }
@@ -137,7 +137,7 @@ impl Disk {
         let mut end = 1;
         for (number, size, _) in partitions {
             if label == "dos" && *number >= LOGICAL {
-                // Each has a partition table of its own in the mebibyte before it, all of that in partition 4.
+                // Each is preceded by a mebibyte with its partition table, within partition 4.
                 if !table.contains("type=5") {
                     let _ = writeln!(table, "4 : start={}, type=5", end * MIB + MIB / 2);
                 }
@@ -166,7 +166,7 @@ impl Disk {
         assert!(sfdisk.child().wait().expect("wait for sfdisk").success(), "sfdisk refused\n{table}");
     }
 
-    /// Makes a file system at an offset; offset and size in MiB.
+    /// Creates a file system at an offset. Offset and size are in MiB.
     fn format(&self, offset: u64, size: u64, contents: FileSystem<'_>) {
         let (image, kib) = (self.path().display().to_string(), size << 10);
         match contents {
@@ -206,7 +206,7 @@ pub struct DiskConfig {
 }
 
 impl DiskConfig {
-    /// A description of the disk behind this NBD URI: nothing mounted yet, `/` served.
+    /// Creates a description of the disk at this NBD URI, with no mounts and `/` as `tftp_root`.
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), mounts: Vec::new(), tftp_root: "/".into(), backend: None }
     }
@@ -218,21 +218,21 @@ impl DiskConfig {
         self
     }
 
-    /// Mounts the file system that libguestfs knows by this name.
+    /// Mounts the device with this libguestfs name.
     #[must_use]
     pub fn device(mut self, device: &str, mountpoint: &str) -> Self {
         self.mounts.push(format!(r#"{{"device": "{device}", "mountpoint": "{mountpoint}"}}"#));
         self
     }
 
-    /// Serves this directory of the disk.
+    /// Sets the `tftp_root`.
     #[must_use]
     pub fn tftp_root(mut self, path: &str) -> Self {
         self.tftp_root = path.into();
         self
     }
 
-    /// Has the disk read in this way only: `native` or `guestfs`.
+    /// Sets the backend: `native` or `guestfs`.
     #[must_use]
     pub fn backend(mut self, backend: &'static str) -> Self {
         self.backend = Some(backend);
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fat_is_made_in_each_of_its_kinds() {
+    fn creates_fat_of_every_width() {
         let tree = Tree::new().file("overlays/a.dtbo", "overlay");
         for (bits, size, at) in [("12", 2, 54), ("16", 16, 54), ("32", 40, 82)] {
             let disk = Disk::whole(size, FileSystem::VfatWith(&tree, &["-F", bits, "-s", "1"]));

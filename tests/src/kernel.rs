@@ -1,4 +1,4 @@
-//! The Linux kernel of this machine, and what it needs to start another machine with.
+//! The Linux kernel of this machine and an initramfs, to boot a virtual machine.
 
 use std::{
     fs,
@@ -8,14 +8,14 @@ use std::{
 
 use crate::process::{output, run};
 
-/// A kernel that is installed here together with its modules.
+/// An installed kernel with its modules.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     release: String,
 }
 
 impl Kernel {
-    /// Any kernel of this machine.
+    /// Returns any installed kernel.
     #[track_caller]
     pub(crate) fn installed() -> Self {
         let modules = fs::read_dir("/lib/modules").into_iter().flatten();
@@ -25,10 +25,10 @@ impl Kernel {
         found.expect("this test needs a kernel with its modules: the package linux-image-...")
     }
 
-    /// Writes the kernel to a directory, in the form that boots fastest; returns the file.
+    /// Writes the kernel to a directory in the form that boots fastest, and returns the path.
     ///
-    /// An emulated processor needs seconds to unpack a kernel from xz, so this is done here. Where the packed kernel lies:
-    /// Documentation/arch/x86/boot.rst, `setup_sects` and `payload_offset`. Any other kernel unpacks itself.
+    /// An emulated processor needs seconds to decompress a kernel from xz, so this is done here. For the location of the payload see
+    /// Documentation/arch/x86/boot.rst, `setup_sects` and `payload_offset`. Kernels in other formats decompress themselves.
     #[track_caller]
     pub(crate) fn write_to(&self, directory: &Path) -> PathBuf {
         let image = read(&self.image());
@@ -38,7 +38,7 @@ impl Kernel {
         let path = directory.join("kernel");
         fs::write(&path, packed.unwrap_or(&image)).expect("write a file");
         if packed.is_some() {
-            // What follows is the size of the unpacked kernel.
+            // The size of the decompressed kernel follows the payload.
             let unpacked = run("xz", ["-dc".as_ref(), "--single-stream".as_ref(), path.as_os_str()]).stdout;
             fs::write(&path, unpacked).expect("write a file");
         }
@@ -49,19 +49,24 @@ impl Kernel {
         format!("/boot/vmlinuz-{}", self.release).into()
     }
 
-    /// The modules with these names and all that they depend on, in the order in which they can be loaded.
+    /// Returns the modules with these names and their dependencies, in the order in which they can be loaded.
     #[track_caller]
     pub(crate) fn modules(&self, names: &[&str]) -> Vec<PathBuf> {
         let list = |file| fs::read_to_string(self.modules_dir().join(file)).expect("a list of modules");
         let (dependencies, builtin) = (list("modules.dep"), list("modules.builtin"));
         let mut found = Vec::new();
         for name in names {
-            let line = dependencies.lines().find(|line| line.split(':').next().is_some_and(|path| is(path, name)));
+            let line =
+                dependencies.lines().find(|line| line.split(':').next().is_some_and(|path| is_module(path, name)));
             let Some(line) = line else {
-                assert!(builtin.lines().any(|path| is(path, name)), "Linux {} has no module {name}", self.release);
+                assert!(
+                    builtin.lines().any(|path| is_module(path, name)),
+                    "Linux {} has no module {name}",
+                    self.release
+                );
                 continue;
             };
-            // `module: what it needs`, where whatever stands further right must be loaded earlier.
+            // `MODULE: DEPENDENCIES`; dependencies further right must be loaded first.
             for path in line.split([':', ' ']).rev().filter(|path| !path.is_empty()) {
                 let path = self.modules_dir().join(path);
                 if !found.contains(&path) {
@@ -77,13 +82,13 @@ impl Kernel {
     }
 }
 
-/// Whether this is the path of the module with this name, compressed or not; `-` and `_` are the same in both.
-fn is(path: &str, name: &str) -> bool {
+/// Returns whether this is the path of the module with this name, compressed or not; `-` and `_` are equivalent.
+fn is_module(path: &str, name: &str) -> bool {
     let file = path.rsplit('/').next().unwrap_or(path).replace('-', "_");
     file.split(".ko").next() == Some(name)
 }
 
-/// The files that a kernel starts with: an archive in cpio's "newc" format.
+/// An initramfs: an archive in the "newc" format of cpio.
 #[derive(Debug, Default)]
 pub(crate) struct Initramfs {
     archive: Vec<u8>,
@@ -91,7 +96,7 @@ pub(crate) struct Initramfs {
 }
 
 impl Initramfs {
-    /// Adds the program that is started first, a shell script.
+    /// Adds `/init`, a shell script.
     #[must_use]
     pub(crate) fn init(mut self, script: &str) -> Self {
         self.entry("init", 0o100_755, script.as_bytes());
@@ -105,14 +110,14 @@ impl Initramfs {
         self
     }
 
-    /// Adds a program of this machine as `/bin/NAME`, and its shared libraries where they are here.
+    /// Adds a program of this machine as `/bin/NAME`, and its shared libraries at their paths.
     #[must_use]
     #[track_caller]
     pub(crate) fn program(mut self, path: &str) -> Self {
         let path = Path::new(path);
-        let name = path.file_name().and_then(|name| name.to_str()).expect("a program's name");
+        let name = path.file_name().and_then(|name| name.to_str()).expect("the name of a program");
         self.entry(&format!("bin/{name}"), 0o100_755, &read(path));
-        // One line a library, `NAME => PATH (ADDRESS)` or `PATH (ADDRESS)`; a static program has none.
+        // One line per library, `NAME => PATH (ADDRESS)` or `PATH (ADDRESS)`; none for static programs.
         let libraries = output(Command::new("ldd").arg(path)).stdout;
         for library in String::from_utf8_lossy(&libraries).split_whitespace().filter(|word| word.starts_with('/')) {
             let library = Path::new(library);
@@ -125,7 +130,7 @@ impl Initramfs {
         self
     }
 
-    /// Adds modules as `/modules/NUMBER.ko`, so that a shell lists them in this order.
+    /// Adds modules as `/modules/NUMBER.ko`, numbered in this order.
     #[must_use]
     #[track_caller]
     pub(crate) fn modules(mut self, modules: &[PathBuf]) -> Self {
@@ -141,18 +146,18 @@ impl Initramfs {
         self
     }
 
-    /// The finished archive.
+    /// Returns the complete archive.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, &[]);
         self.archive
     }
 
-    /// Adds anything; a directory may come again.
+    /// Adds an entry. Directories may be repeated.
     fn entry(&mut self, name: &str, mode: u32, bytes: &[u8]) {
         self.inodes += 1;
         let size = u32::try_from(bytes.len()).expect("a file of less than 4 GiB");
         let name_size = u32::try_from(name.len() + 1).expect("a short name");
-        // inode, mode, uid, gid, links, mtime, size, two device numbers, the length of the name, no checksum
+        // Inode, mode, uid, gid, links, mtime, size, two pairs of device numbers, length of the name, checksum.
         let fields = [self.inodes, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];
         let fields = fields.map(|field| format!("{field:08x}")).concat();
         self.archive.extend_from_slice(format!("070701{fields}{name}\0").as_bytes());

@@ -1,4 +1,4 @@
-//! Directories as the kernel that wrote them reads them, for comparing with what others read there.
+//! The contents of a directory as the kernel that wrote it reads them, to compare with those that others read.
 
 use std::{collections::BTreeMap, fs};
 
@@ -6,14 +6,14 @@ use tempfile::TempDir;
 
 use crate::{OwnerMachine, run};
 
-/// What a name stands for.
+/// A directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A regular file.
     File {
-        /// Its length in bytes.
+        /// The size in bytes.
         size: u64,
-        /// The digest of all its bytes, in hex.
+        /// The SHA-256 digest of the contents in hexadecimal.
         sha256: String,
     },
     /// A directory.
@@ -22,17 +22,18 @@ pub enum Entry {
     Link(String),
 }
 
-/// Everything below a directory; the paths are relative to it.
+/// Everything below a directory by relative path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing(pub BTreeMap<String, Entry>);
 
 impl Listing {
     /// Lists a directory of a running machine, as its kernel reads it.
     ///
-    /// Unless it is mounted with `noatime`, reading 5,000 files goes through the journal, which pushes out what was there.
+    /// The file system should be mounted with `noatime`: otherwise, reading 5,000 files fills the journal with access times.
     #[track_caller]
     pub fn of(owner: &mut OwnerMachine, directory: &str) -> Self {
-        let mut find = |what: &str| owner.run(&format!("cd '{directory}'; find . -mindepth 1 -xdev {what}"));
+        let mut find =
+            |expression: &str| owner.run(&format!("cd '{directory}'; find . -mindepth 1 -xdev {expression}"));
         let (sizes, digests) = (find("-type f -exec stat -c '%s %n' {} +"), find("-type f -exec sha256sum {} +"));
         let links = find(r#"-type l | while read -r link; do echo "$(readlink "$link") $link"; done"#);
         let directories = find("-type d | sed 's/^/- /'");
@@ -53,7 +54,7 @@ impl Listing {
         Self(entries)
     }
 
-    /// Asserts that somebody else reads the same bytes in every regular file.
+    /// Asserts that `read` returns the same contents for every regular file.
     #[track_caller]
     pub fn assert_files(&self, mut read: impl FnMut(&str) -> Vec<u8>) {
         let copies = TempDir::new().expect("a temporary directory");
@@ -81,11 +82,11 @@ impl Listing {
     }
 }
 
-/// Fills a directory with what readers of ext file systems get wrong, all of it flushed: fragments, holes of every kind, a directory
-/// with an index and gaps, and a block that looks like one of the journal's own.
+/// Fills a directory with difficult cases for readers of ext file systems and flushes them: fragments, holes of every kind, an indexed
+/// directory with gaps, and a block that starts like a block of the journal.
 ///
-/// The machine holds back what it need not write from here on: the last metadata, and with `data=journal` the last files, are in
-/// the journal only.
+/// From here on, the machine delays writes that are not required: the last metadata, and with `data=journal` the last files, are only in
+/// the journal.
 #[track_caller]
 pub fn write_awkward_files(owner: &mut OwnerMachine, directory: &str) {
     const SCRIPT: &str = r#"
@@ -97,14 +98,14 @@ for i in $(seq 5000); do echo "file $i" >many/a-name-that-is-not-short-$i; done
 seq 97 97 5000 | sed 's|^|many/a-name-that-is-not-short-|' | xargs rm
 sync
 
-# Two files in pieces by turns, and one from its end to its beginning.
+# Two files with interleaved fragments, and one written from its end to its start.
 for i in $(seq 0 23); do
     random of=first bs=12k count=1 seek=$i
     random of=second bs=12k count=1 seek=$i
     random of=backwards bs=12k count=1 seek=$((23 - i))
 done
 
-# Holes: between blocks, at the end, longer than what one indirect block covers, and cut out afterwards.
+# Holes: between blocks, at the end, longer than the range of an indirect block, and punched afterwards.
 printf start >sparse
 random of=sparse bs=1k seek=5001 count=3
 truncate -s 9000000 sparse
@@ -112,7 +113,7 @@ truncate -s 300000 nothing-but-a-hole
 random of=punched bs=1k count=1000
 fallocate --punch-hole --offset 100k --length 333k punched
 
-# Blocks that are allocated and not written, in the file and behind its end. ext2 and ext3 know no such blocks.
+# Blocks that are allocated but not written, in the file and beyond its end. ext2 and ext3 do not support them.
 if fallocate --length 1M unwritten 2>/dev/null; then
     random of=unwritten bs=1k seek=300 count=5
     random of=long-tail bs=1k count=5

@@ -1,4 +1,4 @@
-//! A partition as rtftp itself reads it, over NBD, for comparing with what others read there.
+//! The contents of a partition as rtftp reads them over NBD, to compare with those that others read.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use smol::Executor;
 
 use crate::NbdServer;
 
-/// How long an answer of a server may take.
+/// The maximum time for a reply of the NBD server.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What a name stands for.
+/// The contents of a directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// A regular file with these bytes.
@@ -23,11 +23,11 @@ pub enum Content {
     Directory,
     /// A symbolic link with this target.
     Link(String),
-    /// A device, a FIFO, a socket.
+    /// A device, FIFO or socket.
     Other,
 }
 
-/// Everything that rtftp finds in a partition; the paths are relative to its top.
+/// Returns everything in a partition by path, relative to its root directory.
 #[track_caller]
 pub fn read_natively(server: &NbdServer, number: u32) -> BTreeMap<String, Content> {
     let url = NbdUri::parse(server.url()).expect("a URI");

@@ -1,4 +1,4 @@
-//! Disks that cannot be had: broken descriptions, servers that refuse, are silent or missing. No appliance gets to run.
+//! Unavailable disks: invalid descriptions, NBD servers that refuse, do not answer or do not exist. No appliance is started.
 
 use std::{
     fs,
@@ -7,10 +7,10 @@ use std::{
 
 use rtftp_tests::{Answer, DiskConfig, Rtftp, closed_port, raw_client::rrq, silent_server};
 
-/// How long a client may have to wait for the word that its disk cannot be had.
+/// The maximum time until a client learns that its disk is unavailable.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Asserts ERROR 0 for a client whose disk is broken; `default/` must not step in.
+/// Asserts that a client with an unavailable disk receives ERROR 0 (and no file from `default/`), and returns its text.
 #[track_caller]
 fn assert_broken(daemon: &Rtftp, from: &str) -> String {
     match daemon.client(from).request_until_answered(&rrq("file", &[]), LIMIT) {
@@ -20,7 +20,7 @@ fn assert_broken(daemon: &Rtftp, from: &str) -> String {
 }
 
 #[test]
-fn a_broken_description_is_reported_once_with_line_and_column() {
+fn invalid_description_is_reported_once_with_line_and_column() {
     let daemon = Rtftp::start();
     daemon.put("default/file", "default");
     let mount = r#""mounts": [{"partition": 1, "mountpoint": "/"}], "tftp_root": "/""#;
@@ -40,40 +40,48 @@ fn a_broken_description_is_reported_once_with_line_and_column() {
     for (client, text, named) in &descriptions {
         daemon.put(&format!("{client}.nbd"), text);
         let line = daemon.logged(&[&format!("{client}.nbd")]);
-        assert!(line.contains(named), "`{named}` should be named: {line}");
+        assert!(line.contains(named), "no `{named}` in {line}");
         for _ in 0..3 {
-            let told = assert_broken(&daemon, client);
-            assert!(!told.is_empty() && told.len() < 200, "a short reason: {told}");
+            let reason = assert_broken(&daemon, client);
+            assert!(!reason.is_empty() && reason.len() < 200, "{reason}");
         }
     }
-    assert_eq!(daemon.client("127.0.0.9").fetch("file", &[]).as_deref(), Ok(&b"default"[..]), "others notice nothing");
+    assert_eq!(
+        daemon.client("127.0.0.9").fetch("file", &[]).as_deref(),
+        Ok(&b"default"[..]),
+        "other clients are not affected"
+    );
     for (client, _, named) in descriptions {
         let lines = daemon.log_lines(&[&format!("{client}.nbd"), named]);
-        // The lines of the refused transfers may name the description as their root, but not the mistake again.
+        // Lines about the rejected requests may name the description as root, but must not repeat the problem.
         assert_eq!(
             lines.iter().filter(|line| line.contains("WARN") || line.contains("ERROR")).count(),
             1,
             "{lines:#?}"
         );
     }
-    assert!(daemon.descendants().is_empty(), "nothing was started for them");
+    assert!(daemon.descendants().is_empty(), "no process was started");
 }
 
 #[test]
-fn a_mended_description_is_taken_up() {
+fn corrected_description_is_reloaded() {
     let daemon = Rtftp::start();
     daemon.put("default/file", "default");
     daemon.put("127.0.0.7.nbd", "{");
     assert_broken(&daemon, "127.0.0.7");
     fs::remove_file(daemon.path("127.0.0.7.nbd")).expect("remove");
     let mut client = daemon.client("127.0.0.7");
-    assert_eq!(client.fetch("file", &[]).as_deref(), Ok(&b"default"[..]), "without a description there is no disk");
+    assert_eq!(
+        client.fetch("file", &[]).as_deref(),
+        Ok(&b"default"[..]),
+        "without a description, the client uses default/"
+    );
     daemon.put_disk("127.0.0.7", &DiskConfig::new(closed_port()).partition(1, "/"));
     assert_broken(&daemon, "127.0.0.7");
 }
 
 #[test]
-fn a_server_that_refuses_or_is_silent_fails_its_own_client_only() {
+fn unreachable_nbd_server_fails_only_its_own_client() {
     let daemon = Rtftp::start();
     daemon.put("default/file", "default");
     let hung = silent_server();
@@ -92,11 +100,15 @@ fn a_server_that_refuses_or_is_silent_fails_its_own_client_only() {
         for (client, _) in &disks {
             scope.spawn(|| assert_broken(&daemon, client));
         }
-        // Meanwhile another client is served as if nothing were wrong.
+        // Meanwhile, another client is served without delay.
         for _ in 0..50 {
             let asked = Instant::now();
             assert_eq!(daemon.client("127.0.0.9").fetch("file", &[]).as_deref(), Ok(&b"default"[..]));
-            assert!(asked.elapsed() < Duration::from_secs(2), "waited for somebody else's disk: {:?}", asked.elapsed());
+            assert!(
+                asked.elapsed() < Duration::from_secs(2),
+                "waited {:?} for the disk of another client",
+                asked.elapsed()
+            );
         }
     });
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());

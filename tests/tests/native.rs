@@ -1,4 +1,4 @@
-//! Files from disks that the daemon reads by itself: fresh for every boot, whole or not at all, whatever their servers do.
+//! Files on disks that the daemon reads natively: current for every boot, complete or an error, whatever the NBD server does.
 
 use std::{
     fs,
@@ -12,26 +12,26 @@ use rtftp_tests::{
     run,
 };
 
-/// The longest that a client may wait for the word that its disk is lost.
+/// The maximum time until a client learns that its disk is lost.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Where `/boot` is on the disk of a board, for mtools.
+/// Returns the location of `/boot` on the disk of a board, for mtools.
 fn boot(disk: &Disk) -> String {
     format!("{}@@1M", disk.path().display())
 }
 
-/// Puts a file on `/boot` as its owner would, and has it written back.
+/// Writes a file to `/boot` in the image, as the owner of the disk would.
 fn write_boot(disk: &Disk, name: &str, bytes: &[u8]) {
     let file = Tree::new().file("new", bytes);
     run("mcopy", ["-o", "-i", &boot(disk), &file.path().join("new").display().to_string(), &format!("::{name}")]);
 }
 
-/// Starts a daemon for which every request is a boot of its own.
+/// Starts a daemon that treats every request as a new boot.
 fn daemon(args: &[&str]) -> Rtftp {
     Rtftp::with("127.0.0.1", 3600, &[&["--view-gap", "0"], args].concat())
 }
 
-/// A client that has received the first block of a file, and nothing more.
+/// Returns a client that has received only the first block of a file.
 fn begin(daemon: &Rtftp, from: &str, name: &str) -> Client {
     let mut client = daemon.client(from);
     assert_eq!(
@@ -42,12 +42,12 @@ fn begin(daemon: &Rtftp, from: &str, name: &str) -> Client {
     client
 }
 
-/// Acknowledges one block after the other from the first on, and returns what ends the transfer: the file's length, or a code.
-fn go_on(client: &mut Client) -> Result<usize, u16> {
+/// Acknowledges all blocks from the first on, and returns the length of the file or the code of the ERROR that ends the transfer.
+fn finish(client: &mut Client) -> Result<usize, u16> {
     let (mut block, mut length) = (1, 8192);
     client.reply(&ack(block));
     loop {
-        match client.receive_within(LIMIT).expect("blocks, or an ERROR at last") {
+        match client.receive_within(LIMIT).expect("a block or an ERROR") {
             Answer::Data(number, bytes) if number == block + 1 => {
                 (block, length) = (number, length + bytes.len());
                 client.reply(&ack(block));
@@ -62,7 +62,7 @@ fn go_on(client: &mut Client) -> Result<usize, u16> {
 }
 
 #[test]
-fn links_are_followed_inside_the_root_and_never_out_of_it() {
+fn links_cannot_leave_the_root() {
     let disk = board_disk(2);
     let server = NbdServer::unix(&disk);
     let daemon = daemon(&["--monitor-configs", "false"]);
@@ -76,8 +76,8 @@ fn links_are_followed_inside_the_root_and_never_out_of_it() {
 }
 
 #[test]
-fn partitions_have_their_own_numbers() {
-    // As cloud images have them: the numbers 14 and 15 lie before 1, and the first has no file system.
+fn partitions_are_found_by_number() {
+    // Like in cloud images, partitions 14 and 15 come before partition 1, and the first one has no file system.
     let (first, second) = (Tree::new().file("which", "gpt"), Tree::new().file("efi", "efi").file("only", "first"));
     let gpt = Disk::gpt(&[
         (14, 4, FileSystem::Nothing),
@@ -102,7 +102,7 @@ fn partitions_have_their_own_numbers() {
 }
 
 #[test]
-fn a_boot_sees_what_its_owner_has_changed() {
+fn each_boot_sees_the_changes_of_the_owner() {
     let disk = board_disk(3);
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&[]);
@@ -113,7 +113,7 @@ fn a_boot_sees_what_its_owner_has_changed() {
         write_boot(&disk, "kernel8.img", &kernel);
         assert_same(&daemon.client("127.0.0.1").fetch("kernel8.img", &[]).expect("a file"), &kernel, "the new kernel");
         run("mdel", ["-i", &boot(&disk), "::kernel8.img"]);
-        assert_eq!(daemon.fetch("127.0.0.1", "kernel8.img"), Err(1), "it is gone at once");
+        assert_eq!(daemon.fetch("127.0.0.1", "kernel8.img"), Err(1), "the deletion is visible at once");
 
         let text = format!("round {round}");
         let file = Tree::new().file("new", &text);
@@ -126,7 +126,7 @@ fn a_boot_sees_what_its_owner_has_changed() {
 }
 
 #[test]
-fn a_boot_has_one_view() {
+fn all_requests_of_a_boot_share_a_snapshot() {
     let disk = board_disk(4);
     let server = NbdServer::nbdkit(&disk);
     let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "3600"]);
@@ -137,7 +137,7 @@ fn a_boot_has_one_view() {
 }
 
 #[test]
-fn a_file_that_changes_during_its_transfer_is_never_completed() {
+fn change_during_a_transfer_is_an_error() {
     let disk = board_disk(5);
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&[]);
@@ -147,18 +147,18 @@ fn a_file_that_changes_during_its_transfer_is_never_completed() {
         write_boot(&disk, "kernel8.img", &noise(size, 1));
         let mut client = begin(&daemon, "127.0.0.1", "kernel8.img");
         write_boot(&disk, "other", &noise(size, 2));
-        assert_eq!(go_on(&mut client), Ok(size), "another file is no matter");
+        assert_eq!(finish(&mut client), Ok(size), "changes of another file are ignored");
     }
-    // A smaller file has been read and looked at again before its first block was sent.
+    // A smaller file would have been read and checked before its first block was sent.
     write_boot(&disk, "kernel8.img", &noise(sizes[0], 1));
     let mut client = begin(&daemon, "127.0.0.1", "kernel8.img");
     write_boot(&disk, "kernel8.img", &noise(sizes[0] + 5, 3));
-    assert_eq!(go_on(&mut client), Err(0));
+    assert_eq!(finish(&mut client), Err(0));
     daemon.logged(&["127.0.0.1.nbd: kernel8.img", "changed"]);
 }
 
 #[test]
-fn a_transfer_survives_the_restart_of_its_server() {
+fn transfer_continues_after_a_restart_of_the_nbd_server() {
     let disk = board_disk(6);
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&[]);
@@ -166,23 +166,23 @@ fn a_transfer_survives_the_restart_of_its_server() {
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
     let address = server.kill();
     let _server = NbdServer::restart_at(address, &disk);
-    assert_eq!(go_on(&mut client), Ok(40 << 20));
+    assert_eq!(finish(&mut client), Ok(40 << 20));
 }
 
 #[test]
-fn another_disk_at_the_same_address_is_another_disk() {
+fn another_disk_at_the_same_address_is_an_error() {
     let (disk, other) = (board_disk(7), board_disk(8));
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&[]);
     daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
     let _server = NbdServer::restart_at(server.kill(), &other);
-    assert_eq!(go_on(&mut client), Err(0), "no mixture");
+    assert_eq!(finish(&mut client), Err(0), "the two disks are not mixed");
     assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 8"));
 }
 
 #[test]
-fn a_server_that_is_gone_is_an_error_in_bounded_time() {
+fn lost_nbd_server_is_an_error_in_bounded_time() {
     let disk = board_disk(9);
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&[]);
@@ -191,13 +191,13 @@ fn a_server_that_is_gone_is_an_error_in_bounded_time() {
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
     server.kill();
     let died = Instant::now();
-    assert_eq!(go_on(&mut client), Err(0));
+    assert_eq!(finish(&mut client), Err(0));
     assert!(died.elapsed() < LIMIT, "{:?}", died.elapsed());
-    assert_eq!(daemon.fetch("127.0.0.1", "f40m"), Err(0), "never \"not found\", never from default/");
+    assert_eq!(daemon.fetch("127.0.0.1", "f40m"), Err(0), "neither ERROR 1 nor the file in default/");
 }
 
 #[test]
-fn a_server_that_stops_answering_holds_up_nobody_else() {
+fn stopped_nbd_server_does_not_delay_other_clients() {
     let disk = board_disk(10);
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&["--read-limit", "2"]);
@@ -210,16 +210,16 @@ fn a_server_that_stops_answering_holds_up_nobody_else() {
     for _ in 0..10 {
         let asked = Instant::now();
         assert_eq!(daemon.fetch("127.0.0.9", "local").as_deref(), Ok("local"));
-        assert!(asked.elapsed() < Duration::from_secs(2), "another client waits for a stopped disk");
+        assert!(asked.elapsed() < Duration::from_secs(2), "another client waits for the stopped disk");
     }
-    assert_eq!(go_on(&mut client), Err(0));
+    assert_eq!(finish(&mut client), Err(0));
     assert!(stopped.elapsed() < LIMIT, "{:?}", stopped.elapsed());
     server.process().signal(Signal::SIGCONT);
-    assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 10"), "it is back");
+    assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 10"), "the disk is available again");
 }
 
 #[test]
-fn blocks_that_cannot_be_read_are_an_error_of_their_file_alone() {
+fn read_error_fails_only_the_affected_file() {
     let disk = board_disk(11);
     let trigger = disk.path().with_file_name("trigger");
     let parameter = format!("error-file={}", trigger.display());
@@ -227,15 +227,15 @@ fn blocks_that_cannot_be_read_are_an_error_of_their_file_alone() {
     let daemon = daemon(&[]);
     daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     let mut client = begin(&daemon, "127.0.0.1", "f40m");
-    fs::write(&trigger, "").expect("a trigger");
-    assert_eq!(go_on(&mut client), Err(0));
+    fs::write(&trigger, "").expect("the trigger file");
+    assert_eq!(finish(&mut client), Err(0));
     assert_eq!(daemon.fetch("127.0.0.1", "f1"), Err(0));
-    fs::remove_file(&trigger).expect("a trigger");
+    fs::remove_file(&trigger).expect("the trigger file");
     assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 11"));
 }
 
 #[test]
-fn what_is_not_read_natively_is_named() {
+fn unsupported_file_system_is_named() {
     let disk = Disk::whole(16, FileSystem::Nothing);
     let mut image = fs::read(disk.path()).expect("the image");
     image[..4].copy_from_slice(b"XFSB");

@@ -1,4 +1,4 @@
-//! Partition tables of all kinds, as we read them and as a Linux kernel reads them.
+//! Compares the partitions that rtftp finds with those that a Linux kernel finds.
 
 use std::{
     fs::{self, OpenOptions},
@@ -15,15 +15,15 @@ use rtftp_runtime::{
 use rtftp_tests::{Disk, FileSystem, NbdServer, OwnerMachine, Tree, run};
 use smol::Executor;
 
-/// How large the disk is, in bytes.
+/// The size of the disk in bytes.
 const SIZE: usize = 32 << 20;
-/// How long an answer of the server may take.
+/// The maximum time for a reply of the NBD server.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A partition as number, first sector and sectors.
-type Shown = (u32, u64, u64);
+/// The number, first sector and length in sectors of a partition.
+type Numbers = (u32, u64, u64);
 
-/// The disk that sfdisk makes of a script.
+/// Returns the disk that sfdisk creates from a script.
 fn sfdisk(script: &str) -> Vec<u8> {
     let disk = Disk::raw(&vec![0; SIZE]);
     let script = Tree::new().file("script", script);
@@ -32,7 +32,7 @@ fn sfdisk(script: &str) -> Vec<u8> {
     fs::read(disk.path()).expect("the image")
 }
 
-/// A disk with these entries in its MBR: flag, type, start and length.
+/// Returns a disk with these entries in its MBR: boot flag, type, start and length.
 fn mbr(entries: &[(u8, u8, u32, u32)]) -> Vec<u8> {
     let mut disk = vec![0; SIZE];
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);
@@ -44,7 +44,7 @@ fn mbr(entries: &[(u8, u8, u32, u32)]) -> Vec<u8> {
     disk
 }
 
-/// All kinds of tables, and what they are.
+/// Returns disks with tables of all kinds, with a description.
 fn tables() -> Vec<(&'static str, Vec<u8>)> {
     let gpt = sfdisk("label: gpt\n1: start=2048, size=99\n3: start=4096, size=99\n7: start=8192, size=99\n");
     let changed = |at: usize, byte: u8| {
@@ -60,10 +60,10 @@ fn tables() -> Vec<(&'static str, Vec<u8>)> {
     let superfloppy = Disk::whole(32, FileSystem::Vfat(&Tree::new().file("file", "bytes")));
     let end = (SIZE / 512) as u32;
     vec![
-        ("nothing", vec![0; SIZE]),
+        ("no table", vec![0; SIZE]),
         ("a GPT with gaps", gpt.clone()),
         (
-            "a GPT whose numbers are not in the order of the disk",
+            "a GPT with numbers in another order than on the disk",
             sfdisk("label: gpt\n1: start=8192, size=100\n2: start=2048, size=100\n"),
         ),
         ("a GPT with a damaged header", changed(512 + 40, 1)),
@@ -82,48 +82,48 @@ fn tables() -> Vec<(&'static str, Vec<u8>)> {
             "logical partitions in the fourth slot",
             sfdisk("label: dos\n4: start=8192, size=16384, type=f\n5: start=8300, size=500\n"),
         ),
-        ("an entry that begins behind the end", mbr(&[(0, 0x83, end + 5, 100), (0, 0x83, 2048, 100)])),
-        ("an entry that ends behind the end", mbr(&[(0, 0x83, 2048, 2 * end)])),
-        ("an entry of no known type", mbr(&[(0, 0, 2048, 100), (0, 0xda, 4096, 100)])),
-        ("a boot flag that is none", mbr(&[(0x12, 0x83, 2048, 100)])),
-        ("a protective MBR and nothing else", mbr(&[(0, 0xee, 1, end - 1)])),
+        ("an entry that starts beyond the end", mbr(&[(0, 0x83, end + 5, 100), (0, 0x83, 2048, 100)])),
+        ("an entry that ends beyond the end", mbr(&[(0, 0x83, 2048, 2 * end)])),
+        ("an entry of unknown type", mbr(&[(0, 0, 2048, 100), (0, 0xda, 4096, 100)])),
+        ("an invalid boot flag", mbr(&[(0x12, 0x83, 2048, 100)])),
+        ("a protective MBR without a GPT", mbr(&[(0, 0xee, 1, end - 1)])),
         ("a file system on the whole disk", fs::read(superfloppy.path()).expect("the image")),
     ]
 }
 
 #[test]
-fn partitions_are_those_of_a_kernel() {
+fn finds_the_same_partitions_as_linux() {
     let disk = Disk::raw(&vec![0; SIZE]);
     let server = NbdServer::nbdkit(&disk);
     let mut owner = OwnerMachine::boot(&server);
-    let mut shown = 0;
+    let mut total = 0;
     for (name, bytes) in tables() {
         let image = OpenOptions::new().write(true).open(disk.path()).and_then(|mut image| image.write_all(&bytes));
-        image.expect("the disk is written");
-        let expected = of_kernel(&mut owner);
-        assert_eq!(of_ours(&server), expected, "{name}");
-        shown += expected.len();
+        image.expect("write the disk");
+        let expected = partitions_of_kernel(&mut owner);
+        assert_eq!(partitions_of_rtftp(&server), expected, "{name}");
+        total += expected.len();
     }
-    assert!(shown > 15, "the kernel shows {shown} partitions in all");
+    assert!(total > 15, "the kernel found only {total} partitions");
 }
 
-/// The partitions that the owner's kernel shows.
-fn of_kernel(owner: &mut OwnerMachine) -> Vec<Shown> {
+/// Returns the partitions that the kernel of the owner finds.
+fn partitions_of_kernel(owner: &mut OwnerMachine) -> Vec<Numbers> {
     let lines = owner.run(
         "echo 3 >/proc/sys/vm/drop_caches; blockdev --rereadpt /dev/vda
         for p in /sys/block/vda/vda*; do [ ! -e $p ] || echo $(cat $p/partition $p/start $p/size); done",
     );
-    let line = |line: &str| -> Shown {
+    let line = |line: &str| -> Numbers {
         let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().expect("a number")).collect();
         (numbers[0] as u32, numbers[1], numbers[2])
     };
-    let mut shown: Vec<Shown> = lines.lines().map(line).collect();
+    let mut shown: Vec<Numbers> = lines.lines().map(line).collect();
     shown.sort_unstable();
     shown
 }
 
-/// The partitions that we find.
-fn of_ours(server: &NbdServer) -> Vec<Shown> {
+/// Returns the partitions that rtftp finds.
+fn partitions_of_rtftp(server: &NbdServer) -> Vec<Numbers> {
     let url = NbdUri::parse(server.url()).expect("a URI");
     let executor = Executor::new();
     smol::block_on(executor.run(async {
