@@ -121,8 +121,8 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     let open_limit = seconds(&mut args, Long("--open-limit"), 120)?;
     let read_limit = seconds(&mut args, Long("--read-limit"), 10)?;
     let status_socket = match path(&mut args, Long("--status-socket"), "a path")? {
-        None => StatusSocket::IfPossible,
-        Some(none) if none.as_os_str() == "none" => StatusSocket::Nowhere,
+        None => StatusSocket::Default,
+        Some(none) if none.as_os_str() == "none" => StatusSocket::Disabled,
         Some(path) => StatusSocket::At(path),
     };
     let status_listen = option(&mut args, Long("--status-listen"), "IP:PORT, or a port of this machine")?;
@@ -253,8 +253,8 @@ mod tests {
     #[test]
     fn the_status_socket_is_where_it_is_said_to_be() {
         for (line, socket) in [
-            ("-r /r", StatusSocket::IfPossible),
-            ("-r /r --status-socket none", StatusSocket::Nowhere),
+            ("-r /r", StatusSocket::Default),
+            ("-r /r --status-socket none", StatusSocket::Disabled),
             ("-r /r --status-socket /s", StatusSocket::At("/s".into())),
             ("-r /r --status-socket=./none", StatusSocket::At("./none".into())),
         ] {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use pico_args::Arguments;
-use rtftp_runtime::{history::snapshot::Snapshot, status::SOCKET};
+use rtftp_runtime::{history::snapshot::Snapshot, status::DEFAULT_SOCKET};
 
 use crate::{
     args::Action,
@@ -70,7 +70,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
     if args.contains(["-h", "--help"]) {
         return Ok(Action::Print(HELP.into()));
     }
-    let socket = path(&mut args, Long("--socket"), "a path")?.unwrap_or_else(|| SOCKET.into());
+    let socket = path(&mut args, Long("--socket"), "a path")?.unwrap_or_else(|| DEFAULT_SOCKET.into());
     let once = args.contains("--once");
     let form = match (args.contains("--json"), args.contains("--follow")) {
         (false, false) => Form::Text,
@@ -195,7 +195,7 @@ mod tests {
         ] {
             assert_eq!(parsed(line).expect(line).client.as_deref(), client, "{line}");
         }
-        assert_eq!(parsed("").expect("a job").socket, PathBuf::from(SOCKET));
+        assert_eq!(parsed("").expect("a job").socket, PathBuf::from(DEFAULT_SOCKET));
         assert_eq!(parsed("--follow").expect("a job").form, Form::Follow);
     }
 

@@ -147,7 +147,7 @@ fn the_socket_is_one_daemons_and_goes_with_it() {
     let second = ["-l", "127.0.0.1", "-p", "0", "-r", "/", "--status-socket", &socket];
     let refused = run_with_bad_arguments(second);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(1) && said.contains("another program answers"), "{said}");
+    assert!(refused.status.code() == Some(1) && said.contains("another program is listening"), "{said}");
     assert_eq!(snapshot(&socket).clients, [], "the first is not disturbed");
     first.kill();
     assert!(PathBuf::from(&socket).exists(), "nobody was there to remove it");
