@@ -1,35 +1,34 @@
-//! What a client is called: its directory and the file of its disk are named so.
+//! The names of a client: its directory and the description of its disk are named after them.
 
 use std::{fmt, net::IpAddr};
 
 use rtftp_core::RequestPath;
 
-/// One of the names of a client, written in one way only.
+/// A name of a client. Each name has only one spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ClientName {
-    /// The address it asks from, as addresses are usually written: `10.0.0.5`, `fe80::1`.
+    /// The source address of its requests, in the usual notation: `10.0.0.5`, `fe80::1`.
     Ip(IpAddr),
-    /// The address of its network card, as the kernel of this machine knows it: `dc-a6-32-01-36-c2`.
+    /// The MAC address of its network interface, from the kernel's neighbour table: `dc-a6-32-01-36-c2`.
     Mac([u8; 6]),
-    /// The end of a Raspberry Pi's serial number, which its boot loader puts in front of the files it asks for: `9ffefdef`.
-    /// Anybody can ask for such a name.
+    /// The last eight digits of a Raspberry Pi's serial number, which its boot loader prefixes to requested paths: `9ffefdef`. Any
+    /// client can send any serial number.
     Serial(u32),
 }
 
 impl ClientName {
-    /// Reads a name.
+    /// Parses a name.
     ///
     /// # Errors
     ///
-    /// The name that was meant, for one that is spelled in another way and would never be looked for; `None` for what is no
-    /// client's name.
-    pub(crate) fn parse(name: &str) -> Result<Self, Option<Self>> {
-        let meant = ip(name).or_else(|| mac(name)).or_else(|| serial(name)).ok_or(None)?;
-        if meant.to_string() == name { Ok(meant) } else { Err(Some(meant)) }
+    /// Returns `Some` with the intended name if it is spelled differently, or `None` if the text is not a client name.
+    pub(crate) fn parse(text: &str) -> Result<Self, Option<Self>> {
+        let name = parse_ip(text).or_else(|| parse_mac(text)).or_else(|| parse_serial(text)).ok_or(None)?;
+        if name.to_string() == text { Ok(name) } else { Err(Some(name)) }
     }
 
-    /// The serial number that a requested path begins with, and the rest of the path.
-    pub(crate) fn serial_before(path: &RequestPath) -> Option<(Self, RequestPath)> {
+    /// Splits a requested path that starts with a serial number into that name and the rest of the path.
+    pub(crate) fn split_serial(path: &RequestPath) -> Option<(Self, RequestPath)> {
         let first = path.names().next()?;
         let rest = path.as_bytes().get(first.len() + 1..)?;
         match Self::parse(str::from_utf8(first).ok()?) {
@@ -49,26 +48,26 @@ impl fmt::Display for ClientName {
     }
 }
 
-fn ip(name: &str) -> Option<ClientName> {
-    name.parse().ok().map(|ip: IpAddr| ClientName::Ip(ip.to_canonical()))
+fn parse_ip(text: &str) -> Option<ClientName> {
+    text.parse().ok().map(|ip: IpAddr| ClientName::Ip(ip.to_canonical()))
 }
 
-/// Reads six pairs of digits, also with the colons that everybody else writes between them.
-fn mac(name: &str) -> Option<ClientName> {
+/// Parses six pairs of hexadecimal digits, separated by hyphens or by the more common colons.
+fn parse_mac(text: &str) -> Option<ClientName> {
     let mut mac = [0; 6];
-    let mut pairs = name.split(['-', ':']);
+    let mut pairs = text.split(['-', ':']);
     for byte in &mut mac {
         *byte = pairs.next().filter(|pair| is_hex(pair, 2)).and_then(|pair| u8::from_str_radix(pair, 16).ok())?;
     }
     pairs.next().is_none().then_some(ClientName::Mac(mac))
 }
 
-/// Reads the eight digits that a Pi sends, or all sixteen, as `/proc/cpuinfo` has them.
-fn serial(name: &str) -> Option<ClientName> {
-    if !is_hex(name, 8) && !is_hex(name, 16) {
+/// Parses the eight digits that a Raspberry Pi sends, or the sixteen in its `/proc/cpuinfo`.
+fn parse_serial(text: &str) -> Option<ClientName> {
+    if !is_hex(text, 8) && !is_hex(text, 16) {
         return None;
     }
-    u32::from_str_radix(name.get(name.len() - 8..)?, 16).ok().map(ClientName::Serial)
+    u32::from_str_radix(text.get(text.len() - 8..)?, 16).ok().map(ClientName::Serial)
 }
 
 fn is_hex(digits: &str, count: usize) -> bool {
@@ -82,11 +81,11 @@ mod tests {
     const MAC: ClientName = ClientName::Mac([0xdc, 0xa6, 0x32, 0x01, 0x36, 0xc2]);
 
     fn ip(ip: &str) -> ClientName {
-        ClientName::Ip(ip.parse().expect("an address"))
+        ClientName::Ip(ip.parse().expect("address"))
     }
 
     #[test]
-    fn every_name_is_read_as_it_is_written() {
+    fn parses_names_in_their_only_spelling() {
         for (name, expected) in [
             ("10.0.0.5", ip("10.0.0.5")),
             ("fe80::1", ip("fe80::1")),
@@ -102,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn of_a_name_in_another_spelling_the_right_one_is_known() {
-        for (name, right) in [
+    fn returns_intended_name_for_other_spellings() {
+        for (name, intended) in [
             ("FE80::1", "fe80::1"),
             ("fe80:0:0:0:0:0:0:1", "fe80::1"),
             ("::ffff:10.0.0.5", "10.0.0.5"),
@@ -113,13 +112,13 @@ mod tests {
             ("100000009ffefdef", "9ffefdef"),
             ("0c8f7e5cbd989ae1", "bd989ae1"),
         ] {
-            let meant = ClientName::parse(name).expect_err(name).expect(name);
-            assert_eq!(meant.to_string(), right);
+            let found = ClientName::parse(name).expect_err(name).expect(name);
+            assert_eq!(found.to_string(), intended);
         }
     }
 
     #[test]
-    fn what_is_no_clients_name_is_none() {
+    fn rejects_other_texts() {
         for name in [
             "",
             "default",
@@ -144,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn a_serial_number_is_the_first_name_of_a_path() {
-        let split = |path: &str| ClientName::serial_before(&RequestPath::parse(path.as_bytes()).expect("a path"));
+    fn splits_serial_number_from_path() {
+        let split = |path: &str| ClientName::split_serial(&RequestPath::parse(path.as_bytes()).expect("a path"));
         let rest = |path: &str| RequestPath::parse(path.as_bytes()).expect("a path");
         assert_eq!(split("9ffefdef/start4.elf"), Some((ClientName::Serial(0x9ffe_fdef), rest("start4.elf"))));
         assert_eq!(split("/9ffefdef//a/b"), Some((ClientName::Serial(0x9ffe_fdef), rest("a/b"))));

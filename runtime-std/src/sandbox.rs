@@ -1,10 +1,11 @@
-//! The sandbox: of all files, only those that are served can be opened, and only to be read (Landlock, Linux 5.13).
+//! The sandbox: the kernel denies access to all files except those served, and to those it allows reading only (Landlock, Linux
+//! 5.13).
 //!
-//! It is the last line behind the checks of paths: if all of them were wrong, the kernel would still refuse. It does not restrict
-//! the network, nor which Unix sockets are connected to, as disks may be anywhere.
+//! It backs up the checks of requested paths: if all of them failed, the kernel would still deny access. It restricts neither the
+//! network nor connections to Unix sockets, since disks may be anywhere.
 
 use std::{
-    fmt, fs, io,
+    error, fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -15,49 +16,51 @@ use landlock::{
 
 use crate::unsandboxed;
 
-/// Why a process is not confined.
+/// The reason why a thread could not be confined.
 #[derive(Debug)]
-pub enum Unconfined {
+#[non_exhaustive]
+pub enum SandboxError {
     /// The kernel was built without Landlock.
-    NotBuilt,
+    NotSupported,
     /// The kernel was started without Landlock.
     NotEnabled,
-    /// Something went wrong.
-    Failed(String),
+    /// The root directory cannot be read.
+    Root(io::Error),
+    /// The kernel rejected the rules.
+    Rules(RulesetError),
 }
 
-/// Confines the calling thread and all threads that it starts from now on, so it is to be called before any other thread is
-/// started. They cannot get new privileges either (`no_new_privs`).
+/// Confines the calling thread and all threads that it starts later. Call it before any other thread is started. The threads cannot
+/// gain privileges either (`no_new_privs`).
 ///
-/// What is below `root` stays readable, and what symbolic links directly in it lead to at this moment; those that lead out are
-/// returned. A directory that takes the place of `root` later is not readable.
+/// Files below `root` stay readable, and so do the present targets of symbolic links directly in it. Returns the targets outside of
+/// `root`. A directory that replaces `root` later is not readable.
 ///
 /// # Errors
 ///
-/// Why there is no sandbox; the thread goes on without.
-pub fn confine(root: &Path) -> Result<Vec<PathBuf>, Unconfined> {
-    unsandboxed::open();
-    let linked = linked(root)?;
-    match restrict(root, &linked)?.landlock {
-        LandlockStatus::NotImplemented => Err(Unconfined::NotBuilt),
-        LandlockStatus::NotEnabled => Err(Unconfined::NotEnabled),
-        _ => Ok(linked),
+/// Returns [`SandboxError`]; then the thread is not confined.
+pub fn confine(root: &Path) -> Result<Vec<PathBuf>, SandboxError> {
+    unsandboxed::start();
+    let link_targets = link_targets(root).map_err(SandboxError::Root)?;
+    match restrict(root, &link_targets).map_err(SandboxError::Rules)?.landlock {
+        LandlockStatus::NotImplemented => Err(SandboxError::NotSupported),
+        LandlockStatus::NotEnabled => Err(SandboxError::NotEnabled),
+        _ => Ok(link_targets),
     }
 }
 
-/// What the links in a directory lead to outside of it.
-fn linked(root: &Path) -> io::Result<Vec<PathBuf>> {
-    let real = root.canonicalize()?;
+/// Returns the targets outside of a directory to which symbolic links directly in it lead.
+fn link_targets(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let real_root = root.canonicalize()?;
     let links = fs::read_dir(root)?.filter_map(Result::ok).filter(|entry| entry.path().is_symlink());
     let targets = links.filter_map(|link| link.path().canonicalize().ok());
-    Ok(targets.filter(|target| !target.starts_with(&real)).collect())
+    Ok(targets.filter(|target| !target.starts_with(&real_root)).collect())
 }
 
-fn restrict(root: &Path, linked: &[PathBuf]) -> Result<RestrictionStatus, RulesetError> {
-    // All that can be done with files, as far as the kernel can forbid it: reading and writing since the first version.
-    // The version after this one would forbid Unix sockets.
+fn restrict(root: &Path, link_targets: &[PathBuf]) -> Result<RestrictionStatus, RulesetError> {
+    // Handles every access that the kernel can deny; ABI 1 covers reading and writing. ABI 9 would deny Unix sockets.
     let all = AccessFs::from_all(ABI::V8);
-    let readable = linked.iter().map(PathBuf::as_path).chain([root]);
+    let readable = link_targets.iter().map(PathBuf::as_path).chain([root]);
     Ruleset::default()
         .handle_access(all)?
         .create()?
@@ -65,26 +68,15 @@ fn restrict(root: &Path, linked: &[PathBuf]) -> Result<RestrictionStatus, Rulese
         .restrict_self()
 }
 
-impl From<io::Error> for Unconfined {
-    fn from(error: io::Error) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-impl From<RulesetError> for Unconfined {
-    fn from(error: RulesetError) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-impl fmt::Display for Unconfined {
+impl fmt::Display for SandboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotBuilt => f.write_str("this kernel has no landlock"),
-            Self::NotEnabled => {
-                f.write_str("landlock is not enabled in this kernel: `lsm=` on its command line leaves it out")
-            }
-            Self::Failed(why) => f.write_str(why),
+            Self::NotSupported => f.write_str("the kernel was built without Landlock"),
+            Self::NotEnabled => f.write_str("Landlock is disabled: add it to `lsm=` on the kernel's command line"),
+            Self::Root(error) => error.fmt(f),
+            Self::Rules(error) => error.fmt(f),
         }
     }
 }
+
+impl error::Error for SandboxError {}

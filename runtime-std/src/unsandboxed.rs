@@ -1,8 +1,9 @@
-//! Work outside of the sandbox: for what needs more files than those that are served.
+//! Runs work on threads outside of the sandbox, for the few tasks that need files other than those served.
 //!
-//! Landlock confines a thread and all that it starts. One thread is there before, and starts another for each piece of work. There
-//! are three kinds of it: to look names up, as the C library reads whatever `/etc/nsswitch.conf` names; to start and bury the
-//! helper programs of libguestfs; and to remove the status socket at the end. A client's request decides on none.
+//! Landlock confines a thread and all threads and processes that it starts. One thread is started before the sandbox; it starts a
+//! new thread for each task. There are three kinds of tasks: resolving host names, because the C library reads the files that
+//! `/etc/nsswitch.conf` names; starting and ending the helper processes of libguestfs; and removing the status socket at the end.
+//! Client requests cannot choose what runs here.
 
 use std::{
     io,
@@ -12,45 +13,46 @@ use std::{
 
 use smol::channel::{Receiver, bounded};
 
-/// What the threads outside are called.
-const NAME: &str = "outside";
+/// The name of the threads.
+const THREAD_NAME: &str = "unsandboxed";
 
-type Work = Box<dyn FnOnce() + Send>;
+type Task = Box<dyn FnOnce() + Send>;
 
-/// The thread that starts the others.
-static OUTSIDE: LazyLock<mpsc::Sender<Work>> = LazyLock::new(|| {
-    let (sender, inbox) = mpsc::channel::<Work>();
-    let start_each = move || {
-        for work in inbox {
-            if let Err(error) = thread::Builder::new().name(NAME.into()).spawn(work) {
-                log::error!("cannot start a thread: {error}");
-            }
-        }
-    };
-    if let Err(error) = thread::Builder::new().name(NAME.into()).spawn(start_each) {
-        log::error!("cannot start a thread: {error}");
-    }
+/// The queue of the thread that starts a thread for each task.
+static TASKS: LazyLock<mpsc::Sender<Task>> = LazyLock::new(|| {
+    let (sender, tasks) = mpsc::channel::<Task>();
+    start_thread(move || tasks.into_iter().for_each(start_thread));
     sender
 });
 
-/// Makes sure that there is an outside. To be called before a thread is confined.
-pub(crate) fn open() {
-    LazyLock::force(&OUTSIDE);
+fn start_thread(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::Builder::new().name(THREAD_NAME.into()).spawn(work) {
+        log::error!("cannot start a thread: {error}");
+    }
 }
 
-/// Begins work that may block, whether or not anybody waits for its result.
-pub(crate) fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+/// Starts the first thread. Call it before the calling thread is confined.
+pub(crate) fn start() {
+    LazyLock::force(&TASKS);
+}
+
+/// Runs a task that may block, and returns a channel for its result. The channel is closed if no thread could be started.
+pub(crate) fn spawn<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (sender, result) = bounded(1);
-    let work = move || {
-        // Nobody may want it any more.
-        let _ = sender.try_send(work());
+    let task = move || {
+        // Fails if the caller has dropped the channel.
+        let _ = sender.try_send(task());
     };
-    // Fails if the thread has not started, which is logged; then there is no result.
-    let _ = OUTSIDE.send(Box::new(work));
+    // Fails if the first thread did not start, which was logged.
+    let _ = TASKS.send(Box::new(task));
     result
 }
 
-/// Does work that may block, and fail.
-pub(crate) async fn unblock<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    begin(work).recv().await.unwrap_or_else(|_| Err(io::Error::other("no thread to do it")))
+/// Runs a task that may block, and waits for its result.
+///
+/// # Errors
+///
+/// Returns the error of the task, or an error if no thread could be started.
+pub(crate) async fn unblock<T: Send + 'static>(task: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    spawn(task).recv().await.unwrap_or_else(|_| Err(io::Error::other("cannot start a thread")))
 }

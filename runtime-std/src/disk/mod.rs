@@ -174,7 +174,7 @@ pub(crate) async fn read_description(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("not a regular file"));
     }
     let mut content = vec![0; usize::try_from(about.len()).map_or(MOST, |len| len.min(MOST))];
-    let read = preadv2(&file, &mut [IoSliceMut::new(&mut content)], 0, openat::without_waiting(&file));
+    let read = preadv2(&file, &mut [IoSliceMut::new(&mut content)], 0, openat::nonblocking_read_flags(&file));
     if read == Ok(content.len()) {
         return Ok(content);
     }

@@ -90,7 +90,7 @@ impl LocalFile {
             return Err(OpenError::Forbidden("not a regular file".into()));
         }
         let opened = Stamp::of(&opened);
-        let now = openat::without_waiting(&file);
+        let now = openat::nonblocking_read_flags(&file);
         Ok(Self { file: Arc::new(file), opened, now, chunk: Chunk::default(), wanted: 0, loading: None, failed: false })
     }
 

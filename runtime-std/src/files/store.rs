@@ -79,7 +79,7 @@ impl FileStore {
         {
             return Ok(found);
         }
-        if let Some((serial, rest)) = ClientName::serial_before(path)
+        if let Some((serial, rest)) = ClientName::split_serial(path)
             && let Some(found) = self.open_named(&there, serial, &rest).await?
         {
             return Ok(found);

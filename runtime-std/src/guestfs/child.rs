@@ -145,7 +145,7 @@ impl Group {
     fn bury(&mut self) -> Option<smol::channel::Receiver<()>> {
         let held = self.held.take()?;
         let leader = self.leader;
-        Some(unsandboxed::begin(move || {
+        Some(unsandboxed::spawn(move || {
             bury(leader);
             drop(held);
         }))
