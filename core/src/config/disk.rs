@@ -4,6 +4,8 @@ mod error;
 mod json;
 mod locate;
 
+use core::fmt;
+
 use heapless::{String, Vec};
 
 pub use self::error::{ConfigError, FieldPath, Found, Problem};
@@ -73,6 +75,17 @@ pub enum MountSource {
     /// Behind a name that libguestfs can mount: `/dev/sda`, `/dev/vg/root`, `btrfsvol:/dev/sda2/@`. It is not empty and has no
     /// control characters.
     Device(String<MAX_DISK_PATH>),
+}
+
+/// For messages: `the whole disk`, `partition 2` or the name of the device.
+impl fmt::Display for MountSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk => f.write_str("the whole disk"),
+            Self::Partition(number) => write!(f, "partition {number}"),
+            Self::Device(device) => f.write_str(device),
+        }
+    }
 }
 
 impl DiskConfig {

@@ -58,10 +58,10 @@ pub(super) async fn check(
 
 /// A disk of which only the description is known.
 fn described(config: &DiskConfig) -> Disk {
-    let mounts = config.mounts.iter().map(|mount| Mount {
-        source: fs::source_name(&mount.source),
-        mountpoint: mount.mountpoint.as_str().to_owned(),
-    });
+    let mounts = config
+        .mounts
+        .iter()
+        .map(|mount| Mount { source: mount.source.to_string(), mountpoint: mount.mountpoint.as_str().to_owned() });
     Disk {
         url: config.url.to_string(),
         unreachable: None,

@@ -45,8 +45,8 @@ impl Error {
     }
 
     /// Adds the name of the partition or device.
-    pub(super) fn in_volume(self, name: &str) -> Self {
-        let add = |problem| Problem { volume: Some(name.to_owned()), ..problem };
+    pub(super) fn in_volume(self, name: impl fmt::Display) -> Self {
+        let add = |problem| Problem { volume: Some(name.to_string()), ..problem };
         match self {
             Self::Io(reason) => Self::Io(format!("{name}: {reason}")),
             Self::Corrupt(problem) => Self::Corrupt(add(problem)),

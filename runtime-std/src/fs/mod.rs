@@ -24,7 +24,7 @@ mod volume;
 
 use std::{fmt, future::Future, pin::Pin};
 
-pub(crate) use self::mounted_disk::{MountedEntry, source_name};
+pub(crate) use self::mounted_disk::MountedEntry;
 pub use self::{
     driver::{DRIVERS, Detected, Driver, open, open_with, probe},
     error::{Error, Object, Problem},

@@ -23,7 +23,8 @@ use super::{
 pub struct MountedDisk {
     device: Arc<dyn BlockDevice>,
     mounts: Vec<Mount>,
-    root: Option<Root>,
+    /// The `tftp_root` of the description.
+    root: Root,
 }
 
 /// A mounted file system.
@@ -46,7 +47,7 @@ impl MountedDisk {
     pub async fn open(device: Arc<dyn BlockDevice>, config: &DiskConfig) -> Result<Self, Error> {
         let whole = Volume::new(device.clone());
         let mut table = None;
-        let mut disk = Self { device, mounts: vec![], root: None };
+        let mut mounts = Vec::<Mount>::new();
         for mount in &config.mounts {
             let volume = match partition_number(&mount.source)? {
                 None => whole.clone(),
@@ -59,20 +60,19 @@ impl MountedDisk {
                     whole.slice(start, len)
                 }
             };
-            let filesystem =
-                driver::open(volume).await.map_err(|error| error.in_volume(&source_name(&mount.source)))?;
+            let filesystem = driver::open(volume).await.map_err(|error| error.in_volume(&mount.source))?;
             // The first mountpoint is always `/`, which exists without a file system.
-            let mountpoint = if disk.mounts.is_empty() {
+            let mountpoint = if mounts.is_empty() {
                 vec![]
             } else {
-                let found = resolve::directory(&mut Walk::new(&disk), &mount.mountpoint).await;
-                found.map_err(|error| error.at(format!("mountpoint {}", mount.mountpoint)))?
+                let found = resolve::directory(&mut Walk::new(&mounts), &mount.mountpoint).await;
+                found.map_err(|error| error.into_error(format!("mountpoint {}", mount.mountpoint)))?
             };
-            disk.mounts.push(Mount { mountpoint, source: mount.source.clone(), filesystem });
+            mounts.push(Mount { mountpoint, source: mount.source.clone(), filesystem });
         }
-        let root = Root::find(&mut Walk::new(&disk), &config.tftp_root).await;
-        disk.root = Some(root.map_err(|error| error.at(format!("tftp_root {}", config.tftp_root)))?);
-        Ok(disk)
+        let root = Root::find(&mut Walk::new(&mounts), &config.tftp_root).await;
+        let root = root.map_err(|error| error.into_error(format!("tftp_root {}", config.tftp_root)))?;
+        Ok(Self { device, mounts, root })
     }
 
     /// Resolves a path below the `tftp_root` of the description and maps the file.
@@ -81,8 +81,7 @@ impl MountedDisk {
     ///
     /// [`ResolveError`].
     pub async fn find_file(&self, path: &RequestPath) -> Result<FileMap, ResolveError> {
-        let root = self.root.as_ref().ok_or(ResolveError::NotFound)?;
-        let (_, (filesystem, node)) = root.file(&mut Walk::new(self), path).await?;
+        let (_, (filesystem, node)) = self.root.file(&mut Walk::new(&self.mounts), path).await?;
         Ok(filesystem.map(node).await?)
     }
 
@@ -107,7 +106,7 @@ fn list<'a>(mounts: impl Iterator<Item = &'a Mount>) -> String {
     for Mount { source, filesystem, .. } in mounts {
         let separator = if text.is_empty() { "" } else { ", " };
         // Writing to a string cannot fail.
-        let _ = write!(text, "{separator}{} on {}", filesystem.name(), source_name(source));
+        let _ = write!(text, "{separator}{} on {source}", filesystem.name());
     }
     text
 }
@@ -136,18 +135,9 @@ fn find_partition(table: &[Partition], number: u32) -> Result<Partition, Error> 
     })
 }
 
-/// Returns the name of the partition or device to mount, for a message.
-pub(crate) fn source_name(source: &MountSource) -> String {
-    match source {
-        MountSource::Disk => "the whole disk".into(),
-        MountSource::Partition(number) => format!("partition {number}"),
-        MountSource::Device(device) => device.as_str().into(),
-    }
-}
-
 impl ResolveError {
     /// Converts to the error for a directory that the description names as `object`.
-    fn at(self, object: String) -> Error {
+    fn into_error(self, object: String) -> Error {
         match self {
             Self::FileSystem(error) => error,
             error => Error::corrupt(object, error.to_string()),
@@ -166,8 +156,8 @@ struct Walk<'v> {
 type MountedNode<'v> = (&'v dyn FileSystem, Node);
 
 impl<'v> Walk<'v> {
-    fn new(disk: &'v MountedDisk) -> Self {
-        Self { mounts: &disk.mounts, last: None }
+    fn new(mounts: &'v [Mount]) -> Self {
+        Self { mounts, last: None }
     }
 
     /// Returns the root of the file system mounted on a directory; the latest mount hides earlier ones.

@@ -18,8 +18,8 @@ impl MountedDisk {
     ///
     /// [`Error`].
     pub(crate) async fn root_directory(&self) -> Result<MountedEntry<'_>, Error> {
-        let path = self.root.as_ref().map(|root| root.path().to_vec()).unwrap_or_default();
-        let node = Walk::new(self).find(&path).await?;
+        let path = self.root.path().to_vec();
+        let node = Walk::new(&self.mounts).find(&path).await?;
         let node = node.ok_or_else(|| Error::corrupt("tftp_root", "not found"))?;
         Ok(MountedEntry { path, node })
     }
@@ -34,7 +34,7 @@ impl MountedDisk {
         directory: &MountedEntry<'v>,
     ) -> Result<Vec<MountedEntry<'v>>, Error> {
         let (filesystem, node) = directory.node;
-        let walk = Walk::new(self);
+        let walk = Walk::new(&self.mounts);
         let entries = filesystem.read_directory(node).await?.into_iter().map(|DirectoryEntry { name, node }| {
             let path = [&directory.path, &b"/"[..], &name].concat();
             let node = walk.mounted_on(&path).unwrap_or((filesystem, node));
