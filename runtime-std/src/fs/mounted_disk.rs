@@ -213,3 +213,6 @@ impl<'v> Namespace for Walk<'v> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
