@@ -85,6 +85,11 @@ impl<'a> Options<'a> {
     pub const fn new(wire: &'a [u8]) -> Self {
         Self(wire)
     }
+
+    /// Returns the options that have not been iterated over, as on the wire.
+    pub const fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
 }
 
 impl<'a> Iterator for Options<'a> {
