@@ -148,7 +148,7 @@ fn a_client_ends_its_transfer_or_asks_again_from_the_same_port() {
     board.request(&rrq("f", &[]));
     assert_eq!(board.acknowledge(1).block(), 2, "a copy of the request is nothing new");
     assert_eq!(board.ask(&rrq("other", &[])), Answer::Data(1, b"other".into()));
-    daemon.logged(&["given up for the client's next request"]);
+    daemon.logged(&["replaced by the client's next request"]);
     board.reply(&error(3, "enough"));
     daemon.logged(&["other", "ended by the client with error 3"]);
     assert_same(&board.fetch("f", &[]).expect("the file"), &file, "from the same port");

@@ -12,7 +12,7 @@ use nix::{
 };
 use smol::Async;
 
-use crate::net::{UnknownTidReplies, make_room, open_towards, socket_addr};
+use crate::net::{UnknownTidReplies, open_for, set_receive_buffer, socket_addr};
 
 /// Room for the windows that a server may send before this program has its turn, in bytes.
 const WINDOWS_BUFFER: usize = 4 << 20;
@@ -45,8 +45,8 @@ pub(super) struct Received {
 impl Port {
     /// Opens a port for a transfer from this server.
     pub(super) fn open(server: SocketAddr) -> io::Result<Self> {
-        let socket = open_towards(server)?;
-        make_room(&socket, WINDOWS_BUFFER)?;
+        let socket = open_for(server)?;
+        set_receive_buffer(&socket, WINDOWS_BUFFER)?;
         // The socket cannot be connected, since the server answers from another port; so word of a closed port comes only
         // when it is asked for (ip(7), `IP_RECVERR`).
         if server.is_ipv4() {
@@ -92,7 +92,7 @@ impl Port {
 
     /// Tells a stranger that it is one.
     pub(super) fn refuse(&mut self, stranger: SocketAddr, datagram: &[u8]) {
-        self.refusals.refuse(self.socket.get_ref(), stranger, datagram);
+        self.refusals.reply(self.socket.get_ref(), stranger, datagram);
     }
 
     /// Whether the error that a call has just returned is about the server, not about a stranger or the port for requests.

@@ -1,4 +1,4 @@
-//! Whether another thread would find a processor for itself.
+//! Processor load: whether another worker would find an idle processor.
 
 use std::{fs::File, os::unix::fs::FileExt, time::Duration};
 
@@ -7,49 +7,49 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock;
 
-/// What the kernel counts in, for everybody (`USER_HZ`), in milliseconds.
-const TICK: u64 = 10;
-/// For how long the processors are looked at, at least.
-const SPAN: Duration = Duration::from_millis(200);
+/// The unit of `/proc/stat` (`USER_HZ`), in milliseconds.
+const TICK_MILLIS: u64 = 10;
+/// The shortest time over which load is measured.
+const INTERVAL: Duration = Duration::from_millis(200);
 
-/// How many threads the processors have been worth up to now.
+/// A measurement of how many workers the processors' load justifies.
 #[derive(Debug)]
 pub(super) struct Processors {
-    /// Opened before the process locks itself in; not there without a `/proc`.
+    /// `/proc/stat`, opened before the sandbox is entered; `None` without a `/proc`.
     stat: Option<File>,
-    at_work: usize,
-    last: Reading,
+    useful: usize,
+    last: Sample,
 }
 
-/// What processors had done at a moment.
+/// The processor times at one instant.
 #[derive(Debug)]
-struct Reading {
+struct Sample {
     at: Instant,
-    /// The time that this process has used.
+    /// The processor time used by this process.
     ours: Duration,
-    /// The time that all of them were idle.
+    /// The idle time of all processors.
     idle: Duration,
 }
 
 impl Processors {
     pub(super) fn new() -> Self {
         let stat = File::open("/proc/stat").ok();
-        Self { at_work: 1, last: Reading::of(stat.as_ref()), stat }
+        Self { useful: 1, last: Sample::take(stat.as_ref()), stat }
     }
 
-    /// How many threads are worth having, of so many at most. To be asked whenever one more could help.
-    pub(super) fn worth(&mut self, most: usize) -> usize {
-        if clock::now().since(self.last.at) >= SPAN {
-            let now = Reading::of(self.stat.as_ref());
-            self.at_work = worth(self.at_work, &self.last, &now).clamp(1, most);
+    /// Returns the number of useful workers, at most `max`. Call it whenever another worker could help.
+    pub(super) fn useful_workers(&mut self, max: usize) -> usize {
+        if clock::now().since(self.last.at) >= INTERVAL {
+            let now = Sample::take(self.stat.as_ref());
+            self.useful = useful_workers(self.useful, &self.last, &now).clamp(1, max);
             self.last = now;
         }
-        self.at_work
+        self.useful
     }
 }
 
-impl Reading {
-    fn of(stat: Option<&File>) -> Self {
+impl Sample {
+    fn take(stat: Option<&File>) -> Self {
         let mut buf = [0; 256];
         let len = stat.and_then(|stat| stat.read_at(&mut buf, 0).ok()).unwrap_or_default();
         Self {
@@ -60,60 +60,60 @@ impl Reading {
     }
 }
 
-/// How many threads are worth having after so many had their time from one reading to the next.
-fn worth(at_work: usize, before: &Reading, now: &Reading) -> usize {
-    let span = now.at.since(before.at).as_secs_f64();
-    let part = |now: Duration, before| now.saturating_sub(before).as_secs_f64() / span;
-    let (ours, idle) = (part(now.ours, before.ours), part(now.idle, before.idle));
-    if ours >= 0.85 * at_work as f64 && idle >= 0.33 {
-        at_work + 1
-    } else if ours < 0.7 * (at_work - 1) as f64 {
-        at_work - 1
+/// Returns the number of useful workers after `current` workers ran from one sample to the next.
+fn useful_workers(current: usize, before: &Sample, now: &Sample) -> usize {
+    let seconds = now.at.since(before.at).as_secs_f64();
+    let processors = |now: Duration, before| now.saturating_sub(before).as_secs_f64() / seconds;
+    let (ours, idle) = (processors(now.ours, before.ours), processors(now.idle, before.idle));
+    if ours >= 0.85 * current as f64 && idle >= 0.33 {
+        current + 1
+    } else if ours < 0.7 * (current - 1) as f64 {
+        current - 1
     } else {
-        at_work
+        current
     }
 }
 
-/// The time that processors were idle, from the first line of `/proc/stat` (see proc(5)): idle, and waiting for a disk.
+/// Returns the processors' idle time, including waits for disks, from the first line of `/proc/stat` (proc(5)).
 fn idle(stat: &[u8]) -> Option<Duration> {
     let line = stat.split(|&byte| byte == b'\n').next()?;
     let fields = str::from_utf8(line).ok()?.strip_prefix("cpu ")?.split_whitespace();
     let ticks = fields.skip(3).take(2).map(|field| field.parse::<u64>().ok()).sum::<Option<u64>>()?;
-    Some(Duration::from_millis(ticks.saturating_mul(TICK)))
+    Some(Duration::from_millis(ticks.saturating_mul(TICK_MILLIS)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// After a second in which so many processors were used by us, and so many by nobody.
-    fn after(at_work: usize, ours: f64, idle: f64) -> usize {
-        let reading = |second: u32| Reading {
+    /// Returns the number of useful workers after a second in which this process used `ours` processors and `idle` were idle.
+    fn after(current: usize, ours: f64, idle: f64) -> usize {
+        let sample = |second: u32| Sample {
             at: Instant::from_micros(7 + 1_000_000 * u64::from(second)),
             ours: Duration::from_secs(3) + Duration::from_secs_f64(ours) * second,
             idle: Duration::from_secs(5) + Duration::from_secs_f64(idle) * second,
         };
-        worth(at_work, &reading(0), &reading(1))
+        useful_workers(current, &sample(0), &sample(1))
     }
 
     #[test]
-    fn another_thread_is_for_an_idle_processor_when_there_is_too_much_to_do() {
+    fn adds_worker_under_overload_if_a_processor_is_idle() {
         assert_eq!(after(1, 0.97, 0.5), 2);
         assert_eq!(after(2, 1.9, 1.9), 3);
-        assert_eq!(after(1, 0.97, 0.2), 1, "others need the processors");
-        assert_eq!(after(1, 0.5, 3.5), 1, "there is time left");
+        assert_eq!(after(1, 0.97, 0.2), 1, "no idle processor");
+        assert_eq!(after(1, 0.5, 3.5), 1, "no overload");
         assert_eq!(after(2, 1.2, 0.8), 2);
     }
 
     #[test]
-    fn a_thread_that_is_not_needed_any_more_gets_nothing_new() {
+    fn removes_unneeded_worker() {
         assert_eq!(after(2, 0.6, 1.0), 1);
         assert_eq!(after(4, 0.0, 4.0), 3);
         assert_eq!(after(1, 0.0, 2.0), 1);
     }
 
     #[test]
-    fn idle_time_is_read_as_the_kernel_tells_it() {
+    fn parses_idle_time() {
         let stat = b"cpu  10 20 30 400 50 60 70 80 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n";
         assert_eq!(idle(stat), Some(Duration::from_millis(4_500)));
         assert_eq!(idle(b"cpu0 1 2 3 4 5\n"), None);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_tells_what_it_does() {
+    fn samples_this_machine() {
         let processors = Processors::new();
         assert!(processors.last.ours > Duration::ZERO && processors.last.idle > Duration::ZERO, "{processors:?}");
     }

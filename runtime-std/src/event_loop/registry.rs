@@ -1,14 +1,15 @@
-//! Who waits for what.
+//! The registered sockets of an event loop, their deadlines, and the work that events cause.
 
 use std::{
     collections::BTreeSet,
     fmt::Debug,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Poll, Waker},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rtftp_core::Instant;
 use rustix::{
     event::epoll::{self, EventData, EventFlags},
@@ -16,158 +17,175 @@ use rustix::{
 };
 use slab::Slab;
 
-use super::{Handler, Turn, run_queue::Queue};
+use super::{Handler, Next, run_queue::RunQueue};
 use crate::clock;
 
-/// What the kernel's names for sockets begin with; lower ones are the event loop's own.
-pub(super) const FIRST: u64 = 2;
+/// The epoll token of the first socket; lower ones are the event loop's own.
+pub(super) const FIRST_TOKEN: u64 = 2;
 
-/// The sockets, and what to do next.
+/// The registered sockets of an event loop.
 #[derive(Debug, Default)]
-pub(super) struct Table {
-    sources: Slab<Source>,
-    /// When to look at which source, each at most once.
+pub(super) struct Registry {
+    registrations: Slab<Registration>,
+    /// The timers of registrations, at most one each.
     timers: BTreeSet<(Instant, usize)>,
-    /// When the kernel's timer fires.
-    fires: Option<Instant>,
-    /// Those whose guests are due.
-    queue: Queue,
+    /// The instant for which the kernel's timer is set.
+    timer_set_for: Option<Instant>,
+    /// The registrations whose handlers are due.
+    run_queue: RunQueue,
 }
 
-/// What the kernel knows a socket by.
-pub(super) trait Descriptor: AsFd + Debug + Send + Sync {}
+/// A socket that can be registered.
+pub(crate) trait Source: AsFd + Debug + Send + Sync {}
 
-impl<T: AsFd + Debug + Send + Sync> Descriptor for T {}
+impl<T: AsFd + Debug + Send + Sync> Source for T {}
 
-/// A socket in the table.
+/// A registered socket.
 #[derive(Debug)]
-struct Source {
-    socket: Arc<dyn Descriptor>,
-    /// What the kernel may be asked to tell of.
-    concerns: EventFlags,
-    /// What the kernel is asked to tell of; nothing if it does not know of the socket.
+pub(super) struct Registration {
+    socket: Arc<dyn Source>,
+    /// The events that may be requested from the kernel.
     interest: EventFlags,
-    state: State,
+    /// The events that are requested; none if the socket is not in epoll.
+    requested: EventFlags,
+    waiting: Waiting,
+    /// The handler's deadline.
     deadline: Option<Instant>,
-    /// Its place in `timers`, which may be earlier than the deadline is by now, never later.
+    /// The registration's entry in `timers`: earlier than the deadline if that was moved, never later.
     timer: Option<Instant>,
-    /// Whether it is in the queue.
-    is_due: bool,
+    /// Whether it is in the run queue.
+    is_scheduled: bool,
+    /// Whether the handler receives before its next poll.
+    should_receive: bool,
 }
 
-/// Whether somebody waits.
+/// What waits for a socket.
 #[derive(Debug)]
-enum State {
-    /// Nobody.
-    Idle,
-    /// This task.
-    Waiting(Waker),
-    /// A guest, and a task for the guest to leave.
-    Hosting(Shared, Waker),
-    /// The wait is over: there is something to receive, or the deadline has come, or the guest has left.
-    Over { ready: bool },
+enum Waiting {
+    /// Nothing.
+    Nothing,
+    /// A task, until the socket is ready.
+    Task(Waker),
+    /// A handler, and a task that waits until it detaches.
+    Handler(SharedHandler, Waker),
+    /// A task whose wait is over but that has not been polled since.
+    Done,
 }
 
-/// What a wait is for.
-pub(super) enum Wait {
-    /// Something that the socket is ready for.
-    Ready(EventFlags, Option<Instant>),
-    /// The guest's leaving; its first turn is at this instant, if nothing comes before.
-    Handler(Shared, Instant),
-}
+/// A handler, shared by the event loop and the task that registered it.
+pub(super) type SharedHandler = Arc<Mutex<dyn Handler>>;
 
-/// A guest, which its task sees as well.
-pub(super) type Shared = Arc<Mutex<dyn Handler>>;
-
-/// What is to be done before the kernel is looked at again.
+/// The work of one iteration. The vectors are reused.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    /// Tasks to wake.
+    /// The tasks to wake.
     pub(super) woken: Vec<Waker>,
-    /// Guests that have a turn.
-    pub(super) guests: Vec<Due>,
+    /// The handlers to poll.
+    pub(super) due: Vec<Due>,
+    /// What they wait for after that, in the same order.
+    pub(super) next: Vec<Next>,
 }
 
-/// A guest that has a turn.
+/// A handler to poll.
 #[derive(Debug)]
 pub(super) struct Due {
     pub(super) id: usize,
-    pub(super) guest: Shared,
+    pub(super) handler: SharedHandler,
+    pub(super) should_receive: bool,
 }
 
-impl Table {
-    pub(super) fn insert(&mut self, socket: Arc<dyn Descriptor>, concerns: EventFlags) -> usize {
-        let (interest, state) = (EventFlags::empty(), State::Idle);
-        self.sources.insert(Source { socket, concerns, interest, state, deadline: None, timer: None, is_due: false })
+impl Registry {
+    /// Adds a socket, for the events in `interest`, and returns its number.
+    pub(super) fn register(&mut self, socket: Arc<dyn Source>, interest: EventFlags) -> usize {
+        self.registrations.insert(Registration {
+            socket,
+            interest,
+            requested: EventFlags::empty(),
+            waiting: Waiting::Nothing,
+            deadline: None,
+            timer: None,
+            is_scheduled: false,
+            should_receive: false,
+        })
     }
 
-    /// How many sockets there are.
+    /// Removes a socket and returns what is left of it, to be dropped once the registry is unlocked.
+    pub(super) fn deregister(&mut self, epoll: &OwnedFd, id: usize) -> Option<Registration> {
+        let mut registration = self.registrations.try_remove(id)?;
+        registration.request(epoll, id, EventFlags::empty());
+        if let Some(timer) = registration.timer {
+            self.timers.remove(&(timer, id));
+        }
+        Some(registration)
+    }
+
+    /// Returns the number of sockets.
     pub(super) fn len(&self) -> usize {
-        self.sources.len()
+        self.registrations.len()
     }
 
-    pub(super) fn remove(&mut self, epoll: &OwnedFd, id: usize) {
-        if let Some(mut source) = self.sources.try_remove(id) {
-            source.tell(epoll, id, EventFlags::empty());
-            if let Some(timer) = source.timer {
-                self.timers.remove(&(timer, id));
-            }
+    /// Wakes a task once a socket is ready, in place of the task that waited before.
+    pub(super) fn wait_ready(&mut self, epoll: &OwnedFd, id: usize, events: EventFlags, waker: &Waker) {
+        let Some(registration) = self.registrations.get_mut(id) else { return };
+        registration.waiting = Waiting::Task(waker.clone());
+        registration.request(epoll, id, events);
+    }
+
+    /// Attaches a handler, which is due at once; `waker` is called when it detaches.
+    pub(super) fn attach(&mut self, epoll: &OwnedFd, id: usize, handler: SharedHandler, waker: &Waker) {
+        let Some(registration) = self.registrations.get_mut(id) else { return };
+        registration.waiting = Waiting::Handler(handler, waker.clone());
+        registration.request(epoll, id, HANDLER_EVENTS);
+        self.schedule(id);
+    }
+
+    /// Returns whether a task's wait is over, and otherwise replaces the waker that is called then.
+    pub(super) fn poll_wait(&mut self, id: usize, waker: &Waker) -> Poll<()> {
+        match self.registrations.get_mut(id).map(|registration| &mut registration.waiting) {
+            Some(Waiting::Done) => return Poll::Ready(()),
+            Some(Waiting::Task(known) | Waiting::Handler(_, known)) => known.clone_from(waker),
+            // Another wait has replaced this one.
+            Some(Waiting::Nothing) | None => {}
         }
+        Poll::Pending
     }
 
-    /// Begins a wait, which takes the place of one that was given up.
-    pub(super) fn begin(&mut self, epoll: &OwnedFd, id: usize, wait: Wait, waker: &Waker) {
-        let Some(source) = self.sources.get_mut(id) else { return };
-        let (interest, deadline, state) = match wait {
-            Wait::Ready(interest, deadline) => (interest, deadline, State::Waiting(waker.clone())),
-            // Told of once: the kernel need not look again whether the guest has taken what has come.
-            Wait::Handler(guest, at) => {
-                (EventFlags::IN | EventFlags::ET, Some(at), State::Hosting(guest, waker.clone()))
-            }
-        };
-        source.state = state;
-        source.tell(epoll, id, interest);
-        self.set_deadline(id, deadline);
-    }
-
-    /// Whether the wait is over, and how it ended.
-    pub(super) fn poll(&mut self, id: usize, waker: &Waker) -> Poll<bool> {
-        let Some(source) = self.sources.get_mut(id) else { return Poll::Pending };
-        match &mut source.state {
-            State::Over { ready } => Poll::Ready(*ready),
-            State::Waiting(known) | State::Hosting(_, known) => {
-                known.clone_from(waker);
-                Poll::Pending
-            }
-            // Another wait has taken the place of this one.
-            State::Idle => Poll::Pending,
-        }
-    }
-
-    /// Notes that a socket is ready.
+    /// Handles the kernel's event for a socket.
     ///
-    /// A name that comes late, for a socket that is gone, may be another one's by now: which then finds nothing to receive.
-    pub(super) fn ready(&mut self, epoll: &OwnedFd, id: usize, work: &mut Work) {
-        if !self.due(id, true, work)
-            && let Some(source) = self.sources.get_mut(id)
-        {
-            // Nobody takes what has come: until somebody waits again the kernel must not tell of it again and again.
-            source.tell(epoll, id, EventFlags::empty());
+    /// A late event may belong to a socket that is gone and hit another one with its number, which then receives nothing.
+    pub(super) fn socket_ready(&mut self, epoll: &OwnedFd, id: usize, work: &mut Work) {
+        let Some(registration) = self.registrations.get_mut(id) else { return };
+        match std::mem::replace(&mut registration.waiting, Waiting::Done) {
+            Waiting::Task(waker) => work.woken.push(waker),
+            handler @ Waiting::Handler(..) => {
+                registration.waiting = handler;
+                registration.should_receive = true;
+                self.schedule(id);
+            }
+            unchanged @ (Waiting::Nothing | Waiting::Done) => {
+                registration.waiting = unchanged;
+                // Level-triggered: until a task waits again, the kernel must not repeat the event.
+                registration.request(epoll, id, EventFlags::empty());
+            }
         }
     }
 
-    /// Notes that time has passed.
-    pub(super) fn expire(&mut self, now: Instant, work: &mut Work) {
-        self.fires = None;
+    /// Schedules the handlers whose deadlines have expired.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.timer_set_for = None;
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
-            let Some(source) = self.sources.get_mut(id) else { continue };
-            source.timer = None;
-            match source.deadline {
-                Some(deadline) if deadline <= now => _ = self.due(id, false, work),
-                // It was moved in the meantime.
+            let Some(registration) = self.registrations.get_mut(id) else { continue };
+            registration.timer = None;
+            match registration.deadline {
+                Some(deadline) if deadline <= now => {
+                    // It may have left datagrams unread.
+                    registration.should_receive = true;
+                    self.schedule(id);
+                }
+                // The deadline was moved.
                 Some(deadline) => {
-                    source.timer = Some(deadline);
+                    registration.timer = Some(deadline);
                     self.timers.insert((deadline, id));
                 }
                 None => {}
@@ -175,128 +193,123 @@ impl Table {
         }
     }
 
-    /// Has a task woken, whose wait is over, or a guest have its turn; whether there is one.
-    fn due(&mut self, id: usize, ready: bool, work: &mut Work) -> bool {
-        let Some(source) = self.sources.get_mut(id) else { return false };
-        match &source.state {
-            State::Hosting(..) => self.nudge(id),
-            State::Waiting(_) => {
-                if let State::Waiting(waker) = std::mem::replace(&mut source.state, State::Over { ready }) {
-                    work.woken.push(waker);
-                }
-                source.deadline = None;
-            }
-            State::Idle | State::Over { .. } => return false,
-        }
-        true
-    }
-
-    /// Has a guest have a turn, if it is still there then: one, however often this is asked for.
-    pub(super) fn nudge(&mut self, id: usize) {
-        let guests = self.sources.len();
-        if let Some(source) = self.sources.get_mut(id)
-            && !std::mem::replace(&mut source.is_due, true)
+    /// Adds a socket's handler to the run queue, unless it is there already. It is polled if it is still attached by then.
+    pub(super) fn schedule(&mut self, id: usize) {
+        let count = self.registrations.len();
+        if let Some(registration) = self.registrations.get_mut(id)
+            && !std::mem::replace(&mut registration.is_scheduled, true)
         {
-            self.queue.push(id, guests);
+            self.run_queue.push(id, count);
         }
     }
 
-    /// Whether a guest is due.
-    pub(super) fn is_busy(&self) -> bool {
-        !self.queue.is_empty()
+    /// Returns whether a handler is due.
+    pub(super) fn has_due_handlers(&self) -> bool {
+        !self.run_queue.is_empty()
     }
 
-    /// Has the next few guests have their turns.
-    pub(super) fn begin_turns(&mut self, most: usize, work: &mut Work) {
-        for id in self.queue.next(clock::now).take(most) {
-            let Some(source) = self.sources.get_mut(id) else { continue };
-            source.is_due = false;
-            if let State::Hosting(guest, _) = &source.state {
-                work.guests.push(Due { id, guest: guest.clone() });
+    /// Moves up to `max` handlers from the run queue to the work of this iteration.
+    pub(super) fn take_due(&mut self, max: usize, work: &mut Work) {
+        for id in self.run_queue.next(clock::now).take(max) {
+            let Some(registration) = self.registrations.get_mut(id) else { continue };
+            registration.is_scheduled = false;
+            if let Waiting::Handler(handler, _) = &registration.waiting {
+                let should_receive = std::mem::take(&mut registration.should_receive);
+                work.due.push(Due { id, handler: handler.clone(), should_receive });
             }
         }
     }
 
-    /// Does what a guest wants after its turn, if it is there still: meanwhile another thread may have taken it back, and its place
-    /// may be another one's by now.
-    pub(super) fn settle(&mut self, due: &Due, turn: Turn, work: &mut Work) {
-        let Some(source) = self.sources.get_mut(due.id) else { return };
-        if !matches!(&source.state, State::Hosting(guest, _) if Arc::ptr_eq(guest, &due.guest)) {
+    /// Starts the wait that a handler has asked for, if it is still attached: meanwhile another thread may have removed its socket,
+    /// and another socket may have the same number.
+    pub(super) fn apply(&mut self, epoll: &OwnedFd, due: &Due, next: Next, woken: &mut Vec<Waker>) {
+        let Some(registration) = self.registrations.get_mut(due.id) else { return };
+        if !matches!(&registration.waiting, Waiting::Handler(handler, _) if Arc::ptr_eq(handler, &due.handler)) {
             return;
         }
-        match turn {
-            Turn::Wait(until) => self.set_deadline(due.id, Some(until)),
-            Turn::Again => self.nudge(due.id),
-            Turn::Leave => {
-                if let State::Hosting(_, waker) = std::mem::replace(&mut source.state, State::Over { ready: true }) {
-                    work.woken.push(waker);
+        let space = if next == Next::Writable { EventFlags::OUT } else { EventFlags::empty() };
+        registration.request(epoll, due.id, HANDLER_EVENTS | space);
+        match next {
+            Next::Wait(until) => self.set_deadline(due.id, until),
+            Next::Yield => self.schedule(due.id),
+            Next::Sleep | Next::Writable => registration.deadline = None,
+            Next::Detach => {
+                registration.deadline = None;
+                if let Waiting::Handler(_, waker) = std::mem::replace(&mut registration.waiting, Waiting::Done) {
+                    woken.push(waker);
                 }
             }
         }
     }
 
-    fn set_deadline(&mut self, id: usize, deadline: Option<Instant>) {
-        let Some(source) = self.sources.get_mut(id) else { return };
-        source.deadline = deadline;
-        let Some(deadline) = deadline else { return };
-        if source.timer.is_none_or(|timer| deadline < timer) {
-            if let Some(later) = source.timer.replace(deadline) {
+    fn set_deadline(&mut self, id: usize, deadline: Instant) {
+        let Some(registration) = self.registrations.get_mut(id) else { return };
+        registration.deadline = Some(deadline);
+        if registration.timer.is_none_or(|timer| deadline < timer) {
+            if let Some(later) = registration.timer.replace(deadline) {
                 self.timers.remove(&(later, id));
             }
             self.timers.insert((deadline, id));
         }
     }
 
-    /// Has the kernel's timer fire in time for the first deadline.
+    /// Sets the kernel's timer, if it would fire later than the first deadline.
     pub(super) fn set_timer(&mut self, timer: &OwnedFd) {
         let Some(&(first, _)) = self.timers.first() else { return };
-        if self.fires.is_some_and(|fires| fires <= first) {
+        if self.timer_set_for.is_some_and(|set_for| set_for <= first) {
             return;
         }
-        // Zero would be never.
+        // Zero would disarm it.
         let time = first.since(clock::now()).max(Duration::from_nanos(1));
         let it_value = Timespec::try_from(time).unwrap_or_default();
         match timerfd_settime(timer, TimerfdTimerFlags::empty(), &Itimerspec { it_value, ..NO_REPEAT }) {
-            Ok(_) => self.fires = Some(first),
-            Err(error) => log::error!("setting a timer: {error}"),
+            Ok(_) => self.timer_set_for = Some(first),
+            Err(error) => log::error!("cannot set a timer: {error}"),
         }
     }
 }
 
+/// The events of a handler's socket.
+const HANDLER_EVENTS: EventFlags = EventFlags::IN.union(EventFlags::ET);
+
 const NO_REPEAT: Itimerspec =
     Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: Timespec { tv_sec: 0, tv_nsec: 0 } };
 
-impl Source {
-    /// Tells the kernel what it is to tell of.
-    fn tell(&mut self, epoll: &OwnedFd, id: usize, interest: EventFlags) {
-        let interest = interest & self.concerns;
-        if self.interest == interest {
+impl Registration {
+    /// Requests these events from the kernel, as far as the socket is registered for them.
+    fn request(&mut self, epoll: &OwnedFd, id: usize, events: EventFlags) {
+        let events = if self.interest.intersects(events) {
+            events & (self.interest | EventFlags::ET)
+        } else {
+            EventFlags::empty()
+        };
+        if self.requested == events {
             return;
         }
-        let data = EventData::new_u64(FIRST + id as u64);
-        let told = if interest.is_empty() {
+        let data = EventData::new_u64(FIRST_TOKEN + id as u64);
+        let changed = if events.is_empty() {
             epoll::delete(epoll, &self.socket)
-        } else if self.interest.is_empty() {
-            epoll::add(epoll, &self.socket, data, interest)
+        } else if self.requested.is_empty() {
+            epoll::add(epoll, &self.socket, data, events)
         } else {
-            epoll::modify(epoll, &self.socket, data, interest)
+            epoll::modify(epoll, &self.socket, data, events)
         };
-        match told {
-            Ok(()) => self.interest = interest,
-            Err(error) => log::error!("waiting on a socket: {error}"),
+        match changed {
+            Ok(()) => self.requested = events,
+            Err(error) => log::error!("epoll_ctl: {error}"),
         }
     }
 }
 
 #[cfg(test)]
-impl Table {
-    /// What the kernel is asked to tell of.
-    pub(super) fn interest(&self, id: usize) -> Option<EventFlags> {
-        self.sources.get(id).map(|source| source.interest)
+impl Registry {
+    /// Returns the events that are requested from the kernel.
+    pub(super) fn requested(&self, id: usize) -> Option<EventFlags> {
+        self.registrations.get(id).map(|registration| registration.requested)
     }
 
-    /// Whether nothing is left of any socket.
+    /// Returns whether nothing is left of any socket.
     pub(super) fn is_empty(&self) -> bool {
-        self.sources.is_empty() && self.timers.is_empty() && self.queue.is_empty()
+        self.registrations.is_empty() && self.timers.is_empty() && self.run_queue.is_empty()
     }
 }

@@ -1,4 +1,4 @@
-//! A stream socket that is looked after like the sockets of clients.
+//! An asynchronous stream socket.
 
 use std::{
     io,
@@ -11,76 +11,47 @@ use std::{
 use rustix::{event::epoll::EventFlags, io::Errno, net::SendFlags};
 use smol::io::{AsyncRead, AsyncWrite};
 
-use super::{
-    EventLoop,
-    registry::{Descriptor, Wait},
-};
+use super::{EventLoop, Registered};
 
-/// A connection of a task to somebody else. A wait on it costs no system call, and wakes no thread but the event loop's own.
+/// A connected stream socket, for one task. A wait takes no system call and wakes no thread but the event loop's.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    reading: Side,
-    /// The same socket under another descriptor, for the day when there is no room to write.
-    writing: OnceLock<Side>,
-}
-
-/// A descriptor with its place in the table.
-#[derive(Debug)]
-struct Side {
-    event_loop: Arc<EventLoop>,
-    id: usize,
-    socket: Arc<OwnedFd>,
+    reader: Registered<OwnedFd>,
+    /// The same socket under another descriptor, registered when its send buffer is full for the first time.
+    writer: OnceLock<Registered<OwnedFd>>,
 }
 
 impl Stream {
-    /// Has a connected socket looked after, which must be non-blocking.
+    /// Registers a connected, non-blocking socket.
     pub(crate) fn new(event_loop: &Arc<EventLoop>, socket: OwnedFd) -> Self {
-        Self { reading: Side::new(event_loop, socket, EventFlags::IN), writing: OnceLock::new() }
+        let reader = Registered::with_interest(EventFlags::IN, event_loop, Arc::new(socket));
+        Self { reader, writer: OnceLock::new() }
     }
 
-    /// Has a task woken when there is room to write again.
-    fn wait_for_room(&self, context: &Context<'_>) -> io::Result<()> {
-        if self.writing.get().is_none() {
-            let again = self.reading.socket.try_clone()?;
-            // Nobody else can have set it: whoever writes has the stream for itself.
-            let _ = self.writing.set(Side::new(&self.reading.event_loop, again, EventFlags::OUT));
+    /// Wakes a task once the send buffer has space.
+    fn wake_on_space(&self, context: &Context<'_>) -> io::Result<()> {
+        if self.writer.get().is_none() {
+            let socket = Arc::new(self.reader.get().try_clone()?);
+            // Cannot be set already: only one task writes.
+            let _ = self.writer.set(Registered::for_sending(self.reader.event_loop(), socket));
         }
-        if let Some(writing) = self.writing.get() {
-            writing.wait(EventFlags::OUT, context);
+        if let Some(writer) = self.writer.get() {
+            writer.wake_on(EventFlags::OUT, context);
         }
         Ok(())
     }
 }
 
-impl Side {
-    fn new(event_loop: &Arc<EventLoop>, socket: OwnedFd, concerns: EventFlags) -> Self {
-        let socket = Arc::new(socket);
-        let id = event_loop.lock().insert(socket.clone() as Arc<dyn Descriptor>, concerns);
-        Self { event_loop: event_loop.clone(), id, socket }
-    }
-
-    /// Has a task woken when this side is ready.
-    fn wait(&self, event: EventFlags, context: &Context<'_>) {
-        self.event_loop.lock().begin(&self.event_loop.epoll, self.id, Wait::Ready(event, None), context.waker());
-    }
-}
-
-impl Drop for Side {
-    fn drop(&mut self) {
-        self.event_loop.lock().remove(&self.event_loop.epoll, self.id);
-    }
-}
-
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.reading.socket.as_fd()
+        self.reader.get().as_fd()
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        match rustix::io::read(&self.reading.socket, buf) {
-            Err(Errno::AGAIN) => self.reading.wait(EventFlags::IN, context),
+        match rustix::io::read(self.reader.get(), buf) {
+            Err(Errno::AGAIN) => self.reader.wake_on(EventFlags::IN, context),
             read => return Poll::Ready(Ok(read?)),
         }
         Poll::Pending
@@ -89,8 +60,8 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match rustix::net::send(&self.reading.socket, buf, SendFlags::NOSIGNAL) {
-            Err(Errno::AGAIN) => self.wait_for_room(context)?,
+        match rustix::net::send(self.reader.get(), buf, SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN) => self.wake_on_space(context)?,
             sent => return Poll::Ready(Ok(sent?)),
         }
         Poll::Pending
@@ -101,7 +72,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(rustix::net::shutdown(&self.reading.socket, rustix::net::Shutdown::Write)?))
+        Poll::Ready(Ok(rustix::net::shutdown(self.reader.get(), rustix::net::Shutdown::Write)?))
     }
 }
 
@@ -120,21 +91,21 @@ mod tests {
 
     use super::*;
 
-    /// A stream, and its other end, which blocks.
+    /// Returns a stream and its blocking peer.
     fn pair(event_loop: &Arc<EventLoop>) -> (Stream, UnixStream) {
-        let (near, far) = UnixStream::pair().expect("two sockets");
+        let (near, far) = UnixStream::pair().expect("a socket pair");
         near.set_nonblocking(true).expect("set");
         (Stream::new(event_loop, near.into()), far)
     }
 
     #[test]
-    fn what_comes_is_waited_for() {
-        let event_loop = EventLoop::new().expect("a event_loop");
+    fn waits_for_data() {
+        let event_loop = EventLoop::new().expect("an event loop");
         let (mut stream, mut far) = pair(&event_loop);
         let mut buf = [0; 4];
         event_loop.block_on(async {
             assert!(poll_once(stream.read(&mut buf)).await.is_none());
-            // From another thread, which cannot wake this one but through the kernel.
+            // Sent from another thread, which wakes this one only through the kernel.
             let sender = thread::spawn(move || {
                 far.write_all(b"abcd").expect("sent");
                 far
@@ -142,19 +113,19 @@ mod tests {
             stream.read_exact(&mut buf).await.expect("received");
             assert_eq!(&buf, b"abcd");
             drop(sender.join().expect("sent"));
-            assert_eq!(stream.read(&mut buf).await.expect("the end"), 0);
+            assert_eq!(stream.read(&mut buf).await.expect("end of stream"), 0);
         });
     }
 
     #[test]
-    fn room_is_waited_for() {
-        let event_loop = EventLoop::new().expect("a event_loop");
+    fn waits_for_space() {
+        let event_loop = EventLoop::new().expect("an event loop");
         let (mut stream, mut far) = pair(&event_loop);
         let sent: Vec<u8> = (0..8 << 20).map(|at| (at / 5) as u8).collect();
         let mut received = vec![];
         event_loop.block_on(async {
             while poll_once(stream.write(&[1; 4096])).await.is_some() {}
-            // Somebody who waits for what comes is not woken by room.
+            // Space does not wake a reader.
             assert!(poll_once(stream.read(&mut [0; 4])).await.is_none());
         });
         let receiver = thread::spawn(move || far.read_to_end(&mut received).map(|_| received));
@@ -167,9 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn two_talk_at_the_same_time() {
-        let event_loop = EventLoop::new().expect("a event_loop");
-        let (near, far) = UnixStream::pair().expect("two sockets");
+    fn reads_and_writes_at_the_same_time() {
+        let event_loop = EventLoop::new().expect("an event loop");
+        let (near, far) = UnixStream::pair().expect("a socket pair");
         let [mut one, mut other] = [near, far].map(|socket| {
             socket.set_nonblocking(true).expect("set");
             Stream::new(&event_loop, socket.into())
@@ -178,10 +149,10 @@ mod tests {
         let mut received = vec![0; sent.len()];
         event_loop.block_on(async {
             let (written, read) = zip(one.write_all(&sent), other.read_exact(&mut received)).await;
-            written.and(read).expect("all of it");
+            written.and(read).expect("transferred");
         });
         assert!(received == sent);
         drop((one, other));
-        assert!(event_loop.lock().is_empty(), "nothing is left behind");
+        assert!(event_loop.registry.lock().is_empty());
     }
 }

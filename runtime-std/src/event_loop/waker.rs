@@ -1,4 +1,4 @@
-//! Waking a thread that may be asleep in the kernel.
+//! The waker of an event loop's thread.
 
 use std::{
     io,
@@ -12,50 +12,50 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Wakes the thread that runs an event loop, with a system call only if it sleeps.
+/// Wakes the thread of an event loop. Takes a system call only if the thread sleeps.
 #[derive(Debug)]
-pub(super) struct Alarm {
+pub(super) struct EventfdWaker {
     eventfd: OwnedFd,
     state: AtomicU8,
 }
 
-/// The thread is at work and will look whether it was woken before it sleeps.
+/// The thread runs, and checks the state before it sleeps.
 const AWAKE: u8 = 0;
-/// It was woken since.
+/// The thread was woken since it was set awake.
 const WOKEN: u8 = 1;
-/// It sleeps, or is about to: only the eventfd wakes it.
+/// The thread sleeps, or is about to: only the eventfd wakes it.
 const ASLEEP: u8 = 2;
 
-impl Alarm {
+impl EventfdWaker {
     pub(super) fn new() -> io::Result<Self> {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { eventfd, state: AtomicU8::new(AWAKE) })
     }
 
-    /// What can be read from when the thread is to wake.
+    /// Returns the descriptor that becomes readable when a sleeping thread is woken.
     pub(super) fn eventfd(&self) -> &OwnedFd {
         &self.eventfd
     }
 
-    /// Says that the thread is at work.
-    pub(super) fn stay_awake(&self) {
+    /// Marks the thread as awake, and forgets earlier wakes.
+    pub(super) fn set_awake(&self) {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
-    /// Whether the thread was not woken since it said so; if so, it must be asleep in the kernel next.
+    /// Returns `true`, and marks the thread as asleep, unless it was woken since it was set awake.
     pub(super) fn may_sleep(&self) -> bool {
         self.state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
-impl Wake for Alarm {
+impl Wake for EventfdWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.state.swap(WOKEN, Ordering::AcqRel) == ASLEEP {
-            // Fails only when the counter is full, and then the thread has been woken often enough.
+            // Fails only if the counter overflows, after 2^64 - 1 pending wakes.
             let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
         }
     }

@@ -1,76 +1,78 @@
-//! An event loop for every processor that would be idle otherwise.
+//! The worker pool: one event loop per processor.
 
 use std::{
     io, iter, process,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
     thread,
 };
 
+use parking_lot::Mutex;
 use smol::channel::{Receiver, Sender, bounded};
 
-use super::{EventLoop, lock, processors::Processors};
+use super::{EventLoop, processors::Processors};
 
-/// More threads would only wait for the network.
-const MOST: usize = 8;
-/// Up to so many sockets are looked after by one thread in any case.
-const ENOUGH: usize = 32;
+/// The largest number of workers. More would only wait for the network.
+const MAX_WORKERS: usize = 8;
+/// The number of sockets up to which the main worker serves all of them.
+const MAIN_WORKER_SOCKETS: usize = 32;
 
-/// Reactors that share the sockets among them: the first is run by whoever made it, each of the others by a thread of its own, as
-/// soon as there is work for it and until the workers ends.
+/// A pool of workers. The creator's thread runs the main worker's event loop. Each other worker has a thread of its own, started
+/// when it is first needed and ended with the pool.
 ///
-/// One thread receives what comes to many sockets together and answers it together, which two do less well, and these two take the
-/// processor from each other if clients or NBD servers on this machine need it as well. So there is another one at work only as
-/// long as those before it do not get along and a processor is idle.
+/// A single thread receives the datagrams of many sockets together and answers them together; two threads do so less well, and
+/// compete for processors with clients and NBD servers on this machine. So another worker is used only while the present ones are
+/// overloaded and a processor is idle.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    first: Arc<EventLoop>,
+    main: Arc<EventLoop>,
     others: OnceLock<Vec<Arc<EventLoop>>>,
-    /// How many there are to be with the first at most.
+    /// The largest number of workers, including the main worker.
     count: usize,
     processors: Mutex<Processors>,
-    /// Closed when the threads are to end.
+    /// A channel that is closed to end the threads.
     alive: (Sender<()>, Receiver<()>),
 }
 
 impl Workers {
-    /// Has one for each processor that this process may use, up to a number.
-    pub(crate) fn new(first: Arc<EventLoop>) -> Self {
-        Self::of(thread::available_parallelism().map_or(1, usize::from).min(MOST), first)
+    /// Creates a pool with a worker for each processor available to this process, up to [`MAX_WORKERS`].
+    pub(crate) fn new(main: Arc<EventLoop>) -> Self {
+        Self::with_count(thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS), main)
     }
 
-    fn of(count: usize, first: Arc<EventLoop>) -> Self {
-        Self { first, others: OnceLock::new(), count, processors: Mutex::new(Processors::new()), alive: bounded(1) }
+    fn with_count(count: usize, main: Arc<EventLoop>) -> Self {
+        Self { main, others: OnceLock::new(), count, processors: Mutex::new(Processors::new()), alive: bounded(1) }
     }
 
-    /// The one that has no thread of its own.
-    pub(crate) fn first(&self) -> &Arc<EventLoop> {
-        &self.first
+    /// Returns the event loop of the main worker.
+    pub(crate) fn main(&self) -> &Arc<EventLoop> {
+        &self.main
     }
 
-    /// The one to look after the next socket.
-    pub(crate) fn next(&self) -> &Arc<EventLoop> {
-        let first = &self.first;
-        if self.count == 1 || first.lock().len() < ENOUGH {
-            first
-        } else {
-            self.least(lock(&self.processors).worth(self.count))
+    /// Returns the event loop for the next socket.
+    pub(crate) fn pick(&self) -> &Arc<EventLoop> {
+        if self.count == 1 || self.main.registry.lock().len() < MAIN_WORKER_SOCKETS {
+            return &self.main;
         }
+        let useful = self.processors.lock().useful_workers(self.count);
+        self.least_loaded(useful)
     }
 
-    /// The one of the first few that has the fewest sockets.
-    fn least(&self, at_work: usize) -> &Arc<EventLoop> {
-        let others = if at_work > 1 { self.others.get_or_init(|| self.start()).iter() } else { [].iter() };
-        let few = iter::once(&self.first).chain(others).take(at_work);
-        few.min_by_key(|event_loop| event_loop.lock().len()).unwrap_or(&self.first)
+    /// Returns the event loop with the fewest sockets among the first `count`.
+    fn least_loaded(&self, count: usize) -> &Arc<EventLoop> {
+        let others = if count > 1 { self.others.get_or_init(|| self.start()).iter() } else { [].iter() };
+        let candidates = iter::once(&self.main).chain(others).take(count);
+        candidates.min_by_key(|event_loop| event_loop.registry.lock().len()).unwrap_or(&self.main)
     }
 
-    /// Starts the threads, or as many as the machine gives.
+    /// Starts the threads of the other workers, or as many as the system allows.
     fn start(&self) -> Vec<Arc<EventLoop>> {
-        let one = |number| {
-            let told = |error: &io::Error| log::warn!("{number} threads serve instead of {}: {error}", self.count);
-            run_on_thread(number, self.alive.1.clone()).inspect_err(told).ok()
+        let start = |number| {
+            let report = |error: &io::Error| {
+                log::warn!("cannot start worker {number} of {}: {error}; using {number}", self.count);
+            };
+            start_thread(number, self.alive.1.clone()).inspect_err(report).ok()
         };
-        (1..self.count).map_while(one).collect()
+        (1..self.count).map_while(start).collect()
     }
 }
 
@@ -80,22 +82,23 @@ impl Drop for Workers {
     }
 }
 
-/// Makes an event loop that a thread runs until the channel is closed.
-fn run_on_thread(number: usize, end: Receiver<()>) -> io::Result<Arc<EventLoop>> {
+/// Starts a thread that runs an event loop until the channel is closed.
+fn start_thread(number: usize, end: Receiver<()>) -> io::Result<Arc<EventLoop>> {
     let event_loop = EventLoop::new()?;
     let running = event_loop.clone();
     let run = move || {
-        let _together = Together;
+        let _abort = AbortOnPanic;
         running.block_on(end.recv())
     };
     thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
     Ok(event_loop)
 }
 
-/// Has a fault on a thread end the process, as one on the first's thread does: its clients would wait for ever, and nobody know.
-struct Together;
+/// Aborts the process if a worker panics, as a panic of the main worker ends it: the worker's transfers would otherwise hang
+/// unnoticed.
+struct AbortOnPanic;
 
-impl Drop for Together {
+impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
             process::abort();
@@ -107,75 +110,79 @@ impl Drop for Together {
 mod tests {
     use super::{
         super::{
-            Turn, lock,
-            tests::{Told, far, send_to, socket},
+            Next,
+            tests::{Script, register, send_to, sleep},
         },
         *,
     };
-    use crate::clock;
 
     fn workers() -> Workers {
-        Workers::of(3, EventLoop::new().expect("a event_loop"))
+        Workers::with_count(3, EventLoop::new().expect("an event loop"))
     }
 
     fn others(workers: &Workers) -> &[Arc<EventLoop>] {
         workers.others.get_or_init(|| workers.start())
     }
 
-    #[test]
-    fn sockets_are_shared_evenly_by_those_at_work() {
-        let workers = workers();
-        let mut sockets: Vec<_> = (0..9).map(|_| socket(workers.least(1))).collect();
-        assert!(workers.others.get().is_none(), "one needs no other thread");
-        sockets.extend((0..9).map(|_| socket(workers.least(2))));
-        let loads = || others(&workers).iter().map(|event_loop| event_loop.lock().len()).collect::<Vec<_>>();
-        assert_eq!((workers.first.lock().len(), loads()), (9, vec![9, 0]));
-        sockets.extend((0..9).map(|_| socket(workers.least(3))));
-        assert_eq!((workers.first.lock().len(), loads()), (9, vec![9; 2]));
-        sockets.remove(9);
-        assert!(Arc::ptr_eq(workers.least(3), &others(&workers)[0]));
+    fn load(event_loop: &EventLoop) -> usize {
+        event_loop.registry.lock().len()
     }
 
     #[test]
-    fn few_sockets_need_no_other_thread() {
+    fn shares_sockets_evenly_among_useful_workers() {
         let workers = workers();
-        let sockets: Vec<_> = (0..ENOUGH).map(|_| socket(workers.next())).collect();
-        assert_eq!(workers.first.lock().len(), sockets.len());
+        let mut sockets: Vec<_> = (0..9).map(|_| register(workers.least_loaded(1))).collect();
+        assert!(workers.others.get().is_none(), "a single worker needs no thread");
+        sockets.extend((0..9).map(|_| register(workers.least_loaded(2))));
+        let loads = || others(&workers).iter().map(|event_loop| load(event_loop)).collect::<Vec<_>>();
+        assert_eq!((load(&workers.main), loads()), (9, vec![9, 0]));
+        sockets.extend((0..9).map(|_| register(workers.least_loaded(3))));
+        assert_eq!((load(&workers.main), loads()), (9, vec![9; 2]));
+        sockets.remove(9);
+        assert!(Arc::ptr_eq(workers.least_loaded(3), &others(&workers)[0]));
+    }
+
+    #[test]
+    fn serves_few_sockets_on_the_main_worker() {
+        let workers = workers();
+        let sockets: Vec<_> = (0..MAIN_WORKER_SOCKETS).map(|_| register(workers.pick())).collect();
+        assert_eq!(load(&workers.main), sockets.len());
         assert!(workers.others.get().is_none());
     }
 
     #[test]
-    fn one_processor_has_one_thread() {
-        let workers = Workers::of(1, EventLoop::new().expect("a event_loop"));
-        let sockets: Vec<_> = (0..=ENOUGH).map(|_| socket(workers.next())).collect();
-        assert_eq!(workers.first.lock().len(), sockets.len());
+    fn uses_one_worker_on_one_processor() {
+        let workers = Workers::with_count(1, EventLoop::new().expect("an event loop"));
+        let sockets: Vec<_> = (0..=MAIN_WORKER_SOCKETS).map(|_| register(workers.pick())).collect();
+        assert_eq!(load(&workers.main), sockets.len());
     }
 
     #[test]
-    fn a_sleeping_thread_learns_of_a_wait_that_begins_on_another_one() {
+    fn wakes_sleeping_worker_for_new_wait() {
         let workers = workers();
         for _ in 0..100 {
-            let [socket, other] = [0, 1].map(|number| socket(&others(&workers)[number]));
-            workers.first().block_on(async {
-                assert!(!socket.readable(Some(clock::now())).await, "the deadline");
-                send_to(&other);
-                assert!(other.readable(None).await, "the datagram");
+            let [first, second] = [0, 1].map(|number| &others(&workers)[number]);
+            let socket = register(second);
+            workers.main().block_on(async {
+                sleep(first, std::time::Duration::from_micros(1)).await;
+                send_to(&socket);
+                socket.readable().await;
             });
         }
     }
 
     #[test]
-    fn a_guest_has_its_turns_on_another_thread_and_comes_back() {
+    fn polls_handler_on_another_thread_until_it_detaches() {
         let workers = workers();
-        let socket = socket(&others(&workers)[0]);
-        let guest = Told::new(&socket, vec![Turn::Leave, Turn::Again]);
+        let socket = register(&others(&workers)[0]);
+        let handler = Script::new(&socket, vec![Next::Detach, Next::Yield]);
         send_to(&socket);
-        workers.first().block_on(socket.host(guest.clone(), far()));
-        assert_eq!(lock(&guest).seen, ["received", "turn", "turn"]);
+        workers.main().block_on(socket.run_handler(handler.clone()));
+        assert_eq!(handler.lock().polls(), 2);
     }
 
     #[test]
-    fn the_threads_end_with_the_crew() {
+    fn ends_threads_with_the_pool() {
         let workers = workers();
         let event_loops: Vec<_> = others(&workers).iter().map(Arc::downgrade).collect();
         drop(workers);

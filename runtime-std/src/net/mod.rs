@@ -1,4 +1,4 @@
-//! UDP: requests with the address they were sent to, and a whole window in one system call.
+//! UDP sockets: the listening socket, the sockets of transfers, and what the kernel knows about routes and neighbours.
 
 mod listener;
 pub(crate) mod mtu;
@@ -6,7 +6,6 @@ pub(crate) mod neighbour;
 pub(crate) mod ports;
 mod transfer_socket;
 mod unknown_tid;
-mod unknown_tid_reply;
 
 use std::{
     io,
@@ -23,22 +22,23 @@ use nix::{
 };
 
 pub(crate) use self::{
-    listener::Listener, transfer_socket::TransferSocket, unknown_tid::UnknownTidSockets,
-    unknown_tid_reply::UnknownTidReplies,
+    listener::Listener,
+    transfer_socket::TransferSocket,
+    unknown_tid::{UnknownTidReplies, UnknownTidSockets},
 };
 
-/// Where a request came from and the address it was sent to, which the answers must come from.
+/// The two addresses of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// The client; an IPv4 client is an IPv4 address, also on a socket for both.
+    /// The source address; that of an IPv4 client is an IPv4 address, even on a dual-stack socket.
     pub(crate) client: SocketAddr,
-    /// The address of ours that the client knows.
+    /// The destination address, which replies must come from.
     pub(crate) local: IpAddr,
 }
 
-/// Lets the kernel keep this many bytes that were not read yet; only root may have as much as it likes.
-pub(crate) fn make_room(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
-    // Who opened the socket for us may have been root. The kernel tells twice what it was asked for (socket(7)).
+/// Sets the size of a socket's receive buffer in bytes. Only root may exceed the system's limit.
+pub(crate) fn set_receive_buffer(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
+    // The socket may have been opened by root. The kernel reports twice the requested size (socket(7)).
     if getsockopt(socket, sockopt::RcvBuf)? / 2 >= bytes {
         return Ok(());
     }
@@ -48,39 +48,39 @@ pub(crate) fn make_room(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens any free port from which this machine can be talked to.
-pub(crate) fn open_towards(machine: SocketAddr) -> io::Result<UdpSocket> {
-    let any = if machine.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+/// Opens a socket on a free port, of the same address family as `destination`.
+pub(crate) fn open_for(destination: SocketAddr) -> io::Result<UdpSocket> {
+    let any = if destination.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
     UdpSocket::bind((any, 0))
 }
 
-/// Opens a socket that never blocks.
+/// Opens a non-blocking socket bound to an address.
 fn open(address: SocketAddr) -> Result<UdpSocket, Errno> {
     let socket = open_unbound(address)?;
     bind_to(&socket, address)?;
     Ok(socket)
 }
 
-/// Opens a socket that never blocks, for an address that it does not have yet.
+/// Opens a non-blocking socket of the address's family without binding it.
 fn open_unbound(address: SocketAddr) -> Result<UdpSocket, Errno> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None).map(UdpSocket::from)
 }
 
-/// Gives a socket its address.
+/// Binds a socket.
 fn bind_to(socket: &UdpSocket, address: SocketAddr) -> Result<(), Errno> {
-    // Addresses of their own lengths: authbind does not understand longer ones.
+    // Not `SockaddrStorage`: authbind rejects addresses longer than those of their family.
     match address {
         SocketAddr::V4(address) => bind(socket.as_raw_fd(), &SockaddrIn::from(address)),
         SocketAddr::V6(address) => bind(socket.as_raw_fd(), &SockaddrIn6::from(address)),
     }
 }
 
-/// The address as the standard library has it.
+/// Converts an address to the standard library's type.
 pub(crate) fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = || address.as_sockaddr_in().map(|&v4| SocketAddr::from(SocketAddrV4::from(v4)));
     let v6 = || address.as_sockaddr_in6().map(|&v6| SocketAddrV6::from(v6));
-    // An IPv4 client on a socket for both is an IPv4 client; the scope of a link-local address must stay.
+    // An IPv4 client of a dual-stack socket has an IPv4-mapped address; the scope of a link-local address is kept.
     v4().or_else(|| {
         v6().map(|v6| match v6.ip().to_ipv4_mapped() {
             Some(v4) => SocketAddr::from((v4, v6.port())),
@@ -97,14 +97,14 @@ mod tests {
     use crate::{event_loop::EventLoop, net::ports::Ports};
 
     pub(super) fn event_loop() -> Arc<EventLoop> {
-        EventLoop::new().expect("a event_loop")
+        EventLoop::new().expect("an event loop")
     }
 
     pub(super) fn loopback(last: u8) -> IpAddr {
         IpAddr::from([127, 0, 0, last])
     }
 
-    /// A client on its own address, and the route a listener sees when it sends there.
+    /// Sends a request to a listener, and returns the client's socket and the route.
     pub(super) fn request(
         event_loop: &Arc<EventLoop>,
         listen: Option<IpAddr>,
@@ -130,15 +130,15 @@ mod tests {
     }
 
     #[test]
-    fn answers_come_from_the_address_that_was_asked() {
+    fn replies_from_the_requested_address() {
         let event_loop = event_loop();
         for (from, to) in [(loopback(7), loopback(5)), (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into())] {
             let (client, route) = request(&event_loop, None, from, to);
             assert_eq!(route.local, to);
-            let mut peer = TransferSocket::new(&Ports::default(), route).expect("a port");
-            assert_eq!(peer.send(b"answer", 6), 6);
+            let mut socket = TransferSocket::open(&Ports::default(), route).expect("a port");
+            assert_eq!(socket.send(b"answer", 6), 6);
             let mut buf = [0; 64];
-            let (len, sender) = client.recv_from(&mut buf).expect("an answer");
+            let (len, sender) = client.recv_from(&mut buf).expect("a reply");
             assert_eq!((&buf[..len], sender.ip()), (&b"answer"[..], to));
         }
     }

@@ -1,4 +1,4 @@
-//! The machines on the networks of this one, as its kernel knows them (rtnetlink(7)).
+//! The kernel's neighbour table (rtnetlink(7)).
 
 use std::{
     io,
@@ -14,84 +14,84 @@ use nix::{
 };
 use smol::Timer;
 
-use crate::net::open_towards;
+use crate::net::open_for;
 
-/// What is known of the network card of a machine.
+/// The link address of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkAddress {
-    /// It has this address.
+    /// The MAC address.
     Mac([u8; 6]),
-    /// It is on a network of ours, but has not been heard of.
+    /// Not resolved yet: the host is on a local network, but not in the neighbour table.
     Unresolved,
-    /// It is behind a router, or this machine itself, or on a network without such addresses.
+    /// None: the host is behind a router, is this host, or is on a network without MAC addresses.
     None,
 }
 
-/// Looks at the kernel's tables; takes some microseconds.
+/// Looks up a host in the neighbour table. Takes some microseconds.
 ///
 /// # Errors
 ///
-/// The kernel does not answer: this process may not ask it (sockets of `AF_NETLINK`), or it is older than Linux 5.0.
-pub(crate) fn link_address(machine: SocketAddr) -> io::Result<LinkAddress> {
+/// `AF_NETLINK` sockets are not permitted, or the kernel is older than Linux 5.0.
+pub(crate) fn link_address(host: SocketAddr) -> io::Result<LinkAddress> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let kernel = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-    let interface = match interface_to(&kernel, machine) {
+    let interface = match interface_to(&kernel, host) {
         Ok(Some(interface)) => interface,
         Ok(None) | Err(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => return Ok(LinkAddress::None),
         Err(errno) => return Err(errno.into()),
     };
     // struct ndmsg: family, padding, interface, state, flags, type
     let [a, b, c, d] = interface;
-    let mut query = Query::new(libc::RTM_GETNEIGH, [family(machine), 0, 0, 0, a, b, c, d, 0, 0, 0, 0]);
-    query.attribute(libc::NDA_DST, &octets(machine));
-    match query.ask(&kernel) {
-        Ok(answer) => Ok(card(&answer)),
+    let mut query = Query::new(libc::RTM_GETNEIGH, [family(host), 0, 0, 0, a, b, c, d, 0, 0, 0, 0]);
+    query.attribute(libc::NDA_DST, &octets(host));
+    match query.send(&kernel) {
+        Ok(reply) => Ok(parse_neighbour(&reply)),
         Err(Errno::ENOENT) => Ok(LinkAddress::Unresolved),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Has the kernel find out on the network who has this address, and waits for that; for most it takes a millisecond.
+/// Makes the kernel resolve the link address (ARP, NDP), and waits for the result; usually a millisecond, at most half a second.
 ///
 /// # Errors
 ///
-/// As of [`link_address`], or the network is down.
-pub(crate) async fn resolve(machine: SocketAddr) -> io::Result<LinkAddress> {
-    let mut discard = machine;
-    // The port where everything is thrown away (RFC 863).
+/// Those of [`link_address`]; the network is down.
+pub(crate) async fn resolve(host: SocketAddr) -> io::Result<LinkAddress> {
+    let mut discard = host;
+    // The discard port (RFC 863).
     discard.set_port(9);
-    open_towards(machine)?.send_to(&[], discard)?;
-    for pause in CALL_PAUSES {
+    open_for(host)?.send_to(&[], discard)?;
+    for pause in RESOLVE_PAUSES {
         Timer::after(Duration::from_millis(pause)).await;
-        match link_address(machine)? {
+        match link_address(host)? {
             LinkAddress::Unresolved => {}
-            card => return Ok(card),
+            resolved => return Ok(resolved),
         }
     }
     Ok(LinkAddress::Unresolved)
 }
 
-/// When to look for the answer to a call, in milliseconds after the time before.
-const CALL_PAUSES: [u64; 7] = [2, 5, 10, 20, 50, 100, 300];
+/// The pauses before each lookup while an address is being resolved, in milliseconds.
+const RESOLVE_PAUSES: [u64; 7] = [2, 5, 10, 20, 50, 100, 300];
 
-/// The index of the interface to the network that a machine is on; `None` when that is not one of ours.
-fn interface_to(kernel: &OwnedFd, machine: SocketAddr) -> Result<Option<[u8; 4]>, Errno> {
-    // struct rtmsg: family, length of the destination in bits, and what is not asked for
-    let bits = if machine.is_ipv4() { 32 } else { 128 };
-    let mut query = Query::new(libc::RTM_GETROUTE, [family(machine), bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    query.attribute(libc::RTA_DST, &octets(machine));
-    // A link-local address is complete only with the interface it is on.
-    if let SocketAddr::V6(machine) = machine
-        && machine.scope_id() != 0
+/// Returns the index of the interface to a host's network; `None` if that is not a local network.
+fn interface_to(kernel: &OwnedFd, host: SocketAddr) -> Result<Option<[u8; 4]>, Errno> {
+    // struct rtmsg: family, length of the destination in bits, unused fields
+    let bits = if host.is_ipv4() { 32 } else { 128 };
+    let mut query = Query::new(libc::RTM_GETROUTE, [family(host), bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    query.attribute(libc::RTA_DST, &octets(host));
+    // A link-local address needs the interface it is on.
+    if let SocketAddr::V6(host) = host
+        && host.scope_id() != 0
     {
-        query.attribute(libc::RTA_OIF, &machine.scope_id().to_ne_bytes());
+        query.attribute(libc::RTA_OIF, &host.scope_id().to_ne_bytes());
     }
-    query.ask(kernel).map(|answer| direct_interface(&answer))
+    query.send(kernel).map(|reply| direct_interface(&reply))
 }
 
-/// The interface of a route (struct rtmsg and attributes), unless there is a router on it.
+/// Returns the interface of a route (struct rtmsg and attributes), unless it leads through a router.
 fn direct_interface(route: &[u8]) -> Option<[u8; 4]> {
-    /// A router of the other family; not in `libc` for every C library.
+    /// A gateway of the other address family; not in `libc` for every C library.
     const RTA_VIA: u16 = 18;
     let is_unicast = route.get(7) == Some(&libc::RTN_UNICAST);
     let attribute = |wanted| attributes(route).find(|(kind, _)| *kind == wanted);
@@ -101,8 +101,8 @@ fn direct_interface(route: &[u8]) -> Option<[u8; 4]> {
     attribute(libc::RTA_OIF)?.1.try_into().ok()
 }
 
-/// What an entry of the neighbour table says (struct ndmsg and attributes).
-fn card(neighbour: &[u8]) -> LinkAddress {
+/// Parses an entry of the neighbour table (struct ndmsg and attributes).
+fn parse_neighbour(neighbour: &[u8]) -> LinkAddress {
     let state = match neighbour {
         [_, _, _, _, _, _, _, _, a, b, ..] => u16::from_ne_bytes([*a, *b]),
         _ => libc::NUD_NONE,
@@ -110,19 +110,19 @@ fn card(neighbour: &[u8]) -> LinkAddress {
     if state & libc::NUD_NOARP != 0 {
         return LinkAddress::None;
     }
-    // The kernel adds the address only while it holds it for good.
+    // The kernel includes the address only while it is valid.
     match attributes(neighbour).find(|(kind, _)| *kind == libc::NDA_LLADDR) {
         Some((_, address)) => address.try_into().map_or(LinkAddress::None, LinkAddress::Mac),
         None => LinkAddress::Unresolved,
     }
 }
 
-/// How long the fixed part of a route or a neighbour is, before its attributes.
-const FIXED: usize = 12;
+/// The length of the fixed part of a route or neighbour message, before the attributes, in bytes.
+const FIXED_LEN: usize = 12;
 
-/// The attributes of a route or a neighbour: the kind and the value of each, up to the first that is not whole.
+/// Returns the types and values of the attributes of a route or neighbour message, up to the first truncated one.
 fn attributes(message: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = message.get(FIXED..).unwrap_or_default();
+    let mut rest = message.get(FIXED_LEN..).unwrap_or_default();
     std::iter::from_fn(move || {
         let [a, b, c, d, ..] = *rest else { return None };
         let len = usize::from(u16::from_ne_bytes([a, b]));
@@ -132,12 +132,12 @@ fn attributes(message: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// A question to the kernel (netlink(7)): a header of sixteen bytes, a fixed part, attributes.
+/// A netlink request (netlink(7)): a header of 16 bytes, the fixed part, attributes.
 struct Query(Vec<u8>);
 
 impl Query {
-    fn new(kind: u16, fixed: [u8; FIXED]) -> Self {
-        // struct nlmsghdr: length, which is not known yet, type, flags, sequence number, sender
+    fn new(kind: u16, fixed: [u8; FIXED_LEN]) -> Self {
+        // struct nlmsghdr: length (set in `send`), type, flags, sequence number, sender
         let mut bytes = vec![0; 16];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
         bytes[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
@@ -151,40 +151,40 @@ impl Query {
         self.0.extend(value);
     }
 
-    /// Returns the fixed part and the attributes of the answer.
-    fn ask(mut self, kernel: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    /// Sends the request, and returns the fixed part and the attributes of the reply.
+    fn send(mut self, kernel: &OwnedFd) -> Result<Vec<u8>, Errno> {
         let len = self.0.len() as u32;
         self.0[..4].copy_from_slice(&len.to_ne_bytes());
         sendto(kernel.as_raw_fd(), &self.0, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-        // The kernel has answered when it has taken the question.
+        // The kernel replies before `sendto` returns.
         let mut buf = [0; 4096];
         let len = recv(kernel.as_raw_fd(), &mut buf, MsgFlags::empty())?;
-        answer(&buf[..len]).map(<[u8]>::to_vec)
+        parse_reply(&buf[..len]).map(<[u8]>::to_vec)
     }
 }
 
-/// What follows the header of an answer, which may also be an error.
-fn answer(message: &[u8]) -> Result<&[u8], Errno> {
+/// Returns the body of a reply, or the error that it reports.
+fn parse_reply(message: &[u8]) -> Result<&[u8], Errno> {
     let [a, b, c, d, e, f, ..] = *message else { return Err(Errno::EBADMSG) };
     let len = u32::from_ne_bytes([a, b, c, d]) as usize;
     let body = message.get(16..len).ok_or(Errno::EBADMSG)?;
     if i32::from(u16::from_ne_bytes([e, f])) != libc::NLMSG_ERROR {
         return Ok(body);
     }
-    // struct nlmsgerr: the negative number of the error, the question
+    // struct nlmsgerr: the negative error number, the request
     match *body {
         [a, b, c, d, ..] => Err(Errno::from_raw(i32::from_ne_bytes([a, b, c, d]).saturating_neg())),
         _ => Err(Errno::EBADMSG),
     }
 }
 
-fn family(machine: SocketAddr) -> u8 {
-    let family = if machine.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+fn family(host: SocketAddr) -> u8 {
+    let family = if host.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     family as u8
 }
 
-fn octets(machine: SocketAddr) -> Vec<u8> {
-    match machine.ip() {
+fn octets(host: SocketAddr) -> Vec<u8> {
+    match host.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     }
@@ -196,9 +196,9 @@ mod tests {
 
     use super::*;
 
-    /// A fixed part with this byte at this place, and attributes padded as the kernel pads them.
+    /// Returns a message with these bytes set in the fixed part, and padded attributes.
     fn message(fixed: &[(usize, u8)], attributes: &[(u16, &[u8])]) -> Vec<u8> {
-        let mut bytes = vec![0; FIXED];
+        let mut bytes = vec![0; FIXED_LEN];
         fixed.iter().for_each(|&(at, byte)| bytes[at] = byte);
         for (kind, value) in attributes {
             bytes.extend((4 + value.len() as u16).to_ne_bytes());
@@ -209,7 +209,7 @@ mod tests {
         bytes
     }
 
-    /// The state's place, low byte, on this machine.
+    /// The offset of the low byte of the state.
     const STATE: usize = if cfg!(target_endian = "little") { 8 } else { 9 };
     const REACHABLE: u8 = 2;
     const FAILED: u8 = 0x20;
@@ -217,7 +217,7 @@ mod tests {
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 
     #[test]
-    fn a_neighbour_has_the_address_that_the_kernel_holds_for_good() {
+    fn parses_neighbours() {
         let ip = (libc::NDA_DST, &[10, 0, 0, 5][..]);
         let mac = (libc::NDA_LLADDR, &MAC[..]);
         for (state, attributes, expected) in [
@@ -225,17 +225,17 @@ mod tests {
             (REACHABLE, &[mac, ip], LinkAddress::Mac(MAC)),
             (FAILED, &[ip], LinkAddress::Unresolved),
             (NOARP, &[ip, mac], LinkAddress::None),
-            // InfiniBand, and a tunnel.
+            // InfiniBand and a tunnel.
             (REACHABLE, &[ip, (libc::NDA_LLADDR, &[1; 20])], LinkAddress::None),
             (REACHABLE, &[(libc::NDA_LLADDR, &[]), ip], LinkAddress::None),
             (REACHABLE, &[], LinkAddress::Unresolved),
         ] {
-            assert_eq!(card(&message(&[(STATE, state)], attributes)), expected, "{state} {attributes:?}");
+            assert_eq!(parse_neighbour(&message(&[(STATE, state)], attributes)), expected, "{state} {attributes:?}");
         }
     }
 
     #[test]
-    fn a_machine_behind_a_router_is_on_no_network_of_ours() {
+    fn finds_no_interface_behind_router() {
         let (dst, oif) = ((libc::RTA_DST, &[10, 0, 0, 5][..]), (libc::RTA_OIF, &[7, 0, 0, 0][..]));
         let gateway = (libc::RTA_GATEWAY, &[10, 0, 0, 1][..]);
         let via = (18, &[10, 0, 1, 2, 3, 4][..]);
@@ -253,38 +253,38 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_message_says_nothing() {
+    fn parses_truncated_messages() {
         let whole = message(&[(STATE, REACHABLE)], &[(libc::NDA_DST, &[10, 0, 0, 5]), (libc::NDA_LLADDR, &MAC)]);
-        for len in 0..FIXED + 8 + 4 + MAC.len() {
-            assert_eq!(card(&whole[..len]), LinkAddress::Unresolved, "{len} bytes");
+        for len in 0..FIXED_LEN + 8 + 4 + MAC.len() {
+            assert_eq!(parse_neighbour(&whole[..len]), LinkAddress::Unresolved, "{len} bytes");
             assert_eq!(direct_interface(&whole[..len]), None);
         }
-        // Lengths that are no lengths: the walk must end.
+        // Invalid attribute lengths must not cause an endless loop.
         for len in [0, 1, 3, 5, u16::MAX] {
             let mut broken = whole.clone();
-            broken[FIXED..FIXED + 2].copy_from_slice(&len.to_ne_bytes());
+            broken[FIXED_LEN..FIXED_LEN + 2].copy_from_slice(&len.to_ne_bytes());
             assert!(attributes(&broken).count() <= broken.len());
         }
     }
 
     #[test]
-    fn an_answer_may_be_an_error() {
+    fn parses_error_replies() {
         let header = |len: u32, kind: i32| [&len.to_ne_bytes()[..], &(kind as u16).to_ne_bytes(), &[0; 10]].concat();
         let error = |errno: i32| [header(20, libc::NLMSG_ERROR), errno.to_ne_bytes().to_vec()].concat();
-        assert_eq!(answer(&[header(19, 28), vec![1, 2, 3, 4]].concat()), Ok(&[1, 2, 3][..]));
-        assert_eq!(answer(&error(-libc::ENOENT)), Err(Errno::ENOENT));
-        assert_eq!(answer(&error(i32::MIN)), Err(Errno::UnknownErrno));
+        assert_eq!(parse_reply(&[header(19, 28), vec![1, 2, 3, 4]].concat()), Ok(&[1, 2, 3][..]));
+        assert_eq!(parse_reply(&error(-libc::ENOENT)), Err(Errno::ENOENT));
+        assert_eq!(parse_reply(&error(i32::MIN)), Err(Errno::UnknownErrno));
         for broken in [vec![], vec![0; 5], header(15, 28), header(17, 28), header(0, 28), header(16, libc::NLMSG_ERROR)]
         {
-            assert_eq!(answer(&broken), Err(Errno::EBADMSG), "{broken:?}");
+            assert_eq!(parse_reply(&broken), Err(Errno::EBADMSG), "{broken:?}");
         }
     }
 
     #[test]
-    fn this_machine_is_no_neighbour_of_its_own() {
+    fn has_no_link_address_for_this_host() {
         for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
-            // A machine may have no IPv6 at all; then the kernel knows no way.
-            assert_eq!(link_address((ip, 69).into()).expect("an answer"), LinkAddress::None, "{ip}");
+            // Without IPv6 there is no route.
+            assert_eq!(link_address((ip, 69).into()).expect("a reply"), LinkAddress::None, "{ip}");
         }
     }
 }

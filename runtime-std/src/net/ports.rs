@@ -1,4 +1,4 @@
-//! The ports that transfers are served from: each has one of its own (RFC 1350 section 4), unless they are told to share one.
+//! The ports of transfers: one each (RFC 1350 section 4), or the listening port for all of them.
 
 use std::{
     io,
@@ -9,13 +9,13 @@ use std::{
 
 use nix::errno::Errno;
 
-/// Any that are free, or those of a range, for networks whose firewalls let only these pass, or the one that requests come to.
+/// The ports for transfers: any free ones, those of a range that firewalls allow, or the listening port.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     range: Option<RangeInclusive<u16>>,
-    /// How many have been asked for; the next is the one after the last, so that a port has the longest possible rest: what is
-    /// still under way to the transfer before must not reach the one after.
-    turn: AtomicUsize,
+    /// The number of ports requested so far. Ports are used in rotation, so that a late packet for one transfer does not reach the
+    /// next on its port.
+    requested: AtomicUsize,
     shared: Option<UdpSocket>,
 }
 
@@ -24,26 +24,26 @@ impl Ports {
         Self { range, ..Self::default() }
     }
 
-    /// The port of this socket alone, which somebody else receives from.
-    pub(crate) fn sharing(socket: UdpSocket) -> Self {
+    /// Returns the port of the listening socket, which receives for all transfers.
+    pub(crate) fn shared(socket: UdpSocket) -> Self {
         Self { shared: Some(socket), ..Self::default() }
     }
 
-    /// The socket that all transfers share, if they do.
-    pub(crate) fn shared(&self) -> Option<&UdpSocket> {
+    /// Returns the listening socket, if transfers share its port.
+    pub(crate) fn shared_socket(&self) -> Option<&UdpSocket> {
         self.shared.as_ref()
     }
 
-    /// How many there are, if that is known.
+    /// Returns the number of ports, or `None` if any port may be used.
     pub(crate) fn count(&self) -> Option<usize> {
         self.range.as_ref().map(ExactSizeIterator::len)
     }
 
-    /// Opens a port of this address with `open`, whatever port the address has.
+    /// Opens a socket with `open` on the next free port; the port in `address` is ignored.
     ///
     /// # Errors
     ///
-    /// That of `open`, unless only the port was the matter; all ports of the range are in use.
+    /// That of `open`, except `EADDRINUSE` while there are other ports; all ports of the range are in use.
     pub(crate) fn open(
         &self,
         mut address: SocketAddr,
@@ -54,8 +54,8 @@ impl Ports {
             return Ok(open(address)?);
         };
         for _ in range.clone() {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % range.len();
-            address.set_port(range.clone().nth(turn).unwrap_or(*range.start()));
+            let index = self.requested.fetch_add(1, Ordering::Relaxed) % range.len();
+            address.set_port(range.clone().nth(index).unwrap_or(*range.start()));
             match open(address) {
                 Err(Errno::EADDRINUSE) => {}
                 opened => return Ok(opened?),
@@ -71,27 +71,27 @@ mod tests {
 
     const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-    /// Opens a port of which this test says that it is free, or not; returns the port.
+    /// Opens a port, as far as `free` allows, and returns it.
     fn opened(ports: &Ports, free: impl Fn(u16) -> Result<(), Errno>) -> io::Result<u16> {
-        let taken = std::cell::Cell::new(0);
+        let port = std::cell::Cell::new(0);
         ports.open(LOCALHOST, |address| {
             free(address.port())?;
-            taken.set(address.port());
+            port.set(address.port());
             UdpSocket::bind(LOCALHOST).map_err(|_| Errno::EIO)
         })?;
-        Ok(taken.get())
+        Ok(port.get())
     }
 
     #[test]
-    fn ports_are_taken_in_turn() {
+    fn uses_ports_in_rotation() {
         let ports = Ports::new(Some(65_533..=65_535));
-        let turns: Vec<_> = (0..5).map(|_| opened(&ports, |_| Ok(())).expect("a port")).collect();
-        assert_eq!(turns, [65_533, 65_534, 65_535, 65_533, 65_534]);
+        let used: Vec<_> = (0..5).map(|_| opened(&ports, |_| Ok(())).expect("a port")).collect();
+        assert_eq!(used, [65_533, 65_534, 65_535, 65_533, 65_534]);
         assert_eq!(ports.count(), Some(3));
     }
 
     #[test]
-    fn a_port_in_use_is_passed_over() {
+    fn skips_ports_in_use() {
         let ports = Ports::new(Some(7000..=7009));
         let busy = |port| if port == 7004 { Ok(()) } else { Err(Errno::EADDRINUSE) };
         for _ in 0..3 {
@@ -99,12 +99,12 @@ mod tests {
         }
         let none = opened(&ports, |_| Err(Errno::EADDRINUSE)).expect_err("none is free");
         assert_eq!(none.to_string(), "all ports from 7000 to 7009 are in use");
-        let other = opened(&ports, |_| Err(Errno::EADDRNOTAVAIL)).expect_err("not the port's fault");
+        let other = opened(&ports, |_| Err(Errno::EADDRNOTAVAIL)).expect_err("another error");
         assert_eq!(other.kind(), io::ErrorKind::AddrNotAvailable);
     }
 
     #[test]
-    fn without_a_range_the_kernel_chooses() {
+    fn uses_any_port_without_range() {
         assert_eq!(opened(&Ports::default(), |_| Ok(())).expect("a port"), 0);
         assert_eq!(Ports::default().count(), None);
     }

@@ -1,17 +1,19 @@
-//! What comes to the port of a transfer from others than its client.
+//! Replies to unknown sources: senders other than the transfer's client (RFC 1350 section 4).
 //!
-//! The socket of a transfer is connected: the kernel looks for the way to the client once, which makes a tenth of a block, and lets
-//! in what the client sends. What others send to the port goes to a second socket there, and the transfer knows nothing of it.
+//! A transfer's socket is connected, so that the kernel looks up the route to the client once, which saves a tenth of the cost of a
+//! block, and accepts datagrams from the client only. A second socket on the same port receives everything else.
 
 use std::{
     io,
-    net::UdpSocket,
+    net::{SocketAddr, UdpSocket},
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
+use parking_lot::Mutex;
+use rtftp_core::{Instant, Packet, wire::packet::ErrorCode};
 use rustix::{
     buffer::spare_capacity,
     event::epoll::{self, CreateFlags, Event, EventData, EventFlags},
@@ -20,104 +22,124 @@ use rustix::{
 use slab::Slab;
 use smol::{Async, Timer};
 
-use super::{UnknownTidReplies, bind_to, open_unbound};
+use super::{bind_to, open_unbound};
+use crate::clock;
 
-/// How long strangers wait while others have been looked after: a flood of them is not worth more time.
-const PAUSE: Duration = Duration::from_millis(10);
-/// How many ports are looked after at a time, and how many datagrams at each of them.
-const PORTS: usize = 64;
-const DATAGRAMS: usize = 16;
-/// How much room there is for datagrams that wait at one port, in bytes as the kernel counts them.
-const ROOM: usize = 4096;
+/// The pause between two batches of replies: a flood of unknown sources gets little processor time.
+const BATCH_INTERVAL: Duration = Duration::from_millis(10);
+/// The number of sockets in a batch, and of datagrams received from each.
+const MAX_SOCKETS: usize = 64;
+const MAX_DATAGRAMS: usize = 16;
+/// The size of each receive buffer in bytes, as the kernel counts them.
+const RECEIVE_BUFFER: usize = 4096;
+/// The minimum time between two replies from the same port.
+const REPLY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The sockets that strangers are received at.
+/// Replies with ERROR 5 to unknown sources, at a limited rate.
+#[derive(Debug, Default)]
+pub(crate) struct UnknownTidReplies {
+    last: Option<Instant>,
+}
+
+impl UnknownTidReplies {
+    /// Replies to a datagram, unless it is an ERROR, the last reply is recent, or the socket has no space.
+    pub(crate) fn reply(&mut self, socket: &UdpSocket, source: SocketAddr, datagram: &[u8]) {
+        let now = clock::now();
+        // An ERROR, even a truncated one, is never answered: two programs could reply to each other forever.
+        if datagram.starts_with(&[0, 5]) || self.last.is_some_and(|last| now.since(last) < REPLY_INTERVAL) {
+            return;
+        }
+        self.last = Some(now);
+        let mut buf = [0; 64];
+        let error = Packet::Error { code: ErrorCode::UNKNOWN_TRANSFER_ID, message: b"unknown transfer ID" };
+        if let Some(len) = error.write(&mut buf) {
+            let _ = socket.send_to(&buf[..len], source);
+        }
+    }
+}
+
+/// The sockets that receive from unknown sources, one per transfer.
 #[derive(Debug)]
 pub(crate) struct UnknownTidSockets {
     epoll: OwnedFd,
-    posts: Mutex<Slab<Post>>,
+    sockets: Mutex<Slab<Entry>>,
 }
 
-/// Has strangers at one port told that it is not theirs, until it is dropped.
+/// Replies to unknown sources at one port until it is dropped.
 #[derive(Debug)]
 pub(crate) struct UnknownTidSocket {
-    guards: Arc<UnknownTidSockets>,
+    sockets: Arc<UnknownTidSockets>,
     id: usize,
 }
 
 #[derive(Debug)]
-struct Post {
+struct Entry {
     socket: UdpSocket,
-    refusals: UnknownTidReplies,
+    replies: UnknownTidReplies,
 }
 
 impl UnknownTidSockets {
     pub(crate) fn new() -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, posts: Mutex::default() }))
+        Ok(Arc::new(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, sockets: Mutex::default() }))
     }
 
-    /// Takes in what comes to the port of a socket, but not from where that is connected to.
-    pub(super) fn at(self: &Arc<Self>, transfer: &UdpSocket) -> io::Result<UnknownTidSocket> {
+    /// Opens a socket on the port of a transfer's connected socket.
+    pub(super) fn open(self: &Arc<Self>, transfer: &UdpSocket) -> io::Result<UnknownTidSocket> {
         let address = transfer.local_addr()?;
         let socket = open_unbound(address)?;
-        setsockopt(&socket, sockopt::RcvBuf, &ROOM)?;
-        let share = |share| {
-            setsockopt(transfer, sockopt::ReuseAddr, &share)?;
-            setsockopt(&socket, sockopt::ReuseAddr, &share)
+        setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+        let allow_reuse = |allow| {
+            setsockopt(transfer, sockopt::ReuseAddr, &allow)?;
+            setsockopt(&socket, sockopt::ReuseAddr, &allow)
         };
-        // For this moment only: nobody else is to have a third one there.
-        share(true)?;
+        // Only while binding, so that no other process can bind the port.
+        allow_reuse(true)?;
         let bound = bind_to(&socket, address);
-        share(false)?;
+        allow_reuse(false)?;
         bound?;
-        let mut posts = self.lock();
-        let id = posts.vacant_key();
+        let mut sockets = self.sockets.lock();
+        let id = sockets.vacant_key();
         epoll::add(&self.epoll, &socket, EventData::new_u64(id as u64), EventFlags::IN)?;
-        posts.insert(Post { socket, refusals: UnknownTidReplies::default() });
-        Ok(UnknownTidSocket { guards: self.clone(), id })
+        sockets.insert(Entry { socket, replies: UnknownTidReplies::default() });
+        Ok(UnknownTidSocket { sockets: self.clone(), id })
     }
 
-    /// Answers strangers, for ever unless that is not possible.
+    /// Replies to unknown sources. Returns only on an error.
     pub(crate) async fn run(&self) -> io::Result<()> {
         let ready = Async::new(self.epoll.try_clone()?)?;
         loop {
             ready.readable().await?;
-            self.look();
-            Timer::after(PAUSE).await;
+            self.reply_to_batch();
+            Timer::after(BATCH_INTERVAL).await;
         }
     }
 
-    /// Answers some of those that are there.
-    fn look(&self) {
-        let mut events: Vec<Event> = Vec::with_capacity(PORTS);
-        // Fails with a signal, and then there is another look.
+    fn reply_to_batch(&self) {
+        let mut events: Vec<Event> = Vec::with_capacity(MAX_SOCKETS);
+        // Fails if interrupted by a signal; the next batch follows.
         let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&Timespec::default()));
-        let mut posts = self.lock();
+        let mut sockets = self.sockets.lock();
         for event in events {
-            if let Some(post) = posts.get_mut(event.data.u64() as usize) {
-                post.look();
+            if let Some(entry) = sockets.get_mut(event.data.u64() as usize) {
+                entry.receive();
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Slab<Post>> {
-        self.posts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for UnknownTidSocket {
     fn drop(&mut self) {
-        // With its only descriptor closed, the kernel forgets the socket.
-        self.guards.lock().try_remove(self.id);
+        // Closing the only descriptor removes the socket from epoll.
+        self.sockets.sockets.lock().try_remove(self.id);
     }
 }
 
-impl Post {
-    /// Answers some of those that are there.
-    fn look(&mut self) {
+impl Entry {
+    fn receive(&mut self) {
         let mut buf = [0; 64];
-        for _ in 0..DATAGRAMS {
-            let Ok((len, stranger)) = self.socket.recv_from(&mut buf) else { return };
-            self.refusals.refuse(&self.socket, stranger, &buf[..len]);
+        for _ in 0..MAX_DATAGRAMS {
+            let Ok((len, source)) = self.socket.recv_from(&mut buf) else { return };
+            self.replies.reply(&self.socket, source, &buf[..len]);
         }
     }
 }
@@ -135,41 +157,42 @@ mod tests {
     use crate::net::ports::Ports;
 
     #[test]
-    fn a_stranger_is_told_and_changes_nothing() {
+    fn replies_to_unknown_source_without_disturbing_the_transfer() {
         let event_loop = event_loop();
-        let guards = UnknownTidSockets::new().expect("no guards yet");
-        for (home, abroad) in [(loopback(1), loopback(8)), (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into())] {
-            let (client, route) = request(&event_loop, None, home, home);
-            let mut peer = TransferSocket::new(&Ports::default(), route).expect("a port");
-            let port = peer.local_addr().expect("bound");
-            peer.guard(&guards);
-            let stranger = UdpSocket::bind((abroad, 0)).expect("a stranger");
-            stranger.send_to(b"\x00\x05\x00\x00an error\0", port).expect("sent");
-            stranger.send_to(b"\x00\x04\x00\x01", port).expect("sent");
-            stranger.send_to(b"\x00\x04\x00\x01", port).expect("sent");
+        let sockets = UnknownTidSockets::new().expect("an epoll instance");
+        for (ip, other_ip) in [(loopback(1), loopback(8)), (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into())] {
+            let (client, route) = request(&event_loop, None, ip, ip);
+            let mut socket = TransferSocket::open(&Ports::default(), route).expect("a port");
+            let port = socket.local_addr().expect("bound");
+            socket.reply_to_unknown_sources(&sockets);
+            let unknown = UdpSocket::bind((other_ip, 0)).expect("a socket");
+            unknown.send_to(b"\x00\x05\x00\x00an error\0", port).expect("sent");
+            unknown.send_to(b"\x00\x04\x00\x01", port).expect("sent");
+            unknown.send_to(b"\x00\x04\x00\x01", port).expect("sent");
             client.send_to(b"\x00\x04\x00\x02", port).expect("sent");
             let mut buf = [0; 64];
-            let len = peer.recv(&mut buf).expect("received");
+            let len = socket.recv(&mut buf).expect("received");
             assert_eq!(&buf[..len], b"\x00\x04\x00\x02");
-            assert_eq!(peer.recv(&mut buf), None);
-            let answer = Async::new(stranger).expect("a stranger");
-            let told = async { answer.recv(&mut buf).await };
-            let len = smol::block_on(or(told, async { Err(guards.run().await.expect_err("for ever")) })).expect("told");
+            assert_eq!(socket.recv(&mut buf), None);
+            let unknown = Async::new(unknown).expect("a socket");
+            let reply = async { unknown.recv(&mut buf).await };
+            let run = async { Err(sockets.run().await.expect_err("an error")) };
+            let len = smol::block_on(or(reply, run)).expect("a reply");
             assert_eq!(&buf[..len], b"\x00\x05\x00\x05unknown transfer ID\0");
-            guards.look();
-            assert!(answer.get_ref().recv(&mut buf).is_err(), "one answer for all");
-            drop(peer);
-            assert!(guards.lock().is_empty());
+            sockets.reply_to_batch();
+            assert!(unknown.get_ref().recv(&mut buf).is_err(), "more than one reply");
+            drop(socket);
+            assert!(sockets.sockets.lock().is_empty());
         }
     }
 
     #[test]
-    fn nobody_else_gets_the_port() {
+    fn keeps_port_exclusive() {
         let event_loop = event_loop();
         let (_client, route) = request(&event_loop, None, loopback(7), loopback(1));
-        let mut peer = TransferSocket::new(&Ports::default(), route).expect("a port");
-        peer.guard(&UnknownTidSockets::new().expect("no guards yet"));
-        let port = peer.local_addr().expect("bound");
+        let mut socket = TransferSocket::open(&Ports::default(), route).expect("a port");
+        socket.reply_to_unknown_sources(&UnknownTidSockets::new().expect("an epoll instance"));
+        let port = socket.local_addr().expect("bound");
         let third = open_unbound(port).expect("a socket");
         setsockopt(&third, sockopt::ReuseAddr, &true).expect("set");
         assert_eq!(bind_to(&third, port), Err(nix::errno::Errno::EADDRINUSE));

@@ -1,182 +1,168 @@
-//! One transfer: the core's sender, driven by a socket, a file and the clock.
+//! A transfer: the core's [`Sender`], driven by a socket, a file and the clock.
+//!
+//! [`Transfer::run`] registers the transfer with an event loop, which from then on calls its [`Handler`] methods: `receive` hands the
+//! client's datagrams to the sender, `poll` sends what the sender asks for and returns what the transfer needs [next](Next).
 
 use std::{
     cell::Cell,
-    future::poll_fn,
+    fmt::Debug,
     ops::{Deref, DerefMut},
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use rtftp_core::{Instant, Outcome, Output, Sender};
+use parking_lot::Mutex;
+use rtftp_core::{BlockReader, Instant, Outcome, Output, Sender};
 use smol::{
     channel::Receiver,
-    future::{or, pending, yield_now},
+    future::{or, pending},
 };
 
+use super::admission::{Delivery, SessionHandle};
 use crate::{
     clock,
-    event_loop::{Handler, Socket, Turn, Workers},
+    event_loop::{Handler, Next, Workers},
     files::open_file::OpenFile,
     history::RequestRecord,
     net::{Route, TransferSocket},
-    server::admission::SessionHandle,
 };
 
-/// How much of a window goes out at once at most, in bytes; the largest packet fits.
+/// The size of the send buffer in bytes; the largest packet fits.
 const SEND_BUFFER: usize = 65_536;
-/// How many datagrams of a client are taken in at once at most. More than the copies of an ACK that one loss in a window of 64 brings.
+/// The number of datagrams received at once: more than the duplicate ACKs that one loss in a window of 64 blocks causes.
 const MAX_DATAGRAMS: usize = 64;
-/// How often others are told how far a transfer is that goes on: with a thousand of them each telling is a walk to cold memory.
-const TELLING: Duration = Duration::from_millis(100);
+/// The interval at which progress is reported: with a thousand transfers, each report is an access to cold memory.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A file on its way to a client.
-#[derive(Debug)]
-pub(crate) struct Transfer {
-    sender: Sender,
-    file: OpenFile,
-    peer: TransferSocket,
-    ticket: Arc<SessionHandle>,
-    record: Arc<RequestRecord>,
-    /// When the client was last heard, and which such time its ticket and its entry were told last.
-    heard: Option<Instant>,
-    told: Option<Instant>,
-    /// What the socket has no room for yet.
-    unsent: Option<Unsent>,
-    /// What the event loop left to the task.
-    left: Option<Step>,
+/// A file that a transfer can send.
+pub(super) trait TransferFile: BlockReader + Debug + Send + 'static {
+    /// Loads the data that the last read lacked. Ready when that is loaded or has failed, which the next read reports.
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()>;
 }
 
-/// Datagrams one after the other, each `segment` bytes long, only the last may be shorter.
+impl TransferFile for OpenFile {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.poll_ready(context)
+    }
+}
+
+/// A file being sent to a client.
+#[derive(Debug)]
+pub(super) struct Transfer<F = OpenFile> {
+    sender: Sender,
+    file: F,
+    socket: TransferSocket,
+    handle: Arc<SessionHandle>,
+    record: Arc<RequestRecord>,
+    /// Makes the transfer due, for example when its file has loaded data.
+    waker: Waker,
+    /// The datagrams that the socket's send buffer has had no space for.
+    unsent: Option<Unsent>,
+    /// The time of the client's last packet, and the one that was last reported.
+    last_seen: Option<Instant>,
+    reported: Option<Instant>,
+    outcome: Option<Outcome>,
+}
+
+/// Consecutive datagrams of `segment` bytes each; the last may be shorter.
 #[derive(Debug)]
 struct Unsent {
     datagrams: Vec<u8>,
     segment: usize,
 }
 
-/// What a transfer needs to go on.
-#[derive(Debug, Clone)]
-enum Step {
-    /// A datagram of the client, or this instant.
-    Wait(Instant),
-    /// Nothing, once the others had their turn.
-    Again,
-    /// The file's bytes.
-    Load,
-    /// Room in the socket.
-    Room,
-    /// It is over.
-    Finished(Outcome),
-}
-
-/// The way to a transfer that shares its port, for whoever receives there.
+/// A transfer that has ended.
 #[derive(Debug)]
-pub(crate) struct Delivery {
-    transfer: Weak<Mutex<Transfer>>,
-    socket: Weak<Socket>,
+pub(super) struct Finished {
+    /// `None` if the client's next request replaced the session.
+    pub(super) outcome: Option<Outcome>,
+    /// The number of bytes acknowledged.
+    pub(super) acknowledged: u64,
+    /// The number of packets sent more than once.
+    pub(super) retransmitted: u64,
 }
 
-impl Delivery {
-    /// Hands a datagram over, if it is the transfer's; whether it is. What is to be done about it is done in the transfer's next turn.
-    pub(crate) fn deliver(&self, datagram: &[u8], route: Route) -> bool {
-        let Some((transfer, socket)) = self.transfer.upgrade().zip(self.socket.upgrade()) else { return false };
-        let mut transfer = lock(&transfer);
-        if !transfer.peer.is_at(route) {
-            return false;
-        }
-        transfer.handle(datagram);
-        socket.nudge();
-        true
-    }
-}
-
-impl Transfer {
-    pub(crate) fn new(
+impl<F: TransferFile> Transfer<F> {
+    pub(super) fn new(
         sender: Sender,
-        file: OpenFile,
-        peer: TransferSocket,
-        ticket: Arc<SessionHandle>,
+        file: F,
+        socket: TransferSocket,
+        handle: Arc<SessionHandle>,
         record: Arc<RequestRecord>,
     ) -> Self {
-        Self { sender, file, peer, ticket, record, heard: None, told: None, unsent: None, left: None }
-    }
-
-    /// Sends the file to its end, and returns how that was: `None` when the server gave the transfer up because its client asked
-    /// for something else. Word from the server ends the transfer, with that reason, or, when the channel is closed, without one.
-    pub(crate) async fn run(self, workers: &Workers, word: &Receiver<&'static str>) -> (Option<Outcome>, Sender) {
-        // What comes to a shared port is received by the first one, which is to have it done at once.
-        let event_loop = if self.peer.shares_port() { workers.first() } else { workers.next() };
-        let socket = Arc::new(self.peer.socket(event_loop));
-        let shared = Arc::new(Mutex::new(self));
-        lock(&shared).allow_delivery(&shared, &socket);
-        let outcome = run(&shared, &socket, word).await;
-        let sender = lock(&shared).sender.clone();
-        (outcome, sender)
-    }
-
-    /// Tells its ticket how to hand over what comes to a shared port.
-    fn allow_delivery(&self, shared: &Arc<Mutex<Self>>, socket: &Arc<Socket>) {
-        if self.peer.shares_port() {
-            let delivery = Delivery { transfer: Arc::downgrade(shared), socket: Arc::downgrade(socket) };
-            // A ticket is for one transfer.
-            let _ = self.ticket.delivery.set(delivery);
+        let waker = Waker::noop().clone();
+        Self {
+            sender,
+            file,
+            socket,
+            handle,
+            record,
+            waker,
+            unsent: None,
+            last_seen: None,
+            reported: None,
+            outcome: None,
         }
     }
 
-    /// Takes in a datagram of the client.
+    /// Sends the file. A reason received from `stop` aborts the transfer with an ERROR; if `stop` is closed, it ends without one.
+    pub(super) async fn run(mut self, workers: &Workers, stop: &Receiver<&'static str>) -> Finished {
+        // The main worker receives from a shared port, and wakes a transfer on its own thread without a system call.
+        let event_loop = if self.socket.shares_port() { workers.main() } else { workers.pick() };
+        let registered = self.socket.register(event_loop);
+        let waker = registered.waker();
+        self.waker = waker.clone();
+        let transfer = Arc::new(Mutex::new(self));
+        transfer.lock().accept_delivery(&transfer);
+        let finished = registered.run_handler(transfer.clone());
+        let stopped = async {
+            if let Ok(reason) = stop.recv().await {
+                transfer.lock().sender.abort(reason);
+                waker.wake_by_ref();
+                // The transfer sends an ERROR and finishes.
+                pending::<()>().await;
+            }
+        };
+        or(finished, stopped).await;
+        let transfer = transfer.lock();
+        Finished {
+            outcome: transfer.outcome,
+            acknowledged: transfer.sender.acknowledged(),
+            retransmitted: transfer.sender.retransmitted(),
+        }
+    }
+
+    /// Has datagrams delivered that arrive at the shared port, if the transfer uses it.
+    fn accept_delivery(&self, transfer: &Arc<Mutex<Self>>) {
+        if self.socket.shares_port() {
+            let inbox = Inbox { transfer: Arc::downgrade(transfer), waker: self.waker.clone() };
+            // Cannot be set already: a session has one transfer.
+            let _ = self.handle.delivery.set(Box::new(inbox));
+        }
+    }
+
+    /// Handles a datagram from the client.
     fn handle(&mut self, datagram: &[u8]) {
         let now = clock::now();
         self.sender.handle(now, datagram);
-        self.heard = Some(now);
-        self.tell(now);
+        self.last_seen = Some(now);
+        self.report(now);
     }
 
-    /// Tells others that the client was heard, and how far the transfer is, unless they know or were told a moment ago.
-    fn tell(&mut self, now: Instant) {
-        let Some(heard) = self.heard.filter(|_| self.heard > self.told) else { return };
-        if self.told.is_none_or(|told| now.since(told) >= TELLING) {
-            self.told = Some(heard);
-            self.ticket.last_seen.record(heard);
-            self.record.note_activity(heard, self.sender.acknowledged(), self.sender.retransmitted());
-        }
-    }
-
-    /// Sends what is to be sent now, and says what is needed next.
-    fn step(&mut self) -> Step {
-        if let Some(left) = self.left.take() {
-            return left;
-        }
-        if let Some(Unsent { datagrams, segment }) = self.unsent.take()
-            && !self.send(&datagrams, segment)
-        {
-            return Step::Room;
-        }
-        let now = clock::now();
-        // Also when the client has fallen silent: others are to know how far it came.
-        self.tell(now);
-        let mut buf = SendBuffer::take();
-        loop {
-            match self.sender.poll(now, &mut self.file, &mut buf) {
-                Output::Transmit(transmit) => {
-                    if !self.send(&buf[..transmit.len], transmit.segment) {
-                        return Step::Room;
-                    }
-                    // A window may be larger than any buffer.
-                    if transmit.len > SEND_BUFFER / 2 {
-                        return Step::Again;
-                    }
-                }
-                Output::Wait(until) => return Step::Wait(until),
-                Output::NeedData => return Step::Load,
-                Output::Finished(outcome) => return Step::Finished(outcome),
-            }
+    /// Reports the client's last packet and the progress of the transfer, unless nothing has changed or the last report is recent.
+    fn report(&mut self, now: Instant) {
+        let Some(last_seen) = self.last_seen.filter(|_| self.last_seen > self.reported) else { return };
+        if self.reported.is_none_or(|reported| now.since(reported) >= REPORT_INTERVAL) {
+            self.reported = Some(last_seen);
+            self.handle.last_seen.record(last_seen);
+            self.record.note_activity(last_seen, self.sender.acknowledged(), self.sender.retransmitted());
         }
     }
 
-    /// Sends datagrams, or keeps those that there is no room for; whether all have left.
+    /// Sends datagrams and keeps those that the send buffer has no space for. Returns whether all were sent.
     fn send(&mut self, datagrams: &[u8], segment: usize) -> bool {
-        let sent = self.peer.send(datagrams, segment);
+        let sent = self.socket.send(datagrams, segment);
         if sent < datagrams.len() {
             self.unsent = Some(Unsent { datagrams: datagrams[sent..].to_vec(), segment });
         }
@@ -184,82 +170,80 @@ impl Transfer {
     }
 }
 
-impl Handler for Transfer {
+impl<F: TransferFile> Handler for Transfer<F> {
     fn receive(&mut self) {
         let mut buf = [0; 1024];
         for _ in 0..MAX_DATAGRAMS {
-            let Some(len) = self.peer.recv(&mut buf) else { return };
+            let Some(len) = self.socket.recv(&mut buf) else { return };
             self.handle(&buf[..len]);
+            // Nothing is in flight, so nothing else that has arrived can matter: saves a call that finds the socket empty.
             if self.sender.is_idle() {
                 return;
             }
         }
     }
 
-    fn turn(&mut self) -> Turn {
-        match self.step() {
-            Step::Wait(until) => Turn::Wait(until),
-            Step::Again => Turn::Again,
-            step => {
-                self.left = Some(step);
-                Turn::Leave
+    fn poll(&mut self) -> Next {
+        if let Some(Unsent { datagrams, segment }) = self.unsent.take()
+            && !self.send(&datagrams, segment)
+        {
+            return Next::Writable;
+        }
+        let now = clock::now();
+        // Even if the client has fallen silent, to publish its last progress.
+        self.report(now);
+        let mut buf = SendBuffer::take();
+        loop {
+            match self.sender.poll(now, &mut self.file, &mut buf) {
+                Output::Transmit(transmit) => {
+                    if !self.send(&buf[..transmit.len], transmit.segment) {
+                        return Next::Writable;
+                    }
+                    // A window may be larger than any buffer.
+                    if transmit.len > SEND_BUFFER / 2 {
+                        return Next::Yield;
+                    }
+                }
+                Output::Wait(until) => return Next::Wait(until),
+                Output::NeedData => {
+                    let loading = self.file.poll_ready(&mut Context::from_waker(&self.waker));
+                    return if loading.is_ready() { Next::Yield } else { Next::Sleep };
+                }
+                Output::Finished(outcome) => {
+                    self.outcome = Some(outcome);
+                    return Next::Detach;
+                }
             }
         }
     }
 }
 
-/// Leaves the transfer to the event loop and sees to what only a task can.
-async fn run(shared: &Arc<Mutex<Transfer>>, socket: &Socket, word: &Receiver<&'static str>) -> Option<Outcome> {
-    let mut word = pin!(word.recv());
-    let mut is_stopped = false;
-    loop {
-        let step = lock(shared).step();
-        if let Step::Finished(outcome) = step {
-            return Some(outcome);
+/// Delivers datagrams from the shared port to a transfer.
+#[derive(Debug)]
+struct Inbox<F> {
+    transfer: Weak<Mutex<Transfer<F>>>,
+    waker: Waker,
+}
+
+impl<F: TransferFile> Delivery for Inbox<F> {
+    fn deliver(&self, datagram: &[u8], route: Route) -> bool {
+        let Some(transfer) = self.transfer.upgrade() else { return false };
+        let mut transfer = transfer.lock();
+        if !transfer.socket.has_route(route) {
+            return false;
         }
-        let needed = async {
-            meet(step, shared, socket).await;
-            None
-        };
-        let stop = async { if is_stopped { pending().await } else { Some(word.as_mut().await.ok()) } };
-        if let Some(reason) = or(needed, stop).await {
-            let mut transfer = lock(shared);
-            transfer.sender.abort(reason?);
-            // The ERROR needs nothing more.
-            transfer.left = None;
-            is_stopped = true;
-        }
+        transfer.handle(datagram);
+        // The event loop polls it after all datagrams that have arrived by now.
+        self.waker.wake_by_ref();
+        true
     }
 }
 
-/// Waits for what a transfer needs.
-async fn meet(step: Step, shared: &Arc<Mutex<Transfer>>, socket: &Socket) {
-    match step {
-        Step::Wait(until) => socket.host(shared.clone(), until).await,
-        Step::Again => yield_now().await,
-        Step::Load => {
-            let loaded = poll_fn(|context| lock(shared).file.poll_ready(context));
-            // The client may have something to say meanwhile.
-            let heard = async {
-                socket.readable(None).await;
-                lock(shared).receive();
-            };
-            or(loaded, heard).await;
-        }
-        Step::Room => socket.writable().await,
-        Step::Finished(_) => {}
-    }
-}
-
-fn lock(shared: &Mutex<Transfer>) -> MutexGuard<'_, Transfer> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Memory for what is sent now. All transfers of a thread share it: what has been sent is read again if it must be sent again.
+/// A send buffer, shared by all transfers of a thread: packets are read from the file again if they must be retransmitted.
 struct SendBuffer(Vec<u8>);
 
 thread_local! {
-    /// The buffer that nobody uses. One that waits for room in its socket is with its transfer, and the next one makes another.
+    /// The thread's buffer, while it is not in use.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(vec![]) };
 }
 
@@ -273,7 +257,7 @@ impl SendBuffer {
 
 impl Drop for SendBuffer {
     fn drop(&mut self) {
-        // A thread that ends has no use for it.
+        // Fails if the thread is ending.
         let _ = SPARE.try_with(|spare| spare.set(std::mem::take(&mut self.0)));
     }
 }
@@ -291,3 +275,6 @@ impl DerefMut for SendBuffer {
         &mut self.0
     }
 }
+
+#[cfg(test)]
+mod tests;
