@@ -151,10 +151,10 @@ fn copies_are_found_by_block_and_by_range() {
     let mut builder = Builder::new(1024, Sums::V3, true);
     builder.transaction(&[], &[(9, content(1, 1024)), (3, escaped(2, 1024)), (5, content(3, 1024))]);
     let journal = builder.load().expect("a good log");
-    let found: Vec<_> = journal.range(3..9).map(|(block, copied)| (block, copied.place, copied.escaped)).collect();
+    let found: Vec<_> = journal.range(3..9).map(|(block, copy)| (block, copy.disk_offset, copy.is_escaped)).collect();
     assert_eq!(found, [(3, 52 * 1024, true), (5, 53 * 1024, false)]);
-    assert_eq!(journal.find(9).map(|copied| copied.place), Some(51 * 1024));
-    assert_eq!(journal.find(4), None);
+    assert_eq!(journal.get(9).map(|copy| copy.disk_offset), Some(51 * 1024));
+    assert_eq!(journal.get(4), None);
     let (backwards, nothing) = (std::ops::Range { start: 9, end: 3 }, u64::MAX..u64::MAX);
     assert_eq!(journal.range(backwards).chain(journal.range(nothing)).count(), 0);
 }

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use smol::block_on;
 
 use super::{
-    super::super::{Error, FileSystem, Volume, ext4::Ext},
-    image::Made,
+    super::super::{Error, FileSystem, Volume, ext4::Ext4},
+    image::Image,
     tree,
 };
 
-fn made(options: &str) -> Made {
+fn made(options: &str) -> Image {
     let root = tempfile::tempdir().expect("a directory for a tree");
     tree::make_small(root.path());
     for number in 0..100 {
         std::fs::write(root.path().join(format!("boot/grub/module-{number}")), "").expect("a new file");
     }
-    let made = Made::new(options, 8 << 20, root.path());
+    let made = Image::new(options, 8 << 20, root.path());
     // A tree of extents that is not all in its inode.
     made.debugfs(&(1..30).fold(String::new(), |all, at| format!("{all}punch /boot/vmlinuz-6.1 {0} {0}\n", at * 2)));
     made.index();
@@ -26,7 +26,7 @@ fn made(options: &str) -> Made {
 /// Everything that is done to serve the kernel, and to look for a name that is not there.
 fn serve(image: Vec<u8>) -> Result<(), Error> {
     block_on(async {
-        let ext = Ext::open(Volume::new(Arc::new(image))).await?.ok_or(Error::Io("none".into()))?;
+        let ext = Ext4::open(Volume::new(Arc::new(image))).await?.ok_or(Error::Io("none".into()))?;
         let boot = ext.lookup(ext.root(), b"boot").await?.ok_or(Error::Io("none".into()))?;
         let kernel = ext.lookup(boot, b"vmlinuz-6.1").await?.ok_or(Error::Io("none".into()))?;
         ext.map(kernel).await?;
@@ -37,7 +37,7 @@ fn serve(image: Vec<u8>) -> Result<(), Error> {
 }
 
 /// The numbers in what `debugfs` answers.
-fn numbers(made: &Made, question: &str) -> Vec<usize> {
+fn numbers(made: &Image, question: &str) -> Vec<usize> {
     let answer = made.ask(question);
     answer.split(|letter: char| !letter.is_ascii_hexdigit() && letter != 'x').filter_map(parse).collect()
 }

@@ -11,16 +11,16 @@ use std::{
 use smol::block_on;
 use tempfile::TempDir;
 
-use super::super::super::{Error, ext4::Ext, testing::Disk};
+use super::super::super::{Error, ext4::Ext4, testing::Disk};
 
 /// A file system that can still be changed.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct Image {
     directory: TempDir,
     path: PathBuf,
 }
 
-impl Made {
+impl Image {
     /// Makes a file system of `size` bytes with `mke2fs` and these options, with a copy of `tree` in it. What it leaves free is not
     /// zeros, so that one sees what should be read as zeros and is not.
     pub(super) fn new(options: &str, size: usize, tree: &Path) -> Self {
@@ -78,14 +78,14 @@ impl Made {
     }
 
     /// Opens it as it is now.
-    pub(super) fn open(&self) -> (Arc<Disk>, Result<Option<Ext>, Error>) {
+    pub(super) fn open(&self) -> (Arc<Disk>, Result<Option<Ext4>, Error>) {
         let disk = Disk::new(OpenFile::open(&self.path).expect("the image is there"));
-        let ext = block_on(Ext::open(disk.volume()));
+        let ext = block_on(Ext4::open(disk.volume()));
         (disk, ext)
     }
 
     /// Opens it as it is now; it must be a file system that can be read.
-    pub(super) fn ext(&self) -> Ext {
+    pub(super) fn ext(&self) -> Ext4 {
         self.open().1.expect("it can be read").expect("it is an ext file system")
     }
 }

@@ -2,20 +2,20 @@
 
 use std::fs;
 
-use super::{image::Made, tree};
+use super::{image::Image, tree};
 use crate::fs::{Error, FileSystem};
 
 /// A boot disk, and the blocks of its kernel.
-fn made(options: &str) -> (Made, Vec<String>) {
+fn made(options: &str) -> (Image, Vec<String>) {
     let root = tempfile::tempdir().expect("a directory for a tree");
     tree::make_small(root.path());
-    let made = Made::new(options, 8 << 20, root.path());
+    let made = Image::new(options, 8 << 20, root.path());
     let blocks = made.ask("blocks /boot/vmlinuz-6.1").split_whitespace().map(str::to_owned).collect();
     (made, blocks)
 }
 
 /// Commits another content of a block to the journal.
-fn commit(made: &Made, block: &str, content: &[u8]) {
+fn commit(made: &Image, block: &str, content: &[u8]) {
     let file = made.beside("block");
     fs::write(&file, content).expect("room for a block");
     made.debugfs(&format!("journal_open\njournal_write -b {block} {}\njournal_close\n", file.display()));

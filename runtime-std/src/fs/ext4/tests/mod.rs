@@ -10,7 +10,7 @@ mod tree;
 use std::{fs, path::Path, thread};
 
 use self::{
-    image::Made,
+    image::Image,
     tree::{Found, Tree},
 };
 use crate::fs::FileSystem;
@@ -56,7 +56,7 @@ fn every_kind_of_file_system_is_read_as_it_was_written() {
     let check = |kinds: &[(&str, &str, usize, usize)]| {
         for (options, name, size, names) in kinds {
             let (_, root, tree) = trees.iter().find(|tree| tree.0 == *names).expect("one of the two");
-            let made = Made::new(&format!("{options} -N 6000"), size << 20, root.path());
+            let made = Image::new(&format!("{options} -N 6000"), size << 20, root.path());
             check_kind(&made, options, *names, root.path(), tree.clone());
             let ext = made.ext();
             assert_eq!((ext.name(), ext.is_in_use()), (*name, false), "{options}");
@@ -71,7 +71,7 @@ fn every_kind_of_file_system_is_read_as_it_was_written() {
 }
 
 /// Reads a file system as it was made, as it is after changes, and after indexes were made.
-fn check_kind(made: &Made, options: &str, names: usize, root: &Path, mut expected: Tree) {
+fn check_kind(made: &Image, options: &str, names: usize, root: &Path, mut expected: Tree) {
     compare(made, &expected, options);
     change(made, names, root, &mut expected);
     compare(made, &expected, options);
@@ -83,7 +83,7 @@ fn check_kind(made: &Made, options: &str, names: usize, root: &Path, mut expecte
 }
 
 /// Does to a file system what `mke2fs` alone does not.
-fn change(made: &Made, names: usize, root: &Path, expected: &mut Tree) {
+fn change(made: &Image, names: usize, root: &Path, expected: &mut Tree) {
     let block = made.ext().superblock.block_size as usize;
     let content = fs::read(root.join("sparse/fragmented")).expect("a file of the tree");
     let mut commands = String::new();
@@ -114,7 +114,7 @@ fn change(made: &Made, names: usize, root: &Path, expected: &mut Tree) {
 }
 
 /// Compares what is read with what should be there.
-fn compare(made: &Made, expected: &Tree, options: &str) {
+fn compare(made: &Image, expected: &Tree, options: &str) {
     let (image, ext) = made.open();
     let ext = ext.expect("it can be read").expect("it is an ext file system");
     let found = tree::in_ext(&ext, image.as_ref());

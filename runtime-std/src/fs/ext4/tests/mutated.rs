@@ -13,8 +13,8 @@ use std::{
 use smol::block_on;
 
 use super::{
-    super::super::{BlockDevice, DirectoryEntry, Error, FileSystem, FileType, ReadFuture, Volume, ext4::Ext},
-    image::Made,
+    super::super::{BlockDevice, DirectoryEntry, Error, FileSystem, FileType, ReadFuture, Volume, ext4::Ext4},
+    image::Image,
     tree,
 };
 
@@ -54,7 +54,7 @@ impl BlockDevice for Mutated {
 
 /// Looks at everything there is, however wrong; gives how much of it could be.
 async fn walk(disk: Arc<Mutated>) -> Result<usize, Error> {
-    let Some(ext) = Ext::open(Volume::new(disk.clone())).await? else { return Ok(0) };
+    let Some(ext) = Ext4::open(Volume::new(disk.clone())).await? else { return Ok(0) };
     let mut seen = HashSet::new();
     let mut waiting = vec![ext.root()];
     let mut read = 0;
@@ -130,7 +130,7 @@ fn no_disk_makes_reading_it_go_wrong() {
         "-t ext3 -b 2048 -N 64",
     ];
     for kind in kinds {
-        let made = Made::sparse(kind, 4 << 20, root.path());
+        let made = Image::sparse(kind, 4 << 20, root.path());
         made.debugfs(&(1..30).fold(String::new(), |all, at| format!("{all}punch /boot/vmlinuz-6.1 {0} {0}\n", at * 2)));
         let disk = Arc::new(made.bytes());
         // The content of the files is zeros, and so all else is likely to be the file system's own.

@@ -6,8 +6,8 @@ use smol::block_on;
 use tempfile::TempDir;
 
 use super::{
-    super::super::{Error, FileSystem, Node, Volume, ext4::Ext},
-    image::Made,
+    super::super::{Error, FileSystem, Node, Volume, ext4::Ext4},
+    image::Image,
     tree::{self, Found},
 };
 
@@ -18,20 +18,20 @@ fn boot_disk() -> TempDir {
     root
 }
 
-fn small(options: &str) -> Made {
-    Made::new(options, 8 << 20, boot_disk().path())
+fn small(options: &str) -> Image {
+    Image::new(options, 8 << 20, boot_disk().path())
 }
 
-fn lookup(ext: &Ext, directory: &str, name: &str) -> Result<Option<Node>, Error> {
+fn lookup(ext: &Ext4, directory: &str, name: &str) -> Result<Option<Node>, Error> {
     block_on(ext.lookup(tree::walk(ext, directory), name.as_bytes()))
 }
 
-fn open(bytes: Vec<u8>) -> Result<Option<Ext>, Error> {
-    block_on(Ext::open(Volume::new(std::sync::Arc::new(bytes))))
+fn open(bytes: Vec<u8>) -> Result<Option<Ext4>, Error> {
+    block_on(Ext4::open(Volume::new(std::sync::Arc::new(bytes))))
 }
 
 /// Opens an image cold and finds the kernel through its link; gives how often the disk was read.
-fn reads_to_kernel(made: &Made, root: &Path) -> usize {
+fn reads_to_kernel(made: &Image, root: &Path) -> usize {
     let (image, ext) = made.open();
     let ext = ext.expect("it can be read").expect("it is an ext file system");
     let link = tree::walk(&ext, "boot/vmlinuz");
@@ -46,12 +46,12 @@ fn reads_to_kernel(made: &Made, root: &Path) -> usize {
 #[test]
 fn little_is_read_to_find_a_kernel() {
     let root = boot_disk();
-    let reads = reads_to_kernel(&Made::new("-t ext4 -b 4096", 32 << 20, root.path()), root.path());
+    let reads = reads_to_kernel(&Image::new("-t ext4 -b 4096", 32 << 20, root.path()), root.path());
     println!("{reads} reads");
     assert!(reads <= 5, "{reads}");
     // A whole table of groups would be 512 KiB here.
     let large = "-t ext4 -b 4096 -N 262144 -J size=4 -E nodiscard,lazy_itable_init=1";
-    let reads = reads_to_kernel(&Made::sparse(large, 1 << 40, root.path()), root.path());
+    let reads = reads_to_kernel(&Image::sparse(large, 1 << 40, root.path()), root.path());
     println!("{reads} reads of 1 TiB");
     assert!(reads <= 6, "{reads}");
 }
@@ -60,9 +60,9 @@ fn little_is_read_to_find_a_kernel() {
 fn a_future_may_run_on_any_thread() {
     fn is_send<T: Send>(_: &T) {}
     let volume = Volume::new(std::sync::Arc::new(vec![0; 10_000]));
-    let opened = Ext::open(volume);
+    let opened = Ext4::open(volume);
     is_send(&opened);
-    let _ = |ext: &Ext| {
+    let _ = |ext: &Ext4| {
         is_send(&ext.lookup(ext.root(), b"a"));
         is_send(&ext.read_directory(ext.root()));
         is_send(&ext.read_link(ext.root()));
@@ -111,7 +111,7 @@ fn what_is_encrypted_is_not_served() {
 
 #[test]
 fn what_is_not_known_is_named() {
-    let journal = Made::sparse("-O journal_dev -b 1024", 8 << 20, boot_disk().path());
+    let journal = Image::sparse("-O journal_dev -b 1024", 8 << 20, boot_disk().path());
     assert!(matches!(journal.open().1, Err(Error::Unsupported(text)) if text.to_string().contains("journal_dev")));
     let other = small("-t ext4 -b 1024");
     other.debugfs("set_super_value feature_incompat 0x801012c2\n");

@@ -14,7 +14,7 @@ use std::{
 
 use smol::block_on;
 
-use super::super::super::{BlockDevice, DirectoryEntry, FileMap, FileSystem, FileType, Node, ext4::Ext};
+use super::super::super::{BlockDevice, DirectoryEntry, FileMap, FileSystem, FileType, Node, ext4::Ext4};
 
 /// What is found at a path.
 #[derive(Clone, PartialEq, Eq)]
@@ -147,7 +147,7 @@ pub(super) fn on_this_machine(root: &Path) -> Tree {
 }
 
 /// What is in a file system.
-pub(super) fn in_ext(ext: &Ext, disk: &dyn BlockDevice) -> Tree {
+pub(super) fn in_ext(ext: &Ext4, disk: &dyn BlockDevice) -> Tree {
     let mut tree = Tree::new();
     let mut waiting = vec![(ext.root(), Vec::new())];
     while let Some((directory, path)) = waiting.pop() {
@@ -176,7 +176,7 @@ pub(super) fn content(file: &FileMap, disk: &dyn BlockDevice) -> Found {
 }
 
 /// Walks down a path, every part of which must be there.
-pub(super) fn walk(ext: &Ext, path: &str) -> Node {
+pub(super) fn walk(ext: &Ext4, path: &str) -> Node {
     path.split('/').filter(|name| !name.is_empty()).fold(ext.root(), |directory, name| {
         let found = block_on(ext.lookup(directory, name.as_bytes())).expect("a directory that can be read");
         found.unwrap_or_else(|| panic!("{name} of {path} is not there"))

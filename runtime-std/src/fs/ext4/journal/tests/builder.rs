@@ -199,7 +199,7 @@ impl Builder {
 
 pub(super) fn load(disk: &Arc<dyn BlockDevice>, file: &FileMap, block_size: usize) -> Result<Journal, Error> {
     // It is to run on any thread.
-    let loading: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(Journal::load(file, disk, block_size as u32));
+    let loading: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(Journal::read(file, disk, block_size as u32));
     block_on(loading)
 }
 

@@ -111,8 +111,12 @@ fn no_damage_does_harm() {
         let Ok(loaded) = loaded else { panic!("seed {seed}: it panicked") };
         assert!(begun.elapsed() < Duration::from_secs(5), "seed {seed}: {:?}", begun.elapsed());
         if let Ok(journal) = loaded {
-            for (block, copied) in journal.range(0..u64::MAX) {
-                assert!((1024..64 * 1024).contains(&copied.place), "seed {seed}: block {block} is at {}", copied.place);
+            for (block, copy) in journal.range(0..u64::MAX) {
+                assert!(
+                    (1024..64 * 1024).contains(&copy.disk_offset),
+                    "seed {seed}: block {block} is at {}",
+                    copy.disk_offset
+                );
             }
         }
     }

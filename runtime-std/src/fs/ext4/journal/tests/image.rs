@@ -96,9 +96,9 @@ impl Image {
         };
         for (block, expected) in replayed.chunks(self.block_size).enumerate().filter(|(block, _)| !own(*block)) {
             let mut found = image[block * self.block_size..][..self.block_size].to_vec();
-            if let Some(copied) = journal.find(block as u64) {
-                found.copy_from_slice(&image[copied.place as usize..][..self.block_size]);
-                if copied.escaped {
+            if let Some(copy) = journal.get(block as u64) {
+                found.copy_from_slice(&image[copy.disk_offset as usize..][..self.block_size]);
+                if copy.is_escaped {
                     found[..4].copy_from_slice(&super::builder::MAGIC);
                 }
             }
