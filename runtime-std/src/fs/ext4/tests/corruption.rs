@@ -1,4 +1,4 @@
-//! Damage, and what is said about it.
+//! Corrupt structures, and the errors that report them.
 
 use std::sync::Arc;
 
@@ -11,35 +11,35 @@ use super::{
 };
 
 fn made(options: &str) -> Image {
-    let root = tempfile::tempdir().expect("a directory for a tree");
-    tree::make_small(root.path());
+    let root = tempfile::tempdir().expect("a temporary directory");
+    tree::create_boot_disk(root.path());
     for number in 0..100 {
         std::fs::write(root.path().join(format!("boot/grub/module-{number}")), "").expect("a new file");
     }
-    let made = Image::new(options, 8 << 20, root.path());
-    // A tree of extents that is not all in its inode.
-    made.debugfs(&(1..30).fold(String::new(), |all, at| format!("{all}punch /boot/vmlinuz-6.1 {0} {0}\n", at * 2)));
-    made.index();
-    made
+    let image = Image::new(options, 8 << 20, root.path());
+    // Punched holes make the extent tree exceed the inode.
+    image.debugfs(&(1..30).fold(String::new(), |all, at| format!("{all}punch /boot/vmlinuz-6.1 {0} {0}\n", at * 2)));
+    image.index_directories();
+    image
 }
 
-/// Everything that is done to serve the kernel, and to look for a name that is not there.
-fn serve(image: Vec<u8>) -> Result<(), Error> {
+/// Does everything that serving the kernel requires, and looks up a missing name.
+fn serve_kernel(image: Vec<u8>) -> Result<(), Error> {
     block_on(async {
-        let ext = Ext4::open(Volume::new(Arc::new(image))).await?.ok_or(Error::Io("none".into()))?;
-        let boot = ext.lookup(ext.root(), b"boot").await?.ok_or(Error::Io("none".into()))?;
-        let kernel = ext.lookup(boot, b"vmlinuz-6.1").await?.ok_or(Error::Io("none".into()))?;
-        ext.map(kernel).await?;
-        let grub = ext.lookup(boot, b"grub").await?.ok_or(Error::Io("none".into()))?;
-        assert_eq!(ext.lookup(grub, b"none").await?, None);
+        let filesystem = Ext4::open(Volume::new(Arc::new(image))).await?.ok_or(Error::Io("not found".into()))?;
+        let boot = filesystem.lookup(filesystem.root(), b"boot").await?.ok_or(Error::Io("not found".into()))?;
+        let kernel = filesystem.lookup(boot, b"vmlinuz-6.1").await?.ok_or(Error::Io("not found".into()))?;
+        filesystem.map(kernel).await?;
+        let grub = filesystem.lookup(boot, b"grub").await?.ok_or(Error::Io("not found".into()))?;
+        assert_eq!(filesystem.lookup(grub, b"none").await?, None);
         Ok(())
     })
 }
 
-/// The numbers in what `debugfs` answers.
-fn numbers(made: &Image, question: &str) -> Vec<usize> {
-    let answer = made.ask(question);
-    answer.split(|letter: char| !letter.is_ascii_hexdigit() && letter != 'x').filter_map(parse).collect()
+/// Returns the numbers in the output of a command of `debugfs`.
+fn numbers(image: &Image, command: &str) -> Vec<usize> {
+    let output = image.query(command);
+    output.split(|letter: char| !letter.is_ascii_hexdigit() && letter != 'x').filter_map(parse).collect()
 }
 
 fn parse(word: &str) -> Option<usize> {
@@ -50,20 +50,20 @@ fn parse(word: &str) -> Option<usize> {
 }
 
 #[test]
-fn whatever_does_not_match_its_checksum_is_named() {
-    let made = made("-t ext4 -b 1024");
+fn reports_structure_with_checksum_mismatch() {
+    let image = made("-t ext4 -b 1024");
     let inode = |path: &str| {
         // "Inode 13 is part of block group 0", "located at block 50, offset 0x0400"
-        let answer = numbers(&made, &format!("imap {path}"));
+        let answer = numbers(&image, &format!("imap {path}"));
         let [number, .., block, offset] = answer[..] else { panic!("{answer:?}") };
         (number, block * 1024 + offset)
     };
     let (kernel, kernel_at) = inode("/boot/vmlinuz-6.1");
     let (grub, _) = inode("/boot/grub");
-    let extents = made.ask("ex /boot/vmlinuz-6.1");
+    let extents = image.query("ex /boot/vmlinuz-6.1");
     let node = extents.lines().nth(1).expect("an inner node").split_whitespace().rev().nth(1).expect("its block");
     let node = node.parse::<usize>().unwrap_or_else(|_| panic!("{extents}")) * 1024;
-    let blocks = numbers(&made, "blocks /boot/grub");
+    let blocks = numbers(&image, "blocks /boot/grub");
     assert!(blocks.len() > 3, "{blocks:?}");
     let cases = [
         ("superblock", 1024 + 0x88),
@@ -74,25 +74,25 @@ fn whatever_does_not_match_its_checksum_is_named() {
         (&format!("directory block of inode {grub}"), blocks[0] * 1024 + 42),
         (&format!("directory block of inode {grub}"), blocks[1] * 1024 + 9),
     ];
-    let image = made.bytes();
-    assert_eq!(serve(image.clone()), Ok(()));
+    let image = image.bytes();
+    assert_eq!(serve_kernel(image.clone()), Ok(()));
     for (what, at) in cases {
         let mut damaged = image.clone();
         damaged[at] ^= 0x10;
-        let served = serve(damaged);
+        let served = serve_kernel(damaged);
         let is_named = matches!(&served, Err(Error::Corrupt(text)) if text.to_string().starts_with(what) && text.to_string().contains("checksum"));
         assert!(is_named, "{what}: {served:?}");
     }
 }
 
 #[test]
-fn old_group_descriptors_are_verified() {
+fn verifies_crc16_of_group_descriptors() {
     for options in ["-t ext4 -b 1024 -O ^64bit,^metadata_csum,uninit_bg", "-t ext4 -b 1024 -O ^metadata_csum,uninit_bg"]
     {
         let mut image = made(options).bytes();
-        assert_eq!(serve(image.clone()), Ok(()));
+        assert_eq!(serve_kernel(image.clone()), Ok(()));
         image[2048 + 0x0c] ^= 1;
-        let served = serve(image);
+        let served = serve_kernel(image);
         assert!(
             matches!(&served, Err(Error::Corrupt(text)) if text.to_string().contains("descriptor of group 0")),
             "{served:?}"
@@ -101,22 +101,22 @@ fn old_group_descriptors_are_verified() {
 }
 
 #[test]
-fn forged_numbers_are_refused() {
-    let made = made("-t ext4 -b 1024 -O ^metadata_csum");
-    made.debugfs("set_inode_field /boot/long size 0x7fffffff\nset_inode_field /boot/grub size 0x40000000\n");
-    made.debugfs("set_inode_field /boot/sparse links_count 0\nset_inode_field /boot/vmlinuz size 0\n");
-    let ext = made.ext();
+fn rejects_invalid_sizes_and_types() {
+    let image = made("-t ext4 -b 1024 -O ^metadata_csum");
+    image.debugfs("set_inode_field /boot/long size 0x7fffffff\nset_inode_field /boot/grub size 0x40000000\n");
+    image.debugfs("set_inode_field /boot/sparse links_count 0\nset_inode_field /boot/vmlinuz size 0\n");
+    let filesystem = image.open();
     for link in ["boot/long", "boot/vmlinuz"] {
-        let target = block_on(ext.read_link(tree::walk(&ext, link)));
+        let target = block_on(filesystem.read_link(tree::resolve(&filesystem, link)));
         assert!(
             matches!(&target, Err(Error::Corrupt(text)) if text.to_string().contains("symbolic link with")),
             "{target:?}"
         );
     }
-    let names = block_on(ext.read_directory(tree::walk(&ext, "boot/grub")));
+    let names = block_on(filesystem.read_directory(tree::resolve(&filesystem, "boot/grub")));
     assert!(matches!(&names, Err(Error::Unsupported(text)) if text.to_string().contains("too large")), "{names:?}");
-    let deleted = block_on(ext.lookup(tree::walk(&ext, "boot"), b"sparse"));
+    let deleted = block_on(filesystem.lookup(tree::resolve(&filesystem, "boot"), b"sparse"));
     assert!(matches!(&deleted, Err(Error::Corrupt(text)) if text.to_string().contains("deleted")), "{deleted:?}");
-    let file = block_on(ext.map(tree::walk(&ext, "boot/grub")));
+    let file = block_on(filesystem.map(tree::resolve(&filesystem, "boot/grub")));
     assert!(matches!(file, Err(Error::Corrupt(_))), "a directory is no file");
 }
