@@ -33,7 +33,7 @@ pub fn fetch(server: SocketAddr, file: &str) -> Result<Vec<u8>, Box<dyn Error>> 
     let start = time::Instant::now();
     let now = || Instant::from_micros(start.elapsed().as_micros() as u64);
     // Ends with the last ACK. If that is lost, the server repeats the last block in vain.
-    let config = ReceiverConfig { options: OPTIONS, dally: 0, ..ReceiverConfig::default() };
+    let config = ReceiverConfig { options: OPTIONS, dally: 0, ..ReceiverConfig::DEFAULT };
     let mut receiver = Receiver::new(now(), file.as_bytes(), config)?;
     let mut peer = Peer::new(server.ip(), server.port());
     let (mut bytes, mut error_text) = (Memory(Vec::new()), String::new());

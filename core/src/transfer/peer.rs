@@ -17,12 +17,14 @@ use crate::{
 pub struct Peer<A> {
     address: A,
     port: u16,
+    /// Whether `port` is the server's TID.
+    is_known: bool,
 }
 
 impl<A: Copy + PartialEq> Peer<A> {
     /// Starts with the endpoint that the request goes to.
     pub const fn new(address: A, port: u16) -> Self {
-        Self { address, port }
+        Self { address, port, is_known: false }
     }
 
     /// Returns the address to send to.
@@ -37,12 +39,20 @@ impl<A: Copy + PartialEq> Peer<A> {
         self.port
     }
 
+    /// Returns whether a datagram from `source` belongs to the transfer: it comes from the server's address and, after the first
+    /// answer, from its TID.
+    #[must_use]
+    pub fn accepts(&self, source: (A, u16)) -> bool {
+        let (address, port) = source;
+        address == self.address && (port == self.port || !self.is_known)
+    }
+
     /// Passes a packet from `source` to `receiver`, and remembers the server's TID when `receiver` accepts its first answer.
     ///
     /// # Errors
     ///
-    /// [`UnknownSource`] if the packet comes from another address or, after the first answer, from another port. Answer it with
-    /// [`Packet::UNKNOWN_TRANSFER_ID`], unless it is an ERROR; the transfer goes on.
+    /// [`UnknownSource`] if the packet does not belong to the transfer. Answer it with [`Packet::UNKNOWN_TRANSFER_ID`], unless
+    /// it is an ERROR; the transfer goes on.
     pub fn handle(
         &mut self,
         receiver: &mut Receiver,
@@ -51,13 +61,12 @@ impl<A: Copy + PartialEq> Peer<A> {
         packet: Packet<'_>,
         sink: &mut impl BlockSink,
     ) -> Result<(), UnknownSource> {
-        let (address, port) = source;
-        if address != self.address || receiver.has_peer() && port != self.port {
+        if !self.accepts(source) {
             return Err(UnknownSource);
         }
         receiver.handle_packet(now, packet, sink);
         if receiver.has_peer() {
-            self.port = port;
+            (self.port, self.is_known) = (source.1, true);
         }
         Ok(())
     }

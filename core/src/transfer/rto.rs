@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::time::micros;
 
 /// The bounds of a timeout, in microseconds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Bounds {
     /// The timeout before the first measurement.
@@ -28,11 +28,6 @@ impl Bounds {
         let [initial, min, max] =
             [initial, min, max].map(|bound| u32::try_from(bound.as_micros()).unwrap_or(u32::MAX).max(1));
         Self { initial, min, max }
-    }
-
-    /// Returns the initial timeout and its lower and upper bound.
-    pub(crate) fn as_durations(self) -> [Duration; 3] {
-        [self.initial, self.min, self.max].map(|bound| Duration::from_micros(bound.into()))
     }
 }
 

@@ -38,21 +38,36 @@ pub struct ReceiverConfig {
 
 impl Default for ReceiverConfig {
     fn default() -> Self {
-        let [initial_timeout, min_timeout, max_timeout] = Bounds::DEFAULT.as_durations();
-        Self {
-            options: RequestedOptions::default(),
-            patience: Duration::from_secs(60),
-            dally: 8,
-            initial_timeout,
-            min_timeout,
-            max_timeout,
-        }
+        Self::DEFAULT
     }
 }
 
 impl ReceiverConfig {
+    /// The default configuration, for constants.
+    pub const DEFAULT: Self = Self {
+        options: RequestedOptions { blksize: None, windowsize: None, timeout: None, tsize: false },
+        patience: Duration::from_secs(60),
+        dally: 8,
+        initial_timeout: Duration::from_secs(1),
+        min_timeout: Duration::from_millis(50),
+        max_timeout: Duration::from_secs(5),
+    };
+
     /// Returns the bounds of the retransmission timeout.
     pub(super) fn bounds(&self) -> Bounds {
         Bounds::new(self.initial_timeout, self.min_timeout, self.max_timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_agree_with_the_other_modules() {
+        let config = ReceiverConfig::default();
+        assert_eq!(config.bounds(), Bounds::DEFAULT);
+        assert_eq!(config.options, RequestedOptions::default());
+        assert_eq!(config.patience, crate::transfer::sender::PATIENCE);
     }
 }
