@@ -90,6 +90,7 @@ impl<'a> Options<'a> {
     }
 
     /// Returns the options that have not been iterated over, as on the wire.
+    #[must_use]
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
     }
