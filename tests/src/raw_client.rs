@@ -1,4 +1,4 @@
-//! A TFTP client that sends exactly the datagrams that a test gives it.
+//! A TFTP client whose datagrams are written by the test.
 
 use std::{
     io::ErrorKind,
