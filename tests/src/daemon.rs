@@ -62,24 +62,24 @@ impl Rtftp {
     /// Starts a daemon on 127.0.0.1 with an empty root directory and an idle timeout of one hour.
     #[track_caller]
     pub fn start() -> Self {
-        Self::with("127.0.0.1", 3600, &[])
+        Self::start_with("127.0.0.1", 3600, &[])
     }
 
     /// Starts a daemon on `listen_ip` with the idle timeout `idle` in seconds and further arguments.
     #[track_caller]
-    pub fn with(listen_ip: &str, idle: u32, args: &[&str]) -> Self {
+    pub fn start_with(listen_ip: &str, idle: u32, args: &[&str]) -> Self {
         Self::run(Command::new(binary("rtftp")).stdin(Stdio::null()), listen_ip, idle, args)
     }
 
     /// Starts a daemon through a command that executes it with the arguments appended here.
     #[track_caller]
-    pub fn by(command: &mut Command) -> Self {
+    pub fn start_by(command: &mut Command) -> Self {
         Self::run(command, "127.0.0.1", 3600, &["--monitor-configs", "false"])
     }
 
     /// Starts a daemon as [`Rtftp::start`] does, without root's capability to ignore file permissions.
     #[track_caller]
-    pub fn without_override() -> Self {
+    pub fn start_without_dac_override() -> Self {
         let mut command = Command::new("setpriv");
         if geteuid().is_root() {
             command.arg("--bounding-set=-dac_override,-dac_read_search");

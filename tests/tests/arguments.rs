@@ -71,7 +71,7 @@ fn accepts_every_form_of_monitor_configs() {
         &["-m", "false"],
     ];
     for form in forms {
-        Rtftp::with("127.0.0.1", 60, form).stop(Signal::SIGTERM);
+        Rtftp::start_with("127.0.0.1", 60, form).stop(Signal::SIGTERM);
     }
 }
 
@@ -85,6 +85,6 @@ fn port_0_selects_a_free_port_and_both_signals_end_the_daemon() {
 
 #[test]
 fn logs_its_address_at_level_debug() {
-    let daemon = Rtftp::with("127.0.0.1", 60, &["--log-level", "debug"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 60, &["--log-level", "debug"]);
     assert!(daemon.address().port() != 0);
 }

@@ -54,7 +54,7 @@ impl Board {
         for (number, options) in JOURNALED.into_iter().chain([VFAT]) {
             owner.run(&format!("mkdir /mnt/{number}; mount {options} /dev/vda{number} /mnt/{number}"));
         }
-        let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "0"]);
+        let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "0"]);
         for (number, _) in JOURNALED.into_iter().chain([VFAT]) {
             let config = DiskConfig::new(server.url()).partition(number, "/").tftp_root("/boot").backend("native");
             daemon.put_disk(&client(number), &config);

@@ -93,7 +93,7 @@ fn block_numbers_wrap_around() {
 
 #[test]
 fn fetches_over_ipv6() {
-    let daemon = Rtftp::with("::1", 60, &[]);
+    let daemon = Rtftp::start_with("::1", 60, &[]);
     daemon.put("default/f", "six");
     let getter = RtftpGet::new();
     getter.get(&[&format!("[::1]:{}", daemon.address().port()), "f"]).assert_exit(0, &["f: 3 bytes"]);

@@ -27,7 +27,7 @@ fn client_programs_fetch_from_a_connected_disk() {
     let _slot = Appliance::permit();
     let disk = board_disk(1);
     let server = NbdServer::qemu(&disk);
-    let daemon = Rtftp::with("127.0.0.1", 15, &["--view-gap", "3600"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 15, &["--view-gap", "3600"]);
     daemon.put("default/only-here", "default");
     daemon.put("default/f1", "never");
     let files = SIZES.map(|(name, size)| (name, size, noise(size, 1)));
@@ -73,7 +73,7 @@ fn each_board_has_its_own_disk() {
     ]);
     let disk = board_disk(2);
     let (unix, tcp) = (NbdServer::unix(&gpt), NbdServer::nbdkit(&disk));
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "3600"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "3600"]);
     let gpt_config = DiskConfig::new(unix.url()).backend("guestfs").partition(1, "/").partition(15, "/boot/efi");
     daemon.put_disk("127.0.0.7", &gpt_config);
     daemon.put_disk("127.0.0.70", &guestfs_config(&tcp).tftp_root("/srv"));
@@ -117,7 +117,7 @@ fn first_request_connects_a_disk_that_needs_libguestfs() {
     let tree = Tree::new().file("boot/kernel", "kernel").file("boot/late", "late").link("current", "boot");
     let disk = Disk::whole(128, FileSystem::Btrfs(&tree));
     let server = NbdServer::qemu(&disk);
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     daemon.put("default/local", "local");
     daemon.put_disk("127.0.0.7", &DiskConfig::new(server.url()).device("/dev/sda", "/").tftp_root("/current"));
     assert_eq!(daemon.fetch("127.0.0.8", "local").as_deref(), Ok("local"));
@@ -146,12 +146,12 @@ fn unresponsive_disk_fails_transfers_within_the_time_limit() {
     let _slot = Appliance::permit();
     let disk = board_disk(3);
     let server = NbdServer::nbdkit(&disk);
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--read-limit", "5", "--view-gap", "3600"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--read-limit", "5", "--view-gap", "3600"]);
     daemon.put("default/local", "local");
     daemon.put("default/f40m", "never");
     daemon.connect_disk("127.0.0.7", &guestfs_config(&server).tftp_root("/boot"));
     let mut client = daemon.client("127.0.0.7");
-    assert_eq!(client.ask(&rrq("f40m", &[])).block(), 1);
+    assert_eq!(client.exchange(&rrq("f40m", &[])).block(), 1);
     server.process().signal(Signal::SIGSTOP);
     let stopped = Instant::now();
     let mut other = daemon.client("127.0.0.9");

@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// A daemon, and where it shows its record.
 fn daemon() -> (Rtftp, SocketAddr) {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--status-listen", "0"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--status-listen", "0"]);
     let line = daemon.logged(&["status page at "]);
     let address = line.split("http://").nth(1).and_then(|rest| rest.trim_end_matches('/').parse().ok());
     (daemon, address.unwrap_or_else(|| panic!("no address in `{line}`")))
@@ -124,11 +124,11 @@ fn the_numbers_are_those_of_the_boots() {
     assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
     assert_eq!(daemon.fetch("127.0.0.8", "../start4.elf"), Err(2));
     let mut probe = daemon.client(BOARD);
-    probe.ask(&rrq("config.txt", &[("tsize", "0")]));
+    probe.exchange(&rrq("config.txt", &[("tsize", "0")]));
     probe.reply(&error(8, "only the size"));
     let mut running = daemon.client(BOARD);
     let asked = rrq("kernel", &[("blksize", "1024"), ("windowsize", "4")]);
-    running.ask(&asked);
+    running.exchange(&asked);
     running.request(&asked);
     running.reply(&ack(0));
     while !matches!(running.receive(), Sent::Data(4, _)) {}

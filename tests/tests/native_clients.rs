@@ -9,7 +9,7 @@ use rtftp_tests::{
 fn client_programs_fetch_from_a_connected_disk() {
     let disk = board_disk(1);
     let server = NbdServer::qemu(&disk);
-    let daemon = Rtftp::with("127.0.0.1", 2, &["--view-gap", "1"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 2, &["--view-gap", "1"]);
     daemon.put("default/only-here", "default");
     daemon.put("default/f1", "never");
     daemon.connect_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));

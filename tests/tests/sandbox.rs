@@ -147,7 +147,7 @@ fn a_confined_daemon_serves_files_and_disks_of_every_kind() {
 
 #[test]
 fn the_sandbox_can_be_switched_off() {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--no-sandbox"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--no-sandbox"]);
     daemon.logged(&["not confined: --no-sandbox"]);
     assert!(daemon.log_lines(&["confined: no files"]).is_empty());
     assert!(thread_cpu_times(&daemon).values().all(|locked_in| !locked_in) || !threads_tell());
@@ -166,6 +166,6 @@ fn what_is_mounted_below_the_root_is_served() {
     fs::write(source.path().join("file"), "mounted").expect("written");
     let mut command = Command::new("unshare");
     command.args(unshare).args(["sh", "-c", SCRIPT, "sh"]).arg(source.path()).arg(binary("rtftp")).stdin(Stdio::null());
-    let daemon = Rtftp::by(&mut command);
+    let daemon = Rtftp::start_by(&mut command);
     assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("mounted"));
 }

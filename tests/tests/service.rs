@@ -56,7 +56,7 @@ impl ServiceManager {
     fn start(&self, environment: &[(&str, &str)]) -> Rtftp {
         let mut command = Command::new(binary("rtftp"));
         command.stdin(Stdio::null()).env("NOTIFY_SOCKET", &self.name).envs(environment.iter().copied());
-        let daemon = Rtftp::by(&mut command);
+        let daemon = Rtftp::start_by(&mut command);
         let status = format!("STATUS=serving {} on {}, 0 transfers", daemon.path("").display(), daemon.address());
         assert_eq!(self.receive(), ["READY=1".to_owned(), status.replace("/ on", " on")]);
         daemon
@@ -88,7 +88,7 @@ fn notifies_of_readiness_transfers_reload_and_stop() {
     let daemon = manager.start(&[]);
     daemon.put("default/file", [1; 1000]);
     let mut client = daemon.client("127.0.0.7");
-    let first = client.ask(&rrq("file", &[]));
+    let first = client.exchange(&rrq("file", &[]));
     assert_eq!(first.block(), 1);
     assert_eq!(manager.receive_transfers(), "1 transfer");
 
@@ -143,7 +143,7 @@ fn ignores_watchdog_of_another_process() {
 #[test]
 fn starts_without_a_service_manager() {
     for name in ["/nonexistent/notify", "@", "", &"x".repeat(200)] {
-        let daemon = Rtftp::by(Command::new(binary("rtftp")).stdin(Stdio::null()).env("NOTIFY_SOCKET", name));
+        let daemon = Rtftp::start_by(Command::new(binary("rtftp")).stdin(Stdio::null()).env("NOTIFY_SOCKET", name));
         daemon.put("default/file", "file");
         assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("file"), "NOTIFY_SOCKET={name}");
     }
@@ -151,7 +151,7 @@ fn starts_without_a_service_manager() {
 
 #[test]
 fn sighup_reloads_all_disks_without_monitoring() {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     let disk = |url: String| DiskConfig::new(url).partition(1, "/");
     daemon.put_disk("127.0.0.7", &disk(closed_port()));
     daemon.put_disk("127.0.0.8", &disk(silent_server()));
@@ -190,13 +190,13 @@ fn serves_activated_socket() {
         if single_port {
             command.arg("--single-port");
         }
-        let daemon = Rtftp::by(&mut command);
+        let daemon = Rtftp::start_by(&mut command);
         assert_eq!(daemon.address(), address, "the activated address replaces that of the command line");
         daemon.logged(&["rtftp.socket", "--listen-port"]);
         daemon.put("default/file", [7; 1000]);
         let server = SocketAddr::new(server.parse().expect("an address"), address.port());
         let mut client = Client::new(from, server);
-        let first = client.ask(&rrq("file", &[("blksize", "600")]));
+        let first = client.exchange(&rrq("file", &[("blksize", "600")]));
         assert_eq!(first, Answer::oack(&[("blksize", "600")]));
         assert_eq!(client.peer().ip(), server.ip(), "answers come from the address of the request");
         assert_eq!(client.peer() == server, single_port, "only a single-port daemon answers from its port");
@@ -211,7 +211,7 @@ fn answers_request_that_started_the_service() {
     setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).expect("set");
     let mut client = Client::new("127.0.0.7", socket.local_addr().expect("bound"));
     client.request(&rrq("no-such-file", &[]));
-    let _daemon = Rtftp::by(&mut activated(socket, 1));
+    let _daemon = Rtftp::start_by(&mut activated(socket, 1));
     assert_eq!(client.receive_within(MESSAGE_LIMIT).expect("an answer to the first request").code(), 1);
 }
 

@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_secs(10);
 fn daemon() -> (TempDir, String, Rtftp) {
     let directory = TempDir::new().expect("a temporary directory");
     let socket = directory.path().join("status.sock").to_str().expect("UTF-8").to_owned();
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--status-socket", &socket]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--status-socket", &socket]);
     (directory, socket, daemon)
 }
 
@@ -68,7 +68,7 @@ fn a_boot_is_told_file_by_file() {
     daemon.put("default/config.txt", "arm_64bit=1");
     daemon.put("default/kernel", noise(1 << 20, 1));
     let mut client = daemon.client(BOARD);
-    client.ask(&rrq("config.txt", &[("tsize", "0")]));
+    client.exchange(&rrq("config.txt", &[("tsize", "0")]));
     client.reply(&error(8, "User aborted the transfer"));
     board_disk(&socket, &[State::Probe]);
     assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
@@ -78,7 +78,7 @@ fn a_boot_is_told_file_by_file() {
 
     let mut stalled = daemon.client(BOARD);
     let request = rrq("kernel", &[("blksize", "1024"), ("windowsize", "4")]);
-    stalled.ask(&request);
+    stalled.exchange(&request);
     stalled.request(&request);
     stalled.acknowledge(0);
     stalled.reply(&ack(512));
@@ -151,7 +151,7 @@ fn the_socket_is_one_daemons_and_goes_with_it() {
     assert_eq!(snapshot(&socket).clients, [], "the first is not disturbed");
     first.kill();
     assert!(PathBuf::from(&socket).exists(), "nobody was there to remove it");
-    let next = Rtftp::with("127.0.0.1", 3600, &["--status-socket", &socket]);
+    let next = Rtftp::start_with("127.0.0.1", 3600, &["--status-socket", &socket]);
     assert_eq!(snapshot(&socket).clients, []);
     next.stop(Signal::SIGTERM);
     assert!(!PathBuf::from(&socket).exists());
@@ -211,7 +211,7 @@ fn on_a_terminal_the_table_is_drawn_again_and_fits() {
     let (_directory, socket, daemon) = daemon();
     daemon.put("default/kernel", noise(1 << 20, 1));
     let mut stalled = daemon.client(BOARD);
-    stalled.ask(&rrq("kernel", &[]));
+    stalled.exchange(&rrq("kernel", &[]));
     stalled.acknowledge(1);
     // A terminal, as script(1) makes one.
     let inside = format!("stty cols 40 rows 4; exec {} status --socket {socket}", binary("rtftp").display());
