@@ -6,7 +6,7 @@ use rtftp_core::RequestPath;
 
 /// A name of a client. Each name has only one spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum ClientName {
+pub enum ClientName {
     /// The source address of its requests, in the usual notation: `10.0.0.5`, `fe80::1`.
     Ip(IpAddr),
     /// The MAC address of its network interface, from the kernel's neighbour table: `dc-a6-32-01-36-c2`.
@@ -22,7 +22,7 @@ impl ClientName {
     /// # Errors
     ///
     /// Returns `Some` with the intended name if it is spelled differently, or `None` if the text is not a client name.
-    pub(crate) fn parse(text: &str) -> Result<Self, Option<Self>> {
+    pub fn parse(text: &str) -> Result<Self, Option<Self>> {
         let name = parse_ip(text).or_else(|| parse_mac(text)).or_else(|| parse_serial(text)).ok_or(None)?;
         if name.to_string() == text { Ok(name) } else { Err(Some(name)) }
     }

@@ -7,12 +7,12 @@
 
 pub mod check;
 pub mod client;
-mod client_name;
+pub mod client_name;
 mod clock;
 pub mod disk;
 pub mod error;
 mod event_loop;
-mod files;
+pub mod files;
 pub mod fs;
 pub mod guestfs;
 pub mod history;

@@ -1,4 +1,4 @@
-//! What clients are called, and where transfers come from: the network that the daemon is on.
+//! The names of clients, and the addresses, ports and block sizes of transfers, on real networks.
 
 use std::{
     collections::HashSet,
@@ -14,106 +14,106 @@ use rtftp_tests::{
 };
 
 #[test]
-fn a_network_card_names_its_client_on_every_address() {
+fn serves_directory_named_after_mac_for_all_addresses() {
     VethNetwork::test(&[], |cable| {
         let daemon = cable.daemon();
-        daemon.put(&format!("{BOARD_MAC}/file"), "of the card");
-        daemon.put("02-00-00-00-00-06/other", "of another card");
+        daemon.put(&format!("{BOARD_MAC}/file"), "MAC");
+        daemon.put("02-00-00-00-00-06/other", "another MAC");
         daemon.put("default/file", "default");
         daemon.put("default/common", "common");
         for from in ["10.9.0.5", "10.9.0.6", "fd09::5"] {
-            assert_eq!(cable.fetch(from, "file").as_deref(), Ok("of the card"), "{from}");
+            assert_eq!(cable.fetch(from, "file").as_deref(), Ok("MAC"), "{from}");
             assert_eq!(cable.fetch(from, "common").as_deref(), Ok("common"), "{from}");
             assert_eq!(cable.fetch(from, "other"), Err(1), "{from}");
         }
         let interface = if_nametoindex("board").expect("an interface");
         let mut link_local = cable.client("::", &format!("[fe80::1%{interface}]"));
-        assert_eq!(link_local.exchange(&rrq("file", &[])), Answer::Data(1, b"of the card".into()));
+        assert_eq!(link_local.ask(&rrq("file", &[])), Answer::Data(1, b"MAC".into()));
         daemon.logged(&["10.9.0.5", &format!("file from {BOARD_MAC}/"), "complete"]);
-        daemon.put("10.9.0.5/file", "of the address");
-        assert_eq!(cable.fetch("10.9.0.5", "file").as_deref(), Ok("of the address"));
-        assert_eq!(cable.fetch("10.9.0.6", "file").as_deref(), Ok("of the card"));
+        daemon.put("10.9.0.5/file", "address");
+        assert_eq!(cable.fetch("10.9.0.5", "file").as_deref(), Ok("address"));
+        assert_eq!(cable.fetch("10.9.0.6", "file").as_deref(), Ok("MAC"));
     });
 }
 
 #[test]
-fn a_network_card_has_a_disk() {
+fn serves_disk_named_after_mac() {
     VethNetwork::test(&["--view-gap", "0"], |cable| {
         let disk = board_disk(1);
         let server = NbdServer::unix(&disk);
         let daemon = cable.daemon();
         daemon.connect_disk(BOARD_MAC, &board_config(&server).tftp_root("/boot"));
-        daemon.put(&format!("{BOARD_MAC}/f1"), "of the directory");
-        daemon.put("9ffefdef/name", "of the serial number");
-        assert_eq!(cable.fetch("10.9.0.5", "f1").as_deref(), Ok("of the directory"));
+        daemon.put(&format!("{BOARD_MAC}/f1"), "directory");
+        daemon.put("9ffefdef/name", "serial number");
+        assert_eq!(cable.fetch("10.9.0.5", "f1").as_deref(), Ok("directory"));
         assert_eq!(cable.fetch("10.9.0.5", "dir/name").as_deref(), Ok("board 1"));
-        assert_eq!(cable.fetch("10.9.0.5", "9ffefdef/name").as_deref(), Ok("of the serial number"));
+        assert_eq!(cable.fetch("10.9.0.5", "9ffefdef/name").as_deref(), Ok("serial number"));
         daemon.logged(&["10.9.0.5", &format!("dir/name from {BOARD_MAC}.nbd"), "complete"]);
         daemon.put("default/dir/name", "default");
         daemon.put_disk(BOARD_MAC, &DiskConfig::new("nbd+unix:///?socket=/nowhere").partition(1, "/"));
-        assert_eq!(cable.fetch("10.9.0.5", "dir/name"), Err(0), "its own disk is down");
+        assert_eq!(cable.fetch("10.9.0.5", "dir/name"), Err(0), "the client's own disk is down");
     });
 }
 
 #[test]
-fn a_card_that_the_kernel_has_forgotten_is_asked_for() {
+fn resolves_mac_missing_from_neighbour_table() {
     VethNetwork::test(&[], |cable| {
         let daemon = cable.daemon();
-        daemon.put(&format!("{BOARD_MAC}/file"), "of the card");
+        daemon.put(&format!("{BOARD_MAC}/file"), "MAC");
         daemon.put("default/file", "default");
-        // The test's machine knows the daemon's card, and so never asks for it, which would tell its own.
+        // The board has a static entry for the server: an ARP request for it would reveal the board's own MAC address.
         cable.run_on_server("ip link set server address 02:00:00:00:00:01");
         for (own, daemons) in [("10.9.0.5", "10.9.0.1"), ("fd09::5", "fd09::1")] {
             cable.run_on_board(&format!("ip neighbour replace {daemons} lladdr 02:00:00:00:00:01 dev board"));
             for _ in 0..3 {
                 cable.run_on_server("ip neighbour flush dev server");
-                assert_eq!(cable.fetch(own, "file").as_deref(), Ok("of the card"), "{own}");
+                assert_eq!(cable.fetch(own, "file").as_deref(), Ok("MAC"), "{own}");
             }
         }
     });
 }
 
 #[test]
-fn behind_a_router_there_is_no_card() {
+fn ignores_mac_of_a_router() {
     VethNetwork::test(&[], |cable| {
         let daemon = cable.daemon();
-        daemon.put(&format!("{BOARD_MAC}/file"), "of the router's card");
+        daemon.put(&format!("{BOARD_MAC}/file"), "router");
         daemon.put("default/file", "default");
         cable.run_on_board("ip address add 10.10.0.7/32 dev board");
         cable.run_on_server("ip route add 10.10.0.0/24 via 10.9.0.5");
         assert_eq!(cable.fetch("10.10.0.7", "file").as_deref(), Ok("default"));
-        assert_eq!(cable.fetch("10.9.0.5", "file").as_deref(), Ok("of the router's card"));
+        assert_eq!(cable.fetch("10.9.0.5", "file").as_deref(), Ok("router"));
     });
 }
 
 #[test]
-fn a_serial_number_in_front_of_a_path_names_a_directory_and_a_disk() {
+fn serves_directory_and_disk_named_after_serial_number() {
     let disk = board_disk(2);
     let server = NbdServer::nbdkit(&disk);
-    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "0"]);
-    daemon.put("9ffefdef/start4.elf", "of the directory");
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "0"]);
+    daemon.put("9ffefdef/start4.elf", "directory");
     daemon.put("default/9ffefdef/common", "common");
     daemon.put("default/dir/name", "default");
     daemon.connect_disk("9ffefdef", &board_config(&server).tftp_root("/boot"));
     for from in ["127.0.0.7", "127.0.0.8"] {
-        assert_eq!(daemon.fetch(from, "9ffefdef/start4.elf").as_deref(), Ok("of the directory"));
+        assert_eq!(daemon.fetch(from, "9ffefdef/start4.elf").as_deref(), Ok("directory"));
         assert_eq!(daemon.fetch(from, "9ffefdef/dir/name").as_deref(), Ok("board 2"));
         assert_eq!(daemon.fetch(from, "/9ffefdef//dir\\name").as_deref(), Ok("board 2"));
         assert_eq!(daemon.fetch(from, "9ffefdef/common").as_deref(), Ok("common"));
         assert_eq!(daemon.fetch(from, "9ffefdef/../9ffefdee/dir/name"), Err(1));
-        // The prefix is dropped by a board that found no start4.elf behind it.
+        // A board omits the serial number if it finds no start4.elf below it.
         assert_eq!(daemon.fetch(from, "dir/name").as_deref(), Ok("default"));
         assert_eq!(daemon.fetch(from, "start4.elf"), Err(1));
     }
     daemon.logged(&["127.0.0.7", "9ffefdef/start4.elf from 9ffefdef/", "complete"]);
     daemon.logged(&["127.0.0.7", "9ffefdef/dir/name from 9ffefdef.nbd", "complete"]);
-    daemon.put("127.0.0.8/9ffefdef/dir/name", "of the address");
-    assert_eq!(daemon.fetch("127.0.0.8", "9ffefdef/dir/name").as_deref(), Ok("of the address"));
+    daemon.put("127.0.0.8/9ffefdef/dir/name", "address");
+    assert_eq!(daemon.fetch("127.0.0.8", "9ffefdef/dir/name").as_deref(), Ok("address"));
     assert_eq!(daemon.fetch("127.0.0.7", "9ffefdef/dir/name").as_deref(), Ok("board 2"));
 }
 
 #[test]
-fn a_serial_numbers_disk_that_is_down_is_not_replaced() {
+fn unavailable_disk_of_serial_number_ends_the_search() {
     let daemon = Rtftp::start();
     daemon.put_disk("9ffefdef", &DiskConfig::new(closed_port()).partition(1, "/"));
     daemon.put("default/9ffefdef/start4.elf", "default");
@@ -121,9 +121,9 @@ fn a_serial_numbers_disk_that_is_down_is_not_replaced() {
 }
 
 #[test]
-fn a_name_in_another_spelling_is_told_with_the_right_one() {
+fn logs_intended_name_of_misspelled_entries() {
     let daemon = Rtftp::start();
-    for (entry, right) in [
+    for (entry, intended) in [
         ("9FFEFDEF.nbd", "9ffefdef.nbd"),
         ("10000000abcdef01.nbd", "abcdef01.nbd"),
         ("DC-A6-32-01-36-C2.nbd", "dc-a6-32-01-36-c2.nbd"),
@@ -132,13 +132,13 @@ fn a_name_in_another_spelling_is_told_with_the_right_one() {
     ] {
         daemon.put(entry, "{}");
         let name = entry.split('/').next().expect("a name");
-        daemon.logged(&[&format!("{name}: is not looked at, the name must be written {right}")]);
+        daemon.logged(&[&format!("{name}: ignored: rename to {intended}")]);
     }
 }
 
 #[test]
-fn transfers_come_from_the_range_of_ports() {
-    // Three free ports in a row, of which the middle one is taken by somebody else.
+fn transfers_use_only_the_port_range() {
+    // Three consecutive free ports; the middle one is in use by this test.
     let ports = std::iter::repeat_with(|| {
         let port = |port| UdpSocket::bind(("127.0.0.1", port));
         let first = port(0).ok()?;
@@ -146,16 +146,16 @@ fn transfers_come_from_the_range_of_ports() {
         let (middle, _last) = (port(number.checked_add(1)?).ok()?, port(number.checked_add(2)?).ok()?);
         Some((number, middle))
     });
-    let (first, _middle) = ports.take(1000).flatten().next().expect("three ports in a row");
-    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--port-range", &format!("{first}-{}", first + 2)]);
+    let (first, _middle) = ports.take(1000).flatten().next().expect("three consecutive ports");
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--port-range", &format!("{first}-{}", first + 2)]);
     daemon.put("default/file", noise(5000, 7));
     let (mut one, mut other, mut third) =
         (daemon.client("127.0.0.7"), daemon.client("127.0.0.8"), daemon.client("127.0.0.9"));
-    let answered = |client: &mut Client| {
-        assert_eq!(client.exchange(&rrq("file", &[])).block(), 1);
+    let transfer_port = |client: &mut Client| {
+        assert_eq!(client.ask(&rrq("file", &[])).block(), 1);
         client.peer().port()
     };
-    let used = HashSet::from([answered(&mut one), answered(&mut other)]);
+    let used = HashSet::from([transfer_port(&mut one), transfer_port(&mut other)]);
     assert_eq!(used, HashSet::from([first, first + 2]));
     third.request(&rrq("file", &[]));
     let all = format!("all ports from {first} to {} are in use", first + 2);
@@ -163,39 +163,39 @@ fn transfers_come_from_the_range_of_ports() {
     let freed = one.peer().port();
     one.reply(&error(0, "enough"));
     daemon.logged(&["127.0.0.7", "file"]);
-    assert_eq!(answered(&mut third), freed);
+    assert_eq!(transfer_port(&mut third), freed);
 }
 
 #[test]
-fn newcomers_get_the_ports_of_those_who_never_answer() {
+fn new_clients_get_the_ports_of_unverified_ones() {
     let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
-    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--port-range", &format!("{free}-{free}")]);
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--port-range", &format!("{free}-{free}")]);
     daemon.put("default/file", "file");
-    daemon.client("127.0.0.7").exchange(&rrq("file", &[]));
+    daemon.client("127.0.0.7").ask(&rrq("file", &[]));
     let mut client = daemon.client("127.0.0.8");
     assert_eq!(client.fetch("file", &[]).as_deref(), Ok(&b"file"[..]));
     assert_eq!(client.peer().port(), free);
 }
 
-/// How many fragments the daemon's machine has made of packets (proc(5), `/proc/net/snmp`).
+/// Returns the number of IP fragments created in the daemon's network namespace (proc(5), `/proc/net/snmp`).
 fn fragments(cable: &VethNetwork) -> u64 {
     let id = cable.daemon().process().id();
-    let counters = fs::read_to_string(format!("/proc/{id}/net/snmp")).expect("the counters of a network");
+    let counters = fs::read_to_string(format!("/proc/{id}/net/snmp")).expect("counters");
     let mut lines = counters.lines().filter_map(|line| line.strip_prefix("Ip:"));
     let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
     let mut pairs = names.split_whitespace().zip(values.split_whitespace());
-    let (_, value) = pairs.find(|(name, _)| *name == "FragCreates").expect("the counter of fragments");
+    let (_, value) = pairs.find(|(name, _)| *name == "FragCreates").expect("FragCreates");
     value.parse().expect("a number")
 }
 
 #[test]
-fn no_block_is_larger_than_the_way_to_its_client_takes() {
+fn mtu_clamp_limits_block_size_to_path_mtu() {
     let file = noise(30_000, 7);
     VethNetwork::test(&["--mtu-clamp"], |cable| {
         cable.daemon().put("default/file", &file);
         let granted = |from: &str, asked: &str| {
             let to = if from.parse().is_ok_and(|ip: IpAddr| ip.is_ipv6()) { "[fd09::1]" } else { "10.9.0.1" };
-            match cable.client(from, to).exchange(&rrq("file", &[("blksize", asked)])) {
+            match cable.client(from, to).ask(&rrq("file", &[("blksize", asked)])) {
                 Answer::Oack(options) => options[0].1.parse::<u32>().expect("a number"),
                 other => panic!("an OACK, not {other:?}"),
             }
@@ -206,18 +206,18 @@ fn no_block_is_larger_than_the_way_to_its_client_takes() {
         assert_eq!(granted("10.9.0.5", "512"), 512);
         cable.run_on_board("ip address add 10.10.0.7/32 dev board");
         cable.run_on_server("ip route add 10.10.0.0/24 via 10.9.0.5 mtu 1280");
-        assert_eq!(granted("10.10.0.7", "1468"), 1280 - 32, "somewhere on the way");
+        assert_eq!(granted("10.10.0.7", "1468"), 1280 - 32, "the path MTU of the route");
         cable.run_on_server("ip link set server mtu 1400");
         assert_eq!(granted("10.9.0.5", "65464"), 1400 - 32);
         let got = cable.client("10.9.0.5", "10.9.0.1").fetch("file", &[("blksize", "65464")]).expect("the file");
-        assert_same(&got, &file, "in blocks of the largest size");
+        assert_same(&got, &file, "in unfragmented blocks");
         assert_eq!(fragments(cable), 0);
     });
     VethNetwork::test(&[], |cable| {
         cable.daemon().put("default/file", &file);
         let mut client = cable.client("10.9.0.5", "10.9.0.1");
-        let granted = client.exchange(&rrq("file", &[("blksize", "8192")]));
-        assert_eq!(granted, Answer::oack(&[("blksize", "8192")]), "unless it is asked for");
+        let granted = client.ask(&rrq("file", &[("blksize", "8192")]));
+        assert_eq!(granted, Answer::oack(&[("blksize", "8192")]), "without --mtu-clamp");
         assert_same(&client.finish(granted).expect("the file"), &file, "in fragments");
         assert_ne!(fragments(cable), 0);
     });

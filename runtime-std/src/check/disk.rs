@@ -1,4 +1,4 @@
-//! The check of one disk: connects to it, lists its partitions, opens and reads it as the server does.
+//! One disk: reached, its partitions listed, opened and read as the server does it.
 
 use std::{
     sync::Arc,
@@ -8,7 +8,7 @@ use std::{
 use rtftp_core::config::disk::{Backend, DiskConfig};
 use smol::Timer;
 
-use super::{Disk, Files, Limits, Mount, Partition, ProblemKind, files::scan};
+use super::{Disk, Files, Limits, Mount, Partition, files::find};
 use crate::{
     clock,
     disk::{Contents, DiskActor, DiskError, RETRY_INTERVAL, RETRY_LIMIT},
@@ -17,48 +17,47 @@ use crate::{
     fs::{BlockDevice, Error, Volume, partition::partitions},
 };
 
-/// The time limit for connecting to an NBD server; a running server needs milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server may take to be connected to: one that is there needs milliseconds.
+const CONNECT: Duration = Duration::from_secs(5);
 
-/// Added to the time limit of the helper, whose own timeout gives a better error message.
-const HELPER_MARGIN: Duration = Duration::from_secs(2);
+/// How much later than a helper's own limit, which knows more to say, ours is.
+const LEEWAY: Duration = Duration::from_secs(2);
 
-/// Checks the disk of the description `name`; returns the disk and its problems.
+/// Looks at the disk of the description `name`; also gives what is wrong with it.
 pub(super) async fn check(
     name: String,
     json: Vec<u8>,
     config: DiskConfig,
     backend: Arc<crate::disk::Backend>,
     limits: Limits,
-) -> (Disk, Vec<ProblemKind>) {
-    let mut disk = disk_of(&config);
+) -> (Disk, Vec<String>) {
+    let mut disk = described(&config);
     let mut actor = DiskActor::standalone(name, json, config, backend);
-    let nbd = match within(CONNECT_TIMEOUT.min(limits.open), actor.connect()).await {
+    let nbd = match within(CONNECT.min(limits.open), actor.connect()).await {
         Ok((nbd, _)) => nbd,
-        Err(error) => {
-            let reason = error.to_string();
-            // The errors of a connection begin with the URI.
-            let reason = reason.strip_prefix(&format!("{}: ", disk.url)).unwrap_or(&reason).to_owned();
-            disk.unreachable = Some(reason.clone());
-            let problem = ProblemKind::Unreachable { url: disk.url.clone(), reason };
-            return (disk, vec![problem]);
+        Err(failure) => {
+            let why = failure.to_string();
+            let why = why.strip_prefix(&format!("{}: ", disk.url)).unwrap_or(&why);
+            disk.unreachable = Some(why.to_owned());
+            let mistake = format!("{}: {why}", disk.url);
+            return (disk, vec![mistake]);
         }
     };
-    let partitions = within(limits.open, async { Ok(list_partitions(nbd).await?) }).await;
+    let listed = within(limits.open, async { Ok(inventory(nbd).await?) }).await;
     let opened = open(&mut actor, limits).await;
-    let problems = match (&partitions, &opened) {
+    let mistakes = match (&listed, &opened) {
         (Ok(_), Ok(_)) => vec![],
-        (Err(error), Ok(_)) => vec![ProblemKind::UnreadablePartitions(error.to_string())],
-        // An unreadable partition table makes the file systems unreadable too: one problem is enough.
-        (_, Err(error)) => vec![ProblemKind::UnreadableDisk(error.to_string())],
+        (Err(failure), Ok(_)) => vec![format!("its partitions cannot be listed: {failure}")],
+        // What spoils the partition table spoils the rest as well.
+        (_, Err(failure)) => vec![failure.to_string()],
     };
-    disk.partitions = partitions.unwrap_or_default();
+    disk.partitions = listed.unwrap_or_default();
     (disk.backend, disk.files) = opened.ok().unzip();
-    (disk, problems)
+    (disk, mistakes)
 }
 
-/// Returns a disk with the facts of its description only.
-fn disk_of(config: &DiskConfig) -> Disk {
+/// A disk of which only the description is known.
+fn described(config: &DiskConfig) -> Disk {
     let mounts = config
         .mounts
         .iter()
@@ -74,8 +73,8 @@ fn disk_of(config: &DiskConfig) -> Disk {
     }
 }
 
-/// Lists the partitions of a disk and their contents.
-async fn list_partitions(disk: Arc<dyn BlockDevice>) -> Result<Vec<Partition>, Error> {
+/// Lists the partitions of a disk and what they hold.
+async fn inventory(disk: Arc<dyn BlockDevice>) -> Result<Vec<Partition>, Error> {
     let whole = Volume::new(disk);
     let table = partitions(&whole).await?;
     if table.is_empty() {
@@ -88,7 +87,7 @@ async fn list_partitions(disk: Arc<dyn BlockDevice>) -> Result<Vec<Partition>, E
     Ok(found)
 }
 
-/// Probes the contents of a partition. Only an error that concerns the whole disk is returned as an error.
+/// Tells what a part of a disk holds. Only what makes all of the disk unreadable is an error.
 async fn partition(number: u32, volume: &Volume) -> Result<Partition, Error> {
     let (contents, in_use) = match fs::probe(volume).await {
         Ok(Some(found)) => (Some(found.name.to_owned()), found.in_use),
@@ -99,30 +98,30 @@ async fn partition(number: u32, volume: &Volume) -> Result<Partition, Error> {
     Ok(Partition { number, size: volume.size(), contents, in_use })
 }
 
-/// Opens a disk and scans its files. Retries for a while if the contents are inconsistent, since the owner may be writing.
+/// Opens a disk and looks through it, again and again for a while if it contradicts itself: its owner may be writing.
 async fn open(actor: &mut DiskActor, limits: Limits) -> Result<(Backend, Files), DiskError> {
-    let deadline = Instant::now() + RETRY_LIMIT;
+    let until = Instant::now() + RETRY_LIMIT;
     loop {
-        let result = match within(limits.open + HELPER_MARGIN, actor.mount()).await {
-            Ok(Contents::Native(disk)) => Ok((Backend::Native, scan(&&disk, limits).await)),
-            Ok(Contents::Guestfs(appliance)) => Ok((Backend::Guestfs, scan(&&appliance, limits).await)),
-            Err(error) => Err(error),
+        let found = match within(limits.open + LEEWAY, actor.mount()).await {
+            Ok(Contents::Native(view)) => Ok((Backend::Native, find(&&view, limits).await)),
+            Ok(Contents::Guestfs(appliance)) => Ok((Backend::Guestfs, find(&&appliance, limits).await)),
+            Err(failure) => Err(failure),
         };
-        let is_transient = match &result {
+        let may_pass = match &found {
             Ok((_, files)) => !files.unreadable.is_empty(),
-            Err(error) => matches!(error, DiskError::Transient(_)),
+            Err(failure) => matches!(failure, DiskError::Transient(_)),
         };
-        if !is_transient || Instant::now() >= deadline {
-            return result;
+        if !may_pass || Instant::now() >= until {
+            return found;
         }
         Timer::after(RETRY_INTERVAL).await;
     }
 }
 
-/// Runs work on a disk with a time limit.
+/// The result of work on a disk, or that it did not come in time.
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, DiskError>>) -> Result<T, DiskError> {
-    clock::within(limit, async { Ok(work.await) }).await.unwrap_or_else(|timeout| {
-        let reason = timeout.to_string();
+    clock::within(limit, async { Ok(work.await) }).await.unwrap_or_else(|late| {
+        let reason = late.to_string();
         Err(DiskError::Permanent(Unavailable { to_client: "the disk of this client is too slow", reason }.into()))
     })
 }

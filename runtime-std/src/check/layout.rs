@@ -1,26 +1,26 @@
-//! Checks the names in a root directory: which of them the server looks for, and which are misspelled.
+//! The names in a root directory: those that the server looks for, and those that only look like it.
 
 use std::{fs, io, path::Path};
 
-use super::{Problem, ProblemKind};
+use super::Mistake;
 use crate::{client_name::ClientName, disk, disk::parse_file_name, text::printable};
 
-/// The names in a root directory.
+/// What a root directory has.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
-    /// The clients that have an `.nbd` file, sorted.
+    /// The clients with an `.nbd` file, sorted.
     pub(super) clients: Vec<ClientName>,
     /// The directories that files are served from, sorted.
     pub(super) directories: Vec<String>,
-    /// The problems with names.
-    pub(super) problems: Vec<Problem>,
+    /// What is wrong with the names.
+    pub(super) mistakes: Vec<Mistake>,
 }
 
-/// Reads the names in a root directory. Blocks the thread.
+/// Reads the names in a root directory. Blocks.
 ///
 /// # Errors
 ///
-/// Fails if the directory cannot be read.
+/// It cannot be read.
 pub(super) fn read(root: &Path) -> io::Result<Layout> {
     let mut names = fs::read_dir(root)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
     names.sort();
@@ -30,114 +30,112 @@ pub(super) fn read(root: &Path) -> io::Result<Layout> {
         layout.add(&printable(name.as_encoded_bytes()), is_directory);
     }
     if fs::symlink_metadata(root.join("default")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        layout.add_problem("default/", ProblemKind::NoDefault);
+        layout.wrong("default/", "is not there: files for everybody are looked for in it".into());
     }
     layout.clients.sort_unstable();
     Ok(layout)
 }
 
 impl Layout {
-    /// Adds a name. `is_directory` follows symbolic links, and is an error if the type cannot be determined.
+    /// Adds a name; whether it is a directory's, links followed, may be an error.
     fn add(&mut self, name: &str, is_directory: io::Result<bool>) {
         if let Ok(client) = parse_file_name(name) {
-            // Problems with the contents are found when the file is read.
+            // What is wrong with the file shows itself when it is read.
             return self.clients.push(client);
         }
-        // Names of editors, version control and file systems.
+        // Editors and version control leave such names behind, and file systems the other.
         if name.starts_with('.') || name.ends_with('~') || name == "lost+found" {
             return;
         }
         match is_directory {
-            Err(error) => self.add_problem(name, ProblemKind::Unreadable(error.to_string())),
-            Ok(true) => match directory_problem(name) {
-                None => self.directories.push(name.to_owned()),
-                Some(problem) => self.add_problem(&format!("{name}/"), problem),
+            Err(error) => self.wrong(name, format!("cannot be read: {error}")),
+            Ok(true) => match meant_directory(name) {
+                Ok(()) => self.directories.push(name.to_owned()),
+                Err(mistake) => self.wrong(&format!("{name}/"), mistake),
             },
             Ok(false) => {
-                if let Some(problem) = file_problem(name) {
-                    self.add_problem(name, problem);
+                if let Some(mistake) = mistaken_file(name) {
+                    self.wrong(name, mistake);
                 }
             }
         }
     }
 
-    fn add_problem(&mut self, name: &str, kind: ProblemKind) {
-        self.problems.push(Problem { name: name.into(), kind });
+    fn wrong(&mut self, name: &str, what: String) {
+        self.mistakes.push(Mistake { name: name.into(), what });
     }
 }
 
-/// Returns whether files are served from `default` or from the directory of a client with this name.
-fn is_served_directory(name: &str) -> bool {
-    name == "default" || parse_file_name(&format!("{name}.nbd")).is_ok()
-}
-
-/// Returns the problem with the name of a directory; `None` if files are served from it.
-fn directory_problem(name: &str) -> Option<ProblemKind> {
-    if is_served_directory(name) {
-        return None;
+/// Whether files are served from a directory of this name; the error says what it should be called.
+fn meant_directory(name: &str) -> Result<(), String> {
+    // A client's directory is called like its file without `.nbd`.
+    match parse_file_name(&format!("{name}.nbd")) {
+        Ok(_) => return Ok(()),
+        Err(_) if name == "default" => return Ok(()),
+        Err(_) => {}
     }
     if name.to_ascii_lowercase().ends_with(".nbd") {
-        return Some(ProblemKind::DirectoryForDescription);
+        return Err("is a directory: expected a file that describes a disk".into());
     }
-    Some(match intended_client(name) {
-        Some(client) => ProblemKind::Misspelled { expected: client.to_string() },
-        None => ProblemKind::UnknownDirectory,
+    Err(match meant(name) {
+        Some(client) => format!("is not looked at, the name must be written {client}"),
+        None => "is no client's: expected the name of a client, such as 10.0.0.5, or default".into(),
     })
 }
 
-/// Returns the problem with the name of a file that is not an `.nbd` file of a client; `None` for a file of another purpose.
-fn file_problem(name: &str) -> Option<ProblemKind> {
-    if is_served_directory(name) {
-        return Some(ProblemKind::FileForDirectory);
-    }
-    // Some editors append `.txt` or `.json`.
+/// What is wrong with the name of a file that is no client's `.nbd` file; `None` if it is there for another reason.
+fn mistaken_file(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
+    if name == "default" || parse_file_name(&format!("{name}.nbd")).is_ok() {
+        return Some("is a file: expected a directory".into());
+    }
+    // Windows editors like to add the first, others the second.
     let stem = lower.trim_end_matches(".txt").trim_end_matches(".json").strip_suffix(".nbd")?;
-    Some(match intended_client(stem) {
-        Some(client) => ProblemKind::Misspelled { expected: disk::file_name(client) },
-        None => ProblemKind::UnknownClientFile,
+    Some(match meant(stem) {
+        Some(client) => format!("is not looked at, the name must be written {}", disk::file_name(client)),
+        None => "is not looked at: expected the name of a client before .nbd, as in 10.0.0.5.nbd".into(),
     })
 }
 
-/// Returns the client that a misspelled name probably stands for.
-fn intended_client(name: &str) -> Option<ClientName> {
+/// The client's name that is probably meant by one that is none, or is one in another spelling.
+fn meant(name: &str) -> Option<ClientName> {
     let decimal = |part: &str| {
         let digits = part.bytes().all(|byte| byte.is_ascii_digit());
         digits.then(|| part.parse::<u8>().ok()).flatten().map(|number| number.to_string())
     };
     let parts: Option<Vec<String>> = name.trim().split('.').map(decimal).collect();
     let plain = parts.map(|parts| parts.join("."));
-    ClientName::parse(plain.as_deref().unwrap_or(name.trim())).map_or_else(|intended| intended, Some)
+    ClientName::parse(plain.as_deref().unwrap_or(name.trim())).map_or_else(|meant| meant, Some)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Returns the problems with a name.
-    fn problems(name: &str, is_directory: bool) -> Vec<String> {
+    /// What is said of a name.
+    fn said(name: &str, is_directory: bool) -> Vec<String> {
         let mut layout = Layout::default();
         layout.add(name, Ok(is_directory));
-        layout.problems.iter().map(ToString::to_string).collect()
+        layout.mistakes.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn accepts_names_that_the_server_looks_for() {
+    fn names_that_are_looked_for_are_right() {
         let mut layout = Layout::default();
         for (name, is_directory) in
             [("10.0.0.5.nbd", false), ("fe80::1.nbd", false), ("10.0.0.5", true), ("::1", true), ("default", true)]
         {
             layout.add(name, Ok(is_directory));
         }
-        assert_eq!(layout.problems, []);
+        assert_eq!(layout.mistakes, []);
         assert_eq!(layout.clients.len(), 2);
         assert_eq!(layout.directories, ["10.0.0.5", "::1", "default"]);
     }
 
     #[test]
-    fn reports_misspelled_names_with_the_expected_spelling() {
-        let rename = "ignored: rename to";
-        for (name, expected) in [
+    fn names_that_only_look_right_are_mistakes() {
+        let written = "is not looked at, the name must be written";
+        for (name, right) in [
             ("010.0.0.5.nbd", "10.0.0.5.nbd"),
             ("10.0.0.05.nbd", "10.0.0.5.nbd"),
             ("10.0.0.5.NBD", "10.0.0.5.nbd"),
@@ -147,27 +145,27 @@ mod tests {
             ("::ffff:10.0.0.5.nbd", "10.0.0.5.nbd"),
             ("DC:A6:32:01:36:C2.nbd", "dc-a6-32-01-36-c2.nbd"),
         ] {
-            assert_eq!(problems(name, false), [format!("{name}: {rename} {expected}")]);
+            assert_eq!(said(name, false), [format!("{name}: {written} {right}")]);
         }
         for name in ["board.nbd", "10.0.0.nbd", "10.0.0.256.nbd"] {
             assert_eq!(
-                problems(name, false),
-                [format!("{name}: ignored: expected a client name before .nbd, as in 10.0.0.5.nbd")]
+                said(name, false),
+                [format!("{name}: is not looked at: expected the name of a client before .nbd, as in 10.0.0.5.nbd")]
             );
         }
-        assert_eq!(problems("010.0.0.5", true), [format!("010.0.0.5/: {rename} 10.0.0.5")]);
-        assert_eq!(problems("FE80::1", true), [format!("FE80::1/: {rename} fe80::1")]);
+        assert_eq!(said("010.0.0.5", true), [format!("010.0.0.5/: {written} 10.0.0.5")]);
+        assert_eq!(said("FE80::1", true), [format!("FE80::1/: {written} fe80::1")]);
         assert_eq!(
-            problems("boards", true),
-            ["boards/: ignored: expected a client name, such as 10.0.0.5, or default"]
+            said("boards", true),
+            ["boards/: is no client's: expected the name of a client, such as 10.0.0.5, or default"]
         );
-        assert_eq!(problems("x.nbd", true), ["x.nbd/: is a directory: expected a file that describes a disk"]);
-        assert_eq!(problems("default", false), ["default: is a file: expected a directory"]);
-        assert_eq!(problems("10.0.0.5", false), ["10.0.0.5: is a file: expected a directory"]);
+        assert_eq!(said("x.nbd", true), ["x.nbd/: is a directory: expected a file that describes a disk"]);
+        assert_eq!(said("default", false), ["default: is a file: expected a directory"]);
+        assert_eq!(said("10.0.0.5", false), ["10.0.0.5: is a file: expected a directory"]);
     }
 
     #[test]
-    fn ignores_files_of_other_purposes() {
+    fn what_is_there_for_another_reason_is_left_alone() {
         for (name, is_directory) in [
             ("README", false),
             ("notes.txt", false),
@@ -176,7 +174,7 @@ mod tests {
             ("10.0.0.5.nbd~", false),
             ("lost+found", true),
         ] {
-            assert_eq!(problems(name, is_directory), [] as [String; 0], "{name}");
+            assert_eq!(said(name, is_directory), [] as [String; 0], "{name}");
         }
     }
 }

@@ -1,7 +1,15 @@
-//! The files that clients are served, from directories of this machine and from their disks.
+//! The files that clients are served, from local directories and from disks behind NBD servers.
+//!
+//! [`FileStore`] looks files up in the roots of a client and opens them; [`OpenFile`] reads them. Neither depends on TFTP, so other
+//! protocols can serve the same files.
 
-pub(crate) mod local;
-pub(crate) mod open_file;
-pub(crate) mod root_index;
-pub(crate) mod store;
-pub(crate) mod watch;
+mod error;
+mod local;
+mod open_file;
+mod origin;
+mod root_index;
+mod store;
+mod watch;
+
+pub(crate) use self::local::{LocalError, LocalFile};
+pub use self::{error::OpenError, open_file::OpenFile, origin::Origin, store::FileStore};

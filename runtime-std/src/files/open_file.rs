@@ -1,68 +1,110 @@
-//! An open file of either kind, as a transfer reads it.
+//! An open file, on a local file system or on a disk.
 
 use std::{
+    future::poll_fn,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use rtftp_core::{BlockReader, ReadFailed, netascii::Netascii};
+use rtftp_core::{BlockReader, ReadFailed};
 
-use crate::{disk::RemoteFile, files::local::LocalFile};
+use super::{local::LocalFile, origin::Origin};
+use crate::disk::RemoteFile;
 
-/// A file that is being served.
+/// The most bytes that one call of [`OpenFile::read_at`] reads. Both kinds of files keep at least this much in memory.
+const MAX_READ: usize = 256 * 1024;
+
+/// An open file, which keeps its contents: reads fail once the file has changed, or at its end at the latest.
+///
+/// There are two ways to read: [`read_at`](Self::read_at) for tasks, and [`BlockReader`] with [`poll_ready`](Self::poll_ready) for a
+/// [`Sender`](rtftp_core::Sender).
 #[derive(Debug)]
-pub(crate) enum OpenFile {
-    /// In a directory of this machine.
+pub struct OpenFile {
+    source: Source,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Source {
     Local(LocalFile),
-    /// On a client's own disk.
-    Remote(RemoteFile),
-    /// Either of them, sent as netascii.
-    Netascii(Box<Netascii<Self>>),
+    Disk(RemoteFile),
 }
 
 impl OpenFile {
-    /// How many bytes are sent, if that is known.
-    pub(crate) fn size(&self) -> Option<u64> {
-        match self {
-            Self::Local(file) => Some(file.size()),
-            Self::Remote(file) => Some(file.size()),
-            Self::Netascii(_) => None,
+    pub(super) fn local(file: LocalFile, origin: Origin) -> Self {
+        Self { source: Source::Local(file), origin }
+    }
+
+    pub(super) fn on_disk(file: RemoteFile, origin: Origin) -> Self {
+        Self { source: Source::Disk(file), origin }
+    }
+
+    /// Returns the size in bytes.
+    pub fn size(&self) -> u64 {
+        match &self.source {
+            Source::Local(file) => file.size(),
+            Source::Disk(file) => file.size(),
         }
     }
 
-    /// How long ago the disk was looked at that the file is on, if it is on one.
-    pub(crate) fn snapshot_age(&mut self) -> Option<Duration> {
-        match self {
-            Self::Local(_) => None,
-            Self::Remote(file) => Some(file.snapshot_age()),
-            Self::Netascii(file) => file.reader().snapshot_age(),
+    /// Returns the modification time, or `None` for a file on a disk.
+    pub fn modified(&self) -> Option<SystemTime> {
+        match &self.source {
+            Source::Local(file) => file.modified(),
+            Source::Disk(_) => None,
         }
     }
 
-    /// Loads what the last read lacked; ready when it is there, or has failed, which the next read tells.
-    pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Self::Local(file) => file.poll_ready(context),
-            Self::Remote(file) => file.poll_ready(context),
-            Self::Netascii(file) => file.reader().poll_ready(context),
+    /// Returns the root that contains the file.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Returns the age of the snapshot in which a file on a disk was opened, or `None` for a local file.
+    pub fn snapshot_age(&self) -> Option<Duration> {
+        match &self.source {
+            Source::Local(_) => None,
+            Source::Disk(file) => Some(file.snapshot_age()),
+        }
+    }
+
+    /// Reads from `offset` in bytes, up to `buf.len()` or 256 KiB. Returns the number of bytes read: zero only at the end of the file, or
+    /// if `buf` is empty.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadFailed`] if the file cannot be read or has changed since it was opened.
+    pub async fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadFailed> {
+        let len = buf.len().min(MAX_READ);
+        loop {
+            if let Some(read) = BlockReader::read_at(self, offset, &mut buf[..len])? {
+                return Ok(read);
+            }
+            poll_fn(|context| self.poll_ready(context)).await;
+        }
+    }
+
+    /// Loads the bytes that the last read lacked. Ready once they are loaded, or could not be loaded, which the next read reports.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.source {
+            Source::Local(file) => file.poll_ready(context),
+            Source::Disk(file) => file.poll_ready(context),
         }
     }
 }
 
 impl BlockReader for OpenFile {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
-        match self {
-            Self::Local(file) => file.read_at(offset, buf),
-            Self::Remote(file) => file.read_at(offset, buf),
-            Self::Netascii(file) => file.read_at(offset, buf),
+        match &mut self.source {
+            Source::Local(file) => file.read_at(offset, buf),
+            Source::Disk(file) => file.read_at(offset, buf),
         }
     }
 
     fn read_blocks(&mut self, offset: u64, block: usize, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
-        match self {
-            Self::Local(file) => file.read_blocks(offset, block, buf),
-            Self::Remote(file) => file.read_blocks(offset, block, buf),
-            Self::Netascii(file) => file.read_blocks(offset, block, buf),
+        match &mut self.source {
+            Source::Local(file) => file.read_blocks(offset, block, buf),
+            Source::Disk(file) => file.read_blocks(offset, block, buf),
         }
     }
 }

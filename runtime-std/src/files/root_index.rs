@@ -1,4 +1,4 @@
-//! What there is in the root by the names of clients.
+//! An index of the root directory: the directories and disk descriptions that are named after clients.
 
 use std::{
     collections::HashSet,
@@ -6,121 +6,119 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use parking_lot::Mutex;
 use rustix::fs::{OFlags, ResolveFlags};
 
 use crate::{client_name::ClientName, disk, openat};
 
-/// How long after a change of a directory another one is sure to give it another time, on any file system.
-const SETTLED: Duration = Duration::from_secs(3);
+/// The age at which the change time of a directory is reliable: a later change gives it another time, on any file system.
+const MIN_CHANGE_AGE: Duration = Duration::from_secs(3);
 
-/// The root, which is walked through whenever it has changed: most clients have none of the names that they could have, and one look
-/// at the directory tells so.
+/// A cached index of the root directory, read again after each change. Most clients have no roots of their own, which the index shows
+/// without looking up each of their names.
 #[derive(Debug)]
-pub(crate) struct Listing {
+pub(super) struct RootIndex {
     directory: PathBuf,
-    known: Mutex<Option<(Stamp, Arc<Entries>)>>,
+    cached: Mutex<Option<(Version, Arc<Entries>)>>,
 }
 
-/// What is named after a client.
+/// The entries that are named after clients.
 #[derive(Debug, Default)]
-pub(crate) struct Entries {
+pub(super) struct Entries {
     directories: HashSet<ClientName>,
     disks: HashSet<ClientName>,
-    has_cards: bool,
+    has_mac_names: bool,
 }
 
-/// What tells a directory from another one and from a later state of it.
+/// A version of a directory: its identity and the time of its last change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+struct Version {
     device: u64,
     inode: u64,
-    /// When it last changed: seconds and nanoseconds.
+    /// The change time (ctime) in seconds and nanoseconds.
     changed: (i64, i64),
 }
 
-impl Listing {
-    pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, known: Mutex::default() }
+impl RootIndex {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory, cached: Mutex::default() }
     }
 
-    /// What there is now.
+    /// Returns the present entries.
     ///
     /// # Errors
     ///
-    /// The directory is not there or cannot be read.
-    pub(crate) async fn now(&self) -> io::Result<Arc<Entries>> {
+    /// Returns an error if the directory does not exist or cannot be read.
+    pub(super) async fn entries(&self) -> io::Result<Arc<Entries>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let directory = openat::open(None, &self.directory, flags, ResolveFlags::empty()).await?;
-        let stamp = Stamp::of(&File::from(directory).metadata()?);
-        let known = self.lock().as_ref().filter(|(known, _)| *known == stamp).map(|(_, entries)| entries.clone());
-        if let Some(entries) = known {
+        let version = Version::of(&File::from(directory).metadata()?);
+        let cached =
+            self.cached.lock().as_ref().filter(|(cached, _)| *cached == version).map(|(_, entries)| entries.clone());
+        if let Some(entries) = cached {
             return Ok(entries);
         }
         let directory = self.directory.clone();
-        let (stamp, entries) = smol::unblock(move || walk(&directory)).await?;
+        let (version, entries) = smol::unblock(move || read(&directory)).await?;
         let entries = Arc::new(entries);
-        *self.lock() = stamp.map(|stamp| (stamp, entries.clone()));
+        *self.cached.lock() = version.map(|version| (version, entries.clone()));
         Ok(entries)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(Stamp, Arc<Entries>)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Entries {
-    /// Whether there is a directory of this name, or anything else.
-    pub(crate) fn has_directory(&self, name: ClientName) -> bool {
+    /// Returns whether there is a directory, or any other file, of this name.
+    pub(super) fn has_directory(&self, name: ClientName) -> bool {
         self.directories.contains(&name)
     }
 
-    /// Whether there is a description of a disk for this name.
-    pub(crate) fn has_disk(&self, name: ClientName) -> bool {
+    /// Returns whether there is a disk description for this name.
+    pub(super) fn has_disk(&self, name: ClientName) -> bool {
         self.disks.contains(&name)
     }
 
-    /// Whether anything is named after a network card.
-    pub(crate) fn has_cards(&self) -> bool {
-        self.has_cards
+    /// Returns whether any entry is named after a MAC address.
+    pub(super) fn has_mac_names(&self) -> bool {
+        self.has_mac_names
     }
 }
 
-impl Stamp {
+impl Version {
     fn of(directory: &Metadata) -> Self {
         let changed = (directory.ctime(), directory.ctime_nsec());
         Self { device: directory.dev(), inode: directory.ino(), changed }
     }
 
-    /// Whether a change from now on is sure to give another one.
-    fn is_settled(&self) -> bool {
+    /// Returns whether every later change will give the directory another version.
+    fn is_reliable(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let changed = Duration::from_secs(self.changed.0.try_into().unwrap_or_default());
-        now > changed + SETTLED
+        now > changed + MIN_CHANGE_AGE
     }
 }
 
-/// What there is in a directory, and its stamp, if that tells every later change. Blocks.
-fn walk(directory: &Path) -> io::Result<(Option<Stamp>, Entries)> {
-    let stamp = Some(Stamp::of(&fs::metadata(directory)?)).filter(Stamp::is_settled);
+/// Reads the entries of a directory, and its version if that is reliable. Blocks.
+fn read(directory: &Path) -> io::Result<(Option<Version>, Entries)> {
+    let version = Some(Version::of(&fs::metadata(directory)?)).filter(Version::is_reliable);
     let mut entries = Entries::default();
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
         let Some(name) = name.to_str() else { continue };
-        let (client, named) = match disk::parse_file_name(name) {
+        let (client, names) = match disk::parse_file_name(name) {
             Ok(client) => (client, &mut entries.disks),
             Err(_) => match ClientName::parse(name) {
                 Ok(client) => (client, &mut entries.directories),
                 Err(_) => continue,
             },
         };
-        named.insert(client);
-        entries.has_cards |= matches!(client, ClientName::Mac(_));
+        names.insert(client);
+        entries.has_mac_names |= matches!(client, ClientName::Mac(_));
     }
-    Ok((stamp, entries))
+    Ok((version, entries))
 }
 
 #[cfg(test)]
@@ -130,14 +128,14 @@ mod tests {
 
     use super::*;
 
-    const CARD: ClientName = ClientName::Mac([2, 0, 0, 0, 0, 5]);
+    const MAC: ClientName = ClientName::Mac([2, 0, 0, 0, 0, 5]);
 
-    fn now(listing: &Listing) -> Arc<Entries> {
-        block_on(listing.now()).expect("readable")
+    fn entries(index: &RootIndex) -> Arc<Entries> {
+        block_on(index.entries()).expect("readable")
     }
 
     #[test]
-    fn names_of_clients_are_seen() {
+    fn indexes_entries_named_after_clients() {
         for (entry, directory, disk) in [
             ("02-00-00-00-00-05", true, false),
             ("02-00-00-00-00-05.nbd", false, true),
@@ -146,55 +144,56 @@ mod tests {
             ("127.0.0.1", false, false),
             ("default", false, false),
         ] {
-            let top = tempfile::tempdir().expect("a directory");
-            fs::write(top.path().join(entry), "").expect("written");
-            let there = now(&Listing::new(top.path().to_owned()));
-            assert_eq!((there.has_directory(CARD), there.has_disk(CARD)), (directory, disk), "{entry}");
-            assert_eq!(there.has_cards(), directory || disk, "{entry}");
+            let root = tempfile::tempdir().expect("a directory");
+            fs::write(root.path().join(entry), "").expect("written");
+            let entries = entries(&RootIndex::new(root.path().to_owned()));
+            assert_eq!((entries.has_directory(MAC), entries.has_disk(MAC)), (directory, disk), "{entry}");
+            assert_eq!(entries.has_mac_names(), directory || disk, "{entry}");
         }
     }
 
     #[test]
-    fn every_change_is_seen() {
-        let top = tempfile::tempdir().expect("a directory");
-        let (old, new) = (top.path().join("02-00-00-00-00-05"), top.path().join("02-00-00-00-00-05.nbd"));
-        let listing = Listing::new(top.path().to_owned());
+    fn notices_every_change() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (old, new) = (root.path().join("02-00-00-00-00-05"), root.path().join("02-00-00-00-00-05.nbd"));
+        let index = RootIndex::new(root.path().to_owned());
         for _ in 0..50 {
-            assert!(!now(&listing).has_cards());
-            fs::create_dir(&old).expect("made");
-            assert!(now(&listing).has_directory(CARD));
+            assert!(!entries(&index).has_mac_names());
+            fs::create_dir(&old).expect("created");
+            assert!(entries(&index).has_directory(MAC));
             fs::rename(&old, &new).expect("renamed");
-            assert!(now(&listing).has_disk(CARD) && !now(&listing).has_directory(CARD));
+            assert!(entries(&index).has_disk(MAC) && !entries(&index).has_directory(MAC));
             fs::remove_dir(&new).expect("removed");
         }
-        fs::remove_dir(top.path()).expect("removed");
-        block_on(listing.now()).expect_err("there is no root");
+        fs::remove_dir(root.path()).expect("removed");
+        block_on(index.entries()).expect_err("the root was removed");
     }
 
     #[test]
-    fn what_is_known_is_believed_only_of_the_same_directory_that_has_not_changed_for_long() {
-        let top = tempfile::tempdir().expect("a directory");
-        let stamp = || Stamp::of(&fs::metadata(top.path()).expect("there"));
-        let listing = Listing::new(top.path().to_owned());
-        assert!(now(&listing).disks.is_empty());
-        assert!(listing.lock().is_none(), "it was made just now");
-        let known = Arc::new(Entries { disks: HashSet::from([CARD]), ..Entries::default() });
-        *listing.lock() = Some((stamp(), known));
-        assert!(now(&listing).has_disk(CARD), "it is not walked through again");
-        // Not even the time can be set without a trace.
-        let before = stamp();
+    fn caches_only_reliable_versions_of_the_same_directory() {
+        let root = tempfile::tempdir().expect("a directory");
+        let version = || Version::of(&fs::metadata(root.path()).expect("it exists"));
+        let index = RootIndex::new(root.path().to_owned());
+        assert!(entries(&index).disks.is_empty());
+        assert!(index.cached.lock().is_none(), "the directory was created just now");
+        let cached = Arc::new(Entries { disks: HashSet::from([MAC]), ..Entries::default() });
+        *index.cached.lock() = Some((version(), cached));
+        assert!(entries(&index).has_disk(MAC), "the directory is not read again");
+        // Setting the modification time changes ctime too.
+        let before = version();
         let long_ago = Timespec { tv_sec: 1, tv_nsec: 0 };
         let times = Timestamps { last_access: long_ago, last_modification: long_ago };
-        while stamp() == before {
-            utimensat(rustix::fs::CWD, top.path(), &times, rustix::fs::AtFlags::empty()).expect("set");
+        while version() == before {
+            utimensat(rustix::fs::CWD, root.path(), &times, rustix::fs::AtFlags::empty()).expect("set");
         }
-        assert!(!now(&listing).has_disk(CARD));
+        assert!(!entries(&index).has_disk(MAC));
         let other = tempfile::tempdir().expect("another directory");
-        assert_ne!(stamp(), Stamp::of(&fs::metadata(other.path()).expect("there")));
+        assert_ne!(version(), Version::of(&fs::metadata(other.path()).expect("it exists")));
         let changed = |ago: Duration| {
             let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").saturating_sub(ago);
-            Stamp { changed: (at.as_secs() as i64, 0), ..before }
+            Version { changed: (at.as_secs() as i64, 0), ..before }
         };
-        assert!(changed(SETTLED + Duration::from_secs(2)).is_settled() && !changed(Duration::ZERO).is_settled());
+        let reliable = changed(MIN_CHANGE_AGE + Duration::from_secs(2));
+        assert!(reliable.is_reliable() && !changed(Duration::ZERO).is_reliable());
     }
 }

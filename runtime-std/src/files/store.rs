@@ -1,239 +1,155 @@
-//! Where a client's files are looked for: under each of its names in its own directory and on its own disk, then in the
-//! common directory.
+//! The file store: looks files up in the roots of a client.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rtftp_core::RequestPath;
+use smol::Executor;
 
+use super::{
+    error::OpenError,
+    local::LocalFile,
+    open_file::OpenFile,
+    origin::Origin,
+    root_index::{Entries, RootIndex},
+    watch,
+};
 use crate::{
     client_name::ClientName,
-    disk,
-    disk::Disks,
-    error::{OpenError, Unavailable},
-    files::{
-        local::LocalFile,
-        open_file::OpenFile,
-        root_index::{Entries, Listing},
-    },
-    net::{neighbour, neighbour::LinkAddress},
+    disk::{DiskTimeouts, Disks},
+    guestfs::client::{HelperTimeouts, Launcher},
+    net::neighbour::{self, LinkAddress},
 };
 
-/// The directory that everything is named in, and the disks that its `.nbd` files describe.
+/// The timeouts of disks, the same as the server's defaults.
+const DEFAULT_TIMEOUTS: DiskTimeouts =
+    DiskTimeouts { idle: Duration::from_secs(60), view_gap: Duration::from_secs(5), reply: Duration::from_secs(10) };
+
+/// The files below a root directory: directories and `.nbd` files named after clients, and the common directory `default`.
 #[derive(Debug)]
-pub(crate) struct FileStore {
+pub struct FileStore {
     directory: PathBuf,
-    listing: Listing,
+    index: RootIndex,
     disks: Disks,
 }
 
-/// Which root a file is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// `<root>/<client>/`
-    Client(ClientName),
-    /// The disk of `<root>/<client>.nbd`
-    Disk(ClientName),
-    /// `<root>/default/`
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Client(client) => write!(f, "{client}/"),
-            Self::Disk(client) => f.write_str(&disk::file_name(*client)),
-            Self::Default => f.write_str("default/"),
-        }
-    }
-}
-
-/// Why a file could not be opened, and where.
-type Failed = (OpenError, Option<Origin>);
-
 impl FileStore {
-    pub(crate) fn new(directory: PathBuf, disks: Disks) -> Self {
-        Self { listing: Listing::new(directory.clone()), directory, disks }
+    /// Creates a store. Disks connect and disconnect in tasks on the executor, which must be running. A disk
+    /// disconnects after 60 s without a request.
+    pub fn new(directory: PathBuf, executor: Arc<Executor<'static>>) -> Self {
+        let launcher = Launcher::new(HelperTimeouts::default());
+        let disks = Disks::new(directory.clone(), DEFAULT_TIMEOUTS, launcher, executor, None);
+        Self::with_disks(directory, disks)
     }
 
-    /// The disks behind the `.nbd` files.
-    pub(crate) fn disks(&self) -> &Disks {
-        &self.disks
+    /// Creates a store with these disks of the same directory.
+    pub(crate) fn with_disks(directory: PathBuf, disks: Disks) -> Self {
+        Self { index: RootIndex::new(directory.clone()), directory, disks }
     }
 
-    /// Opens a file for a client in the first root that has it: those of its address, of its network card, of the serial
-    /// number that it puts in front of the path, and the common one. What is forbidden or unavailable in one root is not looked
-    /// for in the next: the client must not boot something else because its own is not to be had.
+    /// Opens a file in the first root of a client that contains it.
     ///
-    /// Address and network card are what answers are sent to; the serial number is only what the client says.
-    pub(crate) async fn open(&self, client: SocketAddr, path: &RequestPath) -> Result<(OpenFile, Origin), Failed> {
-        let there = self.listing.now().await.map_err(|error| {
-            let reason = format!("{}: {error}", self.directory.display());
-            (Unavailable { to_client: "the server cannot read its directory", reason }.into(), None)
-        })?;
-        if let Some(found) = self.open_named(&there, ClientName::Ip(client.ip()), path).await? {
-            return Ok(found);
+    /// A root is named after the client's IP address, its MAC address, or a Raspberry Pi serial number at the start of the path, in
+    /// this order; for each name the directory is searched before the disk. The common directory is searched last. Replies go to the
+    /// addresses, but the serial number is only a claim of the client.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`OpenError`]. Only a missing file makes the search go on: a client must not boot another file because its own is
+    /// forbidden or unavailable.
+    pub async fn open(&self, client: SocketAddr, path: &RequestPath) -> Result<OpenFile, OpenError> {
+        let entries = self.index.entries().await;
+        let entries = entries.map_err(|error| OpenError::RootDirectory { path: self.directory.clone(), error })?;
+        if let Some(file) = self.open_named(&entries, ClientName::Ip(client.ip()), path).await? {
+            return Ok(file);
         }
-        if there.has_cards()
-            && let Some(mac) = mac(client).await.map_err(|error| (error.into(), None))?
-            && let Some(found) = self.open_named(&there, mac, path).await?
+        if entries.has_mac_names()
+            && let Some(mac) = mac_name(client).await?
+            && let Some(file) = self.open_named(&entries, mac, path).await?
         {
-            return Ok(found);
+            return Ok(file);
         }
         if let Some((serial, rest)) = ClientName::split_serial(path)
-            && let Some(found) = self.open_named(&there, serial, &rest).await?
+            && let Some(file) = self.open_named(&entries, serial, &rest).await?
         {
-            return Ok(found);
+            return Ok(file);
         }
-        self.open_in(Origin::Default, path).await?.ok_or((OpenError::NotFound, None))
+        self.open_local(Origin::Default, "default", path).await
     }
 
-    /// Opens a file in the directory or on the disk of this name, as far as they are there.
+    /// Opens a file in the directory or on the disk of this name. Returns `None` if neither contains it.
     async fn open_named(
         &self,
-        there: &Entries,
+        entries: &Entries,
         name: ClientName,
         path: &RequestPath,
-    ) -> Result<Option<(OpenFile, Origin)>, Failed> {
-        if there.has_directory(name)
-            && let Some(found) = self.open_in(Origin::Client(name), path).await?
+    ) -> Result<Option<OpenFile>, OpenError> {
+        if entries.has_directory(name)
+            && let Some(file) = found(self.open_local(Origin::Client(name), &name.to_string(), path).await)?
         {
-            return Ok(Some(found));
+            return Ok(Some(file));
         }
-        // A disk that is known is to be let go if its description is there no more.
-        if there.has_disk(name) || self.disks.contains(name) {
-            return self.open_in(Origin::Disk(name), path).await;
+        // Opening a file of a known disk also disconnects the disk if its description was removed.
+        if entries.has_disk(name) || self.disks.contains(name) {
+            return found(self.open_on_disk(name, path).await);
         }
         Ok(None)
     }
 
-    /// Opens a file in one root.
-    async fn open_in(&self, origin: Origin, path: &RequestPath) -> Result<Option<(OpenFile, Origin)>, Failed> {
-        let opened = match origin {
-            Origin::Client(name) => self.open_local(&name.to_string(), path).await,
-            Origin::Disk(name) => self.disks.open(name, path).await.map(OpenFile::Remote),
-            Origin::Default => self.open_local("default", path).await,
-        };
-        match opened {
-            Ok(file) => Ok(Some((file, origin))),
-            Err(OpenError::NotFound) => Ok(None),
-            Err(error) => Err((error, Some(origin))),
+    async fn open_local(&self, origin: Origin, directory: &str, path: &RequestPath) -> Result<OpenFile, OpenError> {
+        match LocalFile::open(&self.directory.join(directory), path).await {
+            Ok(file) => Ok(OpenFile::local(file, origin)),
+            Err(error) => Err(OpenError::local(origin, error)),
         }
     }
 
-    async fn open_local(&self, directory: &str, path: &RequestPath) -> Result<OpenFile, OpenError> {
-        LocalFile::open(&self.directory.join(directory), path).await.map(OpenFile::Local)
+    async fn open_on_disk(&self, name: ClientName, path: &RequestPath) -> Result<OpenFile, OpenError> {
+        match self.disks.open(name, path).await {
+            Ok(file) => Ok(OpenFile::on_disk(file, Origin::Disk(name))),
+            Err(error) => Err(OpenError::disk(Origin::Disk(name), error)),
+        }
+    }
+
+    /// Watches the root directory, and connects disks as their descriptions appear. Never returns.
+    ///
+    /// Watching only saves clients the time to connect: [`open`](Self::open) reads the description itself.
+    pub async fn watch(&self) {
+        watch::watch(&self.directory, &self.disks).await;
+    }
+
+    /// Reads all disk descriptions again, and connects the disks.
+    pub async fn reload(&self) {
+        watch::reload(&self.directory, &self.disks).await;
+    }
+
+    /// Disconnects all disks, and waits until their helper processes have ended.
+    pub async fn close(&self) {
+        self.disks.close().await;
     }
 }
 
-/// The name of a client after its network card, as far as the kernel can tell.
-async fn mac(client: SocketAddr) -> Result<Option<ClientName>, Unavailable> {
-    // The kernel may have to finish with somebody else's change of its networks first.
-    let card = match smol::unblock(move || neighbour::link_address(client)).await {
+/// Turns a missing file into `None`.
+fn found(opened: Result<OpenFile, OpenError>) -> Result<Option<OpenFile>, OpenError> {
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(OpenError::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the name of a client after its MAC address, or `None` if it has none that the kernel can find.
+async fn mac_name(client: SocketAddr) -> Result<Option<ClientName>, OpenError> {
+    // On another thread, because the kernel may block while another program changes the network configuration.
+    let address = match smol::unblock(move || neighbour::link_address(client)).await {
         Ok(LinkAddress::Unresolved) => neighbour::resolve(client).await,
-        card => card,
+        address => address,
     };
-    match card {
+    match address {
         Ok(LinkAddress::Mac(mac)) => Ok(Some(ClientName::Mac(mac))),
-        // One that does not tell the kernel its card cannot be sent anything either.
+        // Replies to an unresolved client do not arrive either.
         Ok(LinkAddress::Unresolved | LinkAddress::None) => Ok(None),
-        Err(error) => {
-            let reason = format!("the kernel does not tell the client's MAC address, which a root may have: {error}");
-            Err(Unavailable { to_client: "the server cannot tell who you are", reason })
-        }
+        Err(error) => Err(OpenError::LinkAddress(error)),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, sync::Arc, time::Duration};
-
-    use smol::{Executor, block_on};
-
-    use super::*;
-    use crate::{
-        disk::DiskTimeouts,
-        guestfs::client::{HelperTimeouts, Launcher},
-    };
-
-    const SERIAL: ClientName = ClientName::Serial(0x9ffe_fdef);
-
-    /// A root with these files, each of which holds its own path.
-    fn store(files: &[&str]) -> (tempfile::TempDir, FileStore) {
-        let top = tempfile::tempdir().expect("a directory");
-        for file in files {
-            let path = top.path().join(file);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-            fs::write(path, file).expect("written");
-        }
-        let minute = Duration::from_secs(60);
-        let times = DiskTimeouts { idle: minute, view_gap: minute, reply: minute };
-        let launcher = Launcher::new(HelperTimeouts::default());
-        let disks = Disks::new(top.path().to_owned(), times, launcher, Arc::new(Executor::new()), None);
-        let store = FileStore::new(top.path().to_owned(), disks);
-        (top, store)
-    }
-
-    fn localhost() -> (ClientName, SocketAddr) {
-        let client = SocketAddr::from(([127, 0, 0, 1], 1234));
-        (ClientName::Ip(client.ip()), client)
-    }
-
-    /// Where a path is found, or where and why not.
-    fn open(store: &FileStore, path: &str) -> Result<(u64, Origin), Failed> {
-        let path = RequestPath::parse(path.as_bytes()).expect("a path");
-        let opened = block_on(store.open(localhost().1, &path));
-        opened.map(|(file, origin)| (file.size().expect("a size"), origin))
-    }
-
-    #[test]
-    fn the_address_comes_before_the_serial_number_and_both_before_default() {
-        let (files, ip) = (["127.0.0.1/9ffefdef/f", "9ffefdef/f", "default/9ffefdef/f"], localhost().0);
-        let origins = [Origin::Client(ip), Origin::Client(SERIAL), Origin::Default];
-        let (top, store) = store(&files);
-        for (file, origin) in files.iter().zip(origins) {
-            assert_eq!(open(&store, "9ffefdef/f"), Ok((file.len() as u64, origin)));
-            fs::remove_file(top.path().join(file)).expect("removed");
-        }
-        assert_eq!(open(&store, "9ffefdef/f"), Err((OpenError::NotFound, None)));
-    }
-
-    #[test]
-    fn of_each_name_the_directory_comes_before_the_disk() {
-        let files = ["127.0.0.1/9ffefdef/f", "127.0.0.1.nbd", "9ffefdef/f", "9ffefdef.nbd", "default/9ffefdef/f"];
-        let (top, store) = store(&files);
-        let refused = |name| match open(&store, "9ffefdef/f") {
-            Err((OpenError::Unavailable(_), Some(origin))) => assert_eq!(origin, Origin::Disk(name)),
-            other => panic!("a description that is wrong, not {other:?}"),
-        };
-        for (pair, name) in files.chunks(2).zip([localhost().0, SERIAL]) {
-            assert_eq!(open(&store, "9ffefdef/f"), Ok((pair[0].len() as u64, Origin::Client(name))));
-            fs::remove_file(top.path().join(pair[0])).expect("removed");
-            refused(name);
-            fs::remove_file(top.path().join(pair[1])).expect("removed");
-        }
-        assert_eq!(open(&store, "9ffefdef/f"), Ok((files[4].len() as u64, Origin::Default)));
-    }
-
-    #[test]
-    fn a_serial_number_names_a_root_only_in_front_of_a_path() {
-        let (_top, store) = store(&["9ffefdef/f", "default/9FFEFDEF/f", "default/dir/f"]);
-        assert_eq!(open(&store, "9ffefdef/f").map(|(_, origin)| origin), Ok(Origin::Client(SERIAL)));
-        for name in ["f", "9ffefdef", "x/9ffefdef/f", "9ffefdef/../9ffefdee/f"] {
-            assert_eq!(open(&store, name), Err((OpenError::NotFound, None)), "{name}");
-        }
-        assert_eq!(open(&store, "9FFEFDEF/f").map(|(_, origin)| origin), Ok(Origin::Default));
-        assert_eq!(open(&store, "dir/f").map(|(_, origin)| origin), Ok(Origin::Default));
-    }
-
-    #[test]
-    fn a_root_that_is_gone_is_not_an_empty_one() {
-        let (top, store) = store(&["default/f"]);
-        fs::remove_dir_all(top.path()).expect("removed");
-        match open(&store, "f") {
-            Err((OpenError::Unavailable(why), None)) => {
-                assert!(why.reason.contains(top.path().to_str().expect("a name")));
-            }
-            other => panic!("not {other:?}"),
-        }
-    }
-}
+mod tests;

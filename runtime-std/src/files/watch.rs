@@ -1,7 +1,7 @@
-//! The root directory, watched: `.nbd` files that come, change and go.
+//! Watches the root directory for `.nbd` files that are created, changed and removed.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::Path,
     time::Duration,
@@ -12,52 +12,50 @@ use smol::{Async, Timer};
 
 use crate::{client_name::ClientName, disk, disk::Disks};
 
-/// How often a root directory that is not there is looked for.
-const LOST_ROOT: Duration = Duration::from_secs(1);
+/// The interval at which watching is retried after an error.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Connects the disks described in `root`, and goes on doing so as descriptions come and change. Never returns.
-///
-/// Nothing depends on it but the time a client waits: a request looks at its `.nbd` file itself.
-pub(crate) async fn watch(root: &Path, disks: &Disks) {
-    let mut lost = false;
+/// Connects the disks described in `root`, and those described there later. Never returns.
+pub(super) async fn watch(root: &Path, disks: &Disks) {
+    let mut has_failed = false;
     loop {
-        match follow(root, disks, &mut lost).await {
-            Ok(()) => {}
-            Err(error) if lost => log::debug!("{}: {error}", root.display()),
-            Err(error) => {
+        if let Err(error) = watch_directory(root, disks, &mut has_failed).await {
+            if has_failed {
+                log::debug!("{}: {error}", root.display());
+            } else {
                 let hint = if error.kind() == io::ErrorKind::PermissionDenied {
-                    " (a directory that takes the place of the root is outside of the sandbox: restart)"
+                    "; if the directory was replaced, the sandbox denies access: restart rtftp"
                 } else {
                     ""
                 };
-                log::warn!("{}: cannot be watched: {error}{hint}; looking for it every second", root.display());
-                lost = true;
+                log::warn!("{}: cannot watch for changes: {error}{hint}; retrying every second", root.display());
+                has_failed = true;
             }
         }
-        Timer::after(LOST_ROOT).await;
+        Timer::after(RETRY_INTERVAL).await;
     }
 }
 
-/// Looks at all files of the directory because somebody asks for it.
-pub(crate) async fn look_again(root: &Path, disks: &Disks) {
-    match scan(root, disks).await {
-        Ok(count) => log::info!("reloaded: looked at {count} .nbd files"),
-        Err(error) => log::warn!("{}: cannot be read: {error}; nothing is reloaded", root.display()),
+/// Reads all descriptions again.
+pub(super) async fn reload(root: &Path, disks: &Disks) {
+    match read_all(root, disks).await {
+        Ok(count) => log::info!("reloaded {count} .nbd files"),
+        Err(error) => log::warn!("{}: cannot read the directory: {error}; nothing was reloaded", root.display()),
     }
 }
 
-/// Watches the directory until it is another one or none.
-async fn follow(root: &Path, disks: &Disks, lost: &mut bool) -> io::Result<()> {
+/// Watches the directory until it is removed or renamed. Sets `has_failed` to `false` once that works.
+async fn watch_directory(root: &Path, disks: &Disks, has_failed: &mut bool) -> io::Result<()> {
     let mut inotify = Inotify::init()?;
     let files = WatchMask::CLOSE_WRITE | WatchMask::CREATE | WatchMask::MOVED_TO;
-    let gone = WatchMask::MOVED_FROM | WatchMask::DELETE;
+    let removed = WatchMask::MOVED_FROM | WatchMask::DELETE;
     let directory = WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR;
-    inotify.watches().add(root, files | gone | directory)?;
+    inotify.watches().add(root, files | removed | directory)?;
     let ready = Async::new(inotify.as_fd().try_clone_to_owned()?)?;
-    // Only what happens from here on is told; what is there already must be looked at now.
-    scan(root, disks).await?;
-    if std::mem::take(lost) {
-        log::info!("{}: watched again", root.display());
+    // After the watch was added, so that no change between the two is missed.
+    read_all(root, disks).await?;
+    if mem::take(has_failed) {
+        log::info!("{}: watching for changes again", root.display());
     }
     let mut buf = [0; 4096];
     loop {
@@ -70,16 +68,16 @@ async fn follow(root: &Path, disks: &Disks, lost: &mut bool) -> io::Result<()> {
         };
         for event in events {
             if event.mask.contains(EventMask::Q_OVERFLOW) {
-                log::warn!("{}: changes come faster than they are looked at: looking at all files", root.display());
-                scan(root, disks).await?;
+                log::warn!("{}: too many changes at once; reading all .nbd files", root.display());
+                read_all(root, disks).await?;
             } else if event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED) {
                 return Err(io::Error::other("the directory was removed or renamed"));
             } else if let Some(name) = event.name
-                && let Some(client) = name.to_str().and_then(parse_file_name)
+                && let Some(client) = name.to_str().and_then(parse_client)
             {
-                // A file that is being written comes with its closing; only a link is complete when it is made.
+                // A new file is still empty and is read when its writer closes it. A new link is complete.
                 if !event.mask.contains(EventMask::CREATE) || is_link(&root.join(name)) {
-                    // Also when it is gone: there may be another one of its name by now.
+                    // Also for a removed file, since another one may have its name by now.
                     disks.prepare(client).await;
                 }
             }
@@ -87,13 +85,13 @@ async fn follow(root: &Path, disks: &Disks, lost: &mut bool) -> io::Result<()> {
     }
 }
 
-/// Looks at all files of the directory, and returns how many there are.
-async fn scan(root: &Path, disks: &Disks) -> io::Result<usize> {
+/// Reads all descriptions in the directory, and returns their number.
+async fn read_all(root: &Path, disks: &Disks) -> io::Result<usize> {
     let root = root.to_owned();
     let names =
         smol::unblock(move || fs::read_dir(root)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>())
             .await?;
-    let clients: Vec<ClientName> = names.iter().filter_map(|name| parse_file_name(name.to_str()?)).collect();
+    let clients: Vec<ClientName> = names.iter().filter_map(|name| parse_client(name.to_str()?)).collect();
     disks.retain(&clients);
     for client in &clients {
         disks.prepare(*client).await;
@@ -101,19 +99,20 @@ async fn scan(root: &Path, disks: &Disks) -> io::Result<usize> {
     Ok(clients.len())
 }
 
-/// Whether a name is a link, symbolic or hard, to a file that was there before.
+/// Returns whether a path is a symbolic link or has further hard links.
 fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink() || file.nlink() > 1)
 }
 
-/// The client that a file is for, and a word about a name that looks right and is not, also of a client's directory.
-fn parse_file_name(name: &str) -> Option<ClientName> {
-    let right = match disk::parse_file_name(name) {
+/// Returns the client that a description belongs to. Logs a warning if the name of a description, or of a client's directory, is
+/// spelled incorrectly.
+fn parse_client(file_name: &str) -> Option<ClientName> {
+    let intended = match disk::parse_file_name(file_name) {
         Ok(client) => return Some(client),
-        Err(Some(right)) => right,
-        Err(None) => ClientName::parse(name).err().flatten()?.to_string(),
+        Err(Some(intended)) => intended,
+        Err(None) => ClientName::parse(file_name).err().flatten()?.to_string(),
     };
-    log::warn!("{name}: is not looked at, the name must be written {right}");
+    log::warn!("{file_name}: ignored: rename to {intended}");
     None
 }
 
@@ -135,7 +134,7 @@ mod tests {
     const A: ClientName = ClientName::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
     const B: ClientName = ClientName::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
 
-    /// The disks of a directory; nothing is connected, as the descriptions in here are all wrong.
+    /// The disks of a directory. None of them connects, since all descriptions in these tests are invalid.
     fn disks(root: &Path) -> Disks {
         let launcher = Launcher::new(HelperTimeouts::default());
         let minute = Duration::from_secs(60);
@@ -143,7 +142,7 @@ mod tests {
         Disks::new(root.to_owned(), times, launcher, Arc::new(Executor::new()), None)
     }
 
-    /// Watches until the disks of exactly these clients have been looked at.
+    /// Watches until exactly the descriptions of these clients have been read.
     fn sees(watching: &mut (impl Future<Output = ()> + Unpin), disks: &Disks, clients: &[ClientName]) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let seen = async {
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptions_come_and_go_in_every_way() {
+    fn notices_descriptions_created_changed_and_removed_in_every_way() {
         let top = tempfile::tempdir().expect("a directory");
         let root = top.path().join("root");
         let (a, b) = (root.join("10.0.0.1.nbd"), root.join("10.0.0.2.nbd"));
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_missed_when_the_queue_overflows() {
+    fn misses_no_change_when_the_queue_overflows() {
         let root = tempfile::tempdir().expect("a directory");
         let (a, b) = (root.path().join("10.0.0.1.nbd"), root.path().join("10.0.0.2.nbd"));
         fs::write(&a, "goes").expect("written");
@@ -208,7 +207,7 @@ mod tests {
         }
         fs::remove_file(&a).expect("removed");
         fs::write(&b, "comes").expect("written");
-        assert!(block_on(poll_once(&mut watching)).is_none(), "it goes on watching");
+        assert!(block_on(poll_once(&mut watching)).is_none(), "still watching");
         sees(&mut watching, &disks, &[B]);
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event_loop::{EventLoop, Workers},
-    files::store::FileStore,
+    files::FileStore,
     history::History,
     net::{Listener, UnknownTidSockets, ports::Ports},
     rate_limit::UnverifiedLog,

@@ -8,8 +8,7 @@ use rtftp_core::{
 
 use super::context::ServerContext;
 use crate::{
-    error::OpenError,
-    files::store::Origin,
+    files::{OpenError, Origin},
     history::snapshot::State,
     net::{Route, TransferSocket},
 };
@@ -75,24 +74,30 @@ impl Rejection {
         Self::refused(ACCESS_VIOLATION, error.to_string())
     }
 
-    /// Maps an error of the file store.
-    pub(super) fn from_open_error(error: OpenError, origin: Option<Origin>) -> Self {
+    /// Maps an error of the file store. The client receives a short text without paths and addresses of the server.
+    pub(super) fn from_open_error(error: &OpenError) -> Self {
+        let refused = |reply| Self::refused(reply, error.to_string());
+        let failed = |message| Self {
+            state: State::Failed,
+            level: Level::Error,
+            ..refused(ErrorReply::new(ErrorCode::NOT_DEFINED, message))
+        };
         let rejection = match error {
             OpenError::NotFound => {
                 let reply = ErrorReply::new(ErrorCode::FILE_NOT_FOUND, "file not found");
-                Self { state: State::Missing, reason: None, ..Self::refused(reply, error.to_string()) }
+                Self { state: State::Missing, reason: None, ..refused(reply) }
             }
-            OpenError::Forbidden(_) => Self::refused(ACCESS_VIOLATION, error.to_string()),
-            OpenError::Unavailable(unavailable) => {
-                let reply = ErrorReply::new(ErrorCode::NOT_DEFINED, unavailable.to_client);
-                // The disk has logged its error already, with the reason.
-                let is_logged = matches!(origin, Some(Origin::Disk(_)));
-                let log_text = if is_logged { unavailable.to_client.into() } else { unavailable.reason.clone() };
-                let level = if is_logged { Level::Info } else { Level::Error };
-                Self { level, log_text, state: State::Failed, ..Self::refused(reply, unavailable.reason) }
+            OpenError::Forbidden { .. } => refused(ACCESS_VIOLATION),
+            OpenError::RootDirectory { .. } => failed("the server cannot read its directory"),
+            OpenError::LinkAddress(_) => failed("the server cannot tell who you are"),
+            OpenError::Local { .. } => failed("the file cannot be read"),
+            OpenError::Disk { error, .. } => {
+                // The disk has logged the error with its reason.
+                let message = error.to_client;
+                Self { level: Level::Info, log_text: message.into(), ..failed(message) }
             }
         };
-        Self { origin, ..rejection }
+        Self { origin: error.origin(), ..rejection }
     }
 }
 
@@ -100,25 +105,54 @@ const ACCESS_VIOLATION: ErrorReply = ErrorReply { code: ErrorCode::ACCESS_VIOLAT
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use crate::{client_name::ClientName, error::Unavailable};
 
+    fn reply(error: &OpenError) -> (u16, &'static str) {
+        let ErrorReply { code, message } = Rejection::from_open_error(error).reply;
+        (code.0, message)
+    }
+
     #[test]
     fn maps_file_errors_to_tftp_codes() {
-        let disk = Some(Origin::Disk(ClientName::Ip([10, 0, 0, 5].into())));
-        let unavailable = || Unavailable { to_client: "disk down", reason: "10.0.0.5: refused".into() };
-        for (error, origin, reply, level, state) in [
-            (OpenError::NotFound, None, (1, "file not found"), Level::Info, State::Missing),
-            (OpenError::Forbidden("a FIFO".into()), None, (2, "access violation"), Level::Info, State::Refused),
-            (unavailable().into(), disk, (0, "disk down"), Level::Info, State::Failed),
-            (unavailable().into(), None, (0, "disk down"), Level::Error, State::Failed),
+        let origin = Origin::Disk(ClientName::Ip([10, 0, 0, 5].into()));
+        let io_error = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let disk_error = || Unavailable { to_client: "disk down", reason: "10.0.0.5: refused".into() };
+        for (error, expected, level, state) in [
+            (OpenError::NotFound, (1, "file not found"), Level::Info, State::Missing),
+            (
+                OpenError::Forbidden { origin, reason: "a FIFO".into() },
+                (2, "access violation"),
+                Level::Info,
+                State::Refused,
+            ),
+            (
+                OpenError::RootDirectory { path: "/srv".into(), error: io_error() },
+                (0, "the server cannot read its directory"),
+                Level::Error,
+                State::Failed,
+            ),
+            (
+                OpenError::LinkAddress(io_error()),
+                (0, "the server cannot tell who you are"),
+                Level::Error,
+                State::Failed,
+            ),
+            (
+                OpenError::Local { origin, error: io_error() },
+                (0, "the file cannot be read"),
+                Level::Error,
+                State::Failed,
+            ),
+            (OpenError::Disk { origin, error: disk_error() }, (0, "disk down"), Level::Info, State::Failed),
         ] {
-            let rejection = Rejection::from_open_error(error, origin);
-            let ErrorReply { code, message } = rejection.reply;
-            assert_eq!((code.0, message), reply);
-            assert_eq!((rejection.level, rejection.state, rejection.origin), (level, state, origin));
+            assert_eq!(reply(&error), expected);
+            let rejection = Rejection::from_open_error(&error);
+            assert_eq!((rejection.level, rejection.state, rejection.origin), (level, state, error.origin()));
         }
-        let rejection = Rejection::from_open_error(unavailable().into(), disk);
+        let rejection = Rejection::from_open_error(&OpenError::Disk { origin, error: disk_error() });
         assert_eq!((&*rejection.log_text, rejection.reason.as_deref()), ("disk down", Some("10.0.0.5: refused")));
     }
 }

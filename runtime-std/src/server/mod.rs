@@ -7,6 +7,7 @@
 mod admission;
 mod config;
 mod context;
+mod encoded_file;
 mod error_reply;
 mod session;
 mod shutdown;
@@ -38,10 +39,7 @@ use crate::{
     clock,
     disk::{DiskTimeouts, Disks},
     event_loop::EventLoop,
-    files::{
-        store::FileStore,
-        watch::{look_again, watch},
-    },
+    files::FileStore,
     guestfs::client::{HelperTimeouts, Launcher},
     history::{History, RequestRecord, snapshot::State},
     net::{Listener, Route},
@@ -110,7 +108,7 @@ impl Server {
         let helper = HelperTimeouts { start: config.open_limit, reply: config.read_limit, ..Default::default() };
         let launcher = Launcher::new(helper);
         let disks = Disks::new(root_dir.clone(), timeouts, launcher, executor.clone(), Some(event_loop.clone()));
-        let files = FileStore::new(root_dir.clone(), disks);
+        let files = FileStore::with_disks(root_dir.clone(), disks);
         let context = Arc::new(ServerContext::new(&config, event_loop, &listener, files)?);
         let rejections = Mutex::new(RateLimit::new(REJECTIONS_PER_SECOND, REJECTIONS_PER_SECOND));
         Ok(Self { config, listener, context, rejections, status, executor })
@@ -137,7 +135,7 @@ impl Server {
 
     /// Reads every `.nbd` file again and connects the disks, even if the directory is not watched. Running transfers continue.
     pub async fn reload(&self) {
-        look_again(&self.config.root_dir, self.context.files.disks()).await;
+        self.context.files.reload().await;
     }
 
     /// Serves until `stop` completes, then ends running transfers and disconnects all disks.
@@ -155,7 +153,7 @@ impl Server {
             server.status.iter().for_each(Socket::remove);
             or(shutdown::finish_transfers(&context.sessions, shutdown::GRACE), server.deliver_only()).await;
             context.unverified_log.report_suppressed();
-            context.files.disks().close().await;
+            context.files.close().await;
         }));
     }
 
@@ -164,7 +162,7 @@ impl Server {
         let context = &self.context;
         let watching = async {
             if self.config.monitor_configs {
-                watch(&self.config.root_dir, context.files.disks()).await;
+                context.files.watch().await;
             }
             pending::<()>().await;
         };

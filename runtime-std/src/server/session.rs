@@ -5,7 +5,6 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Instant};
 use log::Level;
 use rtftp_core::{
     Outcome, RequestPath, Sender, netascii,
-    netascii::Netascii,
     wire::{
         options::{MAX_BLKSIZE, negotiate},
         packet::{ErrorCode, Mode},
@@ -13,10 +12,12 @@ use rtftp_core::{
 };
 use smol::future::or;
 
-use super::{admission::Admitted, context::ServerContext, error_reply::Rejection, transfer::Transfer};
+use super::{
+    admission::Admitted, context::ServerContext, encoded_file::EncodedFile, error_reply::Rejection, transfer::Transfer,
+};
 use crate::{
     clock,
-    files::{open_file::OpenFile, store::Origin},
+    files::OpenFile,
     history::{RequestRecord, TransferStart, snapshot::State},
     net::{Route, TransferSocket, mtu},
     text::EscapedName,
@@ -52,7 +53,7 @@ impl Session {
             None
         };
         match or(async { Some(self.open().await) }, abandoned).await {
-            Some(Ok((file, origin))) => self.send(file, origin, socket).await,
+            Some(Ok(file)) => self.send(file, socket).await,
             Some(Err(rejection)) => {
                 rejection.reply.send(&mut socket);
                 rejection.origin.iter().for_each(|origin| self.record.set_origin(*origin));
@@ -69,24 +70,20 @@ impl Session {
     }
 
     /// Opens the requested file.
-    async fn open(&self) -> Result<(OpenFile, Origin), Rejection> {
+    async fn open(&self) -> Result<OpenFile, Rejection> {
         let request = &self.admitted.request;
         if request.mode() == Mode::Other {
             return Err(Rejection::unsupported_mode());
         }
         let path = RequestPath::parse(request.file()).map_err(Rejection::invalid_path)?;
-        match self.context.files.open(self.route.client, &path).await {
-            Ok((file, origin)) if request.mode() == Mode::Netascii => {
-                Ok((OpenFile::Netascii(Box::new(Netascii::new(file))), origin))
-            }
-            Ok(opened) => Ok(opened),
-            Err((error, origin)) => Err(Rejection::from_open_error(error, origin)),
-        }
+        self.context.files.open(self.route.client, &path).await.map_err(|error| Rejection::from_open_error(&error))
     }
 
     /// Sends the file.
-    async fn send(&self, mut file: OpenFile, origin: Origin, mut socket: TransferSocket) {
+    async fn send(&self, file: OpenFile, mut socket: TransferSocket) {
         let started = Instant::now();
+        let (origin, snapshot_age) = (file.origin(), file.snapshot_age());
+        let file = EncodedFile::new(file, self.admitted.request.mode());
         socket.reply_to_unknown_sources(&self.context.unknown_tids);
         let size = file.size();
         let (settings, granted) = negotiate(self.admitted.request.options(), &self.limits(&file), size);
@@ -95,7 +92,7 @@ impl Session {
             size,
             block_size: settings.blksize,
             window_size: settings.windowsize,
-            snapshot_age: file.snapshot_age(),
+            snapshot_age,
         });
         let sender = Sender::new(clock::now(), settings, granted, size);
         let transfer = Transfer::new(sender, file, socket, self.admitted.handle.clone(), self.record.clone());
@@ -117,9 +114,9 @@ impl Session {
     }
 
     /// Returns the largest options to grant for a file.
-    fn limits(&self, file: &OpenFile) -> rtftp_core::wire::options::Limits {
+    fn limits(&self, file: &EncodedFile) -> rtftp_core::wire::options::Limits {
         let mut limits = self.context.limits;
-        if let OpenFile::Netascii(_) = file {
+        if let EncodedFile::Netascii(_) = file {
             limits.windowsize = limits.windowsize.min(netascii::MAX_WINDOWSIZE);
         }
         if self.context.mtu_clamp {

@@ -19,11 +19,13 @@ use smol::{
     future::{or, pending},
 };
 
-use super::admission::{Delivery, SessionHandle};
+use super::{
+    admission::{Delivery, SessionHandle},
+    encoded_file::EncodedFile,
+};
 use crate::{
     clock,
     event_loop::{Handler, Next, Workers},
-    files::open_file::OpenFile,
     history::RequestRecord,
     net::{Route, TransferSocket},
 };
@@ -41,15 +43,9 @@ pub(super) trait TransferFile: BlockReader + Debug + Send + 'static {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()>;
 }
 
-impl TransferFile for OpenFile {
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.poll_ready(context)
-    }
-}
-
 /// A file being sent to a client.
 #[derive(Debug)]
-pub(super) struct Transfer<F = OpenFile> {
+pub(super) struct Transfer<F = EncodedFile> {
     sender: Sender,
     file: F,
     socket: TransferSocket,

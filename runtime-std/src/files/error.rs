@@ -1,0 +1,86 @@
+//! The reasons why a file cannot be opened.
+
+use std::{error, fmt, io, path::PathBuf};
+
+use super::{local::LocalError, origin::Origin};
+use crate::error as disk_error;
+
+/// The reason why a file cannot be opened for a client.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// None of the client's roots contains the file.
+    NotFound,
+    /// A root contains the path, but the file may not be served: a missing permission, a symbolic link that leads out of the root, or
+    /// not a regular file.
+    Forbidden {
+        /// The root.
+        origin: Origin,
+        /// The reason.
+        reason: String,
+    },
+    /// The directory that contains the roots cannot be read.
+    RootDirectory {
+        /// The path of the directory.
+        path: PathBuf,
+        /// The error of the operating system.
+        error: io::Error,
+    },
+    /// The kernel does not report the client's MAC address, after which a root may be named.
+    LinkAddress(io::Error),
+    /// A local file cannot be opened.
+    Local {
+        /// The root.
+        origin: Origin,
+        /// The error of the operating system.
+        error: io::Error,
+    },
+    /// A disk cannot be read. The disk has already logged the error.
+    Disk {
+        /// The disk.
+        origin: Origin,
+        /// The error of the disk.
+        error: disk_error::Unavailable,
+    },
+}
+
+impl OpenError {
+    pub(super) fn local(origin: Origin, error: LocalError) -> Self {
+        match error {
+            LocalError::NotFound => Self::NotFound,
+            LocalError::Forbidden(reason) => Self::Forbidden { origin, reason: reason.into() },
+            LocalError::Io(error) => Self::Local { origin, error },
+        }
+    }
+
+    pub(super) fn disk(origin: Origin, error: disk_error::OpenError) -> Self {
+        match error {
+            disk_error::OpenError::NotFound => Self::NotFound,
+            disk_error::OpenError::Forbidden(reason) => Self::Forbidden { origin, reason },
+            disk_error::OpenError::Unavailable(error) => Self::Disk { origin, error },
+        }
+    }
+
+    /// Returns the root that was searched when the error occurred.
+    pub fn origin(&self) -> Option<Origin> {
+        match self {
+            Self::Forbidden { origin, .. } | Self::Local { origin, .. } | Self::Disk { origin, .. } => Some(*origin),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("not found"),
+            Self::Forbidden { reason, .. } => write!(f, "forbidden: {reason}"),
+            Self::RootDirectory { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::LinkAddress(error) => write!(f, "cannot read the client's MAC address from the kernel: {error}"),
+            Self::Local { error, .. } => error.fmt(f),
+            Self::Disk { error, .. } => error.fmt(f),
+        }
+    }
+}
+
+impl error::Error for OpenError {}
