@@ -1,92 +1,86 @@
-//! Netascii: every line ends with CR LF, and any other CR becomes CR NUL (RFC 1350 section 1, RFC 764).
+//! Text as netascii carries it: every line ends in CR LF, and a CR that ends no line is CR NUL (RFC 1350 section 1, RFC 764).
 
 use heapless::Deque;
 
 use crate::transfer::io::{BlockReader, ReadFailed};
 
-/// The largest window for a netascii transfer, in blocks.
+/// The largest window that netascii is sent in, in blocks.
 pub const MAX_WINDOWSIZE: u16 = 64;
 
-/// How many read positions are kept: those of a window.
-const KEPT_POSITIONS: usize = 64;
+/// How many reads are remembered: those of a window.
+const REMEMBERED: usize = 64;
 
-/// How much of the file is converted at once, in bytes.
+/// How much of the file is looked at once, in bytes.
 const CHUNK: usize = 256;
 
-/// Converts a file to netascii. The size of the result is unknown until its end is read.
+/// A file, read as netascii. How long that is shows only at its end.
 ///
-/// The position of a block in the file depends on all the text before it. So the positions of the last [`MAX_WINDOWSIZE`] reads
-/// are kept; a read before them starts at the beginning of the file.
+/// Where a block begins in the file depends on all the text before it, so the places of the last [`MAX_WINDOWSIZE`] reads are
+/// remembered; a read before them begins at the start of the file again.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Netascii<R> {
     reader: R,
-    /// The end of the last read.
-    end: Position,
-    /// The starts of the last reads.
+    /// Where the last read ended.
+    here: Place,
+    /// Where the last reads began.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
-    starts: Deque<Position, KEPT_POSITIONS>,
+    places: Deque<Place, REMEMBERED>,
 }
 
-/// The same position in the netascii text and in the file.
+/// The same place in both forms of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-struct Position {
-    /// Its offset in the netascii text, in bytes.
-    text: u64,
-    /// Its offset in the file, in bytes.
-    file: u64,
-    /// The second byte of a pair, if the first one is just before the position.
+struct Place {
+    /// Bytes of netascii before it.
+    sent: u64,
+    /// Bytes of the file before it.
+    read: u64,
+    /// The second byte of a pair whose first one was the last before it.
     second: Option<u8>,
 }
 
 impl<R> Netascii<R> {
-    /// Converts the file of `reader`.
+    /// Reads `reader` as netascii.
     pub fn new(reader: R) -> Self {
-        Self { reader, end: Position::default(), starts: Deque::new() }
+        Self { reader, here: Place::default(), places: Deque::new() }
     }
 
-    /// Returns the reader of the file.
-    #[must_use]
+    /// The file itself.
     pub fn reader(&mut self) -> &mut R {
         &mut self.reader
     }
 
-    /// Returns the last known position up to `offset` in the netascii text.
-    fn position_before(&self, offset: u64) -> Position {
-        let known = self.starts.iter().chain([&self.end]).filter(|position| position.text <= offset);
-        known.max_by_key(|position| position.text).copied().unwrap_or_default()
+    /// The last known place that is not behind `offset`.
+    fn place_before(&self, offset: u64) -> Place {
+        let known = self.places.iter().chain([&self.here]).filter(|place| place.sent <= offset);
+        known.max_by_key(|place| place.sent).copied().unwrap_or_default()
     }
 }
 
 impl<R: BlockReader> Netascii<R> {
-    /// Passes `len` bytes of netascii from `position` on to `take`, or fewer at the end of the file.
+    /// Hands `len` bytes of netascii from `place` on to `take`, one by one, or as many as there are.
     ///
-    /// Returns the position after them, or `None` if the file is not loaded there.
-    fn read(
-        &mut self,
-        mut position: Position,
-        len: u64,
-        mut take: impl FnMut(u8),
-    ) -> Result<Option<Position>, ReadFailed> {
-        let end = position.text.saturating_add(len);
+    /// Returns where that ends, or `None` when the file is not loaded there.
+    fn read(&mut self, mut place: Place, len: u64, mut take: impl FnMut(u8)) -> Result<Option<Place>, ReadFailed> {
+        let end = place.sent.saturating_add(len);
         let mut chunk = [0; CHUNK];
-        while position.text < end {
-            if let Some(second) = position.second.take() {
+        while place.sent < end {
+            if let Some(second) = place.second.take() {
                 take(second);
-                position.text = position.text.saturating_add(1);
+                place.sent = place.sent.saturating_add(1);
                 continue;
             }
-            // No more than needed: every byte of the file becomes at least one byte of netascii.
-            let most = usize::try_from(end.saturating_sub(position.text)).unwrap_or(CHUNK).min(CHUNK);
-            let Some(loaded) = self.reader.read_at(position.file, chunk.get_mut(..most).unwrap_or_default())? else {
+            // No more than needed: every byte of the file makes one of netascii at least.
+            let wanted = usize::try_from(end.saturating_sub(place.sent)).unwrap_or(CHUNK).min(CHUNK);
+            let Some(loaded) = self.reader.read_at(place.read, chunk.get_mut(..wanted).unwrap_or_default())? else {
                 return Ok(None);
             };
             if loaded == 0 {
                 break;
             }
             for &byte in chunk.get(..loaded).unwrap_or_default() {
-                if position.second.is_some() || position.text >= end {
+                if place.second.is_some() || place.sent >= end {
                     break;
                 }
                 let (first, second) = match byte {
@@ -95,35 +89,34 @@ impl<R: BlockReader> Netascii<R> {
                     byte => (byte, None),
                 };
                 take(first);
-                position =
-                    Position { text: position.text.saturating_add(1), file: position.file.saturating_add(1), second };
+                place = Place { sent: place.sent.saturating_add(1), read: place.read.saturating_add(1), second };
             }
         }
-        Ok(Some(position))
+        Ok(Some(place))
     }
 }
 
 impl<R: BlockReader> BlockReader for Netascii<R> {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
-        let known = self.position_before(offset);
-        let Some(start) = self.read(known, offset.saturating_sub(known.text), |_| {})? else { return Ok(None) };
+        let known = self.place_before(offset);
+        let Some(start) = self.read(known, offset.saturating_sub(known.sent), |_| {})? else { return Ok(None) };
         let mut slots = buf.iter_mut();
         let mut len = 0usize;
-        let most = u64::try_from(slots.len()).unwrap_or(u64::MAX);
-        let read = self.read(start, most, |byte| {
+        let wanted = u64::try_from(slots.len()).unwrap_or(u64::MAX);
+        let read = self.read(start, wanted, |byte| {
             if let Some(slot) = slots.next() {
                 *slot = byte;
                 len = len.saturating_add(1);
             }
         })?;
         let Some(end) = read else { return Ok(None) };
-        if !self.starts.iter().any(|position| *position == start) {
-            if self.starts.is_full() {
-                self.starts.pop_front();
+        if !self.places.iter().any(|place| *place == start) {
+            if self.places.is_full() {
+                self.places.pop_front();
             }
-            let _ = self.starts.push_back(start);
+            let _ = self.places.push_back(start);
         }
-        self.end = end;
+        self.here = end;
         Ok(Some(len))
     }
 }
@@ -134,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads the whole file in blocks of `size` bytes.
+    /// The whole file in blocks of `size`.
     fn blocks(file: &[u8], size: usize) -> Vec<u8> {
         let mut reader = Netascii::new(file);
         let mut all = vec![];
@@ -149,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn converts_line_ends_and_other_carriage_returns() {
+    fn lines_end_in_cr_lf_and_other_crs_in_nul() {
         for (file, netascii) in [
             (&b""[..], &b""[..]),
             (b"one\ntwo\n", b"one\r\ntwo\r\n"),
@@ -168,12 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn reads_any_block_again() {
+    fn any_block_can_be_read_again() {
         let file = b"a\nbc\r\rdef\n\n".repeat(200);
         let netascii = blocks(&file, 512);
         let mut reader = Netascii::new(&file[..]);
         let mut block = [0; 16];
-        // Forwards, one window back, from the start, past the end.
+        // Forwards, a window back, from the start, past the end.
         for number in (0..100).chain(36..100).chain([0, 1, 150, 3, 5000]) {
             let len = reader.read_at(number * 16, &mut block).expect("readable").expect("loaded");
             let expected = netascii.get(number as usize * 16..).unwrap_or_default();
@@ -182,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn returns_none_for_bytes_that_are_not_loaded() {
+    fn what_is_not_loaded_is_waited_for() {
         struct Loaded<'a>(&'a [u8], usize);
         impl BlockReader for Loaded<'_> {
             fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {

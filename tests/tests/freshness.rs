@@ -1,4 +1,4 @@
-//! A running machine changes the boot files on its mounted disk, and clients receive the flushed version, never a mixture.
+//! The promise that matters: the machine that a disk belongs to changes its boot files, and is served what it has written.
 
 use std::time::{Duration, Instant};
 
@@ -7,34 +7,34 @@ use rtftp_tests::{
     raw_client::rrq,
 };
 
-/// The maximum time until unflushed changes reach the disk. The owner commits its journal every second.
-const COMMIT_LIMIT: Duration = Duration::from_secs(60);
+/// How long what an owner has not flushed may take to be on its disk: its journal is committed every second.
+const COMMITTED: Duration = Duration::from_secs(60);
 
-/// The maximum time until a client receives its first answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// How long a client may have to wait for its first answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The options of ext4 in images for the Raspberry Pi: the journal has no checksums.
+/// ext4 as scripts for the Raspberry Pi make it: its journal is one without checksums.
 const RASPBERRY_PI: [&str; 2] = ["-O", "^64bit,^metadata_csum"];
 
-/// The journaled file systems of a board: partition number and mount options.
+/// The file systems of a board that have a journal: the number of the partition, and how its owner mounts it.
 const JOURNALED: [(u32, &str); 3] =
     [(2, "-t ext4 -o commit=1"), (3, "-t ext4 -o commit=1"), (5, "-t ext3 -o commit=1")];
-/// The file system without a journal.
+/// And one that has none.
 const VFAT: (u32, &str) = (1, "-t vfat");
 
-/// Returns a kernel image; all versions have the same size.
+/// A kernel; those of different versions have the same size.
 fn kernel(version: u64) -> Vec<u8> {
     noise(700_001, version)
 }
 
-/// A running board, its disk, and a daemon that serves each partition to a client of its own, with a new snapshot for each request.
+/// A board that runs, its disk, and a daemon that serves every partition of it, to a client of its own, with a view a request.
 struct Board {
     daemon: Rtftp,
     owner: OwnerMachine,
-    /// Dropped after the owner, which would report errors otherwise.
+    /// Is killed after the owner, which would complain otherwise.
     _server: NbdServer,
     _disk: Disk,
-    /// The owner needs as much memory and CPU time as an appliance.
+    /// A machine takes a processor and memory, as an appliance does.
     _slot: Appliance,
 }
 
@@ -54,7 +54,7 @@ impl Board {
         for (number, options) in JOURNALED.into_iter().chain([VFAT]) {
             owner.run(&format!("mkdir /mnt/{number}; mount {options} /dev/vda{number} /mnt/{number}"));
         }
-        let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "0"]);
+        let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "0"]);
         for (number, _) in JOURNALED.into_iter().chain([VFAT]) {
             let config = DiskConfig::new(server.url()).partition(number, "/").tftp_root("/boot").backend("native");
             daemon.put_disk(&client(number), &config);
@@ -62,13 +62,13 @@ impl Board {
         Self { daemon, owner, _server: server, _disk: disk, _slot: slot }
     }
 
-    /// Fetches a file as the client of a partition.
+    /// What the client of a partition gets.
     #[track_caller]
     fn fetch(&self, number: u32, name: &str) -> Result<Vec<u8>, Answer> {
         self.daemon.client(&client(number)).fetch(name, &[("blksize", "1428")])
     }
 
-    /// Asserts that the client of a partition receives `expected`.
+    /// Asserts that the client of a partition gets these bytes.
     #[track_caller]
     fn assert_served(&self, number: u32, name: &str, expected: &[u8]) {
         match self.fetch(number, name) {
@@ -77,64 +77,64 @@ impl Board {
         }
     }
 
-    /// Runs a script in the boot directory of a partition on the owner.
+    /// Runs a script in the boot directory of a partition.
     #[track_caller]
-    fn run_on_owner(&mut self, number: u32, script: &str) {
+    fn owner_runs(&mut self, number: u32, script: &str) {
         self.owner.run(&format!("cd /mnt/{number}/boot; {script}"));
     }
 
-    /// Writes a file of that directory on the owner, without flushing it.
+    /// Writes a file of that directory, without flushing it.
     #[track_caller]
-    fn write_on_owner(&mut self, number: u32, name: &str, bytes: &[u8]) {
+    fn owner_writes(&mut self, number: u32, name: &str, bytes: &[u8]) {
         self.owner.write(&format!("/mnt/{number}/boot/{name}"), bytes);
     }
 
-    /// Fetches the kernel and runs a script on the owner during the transfer. Returns the result of the transfer.
+    /// Fetches the kernel, runs a script in the middle of the transfer, goes on; returns what comes of the transfer.
     #[track_caller]
     fn fetch_while(&mut self, number: u32, script: &str) -> Result<Vec<u8>, Answer> {
         let mut transfer = self.daemon.client(&client(number));
-        let first = transfer.request_until_answered(&rrq("vmlinuz", &[("blksize", "1428")]), ANSWER_LIMIT);
+        let first = transfer.request_until_answered(&rrq("vmlinuz", &[("blksize", "1428")]), PATIENCE);
         transfer.finish_with(first, |block| {
             if block == 100 {
-                self.run_on_owner(number, script);
+                self.owner_runs(number, script);
             }
         })
     }
 }
 
-/// Returns the address of the client that is served from a partition.
+/// The client whose disk has this partition for its boot files.
 fn client(number: u32) -> String {
     format!("127.0.1.{number}")
 }
 
 #[test]
-fn serves_flushed_changes_of_a_mounted_disk() {
+fn a_board_that_stays_mounted_is_served_what_it_has_flushed() {
     let mut board = Board::start(NbdServer::nbdkit);
     for (number, _) in JOURNALED.into_iter().chain([VFAT]) {
         board.assert_served(number, "vmlinuz", &kernel(1));
 
-        // Like dpkg: write, flush, rename.
-        board.write_on_owner(number, "vmlinuz.new", &kernel(2));
-        // vfat has no journal: its directory is consistent only after everything was written.
+        // As dpkg does it.
+        board.owner_writes(number, "vmlinuz.new", &kernel(2));
+        // vfat has no journal, so that its directory is whole only after everything was written.
         let flush = if number == VFAT.0 { "sync" } else { "sync ." };
-        board.run_on_owner(number, &format!("sync vmlinuz.new; mv vmlinuz.new vmlinuz; {flush}"));
+        board.owner_runs(number, &format!("sync vmlinuz.new; mv vmlinuz.new vmlinuz; {flush}"));
         board.assert_served(number, "vmlinuz", &kernel(2));
 
-        // Like cp: truncate and write. Then overwrite in place.
-        board.write_on_owner(number, "vmlinuz", &kernel(3)[..650_000]);
-        board.run_on_owner(number, "sync");
+        // As cp does it, and in place.
+        board.owner_writes(number, "vmlinuz", &kernel(3)[..650_000]);
+        board.owner_runs(number, "sync");
         board.assert_served(number, "vmlinuz", &kernel(3)[..650_000]);
         board.owner.write("/tmp/kernel", &kernel(4));
-        board.run_on_owner(number, "dd if=/tmp/kernel of=vmlinuz bs=64k conv=notrunc; sync");
+        board.owner_runs(number, "dd if=/tmp/kernel of=vmlinuz bs=64k conv=notrunc; sync");
         board.assert_served(number, "vmlinuz", &kernel(4));
 
-        assert_eq!(board.fetch(number, "initrd.img").map_err(|error| error.code()), Err(1), "before its creation");
-        board.write_on_owner(number, "initrd.img", &kernel(5));
-        board.run_on_owner(number, "sync");
+        assert_eq!(board.fetch(number, "initrd.img").map_err(|error| error.code()), Err(1), "not there yet");
+        board.owner_writes(number, "initrd.img", &kernel(5));
+        board.owner_runs(number, "sync");
         board.assert_served(number, "initrd.img", &kernel(5));
 
-        board.run_on_owner(number, "rm vmlinuz; sync");
-        assert_eq!(board.fetch(number, "vmlinuz").map_err(|error| error.code()), Err(1), "after its deletion");
+        board.owner_runs(number, "rm vmlinuz; sync");
+        assert_eq!(board.fetch(number, "vmlinuz").map_err(|error| error.code()), Err(1), "not there any more");
         board.assert_served(number, "cmdline.txt", b"quiet");
     }
     for (number, _) in JOURNALED.into_iter().chain([VFAT]) {
@@ -143,18 +143,18 @@ fn serves_flushed_changes_of_a_mounted_disk() {
 }
 
 #[test]
-fn fails_transfer_of_a_file_that_changes() {
+fn no_transfer_of_a_file_that_changes_is_ever_completed() {
     let mut board = Board::start(NbdServer::qemu);
     for number in [2, 3, 5, VFAT.0] {
-        board.write_on_owner(number, "vmlinuz.new", &kernel(2));
-        board.run_on_owner(number, "sync");
+        board.owner_writes(number, "vmlinuz.new", &kernel(2));
+        board.owner_runs(number, "sync");
         match board.fetch_while(number, "mv vmlinuz.new vmlinuz; sync") {
             Err(Answer::Error(0, text)) => assert!(!text.is_empty()),
             other => panic!("replaced on partition {number}: {:?}", other.map(|file| file.len())),
         }
         board.assert_served(number, "vmlinuz", &kernel(2));
     }
-    // Overwritten in place, a transfer would mix both versions. Not tested on vfat, whose times have a resolution of two seconds.
+    // In place, the transfer holds bytes of both. vfat can hide that: it knows times to two seconds only.
     board.owner.write("/tmp/kernel", &kernel(3));
     for number in [2, 3] {
         match board.fetch_while(number, "dd if=/tmp/kernel of=vmlinuz bs=64k conv=notrunc; sync") {
@@ -163,38 +163,38 @@ fn fails_transfer_of_a_file_that_changes() {
         }
         board.assert_served(number, "vmlinuz", &kernel(3));
     }
-    // Changes of other files do not end a transfer.
+    // What happens to other files is no reason to end a transfer.
     for (number, version) in [(2, 3), (3, 3), (5, 2), (VFAT.0, 2)] {
         let script = "echo new >cmdline.txt; echo more >more; rm more; dd if=/tmp/kernel of=other bs=64k; sync";
         match board.fetch_while(number, script) {
-            Ok(got) => assert_same(&got, &kernel(version), "transfer during a change of another file"),
+            Ok(got) => assert_same(&got, &kernel(version), "a transfer while another file changes"),
             Err(error) => panic!("another file changed on partition {number}: {error:?}"),
         }
     }
 }
 
 #[test]
-fn serves_changes_that_are_only_in_the_journal() {
+fn what_nothing_but_the_journal_holds_is_served() {
     let mut board = Board::start(NbdServer::qemu);
     board.owner.disable_writeback();
     let (old, new) = (kernel(1), kernel(2));
     for (number, _) in JOURNALED {
-        board.write_on_owner(number, "vmlinuz.new", &new);
-        board.run_on_owner(number, "mv vmlinuz.new vmlinuz");
+        board.owner_writes(number, "vmlinuz.new", &new);
+        board.owner_runs(number, "mv vmlinuz.new vmlinuz");
         let renamed = Instant::now();
         loop {
             match board.fetch(number, "vmlinuz") {
                 Ok(got) if got == new => break,
-                Ok(got) => assert_same(&got, &old, "neither the old nor the new kernel"),
-                // The journal was committed during the transfer.
+                Ok(got) => assert_same(&got, &old, "neither the old kernel nor the new one"),
+                // The journal was committed in the middle of the transfer.
                 Err(error) => assert_eq!(error.code(), 0, "{error:?}"),
             }
-            assert!(renamed.elapsed() < COMMIT_LIMIT, "partition {number}: the new kernel is not served");
+            assert!(renamed.elapsed() < COMMITTED, "partition {number}: the new kernel is never served");
         }
     }
     for (number, _) in JOURNALED {
-        board.write_on_owner(number, "vmlinuz.new", &kernel(3));
-        board.run_on_owner(number, "sync vmlinuz.new; mv vmlinuz.new vmlinuz; sync .");
+        board.owner_writes(number, "vmlinuz.new", &kernel(3));
+        board.owner_runs(number, "sync vmlinuz.new; mv vmlinuz.new vmlinuz; sync .");
     }
     board.owner.power_cut();
     for (number, _) in JOURNALED {

@@ -1,4 +1,4 @@
-//! The record of boots over HTTP.
+//! The status page, its JSON and its metrics over HTTP.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -9,62 +9,62 @@ use std::{
 use rtftp_runtime::history::snapshot::{Snapshot, State};
 use rtftp_tests::{
     Rtftp, noise, poll_until,
-    raw_client::{Answer as Sent, ack, error, rrq},
+    raw_client::{Answer, ack, error, rrq},
     run_with_bad_arguments,
 };
 
 const BOARD: &str = "127.0.0.7";
 const SOON: Duration = Duration::from_secs(10);
 
-/// A daemon, and where it shows its record.
+/// Starts a daemon with a status page, and returns its address.
 fn daemon() -> (Rtftp, SocketAddr) {
-    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--status-listen", "0"]);
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--status-listen", "0"]);
     let line = daemon.logged(&["status page at "]);
     let address = line.split("http://").nth(1).and_then(|rest| rest.trim_end_matches('/').parse().ok());
     (daemon, address.unwrap_or_else(|| panic!("no address in `{line}`")))
 }
 
-/// An answer: the first line, the headers as they came, and what follows.
+/// An HTTP response: status line, headers and body.
 #[derive(Debug)]
-struct Answer {
+struct Response {
     status: String,
     headers: String,
     body: String,
 }
 
-/// Sends these bytes, and reads until the connection ends.
+/// Sends a request, and reads the response until the connection is closed.
 #[track_caller]
-fn ask(address: SocketAddr, request: &[u8]) -> Answer {
+fn exchange(address: SocketAddr, request: &[u8]) -> Response {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.write_all(request).expect("written");
-    answer(stream)
+    read_response(stream)
 }
 
 #[track_caller]
-fn answer(mut stream: TcpStream) -> Answer {
+fn read_response(mut stream: TcpStream) -> Response {
     stream.set_read_timeout(Some(3 * SOON)).expect("a timeout");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer that ends properly");
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("a complete response");
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response: {response:?}"));
     let (status, headers) = head.split_once("\r\n").expect("headers");
-    Answer { status: status.into(), headers: format!("{headers}\r\n"), body: body.into() }
+    Response { status: status.into(), headers: format!("{headers}\r\n"), body: body.into() }
 }
 
 #[track_caller]
-fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
-    ask(address, format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())
+fn request(address: SocketAddr, method: &str, path: &str) -> Response {
+    exchange(address, format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())
 }
 
-/// Asks for something that is there.
+/// Requests a page that exists, and returns its body.
 #[track_caller]
 fn get(address: SocketAddr, path: &str) -> String {
-    let answer = request(address, "GET", path);
-    assert_eq!(answer.status, "HTTP/1.1 200 OK", "{path}");
-    answer.body
+    let response = request(address, "GET", path);
+    assert_eq!(response.status, "HTTP/1.1 200 OK", "{path}");
+    response.body
 }
 
 #[test]
-fn what_there_is_can_be_had_with_get_and_head() {
+fn serves_get_and_head() {
     let (_daemon, address) = daemon();
     for (path, content_type) in [
         ("/", "text/html; charset=utf-8"),
@@ -93,7 +93,7 @@ fn what_there_is_can_be_had_with_get_and_head() {
 }
 
 #[test]
-fn what_cannot_be_answered_is_refused_with_a_reason() {
+fn rejects_other_requests_with_a_reason() {
     let (_daemon, address) = daemon();
     let long = format!("GET / HTTP/1.1\r\nHost: {address}\r\nX: {}\r\n\r\n", "x".repeat(20_000));
     for (request, status) in [
@@ -107,16 +107,21 @@ fn what_cannot_be_answered_is_refused_with_a_reason() {
         ("\u{0}\u{1}kernel8.img\u{0}octet\u{0}", "400 Bad Request"),
         (&long, "431 Request Header Fields Too Large"),
     ] {
-        let answer = ask(address, request.as_bytes());
-        assert_eq!(answer.status, format!("HTTP/1.1 {status}"), "{request:.50}");
-        assert!(answer.body.starts_with(&format!("{status}: ")), "{request:.50}: {}", answer.body);
-        assert_eq!(answer.headers.contains("Allow: GET, HEAD\r\n"), status.starts_with("405"), "{}", answer.headers);
+        let response = exchange(address, request.as_bytes());
+        assert_eq!(response.status, format!("HTTP/1.1 {status}"), "{request:.50}");
+        assert!(response.body.starts_with(&format!("{status}: ")), "{request:.50}: {}", response.body);
+        assert_eq!(
+            response.headers.contains("Allow: GET, HEAD\r\n"),
+            status.starts_with("405"),
+            "{}",
+            response.headers
+        );
     }
-    assert_eq!(ask(address, b"GET /metrics HTTP/1.0\r\n\r\n").status, "HTTP/1.1 200 OK");
+    assert_eq!(exchange(address, b"GET /metrics HTTP/1.0\r\n\r\n").status, "HTTP/1.1 200 OK");
 }
 
 #[test]
-fn the_numbers_are_those_of_the_boots() {
+fn metrics_match_the_history() {
     let (daemon, address) = daemon();
     daemon.put("default/config.txt", "arm_64bit=1");
     daemon.put("default/kernel", noise(1 << 20, 1));
@@ -124,22 +129,22 @@ fn the_numbers_are_those_of_the_boots() {
     assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
     assert_eq!(daemon.fetch("127.0.0.8", "../start4.elf"), Err(2));
     let mut probe = daemon.client(BOARD);
-    probe.exchange(&rrq("config.txt", &[("tsize", "0")]));
-    probe.reply(&error(8, "only the size"));
+    probe.ask(&rrq("config.txt", &[("tsize", "0")]));
+    probe.reply(&error(8, "size known"));
     let mut running = daemon.client(BOARD);
-    let asked = rrq("kernel", &[("blksize", "1024"), ("windowsize", "4")]);
-    running.exchange(&asked);
-    running.request(&asked);
+    let repeated = rrq("kernel", &[("blksize", "1024"), ("windowsize", "4")]);
+    running.ask(&repeated);
+    running.request(&repeated);
     running.reply(&ack(0));
-    while !matches!(running.receive(), Sent::Data(4, _)) {}
+    while !matches!(running.receive(), Answer::Data(4, _)) {}
     running.reply(&ack(4));
 
-    let snapshot = poll_until("a transfer that runs", SOON, || {
+    let snapshot = poll_until("a running transfer", SOON, || {
         let snapshot: Snapshot = serde_json::from_str(&get(address, "/boots.json")).expect("JSON");
         let files = &snapshot.clients.iter().find(|client| client.client == BOARD)?.boots[0].files;
         let states: Vec<_> = files.iter().map(|file| file.state).collect();
-        let is_there = states == [State::Complete, State::Missing, State::Probe, State::Running];
-        (is_there && files[3].acknowledged == 4096).then_some(snapshot)
+        let all_recorded = states == [State::Complete, State::Missing, State::Probe, State::Running];
+        (all_recorded && files[3].acknowledged == 4096).then_some(snapshot)
     });
     let metrics = get(address, "/metrics");
     for line in [
@@ -162,7 +167,7 @@ fn the_numbers_are_those_of_the_boots() {
         line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{metrics}"))
     };
     assert!((value("rtftp_start_time_seconds") - snapshot.started).abs() < 1.0);
-    // As a scrape sees it: a sample is announced with its kind, and a line has nothing but a name, labels and a number.
+    // The text format of Prometheus: each sample has a TYPE line, and consists of a name, labels and a number.
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
         let (name, number) = line.rsplit_once(' ').expect(line);
         assert!(number.parse::<f64>().is_ok(), "{line}");
@@ -172,27 +177,27 @@ fn the_numbers_are_those_of_the_boots() {
 }
 
 #[test]
-fn who_says_nothing_holds_nobody_up() {
+fn idle_connections_delay_no_transfer() {
     let (daemon, address) = daemon();
     daemon.put("default/kernel", "served");
     let mut slow = TcpStream::connect(address).expect("connected");
     slow.write_all(b"GET / HTTP/1.1\r\nHost: ").expect("written");
     assert!(get(address, "/metrics").contains("rtftp_requests_total 0"));
 
-    // More of them than are answered at a time: whoever comes then waits until they are sent away.
+    // More than are served at a time: further connections wait until these time out.
     let silent: Vec<_> = (0..40).map(|_| TcpStream::connect(address).expect("connected")).collect();
     let since = Instant::now();
     assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("served"));
-    assert!(since.elapsed() < Duration::from_secs(3), "a transfer has waited {:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(3), "the transfer took {:?}", since.elapsed());
     assert!(get(address, "/metrics").contains("rtftp_requests_total 1"));
-    assert_eq!(answer(slow).status, "HTTP/1.1 408 Request Timeout");
+    assert_eq!(read_response(slow).status, "HTTP/1.1 408 Request Timeout");
     drop(silent);
 }
 
 #[test]
-fn who_does_not_read_is_left_and_the_daemon_ends() {
+fn daemon_stops_despite_clients_that_do_not_read() {
     let (daemon, address) = daemon();
-    let _deaf: Vec<_> = (0..40)
+    let _not_reading: Vec<_> = (0..40)
         .map(|_| {
             let mut stream = TcpStream::connect(address).expect("connected");
             stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
@@ -201,12 +206,12 @@ fn who_does_not_read_is_left_and_the_daemon_ends() {
         .collect();
     assert!(get(address, "/metrics").contains("rtftp_clients 0"));
     drop(daemon);
-    let refused = TcpStream::connect(address).expect_err("nobody listens any more");
+    let refused = TcpStream::connect(address).expect_err("the daemon has stopped");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
 #[test]
-fn an_address_that_cannot_be_listened_on_is_an_error_at_the_start() {
+fn fails_at_start_if_address_is_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let output =
@@ -217,13 +222,16 @@ fn an_address_that_cannot_be_listened_on_is_an_error_at_the_start() {
 }
 
 #[test]
-fn nothing_is_listened_on_unless_it_is_asked_for() {
+fn does_not_listen_by_default() {
     let daemon = Rtftp::start();
     assert_eq!(daemon.log_lines(&["status page"]), [] as [String; 0]);
     let sockets = std::fs::read_to_string(format!("/proc/{}/net/tcp", daemon.process().id())).expect("the sockets");
     let inodes: Vec<_> = daemon.process().open_files();
     let listening = sockets.lines().skip(1).filter(|line| line.split_whitespace().nth(3) == Some("0A"));
     for inode in listening.filter_map(|line| line.split_whitespace().nth(9)) {
-        assert!(!inodes.iter().any(|file| file.to_str() == Some(&format!("socket:[{inode}]"))), "it listens");
+        assert!(
+            !inodes.iter().any(|file| file.to_str() == Some(&format!("socket:[{inode}]"))),
+            "a TCP socket is listening"
+        );
     }
 }

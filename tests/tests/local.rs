@@ -1,4 +1,4 @@
-//! Files of the server's own: the order of the roots, and what never leaves them.
+//! Local files: the order in which roots are searched, and their confinement.
 
 use std::{
     fs::{self, Permissions},
@@ -11,7 +11,7 @@ use rtftp_tests::{
 };
 
 #[test]
-fn a_clients_own_directory_comes_before_default() {
+fn searches_client_directory_before_default() {
     let daemon = Rtftp::start();
     daemon.put("127.0.0.7/both", "own");
     daemon.put("default/both", "default");
@@ -27,36 +27,36 @@ fn a_clients_own_directory_comes_before_default() {
 }
 
 #[test]
-fn an_address_that_begins_alike_is_another_client() {
+fn distinguishes_addresses_with_a_common_prefix() {
     let daemon = Rtftp::start();
-    daemon.put("127.0.0.10/file", "of 10");
-    daemon.put("127.0.0.1/only", "of 1");
+    daemon.put("127.0.0.10/file", "10");
+    daemon.put("127.0.0.1/only", "1");
     assert_eq!(daemon.fetch("127.0.0.1", "file"), Err(1));
     assert_eq!(daemon.fetch("127.0.0.10", "only"), Err(1));
-    assert_eq!(daemon.fetch("127.0.0.10", "file").as_deref(), Ok("of 10"));
+    assert_eq!(daemon.fetch("127.0.0.10", "file").as_deref(), Ok("10"));
 }
 
 #[test]
-fn directories_may_come_and_go_while_it_runs() {
+fn notices_directories_added_and_removed_at_run_time() {
     let daemon = Rtftp::start();
     assert_eq!(daemon.fetch("127.0.0.7", "file"), Err(1));
     daemon.put("default/file", "default");
     assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("default"));
     daemon.put("127.0.0.7/file", "own");
     assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("own"));
-    fs::remove_dir_all(daemon.path("127.0.0.7")).expect("remove");
+    fs::remove_dir_all(daemon.path("127.0.0.7")).expect("removed");
     assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("default"));
 }
 
 #[test]
-fn forbidden_does_not_fall_through() {
-    let daemon = Rtftp::start_without_dac_override();
+fn forbidden_file_ends_the_search() {
+    let daemon = Rtftp::without_override();
     let secret = daemon.put("secret", "secret");
     for name in ["locked", "link", "directory"] {
         daemon.put(&format!("default/{name}"), "default");
     }
     daemon.put("127.0.0.7/directory/file", "inside");
-    symlink(&secret, daemon.path("127.0.0.7/link")).expect("a link");
+    symlink(&secret, daemon.path("127.0.0.7/link")).expect("linked");
     assert_eq!(daemon.fetch("127.0.0.7", "link"), Err(2));
     assert_eq!(daemon.fetch("127.0.0.7", "directory"), Err(2));
     let locked = daemon.put("127.0.0.7/locked", "locked");
@@ -65,17 +65,17 @@ fn forbidden_does_not_fall_through() {
 }
 
 #[test]
-fn no_request_leaves_its_root() {
+fn no_request_escapes_its_root() {
     let daemon = Rtftp::start();
     let secret = daemon.put("secret", "secret");
-    daemon.put("127.0.0.8/private", "of another client");
+    daemon.put("127.0.0.8/private", "private");
     daemon.put("127.0.0.7/dir/file", "fine");
     daemon.put("default/file", "default");
     let own = daemon.path("127.0.0.7");
-    symlink("../secret", own.join("relative")).expect("a link");
-    symlink(&secret, own.join("absolute")).expect("a link");
-    symlink("..", own.join("up")).expect("a link");
-    symlink("../127.0.0.8", own.join("dir/other")).expect("a link");
+    symlink("../secret", own.join("relative")).expect("linked");
+    symlink(&secret, own.join("absolute")).expect("linked");
+    symlink("..", own.join("up")).expect("linked");
+    symlink("../127.0.0.8", own.join("dir/other")).expect("linked");
     let root = own.parent().expect("the root").display().to_string();
     let absolute = format!("{root}/secret");
     for name in [
@@ -106,12 +106,12 @@ fn no_request_leaves_its_root() {
 }
 
 #[test]
-fn names_are_read_as_firmware_means_them() {
+fn accepts_path_spellings_of_firmware() {
     let daemon = Rtftp::start();
     daemon.put("default/boot/x64/file", "found");
     daemon.put("default/with space", "space");
-    symlink("boot/x64/file", daemon.path("default/inside")).expect("a link");
-    symlink("boot", daemon.path("default/directory")).expect("a link");
+    symlink("boot/x64/file", daemon.path("default/inside")).expect("linked");
+    symlink("boot", daemon.path("default/directory")).expect("linked");
     for name in ["boot/x64/file", "/boot/x64/file", "\\boot\\x64\\file", "boot//x64/./file", "boot/../boot/x64/file"] {
         assert_eq!(daemon.fetch("127.0.0.7", name).as_deref(), Ok("found"), "{name}");
     }
@@ -121,8 +121,8 @@ fn names_are_read_as_firmware_means_them() {
 }
 
 #[test]
-fn ipv6_clients_have_roots_too() {
-    let daemon = Rtftp::start_with("::1", 60, &[]);
+fn serves_roots_of_ipv6_clients() {
+    let daemon = Rtftp::with("::1", 60, &[]);
     daemon.put("::1/file", "six");
     daemon.put("default/common", "common");
     assert_eq!(daemon.fetch("::1", "file").as_deref(), Ok("six"));
@@ -130,42 +130,42 @@ fn ipv6_clients_have_roots_too() {
 }
 
 #[test]
-fn an_ipv4_client_of_an_ipv6_socket_is_its_ipv4_address() {
-    let daemon = Rtftp::start_with("::", 60, &[]);
+fn names_ipv4_clients_of_an_ipv6_socket_by_ipv4_address() {
+    let daemon = Rtftp::with("::", 60, &[]);
     daemon.put("127.0.0.7/file", "four");
     daemon.put("::1/file", "six");
     let port = daemon.address().port();
     let mut four = Client::new("127.0.0.7", ([127, 0, 0, 1], port).into());
     let mut six = Client::new("::1", format!("[::1]:{port}").parse().expect("an address"));
-    assert_eq!(four.exchange(&rrq("file", &[])), Answer::Data(1, b"four".into()));
-    assert_eq!(six.exchange(&rrq("file", &[])), Answer::Data(1, b"six".into()));
+    assert_eq!(four.ask(&rrq("file", &[])), Answer::Data(1, b"four".into()));
+    assert_eq!(six.ask(&rrq("file", &[])), Answer::Data(1, b"six".into()));
 }
 
 #[test]
-fn the_answer_leaves_from_the_address_that_was_asked() {
-    let daemon = Rtftp::start_with("0.0.0.0", 60, &[]);
+fn replies_from_the_requested_address() {
+    let daemon = Rtftp::with("0.0.0.0", 60, &[]);
     daemon.put("default/file", "x");
-    let asked: IpAddr = "127.0.0.99".parse().expect("an address");
-    let mut client = Client::new("127.0.0.7", SocketAddr::new(asked, daemon.address().port()));
-    assert_eq!(client.exchange(&rrq("file", &[])), Answer::Data(1, b"x".into()));
-    assert_eq!(client.peer().ip(), asked);
+    let requested: IpAddr = "127.0.0.99".parse().expect("an address");
+    let mut client = Client::new("127.0.0.7", SocketAddr::new(requested, daemon.address().port()));
+    assert_eq!(client.ask(&rrq("file", &[])), Answer::Data(1, b"x".into()));
+    assert_eq!(client.peer().ip(), requested);
 }
 
 #[test]
-fn real_clients_fetch_files_of_all_sizes() {
+fn client_programs_fetch_files_of_all_sizes() {
     let daemon = Rtftp::start();
     for (name, size) in SIZES {
         let expected = noise(size, 1);
         daemon.put(&format!("default/dir/{name}"), &expected);
         for tool in ALL_CLIENT_PROGRAMS.into_iter().filter(|tool| size > 0 || tool.takes_empty_files()) {
-            let got = tool.fetch(&daemon, &format!("dir/{name}")).unwrap_or_else(|said| panic!("{tool:?}: {said}"));
+            let got = tool.fetch(&daemon, &format!("dir/{name}")).unwrap_or_else(|output| panic!("{tool:?}: {output}"));
             assert_same(&got, &expected, &format!("{tool:?} {name}"));
         }
     }
 }
 
 #[test]
-fn real_clients_are_told_that_a_file_is_missing() {
+fn client_programs_report_missing_files() {
     let daemon = Rtftp::start();
     for tool in ALL_CLIENT_PROGRAMS {
         assert!(

@@ -1,8 +1,8 @@
-//! The page with the record of boots, in a real browser.
+//! The status page, in a real browser.
 //!
-//! It takes Chromium, some 250 MB, so it is not one of the tests that run everywhere: `tests/run.sh` runs it where the Debian
-//! package `chromium-headless-shell` is installed, and `cargo test -p rtftp-tests --test page -- --ignored` does alone. With
-//! `PICTURES=DIR` in the environment it leaves pictures there, for people to look at.
+//! It needs Chromium (about 250 MB) and is therefore ignored by default. `tests/run.sh` runs it if the Debian package
+//! `chromium-headless-shell` is installed; `cargo test -p rtftp-tests --test page -- --ignored` runs it alone. If the environment
+//! variable `PICTURES` names a directory, the test saves screenshots there.
 
 use std::{env, path::Path, time::Duration};
 
@@ -14,7 +14,7 @@ use rtftp_tests::{
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// The name of a file that would do something if it were taken for a part of the page.
+/// A file name that would run a script if the page did not escape it.
 const HOSTILE: &str = "<img src=x onerror=alert(1)><script>document.title='taken'</script>";
 
 /// Waits until an expression in the page is true.
@@ -23,17 +23,17 @@ fn wait(browser: &mut Browser, expression: &str) {
     poll_until(expression, SOON, || (browser.value(expression) == true).then_some(()));
 }
 
-/// Leaves a picture, if somebody wants one.
+/// Saves a screenshot if `PICTURES` is set.
 fn picture(browser: &mut Browser, name: &str) {
     if let Some(directory) = env::var_os("PICTURES") {
         browser.screenshot(&Path::new(&directory).join(format!("{name}.png")));
     }
 }
 
-/// Starts to load a file, window by window, and acknowledges the first ones.
+/// Starts a transfer, and acknowledges the first windows.
 fn load(daemon: &Rtftp, board: &str, windows: u16) -> Client {
     let mut client = daemon.client(board);
-    client.exchange(&rrq("kernel8.img", &[("blksize", "1024"), ("windowsize", "64"), ("tsize", "0")]));
+    client.ask(&rrq("kernel8.img", &[("blksize", "1024"), ("windowsize", "64"), ("tsize", "0")]));
     client.reply(&ack(0));
     (1..=windows).for_each(|window| take(&mut client, window));
     client
@@ -45,7 +45,7 @@ fn take(client: &mut Client, window: u16) {
     client.reply(&ack(64 * window));
 }
 
-/// Lets boards boot in all the ways there are.
+/// Boots several boards, with every kind of outcome.
 fn boot_many(daemon: &Rtftp) -> (Client, NbdServer) {
     daemon.put("default/config.txt", "arm_64bit=1");
     daemon.put("default/start4.elf", noise(2_261_000, 1));
@@ -63,7 +63,7 @@ fn boot_many(daemon: &Rtftp) -> (Client, NbdServer) {
         daemon.client(board).fetch("start4.elf", &[("blksize", "1468"), ("windowsize", "1")]).expect("start4.elf");
     }
     let mut probe = daemon.client("127.0.0.4");
-    probe.exchange(&rrq("kernel8.img", &[("tsize", "0")]));
+    probe.ask(&rrq("kernel8.img", &[("tsize", "0")]));
     probe.reply(&error(8, "only the size"));
     assert_eq!(daemon.fetch("127.0.0.9", "kernel8.img"), Err(0));
     assert_eq!(daemon.fetch("127.0.0.8", &format!("../{HOSTILE}")), Err(2));
@@ -71,9 +71,9 @@ fn boot_many(daemon: &Rtftp) -> (Client, NbdServer) {
 }
 
 #[test]
-#[ignore = "takes Chromium"]
-fn the_page_shows_boots_as_they_go() {
-    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--status-listen", "0"]);
+#[ignore = "needs Chromium"]
+fn updates_while_boards_boot() {
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--status-listen", "0"]);
     let line = daemon.logged(&["status page at "]);
     let url = line.split("status page at ").nth(1).expect("an address").to_owned();
     let mut browser = Browser::start();
@@ -92,10 +92,10 @@ fn the_page_shows_boots_as_they_go() {
     assert_eq!(
         browser.value(&format!("{row}.querySelector('progress').marked")),
         true,
-        "a bar moves, and is not a new one"
+        "the progress bar is updated, not replaced"
     );
 
-    // Opened, a client has its files in it, of which a name is a name.
+    // An expanded client shows its files, with their names escaped.
     browser.value("document.querySelectorAll('details').forEach(row => row.open = true)");
     wait(&mut browser, &format!("{row}.querySelectorAll('tbody tr').length === 5"));
     let still = row.replace("127.0.0.7", "127.0.0.4");
@@ -110,7 +110,7 @@ fn the_page_shows_boots_as_they_go() {
     assert_eq!(
         browser.value(&format!("{still}.querySelector('table').marked")),
         true,
-        "it was drawn again for nothing"
+        "the table was redrawn without a change"
     );
     picture(&mut browser, "open");
     browser.show(1100, 900, "dark");
@@ -118,7 +118,7 @@ fn the_page_shows_boots_as_they_go() {
 
     for (width, scheme) in [(360, "light"), (320, "dark")] {
         browser.show(width, 780, scheme);
-        assert_eq!(browser.value("document.documentElement.scrollWidth"), width, "it scrolls sideways");
+        assert_eq!(browser.value("document.documentElement.scrollWidth"), width, "the page scrolls horizontally");
         picture(&mut browser, &format!("phone-{width}-open"));
         browser.value("scrollTo(0, 900)");
         picture(&mut browser, &format!("phone-{width}-down"));
@@ -138,9 +138,9 @@ fn the_page_shows_boots_as_they_go() {
 
     assert_eq!(browser.errors(), [] as [String; 0]);
     assert_eq!(browser.value("document.title"), "rtftp");
-    // What the policy forbids is forbidden: this is how a violation would have been heard of.
+    // The Content Security Policy is in force: an inline handler is reported as a violation.
     browser.value("document.body.setAttribute('onclick', 'alert(1)')");
-    assert!(browser.errors().iter().any(|complaint| complaint.contains("Content Security Policy")));
+    assert!(browser.errors().iter().any(|error| error.contains("Content Security Policy")));
 
     daemon.stop(Signal::SIGTERM);
     wait(&mut browser, "!document.getElementById('lost').hidden && document.body.className === 'stale'");

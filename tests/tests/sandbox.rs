@@ -1,4 +1,4 @@
-//! The sandbox: the kernel refuses what no check of ours would have to refuse any more, and what is served is served.
+//! The sandbox: the kernel denies everything except reading the served files, and everything served is still readable.
 
 use std::{
     collections::BTreeMap,
@@ -14,38 +14,38 @@ use rtftp_runtime::sandbox::{SandboxError, confine};
 use rtftp_tests::{DiskConfig, NbdServer, Rtftp, binary, board_config, board_disk};
 use tempfile::TempDir;
 
-/// Runs this in a thread that is confined to a directory; `false` where the kernel cannot do it.
+/// Runs a closure on a thread confined to a directory. Returns `false` if the kernel does not support the sandbox.
 #[track_caller]
-fn confined_to(root: &Path, what: impl FnOnce() + Send) -> bool {
+fn confined_to(root: &Path, work: impl FnOnce() + Send) -> bool {
     let confined = || match confine(root) {
         Ok(_) => {
-            what();
+            work();
             true
         }
         Err(error @ (SandboxError::Root(_) | SandboxError::Rules(_))) => panic!("{error}"),
-        Err(why) => not_tested(&why.to_string()),
+        Err(error) => not_tested(&error.to_string()),
     };
     thread::scope(|scope| scope.spawn(confined).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
-/// Says so past the test harness, which hides what tests that pass have printed.
-fn not_tested(why: &str) -> bool {
-    writeln!(io::stderr(), "\nNOT TESTED, the sandbox: {why}\n").expect("stderr");
+/// Writes to stderr directly: the test harness hides the output of passing tests.
+fn not_tested(reason: &str) -> bool {
+    writeln!(io::stderr(), "\nNOT TESTED, the sandbox: {reason}\n").expect("stderr");
     false
 }
 
-/// The error of an attempt.
+/// Returns the kind of error of an operation that must fail.
 #[track_caller]
-fn error<T>(attempt: io::Result<T>) -> ErrorKind {
-    attempt.err().expect("the kernel refuses").kind()
+fn error<T>(result: io::Result<T>) -> ErrorKind {
+    result.err().expect("denied").kind()
 }
 
 #[test]
-fn whatever_is_asked_only_what_is_served_can_be_opened() {
+fn denies_everything_except_reading_served_files() {
     let top = TempDir::new().expect("a directory");
     let (root, outside) = (top.path().join("root"), top.path().join("outside"));
     for directory in [&root.join("default"), &outside.join("linked"), &outside.join("etc")] {
-        fs::create_dir_all(directory).expect("made");
+        fs::create_dir_all(directory).expect("created");
     }
     let (file, secret, linked) = (root.join("default/file"), outside.join("etc/passwd"), outside.join("linked/file"));
     for path in [&file, &secret, &linked] {
@@ -59,22 +59,22 @@ fn whatever_is_asked_only_what_is_served_can_be_opened() {
     let socket = UnixListener::bind(outside.join("socket")).expect("a socket");
     let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
 
-    // The root, and the root by another name.
+    // The root by its real path and by a symbolic link.
     for root in [&root, &also_root] {
         confined_to(root, || {
             let read = |path: &Path| fs::read_to_string(path);
             for path in
                 [&file, &root.join("default/file"), &root.join("10.0.0.1/file"), &root.join("10.0.0.2/file"), &linked]
             {
-                assert_eq!(read(path).expect("what is served can be read"), "content", "{}", path.display());
+                assert_eq!(read(path).expect("readable"), "content", "{}", path.display());
             }
-            fs::read_dir(root).expect("the root can be listed");
+            fs::read_dir(root).expect("listable");
             for path in
                 [&secret, &root.join("../outside/etc/passwd"), &root.join("default/passwd"), Path::new("/etc/passwd")]
             {
                 assert_eq!(error(read(path)), ErrorKind::PermissionDenied, "{}", path.display());
-                let elsewhere = thread::scope(|scope| scope.spawn(|| read(path)).join().expect("no panic"));
-                assert_eq!(error(elsewhere), ErrorKind::PermissionDenied, "from a thread started later");
+                let on_new_thread = thread::scope(|scope| scope.spawn(|| read(path)).join().expect("no panic"));
+                assert_eq!(error(on_new_thread), ErrorKind::PermissionDenied, "from a thread started later");
             }
             assert_eq!(error(fs::read_dir(&outside)), ErrorKind::PermissionDenied);
             assert_eq!(error(fs::write(&file, "written")), ErrorKind::PermissionDenied);
@@ -82,17 +82,17 @@ fn whatever_is_asked_only_what_is_served_can_be_opened() {
             assert_eq!(error(fs::remove_file(&file)), ErrorKind::PermissionDenied);
             assert_eq!(error(fs::rename(&file, root.join("moved"))), ErrorKind::PermissionDenied);
             assert_eq!(error(Command::new("/bin/sh").arg("-c").arg("true").status()), ErrorKind::PermissionDenied);
-            // Disks are wherever their descriptions say.
+            // NBD servers may be anywhere.
             std::os::unix::net::UnixStream::connect(outside.join("socket")).expect("connected");
             std::net::TcpStream::connect(server.local_addr().expect("bound")).expect("connected");
         });
     }
-    assert_eq!(fs::read_to_string(&secret).expect("this thread is free"), "content");
+    assert_eq!(fs::read_to_string(&secret).expect("this thread is not confined"), "content");
     drop(socket);
 }
 
-/// The threads of a daemon: of each name, whether new privileges are ruled out, which goes with the sandbox.
-fn thread_cpu_times(daemon: &Rtftp) -> BTreeMap<String, bool> {
+/// Returns the threads of a daemon by name, and whether each has `no_new_privs`, which the sandbox sets.
+fn confined_threads(daemon: &Rtftp) -> BTreeMap<String, bool> {
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.process().id())).expect("a running daemon");
     let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
     status
@@ -103,14 +103,14 @@ fn thread_cpu_times(daemon: &Rtftp) -> BTreeMap<String, bool> {
         .collect()
 }
 
-/// Whether the threads tell anything: nobody has ruled new privileges out for all that is started here.
-fn threads_tell() -> bool {
+/// Returns whether `no_new_privs` shows the sandbox: it does not if this test already runs with it.
+fn can_detect_confinement() -> bool {
     let status = fs::read_to_string("/proc/self/status").expect("/proc");
-    !status.contains("NoNewPrivs:\t1") || not_tested("everything here runs with no_new_privs")
+    !status.contains("NoNewPrivs:\t1") || not_tested("this test runs with no_new_privs")
 }
 
 #[test]
-fn a_confined_daemon_serves_files_and_disks_of_every_kind() {
+fn confined_daemon_serves_all_kinds_of_files_and_disks() {
     if !confined_to(Path::new("/tmp"), || {}) {
         return;
     }
@@ -128,44 +128,44 @@ fn a_confined_daemon_serves_files_and_disks_of_every_kind() {
     for client in ["127.0.0.7", "127.0.0.8"] {
         assert_eq!(daemon.fetch(client, "dir/name").as_deref(), Ok("board 1"), "{client}");
     }
-    // To look a name up needs files all over the system; that nobody listens there is told only by who was asked.
+    // Resolving a host name reads files outside of the root; the refused connection shows that it worked.
     daemon.put_disk("127.0.0.9", &DiskConfig::new("nbd://localhost:1/disk").partition(1, "/"));
     daemon.wait_for_disk("127.0.0.9", "Connection refused");
 
-    // A description that is a link to elsewhere, made when the daemon was confined already.
+    // A description that links to a file outside of the root, created after the daemon was confined.
     let elsewhere = TempDir::new().expect("a directory");
     fs::write(elsewhere.path().join("disk"), board_config(&tcp).to_string()).expect("written");
     symlink(elsewhere.path().join("disk"), daemon.path("127.0.0.10.nbd")).expect("linked");
     daemon.wait_for_disk("127.0.0.10", "Permission denied");
 
-    let threads = thread_cpu_times(&daemon);
+    let threads = confined_threads(&daemon);
     assert!(threads.len() > 2, "{threads:?}");
-    for (name, locked_in) in threads {
-        assert!(locked_in == (name != "unsandboxed") || !threads_tell(), "{name}: {locked_in}");
+    for (name, is_confined) in threads {
+        assert!(is_confined == (name != "unsandboxed") || !can_detect_confinement(), "{name}: {is_confined}");
     }
 }
 
 #[test]
-fn the_sandbox_can_be_switched_off() {
-    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--no-sandbox"]);
+fn no_sandbox_option_disables_it() {
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--no-sandbox"]);
     daemon.logged(&["not confined: --no-sandbox"]);
     assert!(daemon.log_lines(&["confined: no files"]).is_empty());
-    assert!(thread_cpu_times(&daemon).values().all(|locked_in| !locked_in) || !threads_tell());
+    assert!(confined_threads(&daemon).values().all(|is_confined| !is_confined) || !can_detect_confinement());
 }
 
 #[test]
-fn what_is_mounted_below_the_root_is_served() {
+fn serves_file_systems_mounted_below_the_root() {
     const SCRIPT: &str =
         r#"mkdir "$RTFTP_TEST_ROOT/default" && mount --bind "$1" "$RTFTP_TEST_ROOT/default" && shift && exec "$@""#;
     let unshare = ["--user", "--map-root-user", "--mount"];
     if !Command::new("unshare").args(unshare).arg("true").status().expect("unshare").success() {
-        not_tested("what is mounted below the root: no mounts may be made here");
+        not_tested("mounts below the root: no permission to mount");
         return;
     }
     let source = TempDir::new().expect("a directory");
     fs::write(source.path().join("file"), "mounted").expect("written");
     let mut command = Command::new("unshare");
     command.args(unshare).args(["sh", "-c", SCRIPT, "sh"]).arg(source.path()).arg(binary("rtftp")).stdin(Stdio::null());
-    let daemon = Rtftp::start_by(&mut command);
+    let daemon = Rtftp::by(&mut command);
     assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("mounted"));
 }

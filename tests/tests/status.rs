@@ -1,4 +1,4 @@
-//! The boot timeline: what the daemon tells at its socket, and what `rtftp status` makes of it.
+//! The status socket and `rtftp status`.
 
 use std::{
     fs,
@@ -23,25 +23,25 @@ use tempfile::TempDir;
 const BOARD: &str = "127.0.0.7";
 const SOON: Duration = Duration::from_secs(10);
 
-/// A place for a status socket, and a daemon that answers there.
+/// Starts a daemon with a status socket in a temporary directory.
 fn daemon() -> (TempDir, String, Rtftp) {
     let directory = TempDir::new().expect("a temporary directory");
     let socket = directory.path().join("status.sock").to_str().expect("UTF-8").to_owned();
-    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--status-socket", &socket]);
+    let daemon = Rtftp::with("127.0.0.1", 3600, &["--status-socket", &socket]);
     (directory, socket, daemon)
 }
 
-/// What the socket tells somebody who only connects.
+/// Reads a snapshot from the socket.
 fn snapshot(socket: &str) -> Snapshot {
     let mut json = String::new();
-    UnixStream::connect(socket).expect("connected").read_to_string(&mut json).expect("an answer");
+    UnixStream::connect(socket).expect("connected").read_to_string(&mut json).expect("a reply");
     serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"))
 }
 
-/// The board, once its last boot has files in these states.
+/// Waits until the requests of the last boot of the board are in these states.
 #[track_caller]
-fn board_disk(socket: &str, states: &[State]) -> Client {
-    poll_until("the states of the files", SOON, || {
+fn wait_for_states(socket: &str, states: &[State]) -> Client {
+    poll_until("the states of the requests", SOON, || {
         let board = snapshot(socket).clients.into_iter().find(|client| client.client == BOARD)?;
         let found: Vec<_> = board.boots[0].files.iter().map(|file| file.state).collect();
         (found == states).then_some(board)
@@ -53,9 +53,9 @@ fn status(socket: &str, args: &[&str]) -> Output {
     run_with_bad_arguments([&["status", "--socket", socket], args].concat())
 }
 
-/// What it prints, which must be harmless to a terminal.
+/// Returns the output of `rtftp status`, which must be printable ASCII.
 #[track_caller]
-fn shown(socket: &str, args: &[&str]) -> String {
+fn output(socket: &str, args: &[&str]) -> String {
     let output = status(socket, args);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stdout.iter().all(|byte| matches!(byte, b'\n' | b' '..=b'~')), "{}", output.stdout.escape_ascii());
@@ -63,29 +63,30 @@ fn shown(socket: &str, args: &[&str]) -> String {
 }
 
 #[test]
-fn a_boot_is_told_file_by_file() {
+fn shows_every_request_of_a_boot() {
     let (_directory, socket, daemon) = daemon();
     daemon.put("default/config.txt", "arm_64bit=1");
     daemon.put("default/kernel", noise(1 << 20, 1));
     let mut client = daemon.client(BOARD);
-    client.exchange(&rrq("config.txt", &[("tsize", "0")]));
+    client.ask(&rrq("config.txt", &[("tsize", "0")]));
     client.reply(&error(8, "User aborted the transfer"));
-    board_disk(&socket, &[State::Probe]);
+    wait_for_states(&socket, &[State::Probe]);
     assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
     assert_eq!(daemon.fetch(BOARD, "config.txt").as_deref(), Ok("arm_64bit=1"));
     assert_eq!(daemon.fetch(BOARD, "../\u{1b}[2J"), Err(2));
-    board_disk(&socket, &[State::Probe, State::Missing, State::Complete, State::Refused]);
+    wait_for_states(&socket, &[State::Probe, State::Missing, State::Complete, State::Refused]);
 
     let mut stalled = daemon.client(BOARD);
     let request = rrq("kernel", &[("blksize", "1024"), ("windowsize", "4")]);
-    stalled.exchange(&request);
+    stalled.ask(&request);
     stalled.request(&request);
     stalled.acknowledge(0);
     stalled.reply(&ack(512));
     stalled.reply(&ack(4));
     let running = [State::Probe, State::Missing, State::Complete, State::Refused, State::Running];
-    let stopped = poll_until("a boot that stands still", SOON, || {
-        Some(board_disk(&socket, &running)).filter(|board| board.summary.starts_with("stalled in kernel at 0 % for "))
+    let stopped = poll_until("a stalled boot", SOON, || {
+        Some(wait_for_states(&socket, &running))
+            .filter(|board| board.summary.starts_with("stalled in kernel at 0 % for "))
     });
 
     let boot = &stopped.boots[0];
@@ -104,35 +105,35 @@ fn a_boot_is_told_file_by_file() {
     assert_eq!((totals.requests, totals.probes, totals.missing, totals.complete), (5, 1, 1, 1));
     assert_eq!((totals.failed, totals.refused, totals.running, totals.copies, totals.bytes), (0, 1, 1, 1, 11));
 
-    let table = shown(&socket, &[]);
+    let table = output(&socket, &[]);
     let mut lines = table.lines();
     assert!(lines.next().is_some_and(|line| line.contains("5 requests, 1 complete, 1 probes, 1 missing")), "{table}");
     assert!(lines.nth(1).is_some_and(|line| line.starts_with(BOARD) && line.contains("stalled in kernel")), "{table}");
     assert!(lines.next().is_some_and(|line| line.contains("kernel") && line.contains("  0% [ ")), "{table}");
-    let files = shown(&socket, &[BOARD]);
+    let files = output(&socket, &[BOARD]);
     for words in ["config.txt                       probe", "start4.elf                       missing", r"../\x1b[2J"] {
         assert!(files.contains(words), "`{words}` in\n{files}");
     }
-    let json: Client = serde_json::from_str(&shown(&socket, &["--json", BOARD])).expect("JSON");
+    let json: Client = serde_json::from_str(&output(&socket, &["--json", BOARD])).expect("JSON");
     assert_eq!(json.boots[0].files[..4], boot.files[..4]);
-    assert!(serde_json::from_str::<Snapshot>(&shown(&socket, &["--json"])).is_ok());
+    assert!(serde_json::from_str::<Snapshot>(&output(&socket, &["--json"])).is_ok());
 }
 
 #[test]
-fn files_of_a_disk_tell_how_old_the_look_at_it_is_and_why_they_fail() {
+fn shows_snapshot_age_and_failures_of_disks() {
     let (_directory, socket, daemon) = daemon();
-    let disk = Disk::whole(16, FileSystem::Ext4(&Tree::new().file("kernel", "of the disk")));
+    let disk = Disk::whole(16, FileSystem::Ext4(&Tree::new().file("kernel", "on the disk")));
     let server = NbdServer::nbdkit(&disk);
     daemon.connect_disk(BOARD, &DiskConfig::new(server.url()).partition(0, "/"));
-    assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("of the disk"));
+    assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("on the disk"));
     let name = format!("{BOARD}.nbd");
-    let kernel = board_disk(&socket, &[State::Complete]).boots[0].files[0].clone();
+    let kernel = wait_for_states(&socket, &[State::Complete]).boots[0].files[0].clone();
     assert_eq!(kernel.origin.as_ref(), Some(&name));
     assert!(kernel.snapshot_age.is_some_and(|age| (0.0..60.0).contains(&age)), "{kernel:?}");
 
-    daemon.put(&name, "no description");
+    daemon.put(&name, "not a description");
     assert_eq!(daemon.fetch(BOARD, "kernel"), Err(0));
-    let client = board_disk(&socket, &[State::Complete, State::Failed]);
+    let client = wait_for_states(&socket, &[State::Complete, State::Failed]);
     let failed = &client.boots[0].files[1];
     assert_eq!(failed.origin.as_ref(), Some(&name));
     assert!(failed.why.as_ref().is_some_and(|why| why.contains("line 1, column 1")), "{failed:?}");
@@ -140,25 +141,25 @@ fn files_of_a_disk_tell_how_old_the_look_at_it_is_and_why_they_fail() {
 }
 
 #[test]
-fn the_socket_is_one_daemons_and_goes_with_it() {
+fn socket_is_exclusive_and_removed_at_exit() {
     let (_directory, socket, first) = daemon();
     let mode = fs::metadata(&socket).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
     let second = ["-l", "127.0.0.1", "-p", "0", "-r", "/", "--status-socket", &socket];
     let refused = run_with_bad_arguments(second);
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(1) && said.contains("another program is listening"), "{said}");
-    assert_eq!(snapshot(&socket).clients, [], "the first is not disturbed");
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && stderr.contains("another program is listening"), "{stderr}");
+    assert_eq!(snapshot(&socket).clients, [], "the first daemon still answers");
     first.kill();
-    assert!(PathBuf::from(&socket).exists(), "nobody was there to remove it");
-    let next = Rtftp::start_with("127.0.0.1", 3600, &["--status-socket", &socket]);
+    assert!(PathBuf::from(&socket).exists(), "a killed daemon leaves its socket");
+    let next = Rtftp::with("127.0.0.1", 3600, &["--status-socket", &socket]);
     assert_eq!(snapshot(&socket).clients, []);
     next.stop(Signal::SIGTERM);
     assert!(!PathBuf::from(&socket).exists());
 }
 
 #[test]
-fn what_cannot_be_shown_is_said() {
+fn reports_unknown_clients_and_missing_daemons() {
     let (_directory, socket, daemon) = daemon();
     let unknown = status(&socket, &["10.9.8.7"]);
     assert_eq!(unknown.status.code(), Some(1));
@@ -166,38 +167,38 @@ fn what_cannot_be_shown_is_said() {
     daemon.stop(Signal::SIGTERM);
     for args in [&[][..], &["--json"], &["--follow"]] {
         let nobody = status(&socket, args);
-        let said = String::from_utf8_lossy(&nobody.stderr).into_owned();
-        assert!(nobody.status.code() == Some(1) && said.contains("does rtftp run"), "{args:?}: {said}");
+        let stderr = String::from_utf8_lossy(&nobody.stderr).into_owned();
+        assert!(nobody.status.code() == Some(1) && stderr.contains("does rtftp run"), "{args:?}: {stderr}");
     }
     assert_eq!(status(&socket, &["--colour"]).status.code(), Some(2));
     assert!(run_with_bad_arguments(["status", "--help"]).status.success());
 }
 
 #[test]
-fn a_follower_is_told_of_every_file_until_the_daemon_ends() {
+fn follow_prints_events_of_one_client_until_the_daemon_stops() {
     let (_directory, socket, daemon) = daemon();
-    daemon.put("default/kernel", "of everybody");
+    daemon.put("default/kernel", "a kernel");
     let mut command = Command::new(binary("rtftp"));
     command.args(["status", "--socket", &socket, "--follow", BOARD]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut follower = Process::start(&mut command);
     let mut lines = BufReader::new(follower.child().stdout.take().expect("a pipe")).lines();
-    let (told, events) = mpsc::channel::<Event>();
+    let (sender, events) = mpsc::channel::<Event>();
     let reader = thread::spawn(move || {
         while let Some(Ok(line)) = lines.next() {
-            told.send(serde_json::from_str(&line).expect("JSON")).expect("a receiver");
+            sender.send(serde_json::from_str(&line).expect("JSON")).expect("a receiver");
         }
     });
-    // From when on it follows, only an event can tell.
-    poll_until("a follower", SOON, || {
-        assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("of everybody"));
+    // Repeats until the first event shows that the subscription has started.
+    poll_until("the first event", SOON, || {
+        assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("a kernel"));
         events.try_recv().ok()
     });
-    assert_eq!(daemon.fetch("127.0.0.8", "kernel").as_deref(), Ok("of everybody"));
+    assert_eq!(daemon.fetch("127.0.0.8", "kernel").as_deref(), Ok("a kernel"));
     assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
     poll_until("the last event", SOON, || {
         let event = events.try_recv().ok()?;
-        assert_eq!(event.client, BOARD, "the other's are left out");
-        let expected = [("kernel", State::Complete, 12), ("start4.elf", State::Missing, 0)];
+        assert_eq!(event.client, BOARD, "events of other clients are filtered out");
+        let expected = [("kernel", State::Complete, 8), ("start4.elf", State::Missing, 0)];
         assert!(expected.contains(&(event.file.name.as_str(), event.file.state, event.file.acknowledged)), "{event:?}");
         (event.file.state == State::Missing).then_some(())
     });
@@ -207,13 +208,13 @@ fn a_follower_is_told_of_every_file_until_the_daemon_ends() {
 }
 
 #[test]
-fn on_a_terminal_the_table_is_drawn_again_and_fits() {
+fn redraws_table_within_terminal_size() {
     let (_directory, socket, daemon) = daemon();
     daemon.put("default/kernel", noise(1 << 20, 1));
     let mut stalled = daemon.client(BOARD);
-    stalled.exchange(&rrq("kernel", &[]));
+    stalled.ask(&rrq("kernel", &[]));
     stalled.acknowledge(1);
-    // A terminal, as script(1) makes one.
+    // script(1) provides the terminal.
     let inside = format!("stty cols 40 rows 4; exec {} status --socket {socket}", binary("rtftp").display());
     let mut command = Command::new("script");
     command.args(["--quiet", "--command", &inside, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -223,7 +224,7 @@ fn on_a_terminal_the_table_is_drawn_again_and_fits() {
     let mut buf = [0; 4096];
     while drawn.windows(3).filter(|bytes| bytes == b"\x1b[J").count() < 2 {
         let len = screen.read(&mut buf).expect("the screen");
-        assert!(len > 0, "it has ended: {}", drawn.escape_ascii());
+        assert!(len > 0, "the output ended: {}", drawn.escape_ascii());
         drawn.extend_from_slice(&buf[..len]);
     }
     let drawn = String::from_utf8(drawn).expect("ASCII");

@@ -1,4 +1,4 @@
-//! The description of a client's disk, an `.nbd` file.
+//! The description of a client's disk.
 
 pub mod disk;
 pub mod uri;

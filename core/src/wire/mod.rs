@@ -1,4 +1,4 @@
-//! The packets of TFTP and their contents.
+//! The packets of TFTP and what is in them.
 
 pub mod block;
 pub mod options;

@@ -1,4 +1,4 @@
-//! A clock from the processor's timer.
+//! Time, from the processor's own timer.
 
 use cortex_m::peripheral::{SYST, syst::SystClkSource};
 use rtftp_core::Instant;
@@ -9,7 +9,7 @@ const TICKS_PER_MICRO: u64 = 25;
 /// The largest value of the timer, which has 24 bits and counts down.
 const MAX: u32 = 0x00ff_ffff;
 
-/// A clock that must be read at least every 0.67 s, before the timer wraps around.
+/// A clock that must be read at least every 0.67 s, the time in which the timer comes round.
 pub struct Clock {
     last: u32,
     ticks: u64,
@@ -25,7 +25,7 @@ impl Clock {
         Self { last: SYST::get_current(), ticks: 0 }
     }
 
-    /// Returns the time since the start.
+    /// The time since the start.
     pub fn now(&mut self) -> Instant {
         let current = SYST::get_current();
         self.ticks += u64::from(self.last.wrapping_sub(current) & MAX);

@@ -1,6 +1,6 @@
-//! Repeatable random loss.
+//! Bad luck that can be repeated.
 
-/// Drops frames at random, the same ones for the same seed.
+/// Loses frames at random, the same ones for the same seed.
 pub struct Lossy {
     percent: u32,
     state: u32,
@@ -8,13 +8,13 @@ pub struct Lossy {
 }
 
 impl Lossy {
-    /// Drops this percentage of frames.
+    /// Loses so many of a hundred frames.
     pub fn new(percent: u32, seed: u32) -> Self {
-        // The generator would stay at 0.
+        // The generator stays at 0 for ever.
         Self { percent, state: seed.max(1), lost: 0 }
     }
 
-    /// Returns whether the next frame is lost (Marsaglia's xorshift, 32 bits).
+    /// Whether the next frame is lost (Marsaglia's xorshift, 32 bits).
     pub fn loses(&mut self) -> bool {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 17;
@@ -24,7 +24,7 @@ impl Lossy {
         loses
     }
 
-    /// Returns the number of lost frames.
+    /// How many were lost so far.
     pub fn lost(&self) -> u32 {
         self.lost
     }

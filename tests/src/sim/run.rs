@@ -1,75 +1,73 @@
-//! One transfer over a simulated network, with its guarantees checked at every step.
+//! One transfer over a simulated network, and the promises that are checked at every step of it.
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
 use rtftp_core::{
-    Instant, Outcome, Output, Packet, Receiver, ReceiverConfig, Sender,
-    transfer::receiver::MAX_REQUEST,
+    Instant, Outcome, Output, Packet, Receiver, Sender,
     wire::options::{Limits, MAX_BLKSIZE, MAX_WINDOWSIZE, RequestedOptions, negotiate},
 };
 
 use super::{
-    file::{CheckedSink, Rng, Source},
+    file::{CheckResult, Rng, Source},
     network::{Datagram, Link, Traffic, Wire},
 };
 
-/// The server grants everything, so that the largest windows are tested too.
+/// What the server grants: whatever is asked, so that the largest windows are tried too.
 const LIMITS: Limits = Limits { blksize: MAX_BLKSIZE, windowsize: MAX_WINDOWSIZE, window_bytes: u32::MAX };
 
-/// A transfer and its network.
+/// A transfer and the network it takes place on.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
-    /// The seed of everything random.
+    /// What everything random comes from.
     pub seed: u64,
     /// The size of the file, in bytes.
     pub size: u64,
-    /// The options of the request.
-    pub options: RequestedOptions,
-    /// The direction from the server to the client.
+    /// What the client asks for.
+    pub wanted: RequestedOptions,
+    /// The way from the server to the client.
     pub down: Link,
-    /// The direction from the client to the server.
+    /// The way from the client to the server.
     pub up: Link,
-    /// The probability that a read is not loaded.
+    /// The probability that a block is not loaded when it is read.
     pub not_loaded: f64,
-    /// The number of events after which a run counts as endless.
+    /// After how many events a run counts as one that never ends.
     pub steps: u64,
 }
 
-/// The result of a run.
+/// How a transfer went.
 #[derive(Debug, Clone, Copy)]
 pub struct Report {
-    /// The outcome for the server; `None` if no request reached it.
+    /// How it ended for the server; `None` when no request ever reached it.
     pub sender: Option<Outcome>,
-    /// The outcome for the client.
+    /// How it ended for the client.
     pub receiver: Outcome,
-    /// How many bytes the client received.
+    /// How many bytes the client has.
     pub delivered: u64,
-    /// When the client had the whole file or gave up, in microseconds.
+    /// When the client had the whole file, in microseconds; without it, when the client gave up.
     pub elapsed: u64,
-    /// The datagrams of the server.
+    /// What the server has sent.
     pub down: Traffic,
-    /// The datagrams of the client.
+    /// What the client has sent.
     pub up: Traffic,
-    /// The number of events.
+    /// How many events there were.
     pub steps: u64,
 }
 
-/// The largest datagram, in bytes.
+/// The largest datagram.
 const LARGEST: usize = 65_468;
 
-/// How often a state machine may be polled before it waits: enough for a window through the smallest send buffer.
-const MAX_POLLS: u32 = 100_000;
+/// How many times a machine may ask for something before it waits: a window of the smallest send buffer's worth.
+const BUSY: u32 = 100_000;
 
 /// Runs a transfer to its end.
 ///
 /// # Errors
 ///
-/// The guarantee that was violated.
+/// The promise that was broken.
 pub fn run(scenario: &Scenario) -> Result<Report, String> {
     let mut rng = Rng::new(scenario.seed);
     let start = Instant::from_micros(0);
-    let config = ReceiverConfig { options: scenario.options, ..ReceiverConfig::default() };
-    let receiver = Receiver::new(start, b"file", config).map_err(|error| error.to_string())?;
+    let receiver = Receiver::new(start, b"file", scenario.wanted).map_err(|error| error.to_string())?;
     let mut run = Run {
         now: 0,
         arrivals: BinaryHeap::new(),
@@ -82,7 +80,7 @@ pub fn run(scenario: &Scenario) -> Result<Report, String> {
             not_loaded: scenario.not_loaded,
             rng: Rng::new(rng.draw()),
         },
-        sink: CheckedSink { size: scenario.size, delivered: 0 },
+        sink: CheckResult { size: scenario.size, delivered: 0 },
         sender: None,
         receiver,
         sender_wakes: u64::MAX,
@@ -98,7 +96,7 @@ pub fn run(scenario: &Scenario) -> Result<Report, String> {
     while run.step()? {
         steps += 1;
         if steps > scenario.steps {
-            return Err(format!("endless: {steps} events, {} of {} bytes", run.sink.delivered, scenario.size));
+            return Err(format!("no end after {steps} events, {} of {} bytes", run.sink.delivered, scenario.size));
         }
     }
     run.report(steps)
@@ -111,7 +109,7 @@ struct Run {
     down: Wire,
     up: Wire,
     source: Source,
-    sink: CheckedSink,
+    sink: CheckResult,
     sender: Option<Sender>,
     receiver: Receiver,
     sender_wakes: u64,
@@ -124,7 +122,7 @@ struct Run {
 }
 
 impl Run {
-    /// Processes the next event. Returns `false` if there is none.
+    /// Goes on to the next event; `false` when there is none.
     fn step(&mut self) -> Result<bool, String> {
         let timer = self.sender_wakes.min(self.receiver_wakes);
         let arrival = self.arrivals.peek().map_or(u64::MAX, |arrival| arrival.at);
@@ -151,7 +149,7 @@ impl Run {
         let now = Instant::from_micros(self.now);
         let datagram = datagram.unpack(&mut self.scratch);
         if let Some(sender) = &mut self.sender {
-            // A copy of the request goes to another port, which ignores it.
+            // A copy of the request goes to another port and is absorbed there.
             if !datagram.starts_with(b"\x00\x01") {
                 sender.handle(now, datagram);
                 return self.poll_sender();
@@ -175,8 +173,8 @@ impl Run {
     }
 
     fn poll_sender(&mut self) -> Result<(), String> {
-        let Some(sender) = &mut self.sender else { return Err("the server has no request".into()) };
-        for _ in 0..MAX_POLLS {
+        let Some(sender) = &mut self.sender else { return Err("a server without a request".into()) };
+        for _ in 0..BUSY {
             match sender.poll(Instant::from_micros(self.now), &mut self.source, &mut self.buf) {
                 Output::Transmit(transmit) => {
                     for datagram in self.buf[..transmit.len].chunks(transmit.segment) {
@@ -206,8 +204,11 @@ impl Run {
     }
 
     fn poll_receiver(&mut self) -> Result<(), String> {
-        for _ in 0..MAX_POLLS {
-            match self.receiver.poll(Instant::from_micros(self.now), &mut self.buf[..MAX_REQUEST]) {
+        for _ in 0..BUSY {
+            match self
+                .receiver
+                .poll(Instant::from_micros(self.now), &mut self.buf[..rtftp_core::transfer::receiver::MAX_REQUEST])
+            {
                 Output::Transmit(transmit) => {
                     for at in self.up.carry(self.now) {
                         self.order += 1;
@@ -231,9 +232,9 @@ impl Run {
     }
 
     fn report(&self, steps: u64) -> Result<Report, String> {
-        let Some(receiver) = self.receiver_outcome else { return Err("the receiver does not end".into()) };
+        let Some(receiver) = self.receiver_outcome else { return Err("the receiver has no end".into()) };
         if self.sender.is_some() && self.sender_outcome.is_none() {
-            return Err("the sender does not end".into());
+            return Err("the sender has no end".into());
         }
         if receiver == Outcome::Complete && self.sink.delivered != self.source.size {
             return Err(format!("complete with {} of {} bytes", self.sink.delivered, self.source.size));
@@ -255,7 +256,7 @@ impl Run {
 
 fn future(now: u64, until: Instant) -> Result<u64, String> {
     let until = until.as_micros();
-    if until > now { Ok(until) } else { Err(format!("waits until {until} at {now}")) }
+    if until > now { Ok(until) } else { Err(format!("at {now} it waits until {until}, which is over")) }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -264,10 +265,10 @@ enum End {
     Client,
 }
 
-/// A datagram in flight. The heap returns the earliest arrival first.
+/// A datagram on its way; the heap gives out the earliest first.
 struct Arrival {
     at: u64,
-    /// Sorts equal arrivals in the order of sending.
+    /// What was sent first comes first.
     order: u64,
     to: End,
     datagram: Datagram,

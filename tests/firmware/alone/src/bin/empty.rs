@@ -1,14 +1,14 @@
-//! Does nothing: the baseline for the sizes of the other programs.
+//! Does nothing: what every program takes.
 #![no_std]
 #![no_main]
 
+use alone::unknown;
 use cortex_m_rt::entry;
-use footprint::opaque;
 
 #[entry]
 fn main() -> ! {
     let mut packet = [0; 600];
     loop {
-        opaque(&mut packet);
+        unknown(&mut packet);
     }
 }
