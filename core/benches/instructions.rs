@@ -1,13 +1,13 @@
-//! How many instructions the steps of the core take, held against the figures they took before.
+//! Counts the instructions of the core's hot paths and compares them with recorded figures.
 //!
 //! ```text
 //! cargo bench -p rtftp-core --bench instructions
 //! ```
 //!
-//! Counted by `valgrind --tool=callgrind`, which is the same on a busy machine and on an idle one, where times are not. This
-//! program runs itself under it, once for each of two numbers of steps: what starts and ends a program is in both counts, so
-//! their difference is the steps alone. It fails if a step takes more than [`TOLERANCE`] percent over its figure in [`STEPS`]:
-//! then find out which change made it grow, and if that is worth it, put the new figure into the table.
+//! `valgrind --tool=callgrind` counts the same number on a busy machine as on an idle one. The program runs itself under it, with
+//! [`LOW_STEPS`] and with [`HIGH_STEPS`] steps: the difference of the two counts leaves out the start and the end of the program.
+//! It fails if a step takes more than [`TOLERANCE`] percent over its figure in [`STEPS`]. Then find the change that causes it; if
+//! the change is worth it, record the new figure.
 
 use std::{
     env,
@@ -17,20 +17,21 @@ use std::{
 };
 
 use rtftp_core::{
-    BlockReader, BlockSink, Instant, Output, Packet, ReadFailed, Receiver, RequestPath, Sender, WriteFailed,
+    BlockReader, BlockSink, Instant, Output, Packet, ReadFailed, Receiver, ReceiverConfig, RequestPath, Sender,
+    WriteFailed,
     wire::{
         options::{Limits, RequestedOptions, Settings, negotiate},
         packet::Options,
     },
 };
 
-/// By how many percent a figure may be passed: another compiler makes other code.
+/// The accepted growth in percent: another compiler generates other code.
 const TOLERANCE: u64 = 10;
 
-/// A step, how many instructions it takes on x86-64, and what runs it so many times.
+/// The name of a step, its instructions on x86-64, and a function that runs it a number of times.
 type Step = (&'static str, u64, fn(u64));
 
-/// All that is counted.
+/// All steps.
 const STEPS: [Step; 8] = [
     ("parse an ACK", 48, parse_ack),
     ("parse a request with four options", 644, parse_request),
@@ -42,9 +43,8 @@ const STEPS: [Step; 8] = [
     ("receive a window of 16 blocks", 5006, |steps| receive(steps, 16)),
 ];
 
-/// The two numbers of steps.
-const FEW: u64 = 100;
-const MANY: u64 = 1100;
+const LOW_STEPS: u64 = 100;
+const HIGH_STEPS: u64 = 1100;
 
 const REQUEST: &[u8] =
     b"\0\x01EFI/debian/grubx64.efi\0octet\0tsize\x000\0blksize\x001468\0windowsize\x0016\0timeout\x005\0";
@@ -54,33 +54,33 @@ fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     match args.as_slice() {
         [run, name, steps] if run == "--run" => {
-            let (_, _, step) = STEPS.iter().find(|(known, ..)| known == name).expect("a name of the table");
+            let (_, _, step) = STEPS.iter().find(|(known, ..)| known == name).expect("the name of a step");
             step(steps.parse().expect("a number of steps"));
             ExitCode::SUCCESS
         }
         args if args.iter().any(|arg| arg == "--bench") => compare(),
-        // `cargo test --all-targets` only wants to see it built.
+        // `cargo test --all-targets` only builds and starts it.
         _ => ExitCode::SUCCESS,
     }
 }
 
-/// Counts every step and says how it is beside its figure.
+/// Counts every step and prints the count beside its figure.
 fn compare() -> ExitCode {
     let mut grown = vec![];
-    println!("instructions a step, and the figure in the table");
+    println!("instructions per step, recorded figure");
     for (name, figure, _) in STEPS {
-        let count = (instructions(name, MANY) - instructions(name, FEW)).div_ceil(MANY - FEW);
+        let count = (instructions(name, HIGH_STEPS) - instructions(name, LOW_STEPS)).div_ceil(HIGH_STEPS - LOW_STEPS);
         println!("{count:8} {figure:8}  {name}");
         if count * 100 > figure * (100 + TOLERANCE) {
-            grown.push(format!("to {name} takes {count} instructions, {figure} before"));
+            grown.push(format!("{name}: {count} instructions, recorded {figure}"));
         }
     }
     if !cfg!(target_arch = "x86_64") {
-        println!("not compared: the figures are of x86-64");
+        println!("not compared: the figures are for x86-64");
     } else if !grown.is_empty() {
         println!(
-            "\nmore than {TOLERANCE} % over the figure:\n  {}\n\
-             If that is worth it, put what was counted now into STEPS in core/benches/instructions.rs.",
+            "\nmore than {TOLERANCE} % over the recorded figure:\n  {}\n\
+             If the change is worth it, record the new figure in STEPS in core/benches/instructions.rs.",
             grown.join("\n  ")
         );
         return ExitCode::FAILURE;
@@ -88,7 +88,7 @@ fn compare() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// How many instructions this program executes when it takes so many steps.
+/// Returns how many instructions this program executes for a number of steps.
 fn instructions(name: &str, steps: u64) -> u64 {
     let program = env::current_exe().expect("the path of this program");
     let output = Command::new("valgrind")
@@ -96,10 +96,10 @@ fn instructions(name: &str, steps: u64) -> u64 {
         .arg(program)
         .args(["--run", name, &steps.to_string()])
         .output()
-        .unwrap_or_else(|error| panic!("valgrind does not start ({error}); install the package valgrind"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    let collected = said.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
-    collected.filter(|_| output.status.success()).unwrap_or_else(|| panic!("valgrind counted nothing: {said}"))
+        .unwrap_or_else(|error| panic!("cannot start valgrind ({error}): install the package valgrind"));
+    let log = String::from_utf8_lossy(&output.stderr);
+    let collected = log.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
+    collected.filter(|_| output.status.success()).unwrap_or_else(|| panic!("valgrind printed no count: {log}"))
 }
 
 fn parse_ack(steps: u64) {
@@ -108,7 +108,7 @@ fn parse_ack(steps: u64) {
     }
 }
 
-/// The options of a request are read as they are iterated over, so that is a part of it.
+/// Includes an iteration over the options, which parses them.
 fn parse_request(steps: u64) {
     for _ in 0..steps {
         let Ok(Packet::ReadRequest(request)) = Packet::parse(black_box(REQUEST)) else { panic!("a request") };
@@ -128,26 +128,26 @@ fn parse_path(steps: u64) {
     }
 }
 
-/// A file and a place for it that cost nothing, so that the core alone is counted, and not how the C library copies.
+/// A file and a sink that cost nothing, so that only the core is counted, without the copies by the C library.
 #[derive(Debug)]
-struct Nothing;
+struct NoData;
 
-impl BlockReader for Nothing {
+impl BlockReader for NoData {
     fn read_at(&mut self, _: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
         Ok(Some(buf.len()))
     }
 }
 
-impl BlockSink for Nothing {
+impl BlockSink for NoData {
     fn write(&mut self, _: u64, _: &[u8]) -> Result<(), WriteFailed> {
         Ok(())
     }
 }
 
-/// The time of a step, in microseconds: a round trip.
+/// The duration of a step, in microseconds: a round trip.
 const ROUND_TRIP: u64 = 200;
 
-/// Each step is a window: what sends it, and its ACK.
+/// Sends one window a step and processes its ACK.
 fn send(steps: u64, options: &[u8]) {
     let (settings, granted) = negotiate(Options::new(options), &Limits::default(), None);
     let mut now = Instant::from_micros(0);
@@ -155,11 +155,11 @@ fn send(steps: u64, options: &[u8]) {
     let mut buf = [0; 16 * 516];
     let mut block = 0u16;
     if !options.is_empty() {
-        let Output::Transmit(_) = sender.poll(now, &mut Nothing, &mut buf) else { panic!("an OACK") };
+        let Output::Transmit(_) = sender.poll(now, &mut NoData, &mut buf) else { panic!("an OACK") };
         sender.handle(now, b"\0\x04\0\0");
     }
     for _ in 0..steps {
-        while let Output::Transmit(transmit) = black_box(sender.poll(now, &mut Nothing, black_box(&mut buf))) {
+        while let Output::Transmit(transmit) = black_box(sender.poll(now, &mut NoData, black_box(&mut buf))) {
             block = block.wrapping_add(transmit.len.div_ceil(transmit.segment) as u16);
         }
         now = now.after(Duration::from_micros(ROUND_TRIP));
@@ -169,18 +169,19 @@ fn send(steps: u64, options: &[u8]) {
     assert_eq!(sender.acknowledged(), steps * u64::from(settings.windowsize) * u64::from(settings.blksize));
 }
 
-/// Each step is a window: its blocks, and the ACK for it.
+/// Receives one window a step and sends its ACK.
 fn receive(steps: u64, windowsize: u16) {
-    let wanted = RequestedOptions {
+    let options = RequestedOptions {
         windowsize: Some(windowsize).filter(|&windowsize| windowsize > 1),
         ..RequestedOptions::default()
     };
+    let config = ReceiverConfig { options, ..ReceiverConfig::default() };
     let mut now = Instant::from_micros(0);
-    let mut receiver = Receiver::new(now, b"file", wanted).expect("a file name");
+    let mut receiver = Receiver::new(now, b"file", config).expect("a file name");
     let mut buf = [0; 516];
     let Output::Transmit(_) = receiver.poll(now, &mut buf) else { panic!("a request") };
     if windowsize > 1 {
-        receiver.handle(now, b"\0\x06windowsize\x0016\0", &mut Nothing);
+        receiver.handle(now, b"\0\x06windowsize\x0016\0", &mut NoData);
         let Output::Transmit(_) = receiver.poll(now, &mut buf) else { panic!("an ACK of the OACK") };
     }
     let mut datagram = [0; 516];
@@ -191,7 +192,7 @@ fn receive(steps: u64, windowsize: u16) {
             block = block.wrapping_add(1);
             let [high, low] = block.to_be_bytes();
             datagram[..4].copy_from_slice(&[0, 3, high, low]);
-            receiver.handle(now, black_box(&datagram), &mut Nothing);
+            receiver.handle(now, black_box(&datagram), &mut NoData);
             while let Output::Transmit(_) = black_box(receiver.poll(now, black_box(&mut buf))) {}
         }
     }

@@ -1,35 +1,39 @@
-//! A block reader of one's own: a file in SPI flash, where bytes take a while to come and RAM is short.
+//! Sends a file from SPI flash: a block reader that loads its bytes on demand, with little RAM.
 //!
-//! The reader keeps one piece of the file. What is not in it is "not loaded yet"; the state machine then says `NeedData`, and
-//! the driver has the piece loaded, by DMA say, while it does other things. Run it with `cargo run --example flash`.
+//! The reader keeps one chunk of the file. For any other bytes it returns "not loaded", so the sender asks for
+//! [`Output::NeedData`]; the driver then loads the chunk (by DMA, for example) while it does other work.
+//!
+//! ```text
+//! cargo run -p rtftp-core --example flash
+//! ```
 
 use rtftp_core::{
     BlockReader, Instant, Outcome, Output, Packet, ReadFailed, Sender,
     wire::options::{Limits, negotiate},
 };
 
-/// How much of the file is in RAM, in bytes: a block must fit in, or it is never loaded.
-const PIECE: usize = 4096;
+/// The part of the file in RAM, in bytes. A block larger than this could never be loaded.
+const CHUNK: usize = 4096;
 
-/// A file that lies in flash.
+/// A file in flash.
 struct FlashFile<'a> {
-    /// Stands for the chip; here it can be read at once.
+    /// The contents of the chip, which can be read at once here.
     chip: &'a [u8],
-    piece: [u8; PIECE],
-    /// The bytes of the file that `piece` holds.
+    chunk: [u8; CHUNK],
+    /// The offset of the chunk in the file.
     start: usize,
     len: usize,
-    /// What was asked for last and was not there.
+    /// The offset of the last read that was not loaded.
     missing: usize,
 }
 
 impl BlockReader for FlashFile<'_> {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
-        let offset = usize::try_from(offset).map_err(|_| ReadFailed("the file is not that long"))?;
-        let wanted = buf.len().min(self.chip.len().saturating_sub(offset));
-        let loaded = offset.checked_sub(self.start).and_then(|skip| self.piece[..self.len].get(skip..)?.get(..wanted));
+        let offset = usize::try_from(offset).map_err(|_| ReadFailed("the offset is too large"))?;
+        let len = buf.len().min(self.chip.len().saturating_sub(offset));
+        let loaded = offset.checked_sub(self.start).and_then(|skip| self.chunk[..self.len].get(skip..)?.get(..len));
         match loaded {
-            Some(bytes) => buf[..wanted].copy_from_slice(bytes),
+            Some(bytes) => buf[..len].copy_from_slice(bytes),
             None => self.missing = offset,
         }
         Ok(loaded.map(<[u8]>::len))
@@ -37,21 +41,21 @@ impl BlockReader for FlashFile<'_> {
 }
 
 impl<'a> FlashFile<'a> {
-    /// Nothing is loaded at first.
+    /// Creates a reader with nothing loaded.
     fn new(chip: &'a [u8]) -> Self {
-        Self { chip, piece: [0; PIECE], start: 0, len: 0, missing: 0 }
+        Self { chip, chunk: [0; CHUNK], start: 0, len: 0, missing: 0 }
     }
 
-    /// Loads the piece that begins with what was missing. On a board: starts the transfer, and returns when it is done.
+    /// Loads the chunk at the missing offset. On a board this starts a DMA transfer and returns when it is done.
     fn load(&mut self) {
         self.start = self.missing;
-        self.len = PIECE.min(self.chip.len().saturating_sub(self.start));
-        self.piece[..self.len].copy_from_slice(&self.chip[self.start..self.start + self.len]);
+        self.len = CHUNK.min(self.chip.len().saturating_sub(self.start));
+        self.chunk[..self.len].copy_from_slice(&self.chip[self.start..self.start + self.len]);
     }
 }
 
-/// Serves one request to a client that acknowledges every packet. Returns the outcome, what the client has then, and how often
-/// a piece was loaded.
+/// Serves one request to a client that acknowledges every packet. Returns the outcome, the bytes that the client received, and
+/// the number of chunks that were loaded.
 fn serve(request: &[u8], chip: &[u8]) -> (Outcome, Vec<u8>, usize) {
     let Ok(Packet::ReadRequest(request)) = Packet::parse(request) else { panic!("not a read request") };
     let size = Some(chip.len() as u64);
@@ -76,7 +80,7 @@ fn serve(request: &[u8], chip: &[u8]) -> (Outcome, Vec<u8>, usize) {
                         _ => 0,
                     };
                     let mut ack = [0; 4];
-                    Packet::Ack { block }.write(&mut ack);
+                    Packet::Ack { block }.write(&mut ack).expect("an ACK has 4 bytes");
                     sender.handle(now, &ack);
                 }
             }
@@ -89,7 +93,7 @@ fn serve(request: &[u8], chip: &[u8]) -> (Outcome, Vec<u8>, usize) {
 fn main() {
     let chip: Vec<u8> = (0..100_000u32).map(|at| at as u8).collect();
     let (outcome, received, loads) = serve(b"\0\x01firmware\0octet\0blksize\x001428\0windowsize\x004\0", &chip);
-    println!("{outcome:?}: {} bytes, {loads} pieces of {PIECE} bytes loaded", received.len());
+    println!("{outcome}: {} bytes, loaded {loads} chunks of {CHUNK} bytes", received.len());
 }
 
 #[cfg(test)]
@@ -97,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_file_comes_from_pieces() {
+    fn sends_the_whole_file_in_chunks() {
         let chip: Vec<u8> = (0..100_000u32).map(|at| (at % 251) as u8).collect();
         for request in [
             &b"\0\x01firmware\0octet\0"[..],
@@ -106,8 +110,8 @@ mod tests {
         ] {
             let (outcome, received, loads) = serve(request, &chip);
             assert_eq!(outcome, Outcome::Complete);
-            assert!(received == chip, "{} bytes came", received.len());
-            assert!(loads >= chip.len() / PIECE, "{loads} loads");
+            assert!(received == chip, "{} bytes", received.len());
+            assert!(loads >= chip.len() / CHUNK, "{loads} loads");
         }
     }
 }

@@ -1,16 +1,14 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # Where to begin
+//! # Modules and types
 //!
-//! - [`Packet`] is what goes over the wire, borrowed from the datagram.
-//! - [`options::negotiate`](wire::options::negotiate) turns what a client asks into [`Settings`](wire::options::Settings).
-//! - [`Sender`] sends a file with them. It is plain data; every call is given the time.
-//! - [`Receiver`] is its other end: it asks for a file and receives it, driven in the same way.
-//! - [`Output`] is what it asks its driver to do.
-//! - [`BlockReader`] is where the file's bytes come from, [`BlockSink`] where they go.
-//!
-//! Beside these are [`RequestPath`], a file name that cannot leave its root, and [`config::disk::DiskConfig`], the description of a
-//! remote disk.
+//! - [`Receiver`] requests a file and receives it; [`ReceiverConfig`] has its options and times, [`Peer`] checks the source of its datagrams.
+//! - [`Sender`] sends a file, with the [`Settings`](wire::options::Settings) that [`negotiate`](wire::options::negotiate) returns.
+//! - [`Output`] is the next action that either of them wants from its driver.
+//! - [`BlockSink`] stores the bytes of a received file, [`BlockReader`] provides those of a sent one.
+//! - [`Packet`] is one packet, borrowed from its datagram; [`RequestPath`] is a file name that cannot leave its root.
+//! - [`netascii`] converts text files.
+#![cfg_attr(feature = "disk-config", doc = "- [`config`] parses the `.nbd` description of a remote disk.")]
 #![no_std]
 #![cfg_attr(
     not(test),
@@ -20,6 +18,7 @@
         clippy::as_conversions,
         clippy::expect_used,
         clippy::indexing_slicing,
+        clippy::must_use_candidate,
         clippy::panic,
         clippy::std_instead_of_core,
         clippy::unwrap_used
@@ -29,13 +28,15 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(feature = "disk-config")]
 pub mod config;
 pub mod netascii;
 pub mod time;
 pub mod transfer;
 pub mod wire;
 
-/// The strings and lists of bounded length that [`config`] are made of.
+/// The bounded strings and lists in the types of [`config`].
+#[cfg(feature = "disk-config")]
 #[doc(no_inline)]
 pub use heapless;
 
@@ -44,7 +45,8 @@ pub use crate::{
     transfer::{
         io::{BlockReader, BlockSink, ReadFailed, WriteFailed},
         output::{Outcome, Output, Transmit},
-        receiver::Receiver,
+        peer::{Peer, UnknownSource},
+        receiver::{Receiver, ReceiverConfig},
         sender::Sender,
     },
     wire::{packet::Packet, path::RequestPath},

@@ -1,86 +1,92 @@
-//! Text as netascii carries it: every line ends in CR LF, and a CR that ends no line is CR NUL (RFC 1350 section 1, RFC 764).
+//! Netascii: every line ends with CR LF, and any other CR becomes CR NUL (RFC 1350 section 1, RFC 764).
 
 use heapless::Deque;
 
 use crate::transfer::io::{BlockReader, ReadFailed};
 
-/// The largest window that netascii is sent in, in blocks.
+/// The largest window for a netascii transfer, in blocks.
 pub const MAX_WINDOWSIZE: u16 = 64;
 
-/// How many reads are remembered: those of a window.
-const REMEMBERED: usize = 64;
+/// How many read positions are kept: those of a window.
+const KEPT_POSITIONS: usize = 64;
 
-/// How much of the file is looked at once, in bytes.
+/// How much of the file is converted at once, in bytes.
 const CHUNK: usize = 256;
 
-/// A file, read as netascii. How long that is shows only at its end.
+/// Converts a file to netascii. The size of the result is unknown until its end is read.
 ///
-/// Where a block begins in the file depends on all the text before it, so the places of the last [`MAX_WINDOWSIZE`] reads are
-/// remembered; a read before them begins at the start of the file again.
+/// The position of a block in the file depends on all the text before it. So the positions of the last [`MAX_WINDOWSIZE`] reads
+/// are kept; a read before them starts at the beginning of the file.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Netascii<R> {
     reader: R,
-    /// Where the last read ended.
-    here: Place,
-    /// Where the last reads began.
+    /// The end of the last read.
+    end: Position,
+    /// The starts of the last reads.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
-    places: Deque<Place, REMEMBERED>,
+    starts: Deque<Position, KEPT_POSITIONS>,
 }
 
-/// The same place in both forms of the file.
+/// The same position in the netascii text and in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-struct Place {
-    /// Bytes of netascii before it.
-    sent: u64,
-    /// Bytes of the file before it.
-    read: u64,
-    /// The second byte of a pair whose first one was the last before it.
+struct Position {
+    /// Its offset in the netascii text, in bytes.
+    text: u64,
+    /// Its offset in the file, in bytes.
+    file: u64,
+    /// The second byte of a pair, if the first one is just before the position.
     second: Option<u8>,
 }
 
 impl<R> Netascii<R> {
-    /// Reads `reader` as netascii.
+    /// Converts the file of `reader`.
     pub fn new(reader: R) -> Self {
-        Self { reader, here: Place::default(), places: Deque::new() }
+        Self { reader, end: Position::default(), starts: Deque::new() }
     }
 
-    /// The file itself.
+    /// Returns the reader of the file.
+    #[must_use]
     pub fn reader(&mut self) -> &mut R {
         &mut self.reader
     }
 
-    /// The last known place that is not behind `offset`.
-    fn place_before(&self, offset: u64) -> Place {
-        let known = self.places.iter().chain([&self.here]).filter(|place| place.sent <= offset);
-        known.max_by_key(|place| place.sent).copied().unwrap_or_default()
+    /// Returns the last known position up to `offset` in the netascii text.
+    fn position_before(&self, offset: u64) -> Position {
+        let known = self.starts.iter().chain([&self.end]).filter(|position| position.text <= offset);
+        known.max_by_key(|position| position.text).copied().unwrap_or_default()
     }
 }
 
 impl<R: BlockReader> Netascii<R> {
-    /// Hands `len` bytes of netascii from `place` on to `take`, one by one, or as many as there are.
+    /// Passes `len` bytes of netascii from `position` on to `take`, or fewer at the end of the file.
     ///
-    /// Returns where that ends, or `None` when the file is not loaded there.
-    fn read(&mut self, mut place: Place, len: u64, mut take: impl FnMut(u8)) -> Result<Option<Place>, ReadFailed> {
-        let end = place.sent.saturating_add(len);
+    /// Returns the position after them, or `None` if the file is not loaded there.
+    fn read(
+        &mut self,
+        mut position: Position,
+        len: u64,
+        mut take: impl FnMut(u8),
+    ) -> Result<Option<Position>, ReadFailed> {
+        let end = position.text.saturating_add(len);
         let mut chunk = [0; CHUNK];
-        while place.sent < end {
-            if let Some(second) = place.second.take() {
+        while position.text < end {
+            if let Some(second) = position.second.take() {
                 take(second);
-                place.sent = place.sent.saturating_add(1);
+                position.text = position.text.saturating_add(1);
                 continue;
             }
-            // No more than needed: every byte of the file makes one of netascii at least.
-            let wanted = usize::try_from(end.saturating_sub(place.sent)).unwrap_or(CHUNK).min(CHUNK);
-            let Some(loaded) = self.reader.read_at(place.read, chunk.get_mut(..wanted).unwrap_or_default())? else {
+            // No more than needed: every byte of the file becomes at least one byte of netascii.
+            let most = usize::try_from(end.saturating_sub(position.text)).unwrap_or(CHUNK).min(CHUNK);
+            let Some(loaded) = self.reader.read_at(position.file, chunk.get_mut(..most).unwrap_or_default())? else {
                 return Ok(None);
             };
             if loaded == 0 {
                 break;
             }
             for &byte in chunk.get(..loaded).unwrap_or_default() {
-                if place.second.is_some() || place.sent >= end {
+                if position.second.is_some() || position.text >= end {
                     break;
                 }
                 let (first, second) = match byte {
@@ -89,34 +95,35 @@ impl<R: BlockReader> Netascii<R> {
                     byte => (byte, None),
                 };
                 take(first);
-                place = Place { sent: place.sent.saturating_add(1), read: place.read.saturating_add(1), second };
+                position =
+                    Position { text: position.text.saturating_add(1), file: position.file.saturating_add(1), second };
             }
         }
-        Ok(Some(place))
+        Ok(Some(position))
     }
 }
 
 impl<R: BlockReader> BlockReader for Netascii<R> {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
-        let known = self.place_before(offset);
-        let Some(start) = self.read(known, offset.saturating_sub(known.sent), |_| {})? else { return Ok(None) };
+        let known = self.position_before(offset);
+        let Some(start) = self.read(known, offset.saturating_sub(known.text), |_| {})? else { return Ok(None) };
         let mut slots = buf.iter_mut();
         let mut len = 0usize;
-        let wanted = u64::try_from(slots.len()).unwrap_or(u64::MAX);
-        let read = self.read(start, wanted, |byte| {
+        let most = u64::try_from(slots.len()).unwrap_or(u64::MAX);
+        let read = self.read(start, most, |byte| {
             if let Some(slot) = slots.next() {
                 *slot = byte;
                 len = len.saturating_add(1);
             }
         })?;
         let Some(end) = read else { return Ok(None) };
-        if !self.places.iter().any(|place| *place == start) {
-            if self.places.is_full() {
-                self.places.pop_front();
+        if !self.starts.iter().any(|position| *position == start) {
+            if self.starts.is_full() {
+                self.starts.pop_front();
             }
-            let _ = self.places.push_back(start);
+            let _ = self.starts.push_back(start);
         }
-        self.here = end;
+        self.end = end;
         Ok(Some(len))
     }
 }
@@ -127,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    /// The whole file in blocks of `size`.
+    /// Reads the whole file in blocks of `size` bytes.
     fn blocks(file: &[u8], size: usize) -> Vec<u8> {
         let mut reader = Netascii::new(file);
         let mut all = vec![];
@@ -142,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_in_cr_lf_and_other_crs_in_nul() {
+    fn converts_line_ends_and_other_carriage_returns() {
         for (file, netascii) in [
             (&b""[..], &b""[..]),
             (b"one\ntwo\n", b"one\r\ntwo\r\n"),
@@ -161,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn any_block_can_be_read_again() {
+    fn reads_any_block_again() {
         let file = b"a\nbc\r\rdef\n\n".repeat(200);
         let netascii = blocks(&file, 512);
         let mut reader = Netascii::new(&file[..]);
         let mut block = [0; 16];
-        // Forwards, a window back, from the start, past the end.
+        // Forwards, one window back, from the start, past the end.
         for number in (0..100).chain(36..100).chain([0, 1, 150, 3, 5000]) {
             let len = reader.read_at(number * 16, &mut block).expect("readable").expect("loaded");
             let expected = netascii.get(number as usize * 16..).unwrap_or_default();
@@ -175,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_loaded_is_waited_for() {
+    fn returns_none_for_bytes_that_are_not_loaded() {
         struct Loaded<'a>(&'a [u8], usize);
         impl BlockReader for Loaded<'_> {
             fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {

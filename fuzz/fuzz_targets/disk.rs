@@ -1,4 +1,4 @@
-//! The description of a disk is read or refused with a message of one line.
+//! Parses the description of a disk, or rejects it with a message of one line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Whatever is asked, what is granted was asked, is within the limits, and is what the client's side agrees to.
+//! Granted options were requested, and are within the limits.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,11 +8,11 @@ use rtftp_core::wire::{
 };
 
 fuzz_target!(|input: (&[u8], u16, u16, u32, Option<u64>)| {
-    let (asked, blksize, windowsize, window_bytes, size) = input;
+    let (requested, blksize, windowsize, window_bytes, size) = input;
     let limits = Limits { blksize: blksize.max(8), windowsize: windowsize.max(1), window_bytes };
-    let (settings, granted) = negotiate(Options::new(asked), &limits, size);
+    let (settings, granted) = negotiate(Options::new(requested), &limits, size);
     for (name, value) in granted.options() {
-        assert!(Options::new(asked).any(|(other, _)| other == name), "not asked");
+        assert!(Options::new(requested).any(|(other, _)| other == name), "not requested");
         assert!(!value.is_empty() && value.iter().all(u8::is_ascii_digit));
         let count = granted.options().filter(|(other, _)| other.eq_ignore_ascii_case(name)).count();
         assert_eq!(count, 1, "granted twice");

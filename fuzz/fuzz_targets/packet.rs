@@ -1,4 +1,4 @@
-//! A packet that is read can be written, and is read again as the same.
+//! A parsed packet can be written, and parses to the same packet again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,8 +9,8 @@ fuzz_target!(|datagram: &[u8]| {
     if let Packet::ReadRequest(request) | Packet::WriteRequest(request) = packet {
         assert!(request.options.count() <= datagram.len() / 2);
     }
-    // A mode that is not known is written as `mail`, and an ERROR gets the NUL it may lack: a few bytes more than were read.
+    // An unknown mode is written as `mail`, and an ERROR with its NUL, so the packet may grow by a few bytes.
     let mut buf = vec![0; datagram.len() + 8];
-    let len = packet.write(&mut buf).expect("room enough");
+    let len = packet.write(&mut buf).expect("enough room");
     assert_eq!(Packet::parse(&buf[..len]), Ok(packet));
 });

@@ -1,4 +1,4 @@
-//! Whatever a client sends and whenever: the sender never asks to wait for the past, never overflows, always ends.
+//! With any packets at any time, the sender waits only for future instants, does not overflow its buffer, and terminates.
 #![no_main]
 
 use std::time::Duration;
@@ -14,10 +14,10 @@ use rtftp_core::{
 
 static FILE: [u8; 70_000] = [7; 70_000];
 
-/// Polls until there is nothing to send; the instant to wait for, or none when the transfer is over.
+/// Polls until there is nothing to send. Returns the instant to wait for, or `None` when the transfer is over.
 fn drive(sender: &mut Sender, now: Instant, blksize: usize) -> Option<Instant> {
     let (mut file, mut buf) = (&FILE[..], [0; 1024]);
-    // A window is finite: 70,000 bytes in blocks of 8 and the empty block at the end.
+    // More polls than any window needs: 70,000 bytes in blocks of 8, and the empty last block.
     for _ in 0..10_000 {
         match sender.poll(now, &mut file, &mut buf) {
             Output::Transmit(transmit) => {
@@ -30,7 +30,7 @@ fn drive(sender: &mut Sender, now: Instant, blksize: usize) -> Option<Instant> {
             }
             Output::NeedData => panic!("the file is in memory"),
             Output::Wait(until) => {
-                assert!(until > now, "waits for the past");
+                assert!(until > now, "waits for a past instant");
                 return Some(until);
             }
             Output::Finished(outcome) => {
@@ -39,7 +39,7 @@ fn drive(sender: &mut Sender, now: Instant, blksize: usize) -> Option<Instant> {
             }
         }
     }
-    panic!("sends for ever");
+    panic!("never waits");
 }
 
 fuzz_target!(|input: (&[u8], u16, Vec<(u16, u16)>)| {
@@ -53,12 +53,12 @@ fuzz_target!(|input: (&[u8], u16, Vec<(u16, u16)>)| {
     for (pause, block) in events {
         now = now.after(Duration::from_millis(u64::from(pause)));
         let mut ack = [0; 4];
-        Packet::Ack { block }.write(&mut ack).expect("room enough");
+        Packet::Ack { block }.write(&mut ack).expect("enough room");
         sender.handle(now, &ack);
         wait = drive(&mut sender, now, blksize);
         assert!(sender.acknowledged() <= u64::from(size));
     }
-    // The client falls silent: the transfer ends in bounded time.
+    // Without further packets the transfer ends in bounded time.
     while let Some(until) = wait {
         assert!(until.since(now) < Duration::from_secs(600), "never gives up");
         wait = drive(&mut sender, until, blksize);

@@ -1,11 +1,11 @@
-//! An NBD URI that is read can be written, and is read again as the same.
+//! A parsed NBD URI can be written, and parses to the same URI again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use rtftp_core::config::uri::NbdUri;
 
 fuzz_target!(|uri: &str| {
-    if let Ok(read) = NbdUri::parse(uri) {
-        assert_eq!(NbdUri::parse(&read.to_string()).as_ref(), Ok(&read));
+    if let Ok(parsed) = NbdUri::parse(uri) {
+        assert_eq!(NbdUri::parse(&parsed.to_string()).as_ref(), Ok(&parsed));
     }
 });

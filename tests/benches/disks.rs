@@ -128,16 +128,16 @@ fn whole(server: &NbdServer) -> DiskConfig {
 
 /// Returns the median time from a request to the first block, over 50 clients with a disk of their own each.
 fn first_data(server: &NbdServer, cold: bool) -> Duration {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false", "--view-gap", "0"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false", "--view-gap", "0"]);
     let times = (1..=50).map(|client| {
         let address = format!("127.0.1.{client}");
         daemon.put_disk(&address, &whole(server));
         let mut client = daemon.client(&address);
         if !cold {
-            assert_eq!(client.ask(&rrq("nothing", &[])).code(), 1);
+            assert_eq!(client.exchange(&rrq("nothing", &[])).code(), 1);
         }
         let asked = Instant::now();
-        assert_eq!(client.ask(&rrq("whole", &[])).block(), 1);
+        assert_eq!(client.exchange(&rrq("whole", &[])).block(), 1);
         asked.elapsed()
     });
     median(times.collect())
@@ -202,14 +202,14 @@ fn nbdcopy(server: &NbdServer) -> Option<f64> {
 
 /// Returns the growth of the daemon's memory for each of 200 disks with a transfer in progress.
 fn memory(server: &NbdServer) -> String {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     let before = daemon.process().resident();
     let clients: Vec<_> = (0..DISKS)
         .map(|client| {
             let address = format!("127.0.2.{}", client + 1);
             daemon.put_disk(&address, &whole(server));
             let mut client = daemon.client(&address);
-            let mut answer = client.ask(&rrq("whole", &[("blksize", "8192")]));
+            let mut answer = client.exchange(&rrq("whole", &[("blksize", "8192")]));
             // Far enough to fill the daemon's buffers of the transfer.
             for block in 0..100 {
                 answer = client.acknowledge(block);
@@ -235,7 +235,7 @@ fn served(server: &NbdServer, gro: bool, figure: impl Fn(Run) -> f64) -> String 
     let (mut disk, mut local) = (vec![], vec![]);
     let bytes = noise(LARGE, 1);
     for _ in 0..ROUNDS {
-        let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
+        let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
         daemon.put("default/whole", &bytes);
         local.push(figure(fetch(&daemon, server, gro, &bytes)));
         daemon.put_disk(&load_client::address(0).to_string(), &whole(server));
@@ -260,7 +260,7 @@ fn fetch(daemon: &Rtftp, server: &NbdServer, gro: bool, expected: &[u8]) -> Run 
 
 /// Returns the times of boards that all begin at once, each from a disk of its own that is not connected yet.
 fn boards(server: &NbdServer, windowsize: u16) -> String {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     for client in 0..DISKS {
         daemon.put_disk(&load_client::address(client).to_string(), &whole(server));
     }

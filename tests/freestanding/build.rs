@@ -1,4 +1,4 @@
-//! Links the C library by hand: without std nobody does. It provides the entry point, memcpy and their like.
+//! Links the C library, which std would do otherwise. It has the entry point, memcpy and similar functions.
 
 fn main() {
     println!("cargo::rustc-link-lib=c");

@@ -73,12 +73,12 @@ impl ClientProgram {
         };
         let output = output(Command::new("timeout").arg("150").arg(program).args(args));
         assert_ne!(output.status.code(), Some(127), "this test needs the program `{program}`, which is not installed");
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         match fs::read(&local) {
             Ok(bytes) if output.status.success() => Ok(bytes),
             // curl creates no file if it received no bytes.
             Err(_) if output.status.success() && program == "curl" => Ok(Vec::new()),
-            _ => Err(format!("{program}: {}, {said}", output.status)),
+            _ => Err(format!("{program}: {}, {text}", output.status)),
         }
     }
 }

@@ -22,11 +22,11 @@ use crate::{
     raw_client::Client,
 };
 
-/// Limit for actions that the daemon performs at once.
-const SOON: Duration = Duration::from_secs(10);
+/// The maximum time for actions that the daemon performs immediately.
+const ACTION_LIMIT: Duration = Duration::from_secs(10);
 
-/// Limit for starting an appliance; software emulation on a busy host is slow.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The maximum time to start an appliance; software emulation on a busy host is slow.
+const APPLIANCE_LIMIT: Duration = Duration::from_secs(120);
 
 /// The environment variable that marks a daemon and its descendants.
 const MARKER: &str = "RTFTP_TEST_ROOT";
@@ -40,7 +40,7 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// Runs the daemon to completion with arguments that it must reject.
+/// Runs the daemon with arguments that make it exit immediately, and returns its output.
 #[track_caller]
 pub fn run_with_bad_arguments<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     output(Command::new("timeout").arg("10").arg(binary("rtftp")).args(args))
@@ -62,24 +62,24 @@ impl Rtftp {
     /// Starts a daemon on 127.0.0.1 with an empty root directory and an idle timeout of one hour.
     #[track_caller]
     pub fn start() -> Self {
-        Self::with("127.0.0.1", 3600, &[])
+        Self::start_with("127.0.0.1", 3600, &[])
     }
 
     /// Starts a daemon on `listen_ip` with the idle timeout `idle` in seconds and further arguments.
     #[track_caller]
-    pub fn with(listen_ip: &str, idle: u32, args: &[&str]) -> Self {
+    pub fn start_with(listen_ip: &str, idle: u32, args: &[&str]) -> Self {
         Self::run(Command::new(binary("rtftp")).stdin(Stdio::null()), listen_ip, idle, args)
     }
 
     /// Starts a daemon through a command that executes it with the arguments appended here.
     #[track_caller]
-    pub fn by(command: &mut Command) -> Self {
+    pub fn start_by(command: &mut Command) -> Self {
         Self::run(command, "127.0.0.1", 3600, &["--monitor-configs", "false"])
     }
 
     /// Starts a daemon as [`Rtftp::start`] does, without root's capability to ignore file permissions.
     #[track_caller]
-    pub fn without_override() -> Self {
+    pub fn start_without_dac_override() -> Self {
         let mut command = Command::new("setpriv");
         if geteuid().is_root() {
             command.arg("--bounding-set=-dac_override,-dac_read_search");
@@ -110,7 +110,7 @@ impl Rtftp {
         });
         let address = ([127, 0, 0, 1], 0).into();
         let mut daemon = Self { process, address, root, log, ended: false };
-        let line = daemon.wait_for("the log line with the port", SOON, |line| line.contains("listening on "));
+        let line = daemon.wait_for("the log line with the port", ACTION_LIMIT, |line| line.contains("listening on "));
         let word = line.split("listening on ").nth(1).and_then(|rest| rest.split_whitespace().next());
         daemon.address = word
             .and_then(|word| word.trim_end_matches([',', '.', ';']).parse().ok())
@@ -141,36 +141,36 @@ impl Rtftp {
         path
     }
 
-    /// Writes the description `CLIENT.nbd` atomically, with a rename.
+    /// Writes the description `CLIENT.nbd` of a client's disk atomically.
     pub fn put_disk(&self, client: &str, config: &DiskConfig) {
         let temporary = self.put(&format!(".{client}.tmp"), config.to_string());
         fs::rename(temporary, self.path(&format!("{client}.nbd"))).expect("rename a file");
     }
 
-    /// Gives a client its disk and waits until it is connected.
+    /// Writes the description of a client's disk and waits until the disk is connected.
     #[track_caller]
     pub fn connect_disk(&self, client: &str, config: &DiskConfig) {
         self.put_disk(client, config);
         self.wait_for_disk(client, " connected");
     }
 
-    /// Waits until the log says this of the client's disk; returns the line.
+    /// Waits for a log line about the client's disk that contains `event`, and returns it.
     #[track_caller]
     pub fn wait_for_disk(&self, client: &str, event: &str) -> String {
         let name = format!("{client}.nbd");
-        self.wait_for(&format!("{name}: {event}"), PATIENCE, |line| line.contains(&name) && line.contains(event))
+        self.wait_for(&format!("{name}: {event}"), APPLIANCE_LIMIT, |line| line.contains(&name) && line.contains(event))
     }
 
-    /// A client at this source address (any port) for byte-level talk with it.
+    /// Returns a packet-level client with this source address.
     pub fn client(&self, from: &str) -> Client {
         Client::new(from, self.address)
     }
 
-    /// What a client at this address gets for this name, as text.
+    /// Fetches a file as a client with this source address and returns its text.
     ///
     /// # Errors
     ///
-    /// The code of the ERROR.
+    /// Returns the code of the ERROR packet.
     #[track_caller]
     pub fn fetch(&self, from: &str, name: &str) -> Result<String, u16> {
         let file = self.client(from).fetch(name, &[]);
@@ -189,9 +189,9 @@ impl Rtftp {
 
     /// Waits at most `within` for a log line and returns it.
     #[track_caller]
-    pub fn wait_for(&self, what: &str, within: Duration, wanted: impl Fn(&str) -> bool) -> String {
+    pub fn wait_for(&self, what: &str, within: Duration, matches: impl Fn(&str) -> bool) -> String {
         poll_until(what, within, || {
-            let found = self.log().into_iter().find(|line| wanted(line));
+            let found = self.log().into_iter().find(|line| matches(line));
             assert!(found.is_some() || !self.process.has_ended(), "the daemon ended while waiting for {what}");
             found
         })
@@ -200,7 +200,9 @@ impl Rtftp {
     /// Waits for a log line that contains all these words and returns it.
     #[track_caller]
     pub fn logged(&self, words: &[&str]) -> String {
-        self.wait_for(&format!("a log line with {words:?}"), SOON, |line| words.iter().all(|word| line.contains(word)))
+        self.wait_for(&format!("a log line with {words:?}"), ACTION_LIMIT, |line| {
+            words.iter().all(|word| line.contains(word))
+        })
     }
 
     /// Returns the process ID and the name of each descendant.
@@ -214,7 +216,7 @@ impl Rtftp {
     #[track_caller]
     pub fn kill(mut self) {
         self.process.signal(Signal::SIGKILL);
-        self.process.wait(SOON);
+        self.process.wait(ACTION_LIMIT);
         self.ended = true;
         self.assert_no_descendants();
     }
@@ -229,14 +231,16 @@ impl Rtftp {
     fn end(&mut self, signal: Signal) {
         self.ended = true;
         self.process.signal(signal);
-        let status = self.process.wait(SOON);
+        let status = self.process.wait(ACTION_LIMIT);
         assert_eq!(status.code(), Some(0), "the daemon must exit with 0 after {signal}");
         self.assert_no_descendants();
     }
 
     #[track_caller]
     fn assert_no_descendants(&self) {
-        poll_until("the descendants of the daemon to end", SOON, || marked(self.root.path()).is_empty().then_some(()));
+        poll_until("the descendants of the daemon to end", ACTION_LIMIT, || {
+            marked(self.root.path()).is_empty().then_some(())
+        });
     }
 }
 

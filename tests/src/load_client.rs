@@ -150,7 +150,7 @@ impl Load {
             loss: self.loss,
             random: (u64::from(client) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
         };
-        fetch.ask();
+        fetch.send_request();
         Ok(fetch)
     }
 }
@@ -291,7 +291,7 @@ impl Fetch {
         }
     }
 
-    fn ask(&mut self) {
+    fn send_request(&mut self) {
         if !self.is_lost() {
             let _ = self.socket.send_to(&self.request, self.server);
         }
@@ -312,6 +312,6 @@ impl Fetch {
         self.last_received = Instant::now();
         self.repeated += 1;
         self.gap_reported = false;
-        if self.connected { self.acknowledge() } else { self.ask() }
+        if self.connected { self.acknowledge() } else { self.send_request() }
     }
 }

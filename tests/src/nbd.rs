@@ -103,7 +103,7 @@ impl NbdServer {
     }
 }
 
-/// Listens on a free port of an address that nobody else uses, so that the port stays free when a server dies.
+/// Listens on a free port of an address that no other process uses, so that the port stays free after the server ends.
 fn listener() -> (TcpListener, SocketAddr) {
     static COUNT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();

@@ -1,4 +1,4 @@
-//! A TFTP client that sends exactly the datagrams that a test gives it.
+//! A TFTP client whose datagrams are written by the test.
 
 use std::{
     io::ErrorKind,
@@ -181,7 +181,7 @@ impl Client {
 
     /// Sends a request and returns the first answer. Panics if none arrives in time.
     #[track_caller]
-    pub fn ask(&mut self, datagram: &[u8]) -> Answer {
+    pub fn exchange(&mut self, datagram: &[u8]) -> Answer {
         self.request(datagram);
         self.receive()
     }

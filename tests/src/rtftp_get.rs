@@ -1,4 +1,4 @@
-//! Runs `rtftp-get`, against any server or against one that sends the packets that a test gives it.
+//! Runs `rtftp-get`, and provides a server that sends packets from a test.
 
 use std::{
     fs,
@@ -151,7 +151,7 @@ impl GetResult {
     }
 }
 
-/// A TFTP server that sends exactly the packets that a test gives it.
+/// A TFTP server whose packets are written by the test.
 #[derive(Debug)]
 pub struct ScriptedServer {
     requests: UdpSocket,

@@ -42,7 +42,7 @@ impl VethNetwork {
 
     fn create(args: &[&str]) -> Self {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network for the daemon");
-        let daemon = Rtftp::with("::", 3600, args);
+        let daemon = Rtftp::start_with("::", 3600, args);
         unshare(CloneFlags::CLONE_NEWNET).expect("a network for the test");
         let (network, far_end) = (Self { daemon }, "veth peer name server netns");
         network.run_on_board(&format!(

@@ -1,20 +1,20 @@
-//! The command line: what is understood, what is refused, and how.
+//! The command line of rtftp: accepted forms and usage errors.
 
 use nix::sys::signal::Signal;
 use rtftp_tests::{Rtftp, run_with_bad_arguments};
 
-/// Asserts exit code 2 and a message that names the mistake.
+/// Asserts exit code 2 and a message that contains `problem`.
 #[track_caller]
-fn refused(args: &[&str], named: &str) {
+fn assert_usage_error(args: &[&str], problem: &str) {
     let output = run_with_bad_arguments(args);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-    assert!(said.contains(named), "{args:?} should be answered with `{named}`: {said}");
-    assert!(!said.contains("panicked"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    assert!(stderr.contains(problem), "{args:?}: no `{problem}` in {stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
 #[test]
-fn help_and_version_are_told_on_stdout() {
+fn prints_help_and_version_to_standard_output() {
     let help = run_with_bad_arguments(["--help"]);
     let text = String::from_utf8_lossy(&help.stdout);
     assert!(help.status.success());
@@ -37,30 +37,30 @@ fn help_and_version_are_told_on_stdout() {
 }
 
 #[test]
-fn mistakes_are_named_and_end_with_code_2() {
-    refused(&["--listen-ipp", "127.0.0.1"], "--listen-ipp");
-    refused(&["surplus"], "surplus");
-    refused(&["--listen-ip", "localhost:69"], "localhost:69");
-    refused(&["--listen-ip", "10.0.0.256"], "10.0.0.256");
-    refused(&["--listen-port", "65536"], "65536");
-    refused(&["--listen-port", "tftp"], "tftp");
-    refused(&["--idle-timeout", "-1"], "-1");
-    refused(&["--idle-timeout", "soon"], "soon");
-    refused(&["--monitor-configs=maybe"], "maybe");
-    refused(&["--port-range", "50999-50000"], "50999-50000");
-    refused(&["--log-level", "loud"], "loud");
-    refused(&["--listen-port"], "--listen-port");
+fn reports_invalid_arguments_with_exit_code_2() {
+    assert_usage_error(&["--listen-ipp", "127.0.0.1"], "--listen-ipp");
+    assert_usage_error(&["surplus"], "surplus");
+    assert_usage_error(&["--listen-ip", "localhost:69"], "localhost:69");
+    assert_usage_error(&["--listen-ip", "10.0.0.256"], "10.0.0.256");
+    assert_usage_error(&["--listen-port", "65536"], "65536");
+    assert_usage_error(&["--listen-port", "tftp"], "tftp");
+    assert_usage_error(&["--idle-timeout", "-1"], "-1");
+    assert_usage_error(&["--idle-timeout", "soon"], "soon");
+    assert_usage_error(&["--monitor-configs=maybe"], "maybe");
+    assert_usage_error(&["--port-range", "50999-50000"], "50999-50000");
+    assert_usage_error(&["--log-level", "loud"], "loud");
+    assert_usage_error(&["--listen-port"], "--listen-port");
 }
 
 #[test]
-fn a_missing_root_directory_is_named() {
+fn reports_missing_root_directory() {
     let output = run_with_bad_arguments(["-l", "127.0.0.1", "-p", "0", "-r", "/nowhere/at/all", "-t", "60"]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/at/all"));
 }
 
 #[test]
-fn every_form_of_monitor_configs_is_understood() {
+fn accepts_every_form_of_monitor_configs() {
     let forms: [&[&str]; 7] = [
         &[],
         &["--monitor-configs"],
@@ -71,12 +71,12 @@ fn every_form_of_monitor_configs_is_understood() {
         &["-m", "false"],
     ];
     for form in forms {
-        Rtftp::with("127.0.0.1", 60, form).stop(Signal::SIGTERM);
+        Rtftp::start_with("127.0.0.1", 60, form).stop(Signal::SIGTERM);
     }
 }
 
 #[test]
-fn either_signal_ends_it_and_port_0_gives_each_its_own() {
+fn port_0_selects_a_free_port_and_both_signals_end_the_daemon() {
     let (one, other) = (Rtftp::start(), Rtftp::start());
     assert_ne!(one.address(), other.address());
     one.stop(Signal::SIGTERM);
@@ -84,7 +84,7 @@ fn either_signal_ends_it_and_port_0_gives_each_its_own() {
 }
 
 #[test]
-fn a_quiet_daemon_still_says_where_it_listens() {
-    let daemon = Rtftp::with("127.0.0.1", 60, &["--log-level", "debug"]);
+fn logs_its_address_at_level_debug() {
+    let daemon = Rtftp::start_with("127.0.0.1", 60, &["--log-level", "debug"]);
     assert!(daemon.address().port() != 0);
 }

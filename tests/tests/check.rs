@@ -1,4 +1,4 @@
-//! `rtftp check`: what it finds on disks and in the layout of a root directory, and how it says so.
+//! `rtftp check`: reports on disks, descriptions, names and files.
 
 use std::{
     ffi::OsStr,
@@ -15,21 +15,21 @@ use rtftp_tests::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The disk of a Raspberry Pi: a boot partition on FAT, its root on ext4.
+/// Builds the disk of a Raspberry Pi: a boot partition with FAT32, a root partition with ext4.
 fn pi() -> Disk {
     let boot = Tree::new().file("kernel8.img", noise(90_000, 1)).file("overlays/a.dtbo", noise(10_000, 2));
     let root = Tree::new().file("etc/shadow", "secret").directory("boot").link("vmlinuz", "boot/kernel8.img");
     Disk::mbr(&[(1, 40, FileSystem::VfatWith(&boot, &["-F", "32", "-s", "1"])), (2, 16, FileSystem::Ext4(&root))])
 }
 
-/// A root directory in which nothing is wrong: one client, and files for all.
+/// Returns a root directory without problems: one client with a disk, one with a directory, and `default`.
 fn good(server: &NbdServer) -> Tree {
     let config = board_config(server).tftp_root("/boot").to_string();
     Tree::new().file("10.0.0.5.nbd", config).file("default/pxelinux.0", "loader").file("10.0.0.6/vmlinuz", "kernel")
 }
 
 #[test]
-fn what_is_well_is_shown_and_ends_with_0() {
+fn reports_disks_and_directories_without_problems() {
     let disk = pi();
     let server = NbdServer::qemu(&disk);
     let root = good(&server).file("10.0.0.7.nbd", board_config(&server).to_string());
@@ -42,11 +42,11 @@ fn what_is_well_is_shown_and_ends_with_0() {
         "{}",
         checked.stdout
     );
-    // From the top, through what is mounted.
+    // Without tftp_root, the files of both partitions are counted.
     assert!(checked.row("10.0.0.7").ends_with("3, 100.0 kB boot/kernel8.img, 90.0 kB no"), "{}", checked.stdout);
     assert_eq!(checked.row("default/"), "default/ - - - - 1, 6 B pxelinux.0, 6 B -");
     assert_eq!(checked.row("10.0.0.6/"), "10.0.0.6/ - - - - 1, 6 B vmlinuz, 6 B -");
-    assert!(checked.stdout.ends_with("\nall is well\n"), "{}", checked.stdout);
+    assert!(checked.stdout.ends_with("\nno problems\n"), "{}", checked.stdout);
 
     let checked = CheckResult::of(&root, &["--json"]);
     assert_eq!(checked.code, Some(0));
@@ -60,7 +60,7 @@ fn what_is_well_is_shown_and_ends_with_0() {
 }
 
 #[test]
-fn every_mistake_has_a_line_and_disturbs_no_other_client() {
+fn reports_each_problem_on_a_line_of_its_own() {
     let (disk, empty) = (pi(), Disk::whole(16, FileSystem::Nothing));
     let (server, whole) = (NbdServer::nbdkit(&disk), NbdServer::nbdkit(&empty));
     let silent = NbdServer::nbdkit_with(&disk, "delay", &["rdelay=3600"]);
@@ -83,9 +83,9 @@ fn every_mistake_has_a_line_and_disturbs_no_other_client() {
     let checked = CheckResult::of(&root, &["--open-limit", "4", "--read-limit", "5"]);
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     assert_eq!(checked.code, Some(1));
-    let mistakes = [
-        "010.0.0.17.nbd: is not looked at, the name must be written 10.0.0.17.nbd".to_owned(),
-        "boards/: is no client's: expected the name of a client, such as 10.0.0.5, or default".to_owned(),
+    let problems = [
+        "010.0.0.17.nbd: ignored: rename to 10.0.0.17.nbd".to_owned(),
+        "boards/: ignored: expected a client name, such as 10.0.0.5, or default".to_owned(),
         "default/: passwd: forbidden: a symbolic link leads out of the root".to_owned(),
         format!("10.0.0.10.nbd: {refused}: Connection refused (os error 111)"),
         format!("10.0.0.11.nbd: {hung}: no answer within 4 s"),
@@ -96,7 +96,7 @@ fn every_mistake_has_a_line_and_disturbs_no_other_client() {
         "10.0.0.16.nbd: not a regular file".to_owned(),
         "10.0.0.17.nbd: the connection to the NBD server is lost: the server did not answer within 5 s".to_owned(),
     ];
-    assert_eq!(checked.problems(), mistakes, "{}", checked.stdout);
+    assert_eq!(checked.problems(), problems, "{}", checked.stdout);
     assert!(checked.row("10.0.0.5").ends_with("kernel8.img, 90.0 kB no"), "{}", checked.stdout);
     assert!(checked.row("10.0.0.10").contains("no: Connection refused (os error 111)"), "{}", checked.stdout);
     assert!(checked.row("10.0.0.12").contains("yes 1 FAT32, 2 ext4 2 on /, 1 on /boot, 7 on /srv - - no"));
@@ -106,12 +106,12 @@ fn every_mistake_has_a_line_and_disturbs_no_other_client() {
     assert_eq!(checked.code, Some(1));
     let document = checked.json();
     assert_eq!(document["well"], false);
-    let said = document["mistakes"].as_array().expect("a list").iter();
-    let said = said.map(|mistake| {
-        let [name, what] = ["name", "mistake"].map(|key| mistake[key].as_str().expect("text"));
+    let reported = document["mistakes"].as_array().expect("a list").iter();
+    let reported = reported.map(|problem| {
+        let [name, what] = ["name", "mistake"].map(|key| problem[key].as_str().expect("text"));
         format!("{name}: {what}")
     });
-    assert_eq!(said.collect::<Vec<_>>(), mistakes);
+    assert_eq!(reported.collect::<Vec<_>>(), problems);
     let of = |address: &str| {
         let clients = document["clients"].as_array().expect("a list");
         clients.iter().find(|client| client["client"] == address).expect("the client")["disk"].clone()
@@ -122,14 +122,14 @@ fn every_mistake_has_a_line_and_disturbs_no_other_client() {
 }
 
 #[test]
-fn a_disk_that_its_owner_has_mounted_is_in_use() {
+fn reports_partitions_that_are_mounted_elsewhere() {
     let disk = board_disk(1);
     let server = NbdServer::qemu(&disk);
     let root = good(&server);
     let mut owner = OwnerMachine::boot(&server);
     let in_use = || {
         let checked = CheckResult::of(&root, &["--json"]);
-        assert_eq!(checked.code, Some(0), "to be in use is no mistake: {}", checked.stdout);
+        assert_eq!(checked.code, Some(0), "a partition in use is not a problem: {}", checked.stdout);
         let disk = &checked.json()["clients"][0]["disk"];
         [0, 1].map(|index| disk["partitions"][index]["in_use"].clone())
     };
@@ -147,8 +147,8 @@ fn a_disk_that_its_owner_has_mounted_is_in_use() {
 }
 
 #[test]
-fn a_disk_that_libguestfs_reads_is_looked_through() {
-    let _slot = Appliance::permit();
+fn counts_files_of_a_disk_read_through_libguestfs() {
+    let _permit = Appliance::permit();
     let tree =
         Tree::new().file("boot/vmlinuz", noise(5000, 1)).file("boot/efi/grubx64.efi", "loader").link("now", "boot");
     let disk = Disk::whole(128, FileSystem::Btrfs(&tree.file("etc/shadow", "secret")));
@@ -162,7 +162,7 @@ fn a_disk_that_libguestfs_reads_is_looked_through() {
 }
 
 #[test]
-fn a_missing_helper_is_told() {
+fn reports_a_missing_helper() {
     let disk = Disk::whole(128, FileSystem::Btrfs(&Tree::new().file("vmlinuz", "kernel")));
     let server = NbdServer::nbdkit(&disk);
     let config = DiskConfig::new(server.url()).device("/dev/sda", "/").to_string();
@@ -172,17 +172,17 @@ fn a_missing_helper_is_told() {
     fs::copy(binary("rtftp"), &program).expect("a copy");
     let checked = CheckResult::run(&["env".as_ref(), "PATH=/nowhere".as_ref(), program.as_os_str()], &root, &[]);
     assert_eq!(checked.code, Some(1));
-    let [mistake] = checked.problems()[..] else { panic!("{}", checked.stdout) };
-    assert!(mistake.starts_with("10.0.0.5.nbd: this disk needs libguestfs, and its helper"), "{mistake}");
+    let [problem] = checked.problems()[..] else { panic!("{}", checked.stdout) };
+    assert!(problem.starts_with("10.0.0.5.nbd: this disk needs libguestfs, and its helper"), "{problem}");
     assert!(checked.row("10.0.0.5").contains("whole disk btrfs"), "{}", checked.stdout);
 }
 
 #[test]
-fn what_cannot_be_read_is_told() {
+fn reports_a_missing_default_directory_and_a_missing_root() {
     let root = Tree::new();
     let checked = CheckResult::of(&root, &[]);
     assert_eq!(checked.code, Some(1));
-    assert_eq!(checked.problems(), ["default/: is not there: files for everybody are looked for in it"]);
+    assert_eq!(checked.problems(), ["default/: not found: create it for the files of all clients"]);
 
     let nowhere = run_with_bad_arguments(["check", "/nowhere/at/all"]);
     assert_eq!(nowhere.status.code(), Some(1));
@@ -191,7 +191,7 @@ fn what_cannot_be_read_is_told() {
 }
 
 #[test]
-fn what_the_server_may_not_read_is_told() {
+fn reports_files_without_read_permission() {
     let root = Tree::new().file("default/secret", "secret").file("10.0.0.5.nbd", "{}").file("10.0.0.6/file", "file");
     for (name, mode) in [("default/secret", 0o200), ("10.0.0.5.nbd", 0o200), ("10.0.0.6", 0o300)] {
         fs::set_permissions(root.path().join(name), Permissions::from_mode(mode)).expect("a mode");
@@ -207,7 +207,7 @@ fn what_the_server_may_not_read_is_told() {
     assert_eq!(
         checked.problems(),
         [
-            "10.0.0.6/: its top: Permission denied (os error 13)",
+            "10.0.0.6/: Permission denied (os error 13)",
             "default/: secret: forbidden: the server may not read it: permission denied",
             "10.0.0.5.nbd: Permission denied (os error 13)",
         ]
@@ -215,7 +215,7 @@ fn what_the_server_may_not_read_is_told() {
 }
 
 #[test]
-fn wrong_arguments_end_with_2() {
+fn wrong_arguments_exit_with_2() {
     for args in [&["check"][..], &["check", "/tmp", "/tmp"], &["check", "/tmp", "--colour"], &["check", "-r"]] {
         let refused = run_with_bad_arguments(args);
         assert_eq!(refused.status.code(), Some(2), "{args:?}");
@@ -225,6 +225,6 @@ fn wrong_arguments_end_with_2() {
     assert!(help.status.success());
     let text = String::from_utf8_lossy(&help.stdout);
     for option in ["--json", "--root-dir", "--open-limit", "--read-limit", "Exit code 0"] {
-        assert!(text.contains(option), "{option} is missing in\n{text}");
+        assert!(text.contains(option), "{option} not found in\n{text}");
     }
 }

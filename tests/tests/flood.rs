@@ -105,7 +105,7 @@ fn fetches(daemon: &Rtftp, from: &str, file: &[u8], stop: &AtomicBool) -> (usize
 
 #[test]
 fn a_flood_stops_nobody_and_fills_neither_memory_nor_log() {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--max-transfers", &TRANSFERS.to_string()]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--max-transfers", &TRANSFERS.to_string()]);
     let file = noise(3 << 20, 7);
     daemon.put("default/file", &file);
     daemon.put("default/large", noise(30 << 20, 8));
@@ -126,7 +126,7 @@ fn a_flood_stops_nobody_and_fills_neither_memory_nor_log() {
     assert!(memory < MEMORY, "{memory} KiB");
 
     let (mut client, peace) = (daemon.client("127.0.0.9"), Instant::now());
-    let first = client.ask(&rrq("file", &[("blksize", "8192")]));
+    let first = client.exchange(&rrq("file", &[("blksize", "8192")]));
     println!("an answer after {:?}", peace.elapsed());
     assert!(peace.elapsed() < AT_ONCE, "an answer after {:?}", peace.elapsed());
     assert_same(&client.finish(first).expect("the file"), &file, "afterwards");

@@ -1,4 +1,4 @@
-//! The promise that matters: the machine that a disk belongs to changes its boot files, and is served what it has written.
+//! A running machine changes the boot files on its mounted disk, and clients receive the flushed version, never a mixture.
 
 use std::time::{Duration, Instant};
 
@@ -7,34 +7,34 @@ use rtftp_tests::{
     raw_client::rrq,
 };
 
-/// How long what an owner has not flushed may take to be on its disk: its journal is committed every second.
-const COMMITTED: Duration = Duration::from_secs(60);
+/// The maximum time until unflushed changes reach the disk. The owner commits its journal every second.
+const COMMIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a client may have to wait for its first answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The maximum time until a client receives its first answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
-/// ext4 as scripts for the Raspberry Pi make it: its journal is one without checksums.
+/// The options of ext4 in images for the Raspberry Pi: the journal has no checksums.
 const RASPBERRY_PI: [&str; 2] = ["-O", "^64bit,^metadata_csum"];
 
-/// The file systems of a board that have a journal: the number of the partition, and how its owner mounts it.
+/// The journaled file systems of a board: partition number and mount options.
 const JOURNALED: [(u32, &str); 3] =
     [(2, "-t ext4 -o commit=1"), (3, "-t ext4 -o commit=1"), (5, "-t ext3 -o commit=1")];
-/// And one that has none.
+/// The file system without a journal.
 const VFAT: (u32, &str) = (1, "-t vfat");
 
-/// A kernel; those of different versions have the same size.
+/// Returns a kernel image; all versions have the same size.
 fn kernel(version: u64) -> Vec<u8> {
     noise(700_001, version)
 }
 
-/// A board that runs, its disk, and a daemon that serves every partition of it, to a client of its own, with a view a request.
+/// A running board, its disk, and a daemon that serves each partition to a client of its own, with a new snapshot for each request.
 struct Board {
     daemon: Rtftp,
     owner: OwnerMachine,
-    /// Is killed after the owner, which would complain otherwise.
+    /// Dropped after the owner, which would report errors otherwise.
     _server: NbdServer,
     _disk: Disk,
-    /// A machine takes a processor and memory, as an appliance does.
+    /// The owner needs as much memory and CPU time as an appliance.
     _slot: Appliance,
 }
 
@@ -54,7 +54,7 @@ impl Board {
         for (number, options) in JOURNALED.into_iter().chain([VFAT]) {
             owner.run(&format!("mkdir /mnt/{number}; mount {options} /dev/vda{number} /mnt/{number}"));
         }
-        let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "0"]);
+        let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "0"]);
         for (number, _) in JOURNALED.into_iter().chain([VFAT]) {
             let config = DiskConfig::new(server.url()).partition(number, "/").tftp_root("/boot").backend("native");
             daemon.put_disk(&client(number), &config);
@@ -62,13 +62,13 @@ impl Board {
         Self { daemon, owner, _server: server, _disk: disk, _slot: slot }
     }
 
-    /// What the client of a partition gets.
+    /// Fetches a file as the client of a partition.
     #[track_caller]
     fn fetch(&self, number: u32, name: &str) -> Result<Vec<u8>, Answer> {
         self.daemon.client(&client(number)).fetch(name, &[("blksize", "1428")])
     }
 
-    /// Asserts that the client of a partition gets these bytes.
+    /// Asserts that the client of a partition receives `expected`.
     #[track_caller]
     fn assert_served(&self, number: u32, name: &str, expected: &[u8]) {
         match self.fetch(number, name) {
@@ -77,64 +77,64 @@ impl Board {
         }
     }
 
-    /// Runs a script in the boot directory of a partition.
+    /// Runs a script in the boot directory of a partition on the owner.
     #[track_caller]
-    fn owner_runs(&mut self, number: u32, script: &str) {
+    fn run_on_owner(&mut self, number: u32, script: &str) {
         self.owner.run(&format!("cd /mnt/{number}/boot; {script}"));
     }
 
-    /// Writes a file of that directory, without flushing it.
+    /// Writes a file of that directory on the owner, without flushing it.
     #[track_caller]
-    fn owner_writes(&mut self, number: u32, name: &str, bytes: &[u8]) {
+    fn write_on_owner(&mut self, number: u32, name: &str, bytes: &[u8]) {
         self.owner.write(&format!("/mnt/{number}/boot/{name}"), bytes);
     }
 
-    /// Fetches the kernel, runs a script in the middle of the transfer, goes on; returns what comes of the transfer.
+    /// Fetches the kernel and runs a script on the owner during the transfer. Returns the result of the transfer.
     #[track_caller]
     fn fetch_while(&mut self, number: u32, script: &str) -> Result<Vec<u8>, Answer> {
         let mut transfer = self.daemon.client(&client(number));
-        let first = transfer.request_until_answered(&rrq("vmlinuz", &[("blksize", "1428")]), PATIENCE);
+        let first = transfer.request_until_answered(&rrq("vmlinuz", &[("blksize", "1428")]), ANSWER_LIMIT);
         transfer.finish_with(first, |block| {
             if block == 100 {
-                self.owner_runs(number, script);
+                self.run_on_owner(number, script);
             }
         })
     }
 }
 
-/// The client whose disk has this partition for its boot files.
+/// Returns the address of the client that is served from a partition.
 fn client(number: u32) -> String {
     format!("127.0.1.{number}")
 }
 
 #[test]
-fn a_board_that_stays_mounted_is_served_what_it_has_flushed() {
+fn serves_flushed_changes_of_a_mounted_disk() {
     let mut board = Board::start(NbdServer::nbdkit);
     for (number, _) in JOURNALED.into_iter().chain([VFAT]) {
         board.assert_served(number, "vmlinuz", &kernel(1));
 
-        // As dpkg does it.
-        board.owner_writes(number, "vmlinuz.new", &kernel(2));
-        // vfat has no journal, so that its directory is whole only after everything was written.
+        // Like dpkg: write, flush, rename.
+        board.write_on_owner(number, "vmlinuz.new", &kernel(2));
+        // vfat has no journal: its directory is consistent only after everything was written.
         let flush = if number == VFAT.0 { "sync" } else { "sync ." };
-        board.owner_runs(number, &format!("sync vmlinuz.new; mv vmlinuz.new vmlinuz; {flush}"));
+        board.run_on_owner(number, &format!("sync vmlinuz.new; mv vmlinuz.new vmlinuz; {flush}"));
         board.assert_served(number, "vmlinuz", &kernel(2));
 
-        // As cp does it, and in place.
-        board.owner_writes(number, "vmlinuz", &kernel(3)[..650_000]);
-        board.owner_runs(number, "sync");
+        // Like cp: truncate and write. Then overwrite in place.
+        board.write_on_owner(number, "vmlinuz", &kernel(3)[..650_000]);
+        board.run_on_owner(number, "sync");
         board.assert_served(number, "vmlinuz", &kernel(3)[..650_000]);
         board.owner.write("/tmp/kernel", &kernel(4));
-        board.owner_runs(number, "dd if=/tmp/kernel of=vmlinuz bs=64k conv=notrunc; sync");
+        board.run_on_owner(number, "dd if=/tmp/kernel of=vmlinuz bs=64k conv=notrunc; sync");
         board.assert_served(number, "vmlinuz", &kernel(4));
 
-        assert_eq!(board.fetch(number, "initrd.img").map_err(|error| error.code()), Err(1), "not there yet");
-        board.owner_writes(number, "initrd.img", &kernel(5));
-        board.owner_runs(number, "sync");
+        assert_eq!(board.fetch(number, "initrd.img").map_err(|error| error.code()), Err(1), "before its creation");
+        board.write_on_owner(number, "initrd.img", &kernel(5));
+        board.run_on_owner(number, "sync");
         board.assert_served(number, "initrd.img", &kernel(5));
 
-        board.owner_runs(number, "rm vmlinuz; sync");
-        assert_eq!(board.fetch(number, "vmlinuz").map_err(|error| error.code()), Err(1), "not there any more");
+        board.run_on_owner(number, "rm vmlinuz; sync");
+        assert_eq!(board.fetch(number, "vmlinuz").map_err(|error| error.code()), Err(1), "after its deletion");
         board.assert_served(number, "cmdline.txt", b"quiet");
     }
     for (number, _) in JOURNALED.into_iter().chain([VFAT]) {
@@ -143,18 +143,18 @@ fn a_board_that_stays_mounted_is_served_what_it_has_flushed() {
 }
 
 #[test]
-fn no_transfer_of_a_file_that_changes_is_ever_completed() {
+fn fails_transfer_of_a_file_that_changes() {
     let mut board = Board::start(NbdServer::qemu);
     for number in [2, 3, 5, VFAT.0] {
-        board.owner_writes(number, "vmlinuz.new", &kernel(2));
-        board.owner_runs(number, "sync");
+        board.write_on_owner(number, "vmlinuz.new", &kernel(2));
+        board.run_on_owner(number, "sync");
         match board.fetch_while(number, "mv vmlinuz.new vmlinuz; sync") {
             Err(Answer::Error(0, text)) => assert!(!text.is_empty()),
             other => panic!("replaced on partition {number}: {:?}", other.map(|file| file.len())),
         }
         board.assert_served(number, "vmlinuz", &kernel(2));
     }
-    // In place, the transfer holds bytes of both. vfat can hide that: it knows times to two seconds only.
+    // Overwritten in place, a transfer would mix both versions. Not tested on vfat, whose times have a resolution of two seconds.
     board.owner.write("/tmp/kernel", &kernel(3));
     for number in [2, 3] {
         match board.fetch_while(number, "dd if=/tmp/kernel of=vmlinuz bs=64k conv=notrunc; sync") {
@@ -163,38 +163,38 @@ fn no_transfer_of_a_file_that_changes_is_ever_completed() {
         }
         board.assert_served(number, "vmlinuz", &kernel(3));
     }
-    // What happens to other files is no reason to end a transfer.
+    // Changes of other files do not end a transfer.
     for (number, version) in [(2, 3), (3, 3), (5, 2), (VFAT.0, 2)] {
         let script = "echo new >cmdline.txt; echo more >more; rm more; dd if=/tmp/kernel of=other bs=64k; sync";
         match board.fetch_while(number, script) {
-            Ok(got) => assert_same(&got, &kernel(version), "a transfer while another file changes"),
+            Ok(got) => assert_same(&got, &kernel(version), "transfer during a change of another file"),
             Err(error) => panic!("another file changed on partition {number}: {error:?}"),
         }
     }
 }
 
 #[test]
-fn what_nothing_but_the_journal_holds_is_served() {
+fn serves_changes_that_are_only_in_the_journal() {
     let mut board = Board::start(NbdServer::qemu);
     board.owner.disable_writeback();
     let (old, new) = (kernel(1), kernel(2));
     for (number, _) in JOURNALED {
-        board.owner_writes(number, "vmlinuz.new", &new);
-        board.owner_runs(number, "mv vmlinuz.new vmlinuz");
+        board.write_on_owner(number, "vmlinuz.new", &new);
+        board.run_on_owner(number, "mv vmlinuz.new vmlinuz");
         let renamed = Instant::now();
         loop {
             match board.fetch(number, "vmlinuz") {
                 Ok(got) if got == new => break,
-                Ok(got) => assert_same(&got, &old, "neither the old kernel nor the new one"),
-                // The journal was committed in the middle of the transfer.
+                Ok(got) => assert_same(&got, &old, "neither the old nor the new kernel"),
+                // The journal was committed during the transfer.
                 Err(error) => assert_eq!(error.code(), 0, "{error:?}"),
             }
-            assert!(renamed.elapsed() < COMMITTED, "partition {number}: the new kernel is never served");
+            assert!(renamed.elapsed() < COMMIT_LIMIT, "partition {number}: the new kernel is not served");
         }
     }
     for (number, _) in JOURNALED {
-        board.owner_writes(number, "vmlinuz.new", &kernel(3));
-        board.owner_runs(number, "sync vmlinuz.new; mv vmlinuz.new vmlinuz; sync .");
+        board.write_on_owner(number, "vmlinuz.new", &kernel(3));
+        board.run_on_owner(number, "sync vmlinuz.new; mv vmlinuz.new vmlinuz; sync .");
     }
     board.owner.power_cut();
     for (number, _) in JOURNALED {

@@ -1,4 +1,4 @@
-//! rtftp-get with our own daemon and with the servers that people have: what it fetches, and what it shows.
+//! rtftp-get with rtftp and with other servers: fetched files, output, progress and verification.
 
 use std::{
     fs::{self, Permissions},
@@ -9,11 +9,11 @@ use rtftp_tests::{
     ForeignServer, Rtftp, RtftpGet, ScriptedServer, TftpServerProgram, assert_same, noise, raw_client::ack,
 };
 
-/// More blocks of 512 bytes than there are numbers.
+/// More blocks of 512 bytes than block numbers.
 const LARGE: usize = 40 << 20;
 
-/// Ways to ask, and the block size of each.
-const WAYS: [(&[&str], usize); 6] = [
+/// Sets of options, and the block size of each.
+const OPTION_SETS: [(&[&str], usize); 6] = [
     (&[], 1428),
     (&["--no-options"], 512),
     (&["--blksize", "1468", "--windowsize", "64"], 1468),
@@ -22,18 +22,18 @@ const WAYS: [(&[&str], usize); 6] = [
     (&["--blksize", "65464", "--windowsize", "4"], 65_464),
 ];
 
-/// The sizes at which transfers in blocks of this size go wrong.
-fn sizes(blksize: usize) -> [usize; 7] {
+/// Returns file sizes at the boundaries of blocks and windows.
+fn boundary_sizes(blksize: usize) -> [usize; 7] {
     [0, 1, blksize - 1, blksize, blksize + 1, 16 * blksize, 16 * blksize + 1]
 }
 
-/// Fetches a file of each size in each way.
+/// Fetches a file of each size with each set of options.
 #[track_caller]
-fn fetches_everything(getter: &RtftpGet, server: &str, put: impl Fn(&str, &[u8])) {
+fn fetch_all(getter: &RtftpGet, server: &str, put: impl Fn(&str, &[u8])) {
     let large = noise(LARGE, 3);
     put("large", &large);
-    for (options, blksize) in WAYS {
-        for size in sizes(blksize) {
+    for (options, blksize) in OPTION_SETS {
+        for size in boundary_sizes(blksize) {
             let (name, expected) = (format!("f{size}"), noise(size, 5));
             put(&name, &expected);
             getter.get(&[&[server, &name], options].concat()).assert_exit(0, &[&format!("{name}: {size} bytes in ")]);
@@ -46,8 +46,8 @@ fn fetches_everything(getter: &RtftpGet, server: &str, put: impl Fn(&str, &[u8])
     assert!(!getter.files().contains(&"missing".to_owned()));
 }
 
-/// A daemon with one file, how to name the daemon, and the file.
-fn serving(len: usize) -> (Rtftp, String, Vec<u8>) {
+/// Starts a daemon with one file of `len` bytes. Returns the daemon, its address and the content of the file.
+fn daemon_with_file(len: usize) -> (Rtftp, String, Vec<u8>) {
     let daemon = Rtftp::start();
     let file = noise(len, 9);
     daemon.put("default/dir/f", &file);
@@ -56,9 +56,9 @@ fn serving(len: usize) -> (Rtftp, String, Vec<u8>) {
 }
 
 #[test]
-fn our_daemon() {
+fn rtftp() {
     let daemon = Rtftp::start();
-    fetches_everything(&RtftpGet::new(), &daemon.address().to_string(), |name, bytes| {
+    fetch_all(&RtftpGet::new(), &daemon.address().to_string(), |name, bytes| {
         daemon.put(&format!("default/{name}"), bytes);
     });
 }
@@ -66,34 +66,34 @@ fn our_daemon() {
 #[test]
 fn dnsmasq() {
     let server = ForeignServer::start(TftpServerProgram::Dnsmasq);
-    fetches_everything(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
+    fetch_all(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
 }
 
 #[test]
-#[ignore = "wants to be root, and its Debian package starts a server: tests/run.sh runs it where it is installed"]
+#[ignore = "needs root, and its Debian package starts a server: tests/run.sh runs it if the program is installed"]
 fn tftpd_hpa() {
     let server = ForeignServer::start(TftpServerProgram::Hpa);
-    fetches_everything(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
+    fetch_all(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
 }
 
 #[test]
-#[ignore = "its Debian package starts a server and removes tftpd-hpa: tests/run.sh runs it where it is installed"]
+#[ignore = "its Debian package starts a server and removes tftpd-hpa: tests/run.sh runs it if the program is installed"]
 fn atftpd() {
     let server = ForeignServer::start(TftpServerProgram::Atftpd);
-    fetches_everything(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
+    fetch_all(&server.getter(), "127.0.0.1", |name, bytes| server.put(name, bytes));
 }
 
 #[test]
-fn block_numbers_go_on_after_65535() {
-    let (_daemon, server, file) = serving(8 * 65_536 + 5000);
+fn block_numbers_wrap_around() {
+    let (_daemon, server, file) = daemon_with_file(8 * 65_536 + 5000);
     let getter = RtftpGet::new();
     getter.get(&[&server, "dir/f", "--blksize", "8"]).assert_exit(0, &["blksize 8, windowsize 16"]);
     assert_same(&getter.read("f"), &file, "across the wrap");
 }
 
 #[test]
-fn ipv6() {
-    let daemon = Rtftp::with("::1", 60, &[]);
+fn fetches_over_ipv6() {
+    let daemon = Rtftp::start_with("::1", 60, &[]);
     daemon.put("default/f", "six");
     let getter = RtftpGet::new();
     getter.get(&[&format!("[::1]:{}", daemon.address().port()), "f"]).assert_exit(0, &["f: 3 bytes"]);
@@ -101,17 +101,17 @@ fn ipv6() {
 }
 
 #[test]
-fn the_address_where_somebody_listens_is_found() {
-    let (daemon, _, file) = serving(100);
+fn tries_all_addresses_of_a_name() {
+    let (daemon, _, file) = daemon_with_file(100);
     let getter = RtftpGet::new();
-    // Most machines know `localhost` as ::1 first.
+    // `localhost` usually resolves to ::1 first.
     getter.get(&[&format!("localhost:{}", daemon.address().port()), "dir/f"]).assert_exit(0, &[]);
     assert_eq!(getter.read("f"), file);
 }
 
 #[test]
-fn the_summary_tells_what_was_agreed_on() {
-    let (_daemon, server, _) = serving(100);
+fn summary_lists_negotiated_options() {
+    let (_daemon, server, _) = daemon_with_file(100);
     let getter = RtftpGet::new();
     let summary = |options: &[&str], words: &[&str]| {
         let got = getter.get(&[&[&*server, "dir/f"], options].concat());
@@ -128,8 +128,8 @@ fn the_summary_tells_what_was_agreed_on() {
 }
 
 #[test]
-fn the_file_takes_the_place_of_another_one() {
-    let (_daemon, server, file) = serving(3000);
+fn replaces_existing_file() {
+    let (_daemon, server, file) = daemon_with_file(3000);
     let getter = RtftpGet::new();
     fs::write(getter.path("f"), "old").expect("written");
     getter.get(&[&server, "dir/f"]).assert_exit(0, &[]);
@@ -137,10 +137,10 @@ fn the_file_takes_the_place_of_another_one() {
     fs::write(getter.path("real"), "old").expect("written");
     symlink("real", getter.path("link")).expect("a link");
     getter.get(&[&server, "dir/f", "-o", "link"]).assert_exit(0, &[]);
-    assert_same(&getter.read("real"), &file, "what the link points to");
+    assert_same(&getter.read("real"), &file, "the target of the link");
     assert!(fs::symlink_metadata(getter.path("link")).expect("there").is_symlink());
     assert_eq!(getter.files(), ["f", "link", "real"]);
-    // As any other new file, and not as a secret.
+    // With the permissions of any other new file.
     let plain = getter.path("plain");
     fs::write(&plain, "").expect("written");
     let mode = |name| fs::metadata(getter.path(name)).expect("there").permissions().mode();
@@ -148,8 +148,8 @@ fn the_file_takes_the_place_of_another_one() {
 }
 
 #[test]
-fn standard_output_gets_the_bytes_alone() {
-    let (_daemon, server, file) = serving(200_000);
+fn writes_only_the_file_to_standard_output() {
+    let (_daemon, server, file) = daemon_with_file(200_000);
     let getter = RtftpGet::new();
     let got = getter.get(&[&server, "dir/f", "-o", "-"]);
     got.assert_exit(0, &["200000 bytes"]);
@@ -158,8 +158,8 @@ fn standard_output_gets_the_bytes_alone() {
 }
 
 #[test]
-fn verify_compares_and_writes_nothing() {
-    let (_daemon, server, mut file) = serving(5000);
+fn verify_compares_without_writing() {
+    let (_daemon, server, mut file) = daemon_with_file(5000);
     let getter = RtftpGet::new();
     fs::write(getter.path("local"), &file).expect("written");
     getter.get(&[&server, "dir/f", "--verify", "local"]).assert_exit(0, &["5000 bytes"]);
@@ -175,8 +175,8 @@ fn verify_compares_and_writes_nothing() {
 }
 
 #[test]
-fn trace_prints_every_packet() {
-    let (_daemon, server, _) = serving(2500);
+fn trace_prints_each_packet() {
+    let (_daemon, server, _) = daemon_with_file(2500);
     let got = RtftpGet::new().get(&[&server, "dir/f", "--trace", "--blksize", "1000", "--windowsize", "2"]);
     got.assert_exit(0, &[]);
     let lines: Vec<Vec<&str>> = got.stderr.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -199,11 +199,11 @@ fn trace_prints_every_packet() {
     assert!(times.is_sorted() && times[0] >= 0.0, "{times:?}");
 }
 
-/// Runs another program on a terminal of its own, what that shows being the standard output.
+/// A command that runs another one on a pseudo-terminal and copies its output to standard output.
 const TERMINAL: [&str; 4] = ["sh", "-c", "exec script --quiet --return --command \"$*\" /dev/null", "sh"];
 
-/// What a fetch shows, with these options, that takes a while with 1428 of 10,000 bytes there.
-fn shown(getter: &RtftpGet, options: &[&str]) -> String {
+/// Fetches 10,000 bytes, with a pause after the first 1,428. Returns the output.
+fn output_of_slow_fetch(getter: &RtftpGet, options: &[&str]) -> String {
     let (file, mut server) = (noise(10_000, 1), ScriptedServer::new());
     let running = getter.start(&[&[&*server.address(), "f"], options].concat());
     server.request();
@@ -214,7 +214,7 @@ fn shown(getter: &RtftpGet, options: &[&str]) -> String {
         block
     });
     blocks.next();
-    // It asks again after 50 ms at the earliest, then after 100 ms.
+    // The ACK is repeated after at least 50 ms, then after 100 ms.
     for _ in 0..3 {
         assert_eq!(server.receive(), ack(1));
     }
@@ -227,23 +227,23 @@ fn shown(getter: &RtftpGet, options: &[&str]) -> String {
 }
 
 #[test]
-fn progress_is_for_terminals() {
+fn shows_progress_only_on_terminals() {
     let terminal = RtftpGet::behind(&TERMINAL);
-    let said = shown(&terminal, &[]);
-    let (progress, summary) = said.rsplit_once("\r\x1b[K").expect("a line that is erased");
+    let output = output_of_slow_fetch(&terminal, &[]);
+    let (progress, summary) = output.rsplit_once("\r\x1b[K").expect("a line that is erased");
     let drawn = progress.split('\r').find(|line| line.contains('%')).expect("percent");
     for part in [" 14% [===                     ] 0.0 MB  ", " MB/s  ", " left"] {
         assert!(drawn.contains(part), "`{part}` is missing in {drawn}");
     }
-    assert!(summary.starts_with("f: 10000 bytes in "), "{said}");
+    assert!(summary.starts_with("f: 10000 bytes in "), "{output}");
     for (getter, options) in [(&terminal, &["--quiet"][..]), (&terminal, &["--trace"]), (&RtftpGet::new(), &[])] {
-        let said = shown(getter, options);
-        assert!(!said.contains(['%', '\x1b']), "{options:?}: {}", said.escape_debug());
+        let output = output_of_slow_fetch(getter, options);
+        assert!(!output.contains(['%', '\x1b']), "{options:?}: {}", output.escape_debug());
     }
 }
 
 #[test]
-fn help_and_readme_tell_the_same() {
+fn help_readme_and_usage_errors_are_complete() {
     let help = RtftpGet::new().get(&["--help"]);
     help.assert_exit(0, &[]);
     let text = String::from_utf8(help.stdout).expect("text");

@@ -1,4 +1,4 @@
-//! rtftp-get when something goes wrong: what it says, to people and to the server, and that it leaves nothing behind.
+//! Failures of rtftp-get: error messages, ERROR packets to the server, and no remaining files.
 
 use std::{
     net::UdpSocket,
@@ -14,18 +14,19 @@ use rtftp_tests::{
 /// An OACK that grants the default options for a file of 10,000 bytes.
 const OACK: &[u8] = b"\0\x06tsize\x0010000\0blksize\x001428\0windowsize\x0016\0";
 
+/// Returns a DATA packet with `len` bytes.
 fn data(block: u16, len: usize) -> Vec<u8> {
     [&[0, 3], &block.to_be_bytes()[..], &noise(len, 1)].concat()
 }
 
-/// Plays a server to a client with these arguments; the client must leave no file.
+/// Runs rtftp-get with a scripted server. Asserts that no file remains, and returns the result.
 #[track_caller]
-fn played(args: &[&str], play: impl FnOnce(&mut ScriptedServer)) -> GetResult {
+fn run_with_server(args: &[&str], script: impl FnOnce(&mut ScriptedServer)) -> GetResult {
     let (getter, mut server) = (RtftpGet::new(), ScriptedServer::new());
     let address = server.address();
     let running = getter.start(&[&[&*address, "f"], args].concat());
     server.request();
-    play(&mut server);
+    script(&mut server);
     drop(server);
     let got = running.end();
     assert_eq!(getter.files(), Vec::<String>::new(), "{}", got.stderr);
@@ -33,10 +34,10 @@ fn played(args: &[&str], play: impl FnOnce(&mut ScriptedServer)) -> GetResult {
 }
 
 #[test]
-fn an_error_of_the_server_is_told_and_does_nothing_to_the_terminal() {
-    let got = played(&[], |server| server.send(&error(2, "not \x1b[31mfor you\r\n")));
+fn escapes_control_characters_in_errors_of_the_server() {
+    let got = run_with_server(&[], |server| server.send(&error(2, "not \x1b[31mfor you\r\n")));
     got.assert_exit(1, &["127.0.0.1:", r"refuses: ERROR 2 (access violation): not \u{1b}[31mfor you\r\n"]);
-    let got = played(&["--trace"], |server| {
+    let got = run_with_server(&["--trace"], |server| {
         server.send(OACK);
         assert_eq!(server.receive(), ack(0));
         server.send(&data(1, 1428));
@@ -47,7 +48,7 @@ fn an_error_of_the_server_is_told_and_does_nothing_to_the_terminal() {
 }
 
 #[test]
-fn a_file_that_was_there_stays_when_the_transfer_fails() {
+fn keeps_existing_file_if_the_transfer_fails() {
     let (getter, mut server) = (RtftpGet::new(), ScriptedServer::new());
     std::fs::write(getter.path("f"), "old").expect("written");
     let running = getter.start(&[&server.address(), "f"]);
@@ -61,56 +62,56 @@ fn a_file_that_was_there_stays_when_the_transfer_fails() {
 }
 
 #[test]
-fn nobody_listens() {
-    // A port that is taken, but by a socket that hears one other port only: the kernel says that it is closed.
+fn reports_closed_port() {
+    // A socket connected to another port reserves this one; the kernel still reports it as closed.
     let closed = UdpSocket::bind("127.0.0.1:0").expect("a port");
     closed.connect("127.0.0.1:1").expect("an address");
     let (getter, started) = (RtftpGet::new(), Instant::now());
     let address = closed.local_addr().expect("bound").to_string();
     getter.get(&[&address, "f"]).assert_exit(3, &["nobody listens on", &address, "is the server running"]);
-    assert!(started.elapsed().as_secs() < 30, "not after the whole of its patience");
+    assert!(started.elapsed().as_secs() < 30, "the failure is reported before the time limit");
     assert_eq!(getter.files(), Vec::<String>::new());
 }
 
 #[test]
-fn nobody_answers() {
-    let got = played(&["--patience", "2"], |server| {
-        assert_eq!(server.request()[..2], [0, 1], "the request again");
-        // The client gives up while this server is still there.
+fn reports_missing_answer() {
+    let got = run_with_server(&["--patience", "2"], |server| {
+        assert_eq!(server.request()[..2], [0, 1], "the repeated request");
+        // The client gives up while the server is running.
         let silent = server.client();
-        poll_until("the client's end", Duration::from_secs(30), || UdpSocket::bind(silent).ok());
+        poll_until("the end of the client", Duration::from_secs(30), || UdpSocket::bind(silent).ok());
     });
     got.assert_exit(3, &["no answer from 127.0.0.1:", "firewall"]);
 }
 
 #[test]
-fn an_answer_from_another_address_is_named() {
+fn reports_answer_from_another_address() {
     let (getter, mut server) = (RtftpGet::new(), ScriptedServer::answering_from("127.0.0.2"));
     let address = server.address();
     let running = getter.start(&[&address, "f", "--patience", "1", "--trace"]);
     server.request();
     server.send(OACK);
     assert_eq!(server.receive(), error(5, "unknown transfer ID"));
-    let stranger = server.transfer_port().to_string();
-    let words = [&format!("no answer from {address}, but one from {stranger}"), "(not the server) OACK"];
+    let other_address = server.transfer_port().to_string();
+    let words = [&format!("no answer from {address}, but one from {other_address}"), "(not the server) OACK"];
     running.end().assert_exit(3, &words);
 }
 
 #[test]
-fn a_server_that_goes_away_is_missed_quickly() {
+fn reports_server_that_closes_its_port() {
     let started = Instant::now();
-    let got = played(&[], |server| {
+    let got = run_with_server(&[], |server| {
         server.send(OACK);
         server.receive();
         server.send(&data(1, 1428));
     });
     got.assert_exit(3, &["127.0.0.1:", "went away after 1428 bytes", "Connection refused"]);
-    assert!(started.elapsed().as_secs() < 30, "not after the whole of its patience");
+    assert!(started.elapsed().as_secs() < 30, "the failure is reported before the time limit");
 }
 
 #[test]
-fn a_server_that_falls_silent_is_told() {
-    let got = played(&["--patience", "1"], |server| {
+fn sends_error_to_unresponsive_server() {
+    let got = run_with_server(&["--patience", "1"], |server| {
         server.send(OACK);
         server.receive();
         server.send(&data(1, 1428));
@@ -120,7 +121,7 @@ fn a_server_that_falls_silent_is_told() {
 }
 
 #[test]
-fn an_oack_that_was_not_asked_for_is_refused() {
+fn rejects_oack_with_options_that_were_not_requested() {
     for (oack, words) in [
         (&b"\0\x06blksize\x001429\0"[..], "blksize=1429"),
         (b"\0\x06windowsize\x0017\0", "windowsize=17"),
@@ -129,13 +130,13 @@ fn an_oack_that_was_not_asked_for_is_refused() {
         (b"\0\x06blksize\0many\0", "blksize=many"),
         (b"\0\x06tsize\0-1\0", "tsize=-1"),
     ] {
-        let got = played(&[], |server| {
+        let got = run_with_server(&[], |server| {
             server.send(oack);
             assert_eq!(server.receive()[..4], [0, 5, 0, 8], "{words}");
         });
         got.assert_exit(3, &["broke the rules", "were not asked for", words]);
     }
-    let got = played(&["--no-options"], |server| {
+    let got = run_with_server(&["--no-options"], |server| {
         server.send(b"\0\x06blksize\x00512\0");
         assert_eq!(server.receive()[..4], [0, 5, 0, 8]);
     });
@@ -143,8 +144,8 @@ fn an_oack_that_was_not_asked_for_is_refused() {
 }
 
 #[test]
-fn a_block_that_is_too_long_is_refused() {
-    let got = played(&[], |server| {
+fn rejects_oversized_block() {
+    let got = run_with_server(&[], |server| {
         server.send(OACK);
         server.receive();
         server.send(&data(1, 1429));
@@ -154,27 +155,27 @@ fn a_block_that_is_too_long_is_refused() {
 }
 
 #[test]
-fn a_full_disk_ends_the_transfer() {
-    let got = played(&["-o", "/dev/full"], |server| {
+fn full_disk_ends_the_transfer() {
+    let got = run_with_server(&["-o", "/dev/full"], |server| {
         server.send(OACK);
         server.receive();
         server.send(&data(1, 1428));
         assert_eq!(server.receive(), error(3, "no space left"));
     });
     got.assert_exit(4, &["cannot write /dev/full: No space left on device"]);
-    // A file system of one megabyte, in a mount namespace as any user may have it.
+    // A file system of one megabyte in an unprivileged mount namespace.
     let script = "mount -t tmpfs -o size=1m none . && cd \"$PWD\" && \"$@\"; code=$?; ls -A; exit $code";
     let getter = RtftpGet::behind(&["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-c", script, "sh"]);
     let daemon = rtftp_tests::Rtftp::start();
     daemon.put("default/f", noise(2 << 20, 1));
     let got = getter.get(&[&daemon.address().to_string(), "f"]);
     got.assert_exit(4, &["cannot write f: No space left on device (os error 28)\n"]);
-    assert_eq!(String::from_utf8_lossy(&got.stdout), "", "nothing is left");
+    assert_eq!(String::from_utf8_lossy(&got.stdout), "", "no file remains");
     daemon.logged(&["127.0.0.1", " f ", "ended by the client with error 3"]);
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_transfer() {
+fn closed_standard_output_ends_the_transfer() {
     let (getter, mut server) = (RtftpGet::new(), ScriptedServer::new());
     let mut running = getter.start(&[&server.address(), "f", "-o", "-"]);
     running.close_stdout();
@@ -187,7 +188,7 @@ fn a_reader_that_goes_away_ends_the_transfer() {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_before_the_server_is_asked() {
+fn checks_output_path_before_the_request() {
     let (getter, server) = (RtftpGet::new(), ScriptedServer::new());
     for (out, words) in [("nowhere/f", "No such file or directory"), (".", "is a directory")] {
         getter.get(&[&server.address(), "f", "-o", out]).assert_exit(4, &["cannot write", words]);
@@ -196,7 +197,7 @@ fn what_cannot_be_written_is_told_before_the_server_is_asked() {
 }
 
 #[test]
-fn signals_leave_nothing_and_the_server_is_told() {
+fn signals_remove_the_file_and_send_an_error() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let (getter, mut server) = (RtftpGet::new(), ScriptedServer::new());
         let running = getter.start(&[&server.address(), "f"]);
@@ -204,7 +205,7 @@ fn signals_leave_nothing_and_the_server_is_told() {
         server.send(OACK);
         server.receive();
         server.send(&data(1, 1428));
-        assert_eq!(getter.files().len(), 1, "what came so far is in a hidden file: {:?}", getter.files());
+        assert_eq!(getter.files().len(), 1, "the partial file is hidden: {:?}", getter.files());
         running.signal(signal);
         while server.receive() != error(0, "interrupted") {}
         running.end().assert_exit(130, &["interrupted"]);
@@ -213,22 +214,22 @@ fn signals_leave_nothing_and_the_server_is_told() {
 }
 
 #[test]
-fn strangers_and_lost_packets_change_nothing() {
+fn ignores_unknown_sources_and_recovers_lost_packets() {
     let (getter, mut server) = (RtftpGet::new(), ScriptedServer::new());
     let running = getter.start(&[&server.address(), "f", "--trace", "-o", "out"]);
     server.request();
     server.request();
     server.send(OACK);
     assert_eq!(server.receive(), ack(0));
-    let stranger = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    stranger.send_to(&data(1, 1428), server.client()).expect("sent");
+    let unknown_source = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    unknown_source.send_to(&data(1, 1428), server.client()).expect("sent");
     let mut answer = [0; 64];
-    let len = stranger.recv(&mut answer).expect("an answer");
+    let len = unknown_source.recv(&mut answer).expect("an answer");
     assert_eq!(answer[..len], error(5, "unknown transfer ID"));
-    // Its port is closed when the next answer comes, which says nothing about the server.
+    // The ERROR to a closed port causes an ICMP error, which must not end the transfer.
     for _ in 0..3 {
-        let gone = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        gone.send_to(&ack(1), server.client()).expect("sent");
+        let closed = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        closed.send_to(&ack(1), server.client()).expect("sent");
     }
     server.send(&data(1, 10));
     assert_eq!(server.receive(), ack(1));

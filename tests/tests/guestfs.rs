@@ -1,4 +1,4 @@
-//! Files from disks that libguestfs reads: connected in the background, read through the appliance, let go again.
+//! Disks that libguestfs reads: connected in the background, read through the appliance, disconnected when idle.
 
 use std::{
     fs,
@@ -14,56 +14,57 @@ use rtftp_tests::{
     raw_client::{ack, rrq},
 };
 
-/// How long a client may have to wait for the start of an appliance.
-const START: Duration = Duration::from_secs(120);
+/// The maximum time to start an appliance.
+const APPLIANCE_LIMIT: Duration = Duration::from_secs(120);
 
-/// How the disk of a board is mounted in an appliance.
-fn in_appliance(server: &NbdServer) -> DiskConfig {
+/// Returns the description of a board's disk with the backend `guestfs`.
+fn guestfs_config(server: &NbdServer) -> DiskConfig {
     board_config(server).backend("guestfs")
 }
 
 #[test]
-fn real_clients_fetch_from_a_disk_that_was_connected_in_the_background() {
+fn client_programs_fetch_from_a_connected_disk() {
     let _slot = Appliance::permit();
     let disk = board_disk(1);
     let server = NbdServer::qemu(&disk);
-    let daemon = Rtftp::with("127.0.0.1", 15, &["--view-gap", "3600"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 15, &["--view-gap", "3600"]);
     daemon.put("default/only-here", "default");
     daemon.put("default/f1", "never");
     let files = SIZES.map(|(name, size)| (name, size, noise(size, 1)));
-    daemon.connect_disk("127.0.0.1", &in_appliance(&server).tftp_root("/boot"));
+    daemon.connect_disk("127.0.0.1", &guestfs_config(&server).tftp_root("/boot"));
 
     for (name, size, expected) in files {
-        // Each large file takes seconds: one client with small blocks and one with large ones will do.
-        let large = |tool: &ClientProgram| {
-            matches!(tool, ClientProgram::TftpHpa | ClientProgram::AtftpWindows | ClientProgram::CurlLargeBlocks)
+        // A large file takes seconds, so only some clients fetch it, with small and with large blocks.
+        let fetches_large_files = |program: &ClientProgram| {
+            matches!(program, ClientProgram::TftpHpa | ClientProgram::AtftpWindows | ClientProgram::CurlLargeBlocks)
         };
-        for tool in ALL_CLIENT_PROGRAMS.into_iter().filter(|tool| size < 1 << 20 || large(tool)) {
-            if size > 0 || tool.takes_empty_files() {
-                let got = tool.fetch(&daemon, name).unwrap_or_else(|said| panic!("{tool:?}: {said}"));
-                assert_same(&got, &expected, &format!("{tool:?} {name}"));
+        for program in ALL_CLIENT_PROGRAMS.into_iter().filter(|program| size < 1 << 20 || fetches_large_files(program))
+        {
+            if size > 0 || program.takes_empty_files() {
+                let got = program.fetch(&daemon, name).unwrap_or_else(|output| panic!("{program:?}: {output}"));
+                assert_same(&got, &expected, &format!("{program:?} {name}"));
             }
         }
     }
     daemon.logged(&["127.0.0.1", "f40m", "127.0.0.1.nbd", "complete"]);
     assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 1"));
     assert_eq!(daemon.fetch("127.0.0.1", "\\dir\\name").as_deref(), Ok("board 1"));
-    assert_eq!(daemon.fetch("127.0.0.1", "only-here").as_deref(), Ok("default"), "not on the disk: falls through");
+    assert_eq!(daemon.fetch("127.0.0.1", "only-here").as_deref(), Ok("default"), "a file that is not on the disk");
     assert_eq!(daemon.fetch("127.0.0.1", "nowhere"), Err(1));
     assert_eq!(daemon.fetch("127.0.0.1", "dir"), Err(2), "a directory is not a file");
     assert_eq!(daemon.fetch("127.0.0.1", "../etc/shadow"), Err(2));
     assert_eq!(daemon.fetch("127.0.0.8", "dir/name"), Err(1), "another client has no disk");
 
-    // Nobody asks any more: the disk is let go, and comes back by itself with the next request.
+    // Without requests, the disk is disconnected; the next request connects it again.
     daemon.wait_for_disk("127.0.0.1", "let go");
     poll_until("the end of the appliance", Duration::from_secs(10), || daemon.descendants().is_empty().then_some(()));
     assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 1"));
 }
 
 #[test]
-fn two_boards_have_two_disks() {
+fn each_board_has_its_own_disk() {
     let (_one, _two) = (Appliance::permit(), Appliance::permit());
-    // As cloud images have them: the numbers 14 and 15 lie before 1, and the first has no file system.
+    // As in cloud images: partitions 14 and 15 are in front of partition 1, and 14 has no file system.
     let (first, second) = (Tree::new().file("which", "gpt"), Tree::new().file("efi", "efi").file("only", "first"));
     let gpt = Disk::gpt(&[
         (14, 4, FileSystem::Nothing),
@@ -72,19 +73,19 @@ fn two_boards_have_two_disks() {
     ]);
     let disk = board_disk(2);
     let (unix, tcp) = (NbdServer::unix(&gpt), NbdServer::nbdkit(&disk));
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "3600"]);
-    let of_first = DiskConfig::new(unix.url()).backend("guestfs").partition(1, "/").partition(15, "/boot/efi");
-    daemon.put_disk("127.0.0.7", &of_first);
-    daemon.put_disk("127.0.0.70", &in_appliance(&tcp).tftp_root("/srv"));
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "3600"]);
+    let gpt_config = DiskConfig::new(unix.url()).backend("guestfs").partition(1, "/").partition(15, "/boot/efi");
+    daemon.put_disk("127.0.0.7", &gpt_config);
+    daemon.put_disk("127.0.0.70", &guestfs_config(&tcp).tftp_root("/srv"));
     daemon.wait_for_disk("127.0.0.7", " connected");
     daemon.wait_for_disk("127.0.0.70", " connected");
 
     assert_eq!(daemon.fetch("127.0.0.7", "which").as_deref(), Ok("gpt"));
     assert_eq!(daemon.fetch("127.0.0.7", "boot/efi/efi").as_deref(), Ok("efi"));
-    assert_eq!(daemon.fetch("127.0.0.7", "inside"), Err(1), "this is on the other board's disk");
-    assert_eq!(daemon.fetch("127.0.0.70", "boot/efi/only"), Err(1), "this too");
+    assert_eq!(daemon.fetch("127.0.0.7", "inside"), Err(1), "a file of the other board's disk");
+    assert_eq!(daemon.fetch("127.0.0.70", "boot/efi/only"), Err(1), "a file of the other board's disk");
 
-    // Links are followed inside the virtual root, where `/` is that root, and never out of it.
+    // Links are resolved relative to the virtual root and cannot leave it.
     for name in ["inside", "near", "absolute"] {
         assert_eq!(daemon.fetch("127.0.0.70", name).as_deref(), Ok("inside"), "{name}");
     }
@@ -96,79 +97,79 @@ fn two_boards_have_two_disks() {
         }
     }
 
-    // A board loses its disk: its description is removed. Another's server dies: that is never "not found".
+    // Removing a description removes the disk. A dead NBD server causes ERROR 0, not "file not found".
     daemon.put("default/local", "local");
     daemon.put("default/f40m", "never");
     fs::remove_file(daemon.path("127.0.0.7.nbd")).expect("remove");
     daemon.wait_for_disk("127.0.0.7", "removed");
-    assert_eq!(daemon.fetch("127.0.0.7", "which"), Err(1), "the board has no disk any more");
+    assert_eq!(daemon.fetch("127.0.0.7", "which"), Err(1), "without a description");
     drop(tcp);
-    daemon.put_disk("127.0.0.70", &in_appliance(&NbdServer::nbdkit(&disk)).tftp_root("/boot"));
-    let asked = Instant::now();
-    assert_eq!(daemon.fetch("127.0.0.70", "f40m"), Err(0), "its server is gone, before or after the connection");
-    assert!(asked.elapsed() < START);
+    daemon.put_disk("127.0.0.70", &guestfs_config(&NbdServer::nbdkit(&disk)).tftp_root("/boot"));
+    let requested = Instant::now();
+    assert_eq!(daemon.fetch("127.0.0.70", "f40m"), Err(0), "a dead server, before or after the connection");
+    assert!(requested.elapsed() < APPLIANCE_LIMIT);
     assert_eq!(daemon.fetch("127.0.0.9", "local").as_deref(), Ok("local"));
 }
 
 #[test]
-fn a_disk_that_only_libguestfs_reads_is_opened_by_the_first_request() {
+fn first_request_connects_a_disk_that_needs_libguestfs() {
     let _slot = Appliance::permit();
     let tree = Tree::new().file("boot/kernel", "kernel").file("boot/late", "late").link("current", "boot");
     let disk = Disk::whole(128, FileSystem::Btrfs(&tree));
     let server = NbdServer::qemu(&disk);
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     daemon.put("default/local", "local");
     daemon.put_disk("127.0.0.7", &DiskConfig::new(server.url()).device("/dev/sda", "/").tftp_root("/current"));
     assert_eq!(daemon.fetch("127.0.0.8", "local").as_deref(), Ok("local"));
-    assert!(daemon.log_lines(&["127.0.0.7.nbd", "connect"]).is_empty(), "nobody has asked for the disk yet");
+    assert!(daemon.log_lines(&["127.0.0.7.nbd", "connect"]).is_empty(), "no request for the disk yet");
 
-    // The client repeats itself while the disk opens; that is one transfer, answered from one port.
+    // The client repeats its request while the disk connects: one transfer, answered from one port.
     let mut client = daemon.client("127.0.0.7");
-    let first = client.request_until_answered(&rrq("kernel", &[]), START);
+    let first = client.request_until_answered(&rrq("kernel", &[]), APPLIANCE_LIMIT);
     assert_eq!(first, Answer::Data(1, b"kernel".into()));
     let transfer = client.peer();
     assert_eq!(client.finish(first).as_deref(), Ok(&b"kernel"[..]));
     daemon.logged(&["127.0.0.7.nbd", "btrfs is not supported natively; libguestfs is asked"]);
     daemon.logged(&["127.0.0.7", "kernel", "127.0.0.7.nbd", "complete"]);
     assert_eq!(client.peer(), transfer);
-    assert_eq!(client.receive_within(Duration::from_millis(300)), None, "the repeated requests were absorbed");
+    assert_eq!(client.receive_within(Duration::from_millis(300)), None, "the repeated requests are ignored");
     assert_eq!(daemon.log_lines(&["127.0.0.7", "kernel", "complete"]).len(), 1);
     assert_eq!(daemon.log_lines(&["127.0.0.7.nbd", " connected"]).len(), 1);
 
-    // The daemon is killed in the worst way: its helper and the appliance must not stay.
+    // After SIGKILL of the daemon, its helper and the appliance must end.
     assert!(!daemon.descendants().is_empty(), "an appliance runs");
     daemon.kill();
 }
 
 #[test]
-fn a_disk_that_stops_answering_is_an_error_in_bounded_time() {
+fn unresponsive_disk_fails_transfers_within_the_time_limit() {
     let _slot = Appliance::permit();
     let disk = board_disk(3);
     let server = NbdServer::nbdkit(&disk);
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--read-limit", "5", "--view-gap", "3600"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--read-limit", "5", "--view-gap", "3600"]);
     daemon.put("default/local", "local");
     daemon.put("default/f40m", "never");
-    daemon.connect_disk("127.0.0.7", &in_appliance(&server).tftp_root("/boot"));
+    daemon.connect_disk("127.0.0.7", &guestfs_config(&server).tftp_root("/boot"));
     let mut client = daemon.client("127.0.0.7");
-    assert_eq!(client.ask(&rrq("f40m", &[])).block(), 1);
+    assert_eq!(client.exchange(&rrq("f40m", &[])).block(), 1);
     server.process().signal(Signal::SIGSTOP);
     let stopped = Instant::now();
     let mut other = daemon.client("127.0.0.9");
     for _ in 0..10 {
-        let asked = Instant::now();
+        let requested = Instant::now();
         assert_eq!(other.fetch("local", &[]).as_deref(), Ok(&b"local"[..]));
-        assert!(asked.elapsed() < Duration::from_secs(2), "another client waits for a stopped disk");
+        assert!(requested.elapsed() < Duration::from_secs(2), "another client waits for the stopped server");
     }
-    // What is cached may still be served; sooner or later a block must come from the server.
+    // Cached blocks may still be served, until a block must be read from the server.
     let mut block = 1;
     let code = loop {
         client.reply(&ack(block));
-        match client.receive_within(START).expect("an answer, at last an ERROR") {
+        match client.receive_within(APPLIANCE_LIMIT).expect("DATA or ERROR") {
             Answer::Data(number, _) => block = number,
             answer => break answer.code(),
         }
     };
     assert_eq!(code, 0);
-    assert!(stopped.elapsed() < START, "{:?}", stopped.elapsed());
+    assert!(stopped.elapsed() < APPLIANCE_LIMIT, "{:?}", stopped.elapsed());
     assert_eq!(daemon.fetch("127.0.0.9", "local").as_deref(), Ok("local"));
 }

@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Starts a daemon with a status page, and returns its address.
 fn daemon() -> (Rtftp, SocketAddr) {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--status-listen", "0"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--status-listen", "0"]);
     let line = daemon.logged(&["status page at "]);
     let address = line.split("http://").nth(1).and_then(|rest| rest.trim_end_matches('/').parse().ok());
     (daemon, address.unwrap_or_else(|| panic!("no address in `{line}`")))
@@ -129,11 +129,11 @@ fn metrics_match_the_history() {
     assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
     assert_eq!(daemon.fetch("127.0.0.8", "../start4.elf"), Err(2));
     let mut probe = daemon.client(BOARD);
-    probe.ask(&rrq("config.txt", &[("tsize", "0")]));
+    probe.exchange(&rrq("config.txt", &[("tsize", "0")]));
     probe.reply(&error(8, "size known"));
     let mut running = daemon.client(BOARD);
     let repeated = rrq("kernel", &[("blksize", "1024"), ("windowsize", "4")]);
-    running.ask(&repeated);
+    running.exchange(&repeated);
     running.request(&repeated);
     running.reply(&ack(0));
     while !matches!(running.receive(), Answer::Data(4, _)) {}

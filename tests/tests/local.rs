@@ -50,7 +50,7 @@ fn notices_directories_added_and_removed_at_run_time() {
 
 #[test]
 fn forbidden_file_ends_the_search() {
-    let daemon = Rtftp::without_override();
+    let daemon = Rtftp::start_without_dac_override();
     let secret = daemon.put("secret", "secret");
     for name in ["locked", "link", "directory"] {
         daemon.put(&format!("default/{name}"), "default");
@@ -122,7 +122,7 @@ fn accepts_path_spellings_of_firmware() {
 
 #[test]
 fn serves_roots_of_ipv6_clients() {
-    let daemon = Rtftp::with("::1", 60, &[]);
+    let daemon = Rtftp::start_with("::1", 60, &[]);
     daemon.put("::1/file", "six");
     daemon.put("default/common", "common");
     assert_eq!(daemon.fetch("::1", "file").as_deref(), Ok("six"));
@@ -131,23 +131,23 @@ fn serves_roots_of_ipv6_clients() {
 
 #[test]
 fn names_ipv4_clients_of_an_ipv6_socket_by_ipv4_address() {
-    let daemon = Rtftp::with("::", 60, &[]);
+    let daemon = Rtftp::start_with("::", 60, &[]);
     daemon.put("127.0.0.7/file", "four");
     daemon.put("::1/file", "six");
     let port = daemon.address().port();
     let mut four = Client::new("127.0.0.7", ([127, 0, 0, 1], port).into());
     let mut six = Client::new("::1", format!("[::1]:{port}").parse().expect("an address"));
-    assert_eq!(four.ask(&rrq("file", &[])), Answer::Data(1, b"four".into()));
-    assert_eq!(six.ask(&rrq("file", &[])), Answer::Data(1, b"six".into()));
+    assert_eq!(four.exchange(&rrq("file", &[])), Answer::Data(1, b"four".into()));
+    assert_eq!(six.exchange(&rrq("file", &[])), Answer::Data(1, b"six".into()));
 }
 
 #[test]
 fn replies_from_the_requested_address() {
-    let daemon = Rtftp::with("0.0.0.0", 60, &[]);
+    let daemon = Rtftp::start_with("0.0.0.0", 60, &[]);
     daemon.put("default/file", "x");
     let requested: IpAddr = "127.0.0.99".parse().expect("an address");
     let mut client = Client::new("127.0.0.7", SocketAddr::new(requested, daemon.address().port()));
-    assert_eq!(client.ask(&rrq("file", &[])), Answer::Data(1, b"x".into()));
+    assert_eq!(client.exchange(&rrq("file", &[])), Answer::Data(1, b"x".into()));
     assert_eq!(client.peer().ip(), requested);
 }
 

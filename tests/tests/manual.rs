@@ -1,10 +1,10 @@
-//! The manual pages, the shell completions and README know the options that the programs have, and no others.
+//! Manual pages, shell completions and README list exactly the options of the programs.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use rtftp_tests::{binary, run};
 
-/// The commands, with their manual pages; those of one program follow each other.
+/// The commands and their manual pages, grouped by program.
 const COMMANDS: [(&[&str], &str); 4] = [
     (&["rtftp"], "rtftp.8"),
     (&["rtftp", "check"], "rtftp-check.1"),
@@ -12,33 +12,34 @@ const COMMANDS: [(&[&str], &str); 4] = [
     (&["rtftp-get"], "rtftp-get.1"),
 ];
 
-/// The long options in a text.
+/// Returns the long options in a text.
 fn long_options(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     words.filter(|word| word.starts_with("--") && word.len() > 3).map(str::to_owned).collect()
 }
 
-/// The long options that a command tells of itself.
+/// Returns the long options in the help text of a command.
 fn options_of(command: &[&str]) -> BTreeSet<String> {
     let program = binary(command[0]).display().to_string();
     let help = run(&program, [&command[1..], &["--help"]].concat());
     let options = long_options(&String::from_utf8_lossy(&help.stdout));
-    assert!(options.contains("--help"), "{command:?} --help tells of {options:?}");
+    assert!(options.contains("--help"), "{command:?} --help lists {options:?}");
     options
 }
 
-fn file(path: &str) -> String {
+/// Reads a file below `bins/`.
+fn read_file(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bins").join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What a bash offers for the last of these words.
-fn offered_by_bash(words: &[&str]) -> Vec<String> {
+/// Returns the completions of bash for the last of these words.
+fn bash_completions(words: &[&str]) -> Vec<String> {
     let script = format!("{}/../bins/completions/{}.bash", env!("CARGO_MANIFEST_DIR"), words[0]);
     let complete = r#"
         . "$0"
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
-        compopt() { :; } # It is for completions that a key has asked for.
+        compopt() { :; } # Fails outside of interactive completion.
         call=$(complete -p "$1" | grep --only-matching --perl-regexp -- '-F \K\S+')
         $call
         printf '%s\n' "${COMPREPLY[@]}""#;
@@ -49,40 +50,40 @@ fn offered_by_bash(words: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn manual_pages_describe_every_option() {
+fn manual_pages_describe_all_options() {
     for (command, name) in COMMANDS {
-        let page = file(&format!("man/{name}"));
+        let page = read_file(&format!("man/{name}"));
         // `.Fl` puts one hyphen before each of its words.
         let entries = page.lines().filter_map(|line| line.strip_prefix(".It Fl "));
         let words = entries.flat_map(str::split_whitespace).filter(|word| word.starts_with('-'));
         let described: BTreeSet<_> = words.map(|word| format!("-{word}")).collect();
-        assert_eq!(described, options_of(command), "{name} on the left");
+        assert_eq!(described, options_of(command), "{name} (left) and --help");
     }
 }
 
 #[test]
-fn readme_names_every_option() {
+fn readme_lists_all_options() {
     let named = long_options(include_str!("../../README.md"));
     for (command, _) in COMMANDS {
         let missing: Vec<_> = options_of(command).into_iter().filter(|option| !named.contains(option)).collect();
-        assert!(missing.is_empty(), "of {command:?}: {missing:?}");
+        assert!(missing.is_empty(), "{command:?}: {missing:?} missing in README");
     }
 }
 
 #[test]
-fn completions_offer_every_option() {
+fn completions_offer_all_options() {
     for (command, _) in COMMANDS {
-        let offered: BTreeSet<_> = offered_by_bash(&[command, &["--"]].concat()).into_iter().collect();
-        assert_eq!(offered, options_of(command), "{command:?}: bash on the left");
+        let offered: BTreeSet<_> = bash_completions(&[command, &["--"]].concat()).into_iter().collect();
+        assert_eq!(offered, options_of(command), "bash (left) and {command:?} --help");
     }
     for commands in COMMANDS.chunk_by(|(one, _), (next, _)| one[0] == next[0]) {
         let program = commands[0].0[0];
         let options: BTreeSet<_> = commands.iter().flat_map(|(command, _)| options_of(command)).collect();
-        assert_eq!(long_options(&file(&format!("completions/_{program}"))), options, "zsh on the left");
-        let fish = file(&format!("completions/{program}.fish"));
+        assert_eq!(long_options(&read_file(&format!("completions/_{program}"))), options, "zsh (left) and --help");
+        let fish = read_file(&format!("completions/{program}.fish"));
         let words: Vec<_> = fish.split_whitespace().collect();
         let offered = words.windows(2).filter(|pair| pair[0] == "-l").map(|pair| format!("--{}", pair[1]));
-        assert_eq!(offered.collect::<BTreeSet<_>>(), options, "fish on the left");
+        assert_eq!(offered.collect::<BTreeSet<_>>(), options, "fish (left) and --help");
     }
 }
 
@@ -108,7 +109,7 @@ fn bash_completes_values() {
         (&["rtftp-get", "10.0.0.1", "f", "--blksize", ""], &[]),
         (&["rtftp-get", "10.0.0.1", ""], &[]),
     ] {
-        let mut found = offered_by_bash(words);
+        let mut found = bash_completions(words);
         found.retain(|word| word != "/etc/passwd-");
         assert_eq!(found, offered, "{words:?}");
     }

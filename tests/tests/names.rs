@@ -28,7 +28,7 @@ fn serves_directory_named_after_mac_for_all_addresses() {
         }
         let interface = if_nametoindex("board").expect("an interface");
         let mut link_local = cable.client("::", &format!("[fe80::1%{interface}]"));
-        assert_eq!(link_local.ask(&rrq("file", &[])), Answer::Data(1, b"MAC".into()));
+        assert_eq!(link_local.exchange(&rrq("file", &[])), Answer::Data(1, b"MAC".into()));
         daemon.logged(&["10.9.0.5", &format!("file from {BOARD_MAC}/"), "complete"]);
         daemon.put("10.9.0.5/file", "address");
         assert_eq!(cable.fetch("10.9.0.5", "file").as_deref(), Ok("address"));
@@ -90,7 +90,7 @@ fn ignores_mac_of_a_router() {
 fn serves_directory_and_disk_named_after_serial_number() {
     let disk = board_disk(2);
     let server = NbdServer::nbdkit(&disk);
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "0"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "0"]);
     daemon.put("9ffefdef/start4.elf", "directory");
     daemon.put("default/9ffefdef/common", "common");
     daemon.put("default/dir/name", "default");
@@ -147,12 +147,12 @@ fn transfers_use_only_the_port_range() {
         Some((number, middle))
     });
     let (first, _middle) = ports.take(1000).flatten().next().expect("three consecutive ports");
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--port-range", &format!("{first}-{}", first + 2)]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--port-range", &format!("{first}-{}", first + 2)]);
     daemon.put("default/file", noise(5000, 7));
     let (mut one, mut other, mut third) =
         (daemon.client("127.0.0.7"), daemon.client("127.0.0.8"), daemon.client("127.0.0.9"));
     let transfer_port = |client: &mut Client| {
-        assert_eq!(client.ask(&rrq("file", &[])).block(), 1);
+        assert_eq!(client.exchange(&rrq("file", &[])).block(), 1);
         client.peer().port()
     };
     let used = HashSet::from([transfer_port(&mut one), transfer_port(&mut other)]);
@@ -169,9 +169,9 @@ fn transfers_use_only_the_port_range() {
 #[test]
 fn new_clients_get_the_ports_of_unverified_ones() {
     let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--port-range", &format!("{free}-{free}")]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--port-range", &format!("{free}-{free}")]);
     daemon.put("default/file", "file");
-    daemon.client("127.0.0.7").ask(&rrq("file", &[]));
+    daemon.client("127.0.0.7").exchange(&rrq("file", &[]));
     let mut client = daemon.client("127.0.0.8");
     assert_eq!(client.fetch("file", &[]).as_deref(), Ok(&b"file"[..]));
     assert_eq!(client.peer().port(), free);
@@ -195,7 +195,7 @@ fn mtu_clamp_limits_block_size_to_path_mtu() {
         cable.daemon().put("default/file", &file);
         let granted = |from: &str, asked: &str| {
             let to = if from.parse().is_ok_and(|ip: IpAddr| ip.is_ipv6()) { "[fd09::1]" } else { "10.9.0.1" };
-            match cable.client(from, to).ask(&rrq("file", &[("blksize", asked)])) {
+            match cable.client(from, to).exchange(&rrq("file", &[("blksize", asked)])) {
                 Answer::Oack(options) => options[0].1.parse::<u32>().expect("a number"),
                 other => panic!("an OACK, not {other:?}"),
             }
@@ -216,7 +216,7 @@ fn mtu_clamp_limits_block_size_to_path_mtu() {
     VethNetwork::test(&[], |cable| {
         cable.daemon().put("default/file", &file);
         let mut client = cable.client("10.9.0.5", "10.9.0.1");
-        let granted = client.ask(&rrq("file", &[("blksize", "8192")]));
+        let granted = client.exchange(&rrq("file", &[("blksize", "8192")]));
         assert_eq!(granted, Answer::oack(&[("blksize", "8192")]), "without --mtu-clamp");
         assert_same(&client.finish(granted).expect("the file"), &file, "in fragments");
         assert_ne!(fragments(cable), 0);

@@ -28,7 +28,7 @@ fn write_boot(disk: &Disk, name: &str, bytes: &[u8]) {
 
 /// Starts a daemon that treats every request as a new boot.
 fn daemon(args: &[&str]) -> Rtftp {
-    Rtftp::with("127.0.0.1", 3600, &[&["--view-gap", "0"], args].concat())
+    Rtftp::start_with("127.0.0.1", 3600, &[&["--view-gap", "0"], args].concat())
 }
 
 /// Returns a client that has received only the first block of a file.
@@ -129,7 +129,7 @@ fn each_boot_sees_the_changes_of_the_owner() {
 fn all_requests_of_a_boot_share_a_snapshot() {
     let disk = board_disk(4);
     let server = NbdServer::nbdkit(&disk);
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--view-gap", "3600"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "3600"]);
     daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
     assert_eq!(daemon.fetch("127.0.0.1", "new"), Err(1));
     write_boot(&disk, "new", b"new");

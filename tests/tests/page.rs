@@ -33,7 +33,7 @@ fn picture(browser: &mut Browser, name: &str) {
 /// Starts a transfer, and acknowledges the first windows.
 fn load(daemon: &Rtftp, board: &str, windows: u16) -> Client {
     let mut client = daemon.client(board);
-    client.ask(&rrq("kernel8.img", &[("blksize", "1024"), ("windowsize", "64"), ("tsize", "0")]));
+    client.exchange(&rrq("kernel8.img", &[("blksize", "1024"), ("windowsize", "64"), ("tsize", "0")]));
     client.reply(&ack(0));
     (1..=windows).for_each(|window| take(&mut client, window));
     client
@@ -63,7 +63,7 @@ fn boot_many(daemon: &Rtftp) -> (Client, NbdServer) {
         daemon.client(board).fetch("start4.elf", &[("blksize", "1468"), ("windowsize", "1")]).expect("start4.elf");
     }
     let mut probe = daemon.client("127.0.0.4");
-    probe.ask(&rrq("kernel8.img", &[("tsize", "0")]));
+    probe.exchange(&rrq("kernel8.img", &[("tsize", "0")]));
     probe.reply(&error(8, "only the size"));
     assert_eq!(daemon.fetch("127.0.0.9", "kernel8.img"), Err(0));
     assert_eq!(daemon.fetch("127.0.0.8", &format!("../{HOSTILE}")), Err(2));
@@ -73,7 +73,7 @@ fn boot_many(daemon: &Rtftp) -> (Client, NbdServer) {
 #[test]
 #[ignore = "needs Chromium"]
 fn updates_while_boards_boot() {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--status-listen", "0"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--status-listen", "0"]);
     let line = daemon.logged(&["status page at "]);
     let url = line.split("status page at ").nth(1).expect("an address").to_owned();
     let mut browser = Browser::start();

@@ -29,7 +29,7 @@ fn without_options_the_first_answer_is_data() {
     let (daemon, file) = serving(600);
     for words in ["f octet", "f oCtEt", "f octet multicast ", "f octet utimeout 1000"] {
         let mut client = daemon.client("127.0.0.7");
-        assert_eq!(client.ask(&request(words)), Answer::Data(1, file[..512].into()), "{words}");
+        assert_eq!(client.exchange(&request(words)), Answer::Data(1, file[..512].into()), "{words}");
         assert_eq!(client.acknowledge(1), Answer::Data(2, file[512..].into()));
         client.reply(&ack(2));
     }
@@ -39,9 +39,9 @@ fn without_options_the_first_answer_is_data() {
 fn what_an_option_may_not_say_is_left_out_or_lowered() {
     let (daemon, _) = serving(100);
     let options = [("blksize", "7"), ("timeout", "0"), ("windowsize", "0"), ("tsize", "0")];
-    assert_eq!(daemon.client("127.0.0.7").ask(&rrq("f", &options)), Answer::oack(&[("tsize", "100")]));
+    assert_eq!(daemon.client("127.0.0.7").exchange(&rrq("f", &options)), Answer::oack(&[("tsize", "100")]));
     for (value, most) in [("65464", 65464), ("65535", 65464), ("99999999999999999999", 65464)] {
-        match daemon.client("127.0.0.7").ask(&rrq("f", &[("blksize", value)])) {
+        match daemon.client("127.0.0.7").exchange(&rrq("f", &[("blksize", value)])) {
             Answer::Oack(options) => {
                 let granted: u32 = options[0].1.parse().expect("a number");
                 assert!((8..=most).contains(&granted), "blksize {value}: {options:?}");
@@ -50,7 +50,7 @@ fn what_an_option_may_not_say_is_left_out_or_lowered() {
             other => panic!("blksize {value}: {other:?}"),
         }
     }
-    match daemon.client("127.0.0.7").ask(&rrq("f", &[("windowsize", "65535"), ("blksize", "65464")])) {
+    match daemon.client("127.0.0.7").exchange(&rrq("f", &[("windowsize", "65535"), ("blksize", "65464")])) {
         Answer::Oack(options) => assert!(options.iter().all(|(_, value)| value.parse::<u16>().is_ok())),
         other => panic!("{other:?}"),
     }
@@ -61,20 +61,20 @@ fn a_request_padded_with_nul_bytes_is_a_request() {
     let (daemon, file) = serving(100);
     let mut request = rrq("f", &[]);
     request.resize(516, 0);
-    assert_eq!(daemon.client("127.0.0.7").ask(&request), Answer::Data(1, file));
+    assert_eq!(daemon.client("127.0.0.7").exchange(&request), Answer::Data(1, file));
 }
 
 #[test]
 fn what_is_not_a_read_request_gets_the_proper_error() {
     let (daemon, _) = serving(100);
-    let write = daemon.client("127.0.0.7").ask(b"\0\x02f\0octet\0");
+    let write = daemon.client("127.0.0.7").exchange(b"\0\x02f\0octet\0");
     assert!(matches!(write.code(), 2 | 4), "{write:?}");
     for request in [&b"\0\x09f\0octet\0"[..], b"\xff\xffx", b"\0\x01f", b"\0\x01f\0", b"\0\x01f\0octet"] {
-        assert_eq!(daemon.client("127.0.0.7").ask(request).code(), 4, "{}", request.escape_ascii());
+        assert_eq!(daemon.client("127.0.0.7").exchange(request).code(), 4, "{}", request.escape_ascii());
     }
     for mode in ["mail", "nonsense"] {
         let request = format!("\0\u{1}f\0{mode}\0");
-        let code = daemon.client("127.0.0.7").ask(request.as_bytes()).code();
+        let code = daemon.client("127.0.0.7").exchange(request.as_bytes()).code();
         assert!(matches!(code, 0 | 4), "{mode}: {code}");
     }
 }
@@ -85,7 +85,7 @@ fn netascii_turns_line_ends() {
     daemon.put("default/text", "one\ntwo\r\nthree".repeat(100));
     let mut client = daemon.client("127.0.0.7");
     // The size is not known before it is sent, so `tsize` is left out (RFC 2349).
-    let first = client.ask(&request("text NETASCII tsize 0 blksize 700"));
+    let first = client.exchange(&request("text NETASCII tsize 0 blksize 700"));
     assert_eq!(first, Answer::oack(&[("blksize", "700")]));
     let text = client.finish(first).expect("the text");
     assert_same(&text, "one\r\ntwo\r\0\r\nthree".repeat(100).as_bytes(), "netascii");
@@ -96,16 +96,16 @@ fn netascii_turns_line_ends() {
 fn what_is_granted_has_the_limits_that_were_set() {
     let args =
         ["--max-blksize", "1000", "--max-windowsize", "9", "--max-window-bytes", "4000", "--max-per-client", "2"];
-    let daemon = Rtftp::with("127.0.0.1", 3600, &args);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &args);
     daemon.put("default/f", noise(5000, 7));
     let mut first = daemon.client("127.0.0.7");
-    let granted = first.ask(&request("f octet blksize 1468 windowsize 64"));
+    let granted = first.exchange(&request("f octet blksize 1468 windowsize 64"));
     assert_eq!(granted, Answer::oack(&[("blksize", "1000"), ("windowsize", "4")]));
     let mut second = daemon.client("127.0.0.7");
-    let granted = second.ask(&request("f octet windowsize 64 utimeout 300000 rollover 1"));
+    let granted = second.exchange(&request("f octet windowsize 64 utimeout 300000 rollover 1"));
     assert_eq!(granted, Answer::oack(&[("windowsize", "7"), ("utimeout", "300000"), ("rollover", "1")]));
-    assert_eq!(daemon.client("127.0.0.7").ask(&request("f octet")).code(), 0, "two transfers are running");
-    assert_eq!(daemon.client("127.0.0.8").ask(&request("f octet")).block(), 1, "to another client as well");
+    assert_eq!(daemon.client("127.0.0.7").exchange(&request("f octet")).code(), 0, "two transfers are running");
+    assert_eq!(daemon.client("127.0.0.8").exchange(&request("f octet")).block(), 1, "to another client as well");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn noise_neither_stops_it_nor_starts_an_argument() {
         let len = usize::try_from(seed * 7 % 600).expect("small");
         daemon.client("127.0.0.8").request(&noise(len, seed));
     }
-    assert_eq!(client.ask(&rrq("f", &[])), Answer::Data(1, file));
+    assert_eq!(client.exchange(&rrq("f", &[])), Answer::Data(1, file));
 }
 
 #[test]
@@ -143,9 +143,9 @@ fn another_request_from_the_same_port_replaces_the_transfer() {
     let (daemon, file) = serving(5000);
     daemon.put("default/g", "the other file");
     let mut client = daemon.client("127.0.0.7");
-    assert_eq!(client.ask(&rrq("f", &[])), Answer::Data(1, file[..512].into()));
+    assert_eq!(client.exchange(&rrq("f", &[])), Answer::Data(1, file[..512].into()));
     let old = client.peer();
-    assert_eq!(client.ask(&rrq("g", &[])), Answer::Data(1, b"the other file".into()));
+    assert_eq!(client.exchange(&rrq("g", &[])), Answer::Data(1, b"the other file".into()));
     assert_ne!(client.peer(), old, "a new transfer has a new port");
     client.reply(&ack(1));
     // The same port at once again, as lpxelinux does for each of its files.
@@ -159,7 +159,7 @@ fn another_request_from_the_same_port_replaces_the_transfer() {
 fn a_stranger_gets_error_5_and_the_transfer_goes_on() {
     let (daemon, file) = serving(1500);
     let (mut client, mut stranger) = (daemon.client("127.0.0.7"), daemon.client("127.0.0.7"));
-    let first = client.ask(&rrq("f", &[]));
+    let first = client.exchange(&rrq("f", &[]));
     for from in [error(0, "stop"), ack(1)] {
         stranger.send_to(&from, client.peer());
     }
@@ -171,7 +171,7 @@ fn a_stranger_gets_error_5_and_the_transfer_goes_on() {
 fn a_second_copy_of_an_ack_resends_nothing() {
     let (daemon, file) = serving(512 * 40);
     let mut client = daemon.client("127.0.0.7");
-    let mut answer = client.ask(&rrq("f", &[]));
+    let mut answer = client.exchange(&rrq("f", &[]));
     for block in 1..=40 {
         assert_eq!(answer, Answer::Data(block, file[usize::from(block - 1) * 512..][..512].into()));
         // Every later copy is in the transfer's queue before the next ACK is: a resent block would come first.
@@ -189,7 +189,7 @@ fn a_second_copy_of_an_ack_resends_nothing() {
 fn a_lost_block_restarts_the_window_after_the_last_good_one() {
     let (daemon, file) = serving(512 * 20 + 100);
     let mut client = daemon.client("127.0.0.7");
-    assert_eq!(client.ask(&rrq("f", &[("windowsize", "8")])), Answer::oack(&[("windowsize", "8")]));
+    assert_eq!(client.exchange(&rrq("f", &[("windowsize", "8")])), Answer::oack(&[("windowsize", "8")]));
     client.reply(&ack(0));
     let blocks =
         |client: &mut rtftp_tests::Client, count| (0..count).map(|_| client.receive().block()).collect::<Vec<_>>();
@@ -215,7 +215,7 @@ fn a_lost_block_restarts_the_window_after_the_last_good_one() {
 fn an_unanswered_block_comes_again_by_itself() {
     let (daemon, file) = serving(100);
     let mut client = daemon.client("127.0.0.7");
-    let granted = client.ask(&rrq("f", &[("tsize", "0")]));
+    let granted = client.exchange(&rrq("f", &[("tsize", "0")]));
     assert_eq!(granted, Answer::oack(&[("tsize", "100")]));
     assert_eq!(client.receive(), granted, "the OACK again");
     assert_eq!(client.acknowledge(0), Answer::Data(1, file.clone()));
@@ -228,7 +228,7 @@ fn an_unanswered_block_comes_again_by_itself() {
 fn an_error_ends_the_transfer_and_a_size_query_is_a_probe() {
     let (daemon, _) = serving(100);
     let mut client = daemon.client("127.0.0.7");
-    client.ask(&rrq("f", &[("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")]));
+    client.exchange(&rrq("f", &[("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")]));
     client.reply(&error(8, "User aborted the transfer"));
     let line = daemon.logged(&["127.0.0.7", "probe"]);
     assert!(!line.contains("WARN") && !line.contains("ERROR"), "{line}");
@@ -246,7 +246,7 @@ fn block_numbers_go_on_after_65535() {
 
 #[test]
 fn many_transfers_at_once_are_all_completed() {
-    let daemon = Rtftp::with("0.0.0.0", 3600, &[]);
+    let daemon = Rtftp::start_with("0.0.0.0", 3600, &[]);
     let file = noise(200_000, 7);
     daemon.put("default/f", &file);
     let server = ([127, 0, 0, 1], daemon.address().port()).into();

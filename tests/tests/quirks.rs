@@ -11,7 +11,7 @@ use rtftp_core::{
 };
 use rtftp_tests::{
     assert_same, noise,
-    sim::{ACK, Client, DATA, Network, OACK, Rng, Step, meet},
+    sim::{ACK, Client, DATA, Network, OACK, Rng, Step, simulate},
 };
 
 /// Window 4. Every DATA out of order brings one more ACK of the last good block: a storm of up to three for a loss.
@@ -165,7 +165,7 @@ fn transfer(client: &Client, size: usize, network: &Network) {
     println!("{}: {size} bytes, lost {:?}", client.name, network.lost);
     let content = noise(size, 1);
     let mut server = Server::new(client, &content);
-    let (file, data) = meet(|now, datagram| server.step(now, datagram), client, network.clone());
+    let (file, data) = simulate(|now, datagram| server.step(now, datagram), client, network.clone());
     assert!(file.ended, "{}: {} of {size} bytes", client.name, file.bytes.len());
     assert_same(&file.bytes, &content, client.name);
     assert!(file.size.is_none_or(|told| told == size as u64));
@@ -279,11 +279,11 @@ fn a_window_sent_at_once_never_fits_a_short_queue() {
         let window = blocks.map(|(block, number)| [&data_header(number), block].concat()).collect();
         (window, (windows < WINDOWS).then_some(now + 200_000))
     };
-    let (file, _) = meet(at_once, &client, network.clone());
+    let (file, _) = simulate(at_once, &client, network.clone());
     assert_eq!((windows, file.acked, file.ended), (WINDOWS, 0, false));
 
     let mut server = Server::new(&client, &content);
-    let (file, data) = meet(|now, datagram| server.step(now, datagram), &client, network);
+    let (file, data) = simulate(|now, datagram| server.step(now, datagram), &client, network);
     println!("short queue: {} of {BLOCKS} blocks with {data} datagrams", file.blocks);
     assert_same(&file.bytes, &content, "over the short queue");
     assert_eq!(server.outcome, Some(Outcome::Complete));
@@ -301,7 +301,7 @@ fn losses_at_random_make_no_fetch_much_slower_than_others() {
             .map(|seed| {
                 let network = Network { random: Some((loss, Rng::new(seed))), ..Network::default() };
                 let mut server = Server::new(&STEADY, &content);
-                let (file, _) = meet(|now, datagram| server.step(now, datagram), &STEADY, network);
+                let (file, _) = simulate(|now, datagram| server.step(now, datagram), &STEADY, network);
                 assert!(file.bytes == content, "seed {seed}: {} bytes", file.bytes.len());
                 file.ended_at
             })

@@ -189,7 +189,7 @@ fn requests_of_real_clients_are_answered_byte_for_byte() {
         fs::create_dir_all(path.parent().expect("a path below the root")).expect("make a directory");
         fs::write(path, &file).expect("write a file");
         let mut client = daemon.client("127.0.0.7");
-        let first = client.ask(datagram);
+        let first = client.exchange(datagram);
         let data = if let Some(oack) = oack {
             assert_eq!(first, Answer::parse(oack), "{who}");
             client.acknowledge(0)
@@ -208,7 +208,7 @@ fn a_client_that_has_learnt_enough_is_no_failure() {
     for (nth, (who, goodbye)) in GOODBYES.iter().enumerate() {
         let from = format!("127.0.0.{}", 10 + nth);
         let mut client = daemon.client(&from);
-        assert_eq!(client.ask(&rrq("f", &[("tsize", "0")])), Answer::oack(&[("tsize", "5000")]), "{who}");
+        assert_eq!(client.exchange(&rrq("f", &[("tsize", "0")])), Answer::oack(&[("tsize", "5000")]), "{who}");
         client.reply(goodbye);
         let line = daemon.logged(&[&from, "default/"]);
         assert!(line.contains("INFO") && line.ends_with(", probe"), "{who}: {line}");

@@ -147,7 +147,7 @@ fn confined_daemon_serves_all_kinds_of_files_and_disks() {
 
 #[test]
 fn no_sandbox_option_disables_it() {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--no-sandbox"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--no-sandbox"]);
     daemon.logged(&["not confined: --no-sandbox"]);
     assert!(daemon.log_lines(&["confined: no files"]).is_empty());
     assert!(confined_threads(&daemon).values().all(|is_confined| !is_confined) || !can_detect_confinement());
@@ -166,6 +166,6 @@ fn serves_file_systems_mounted_below_the_root() {
     fs::write(source.path().join("file"), "mounted").expect("written");
     let mut command = Command::new("unshare");
     command.args(unshare).args(["sh", "-c", SCRIPT, "sh"]).arg(source.path()).arg(binary("rtftp")).stdin(Stdio::null());
-    let daemon = Rtftp::by(&mut command);
+    let daemon = Rtftp::start_by(&mut command);
     assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("mounted"));
 }

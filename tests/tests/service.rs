@@ -1,4 +1,4 @@
-//! The daemon as a service: what it tells the service manager, the socket it may be given, and SIGHUP.
+//! The daemon as a service: notifications, watchdog, socket activation and SIGHUP.
 
 use std::{
     fs,
@@ -19,50 +19,50 @@ use nix::sys::{
 use rtftp_tests::{Answer, Client, DiskConfig, Rtftp, binary, closed_port, raw_client::rrq, silent_server};
 use tempfile::TempDir;
 
-/// How long a message may take to come.
-const SOON: Duration = Duration::from_secs(10);
+/// The maximum time to wait for a message.
+const MESSAGE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a service manager hears.
-struct Manager {
+/// The notification socket of a service manager.
+struct ServiceManager {
     socket: UnixDatagram,
     name: String,
     _directory: TempDir,
 }
 
-impl Manager {
-    /// Listens at a path, as systemd does.
+impl ServiceManager {
+    /// Creates a socket with a path, as systemd does.
     fn new() -> Self {
-        let directory = TempDir::new().expect("a directory");
+        let directory = TempDir::new().expect("a temporary directory");
         let path = directory.path().join("notify");
         let name = path.display().to_string();
-        Self::at(&net::SocketAddr::from_pathname(&path).expect("an address"), name, directory)
+        Self::bind(&net::SocketAddr::from_pathname(&path).expect("an address"), name, directory)
     }
 
-    /// Listens at a name in the abstract namespace, as managers of containers do.
-    fn without_path() -> Self {
+    /// Creates a socket in the abstract namespace, as container managers do.
+    fn abstract_socket() -> Self {
         let name = format!("rtftp-test-{}", process::id());
         let address = net::SocketAddr::from_abstract_name(&name).expect("an address");
-        Self::at(&address, format!("@{name}"), TempDir::new().expect("a directory"))
+        Self::bind(&address, format!("@{name}"), TempDir::new().expect("a temporary directory"))
     }
 
-    fn at(address: &net::SocketAddr, name: String, directory: TempDir) -> Self {
+    fn bind(address: &net::SocketAddr, name: String, directory: TempDir) -> Self {
         let socket = UnixDatagram::bind_addr(address).expect("a socket");
-        socket.set_read_timeout(Some(SOON)).expect("a limit");
+        socket.set_read_timeout(Some(MESSAGE_LIMIT)).expect("a timeout");
         Self { socket, name, _directory: directory }
     }
 
-    /// Starts a daemon, which has to say when it is ready.
+    /// Starts a daemon and asserts that it reports readiness.
     #[track_caller]
     fn start(&self, environment: &[(&str, &str)]) -> Rtftp {
         let mut command = Command::new(binary("rtftp"));
         command.stdin(Stdio::null()).env("NOTIFY_SOCKET", &self.name).envs(environment.iter().copied());
-        let daemon = Rtftp::by(&mut command);
+        let daemon = Rtftp::start_by(&mut command);
         let status = format!("STATUS=serving {} on {}, 0 transfers", daemon.path("").display(), daemon.address());
         assert_eq!(self.receive(), ["READY=1".to_owned(), status.replace("/ on", " on")]);
         daemon
     }
 
-    /// The assignments of the next message.
+    /// Returns the assignments in the next message.
     #[track_caller]
     fn receive(&self) -> Vec<String> {
         let mut buf = [0; 4096];
@@ -70,9 +70,9 @@ impl Manager {
         String::from_utf8_lossy(&buf[..len]).lines().map(str::to_owned).collect()
     }
 
-    /// The end of the status in the next message, which is nothing else.
+    /// Returns the number of transfers, such as `1 transfer`, in the next message, which must be a status.
     #[track_caller]
-    fn hear_transfers(&self) -> String {
+    fn receive_transfers(&self) -> String {
         let message = self.receive();
         match &message[..] {
             [status] if status.starts_with("STATUS=serving ") => status.rsplit(", ").next().map(str::to_owned),
@@ -83,14 +83,14 @@ impl Manager {
 }
 
 #[test]
-fn the_manager_is_told_of_the_start_of_transfers_of_a_reload_and_of_the_end() {
-    let manager = Manager::new();
+fn notifies_of_readiness_transfers_reload_and_stop() {
+    let manager = ServiceManager::new();
     let daemon = manager.start(&[]);
     daemon.put("default/file", [1; 1000]);
     let mut client = daemon.client("127.0.0.7");
-    let first = client.ask(&rrq("file", &[]));
+    let first = client.exchange(&rrq("file", &[]));
     assert_eq!(first.block(), 1);
-    assert_eq!(manager.hear_transfers(), "1 transfer");
+    assert_eq!(manager.receive_transfers(), "1 transfer");
 
     let monotonic = || -> f64 {
         let uptime = fs::read_to_string("/proc/uptime").expect("/proc");
@@ -103,62 +103,62 @@ fn the_manager_is_told_of_the_start_of_transfers_of_a_reload_and_of_the_end() {
     assert_eq!(reloading, "RELOADING=1");
     let time = time.strip_prefix("MONOTONIC_USEC=").and_then(|time| time.parse::<u64>().ok()).expect("a time");
     let time = Duration::from_micros(time).as_secs_f64();
-    assert!((before - 0.1..monotonic() + 0.1).contains(&time), "{time} is not the time of now, {before}");
+    assert!((before - 0.1..monotonic() + 0.1).contains(&time), "{time} is not the current time, {before}");
     assert_eq!(manager.receive(), ["READY=1"]);
 
-    assert_eq!(client.finish(first).map(|file| file.len()), Ok(1000), "the transfer has gone on");
-    assert_eq!(manager.hear_transfers(), "0 transfers");
+    assert_eq!(client.finish(first).map(|file| file.len()), Ok(1000), "the transfer continues");
+    assert_eq!(manager.receive_transfers(), "0 transfers");
     daemon.stop(Signal::SIGTERM);
     assert_eq!(manager.receive(), ["STOPPING=1"]);
 }
 
 #[test]
-fn the_watchdog_hears_of_us_in_half_its_time_while_clients_are_served() {
-    let manager = Manager::without_path();
+fn notifies_watchdog_twice_per_interval() {
+    let manager = ServiceManager::abstract_socket();
     let daemon = manager.start(&[("WATCHDOG_USEC", "400000")]);
     let since = Instant::now();
     for _ in 0..4 {
         assert_eq!(manager.receive(), ["WATCHDOG=1"]);
     }
-    // The first one comes at once.
+    // The first notification is sent immediately.
     let took = since.elapsed();
-    assert!((Duration::from_millis(500)..Duration::from_secs(5)).contains(&took), "3 halves of 0.4 s: {took:?}");
+    assert!((Duration::from_millis(500)..Duration::from_secs(5)).contains(&took), "three intervals of 0.2 s: {took:?}");
     daemon.process().signal(Signal::SIGSTOP);
     manager.socket.set_nonblocking(true).expect("set");
     while manager.socket.recv(&mut [0; 100]).is_ok() {}
     manager.socket.set_nonblocking(false).expect("set");
-    manager.socket.set_read_timeout(Some(Duration::from_millis(400))).expect("a limit");
-    assert!(manager.socket.recv(&mut [0; 100]).is_err(), "a daemon that hangs does not say that it lives");
+    manager.socket.set_read_timeout(Some(Duration::from_millis(400))).expect("a timeout");
+    assert!(manager.socket.recv(&mut [0; 100]).is_err(), "a stopped daemon sends no watchdog notification");
     daemon.process().signal(Signal::SIGCONT);
 }
 
 #[test]
-fn a_watchdog_for_another_process_is_not_ours() {
-    let manager = Manager::new();
+fn ignores_watchdog_of_another_process() {
+    let manager = ServiceManager::new();
     let daemon = manager.start(&[("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")]);
     daemon.stop(Signal::SIGTERM);
     assert_eq!(manager.receive(), ["STOPPING=1"]);
 }
 
 #[test]
-fn a_manager_that_is_not_there_stops_nothing() {
+fn starts_without_a_service_manager() {
     for name in ["/nonexistent/notify", "@", "", &"x".repeat(200)] {
-        let daemon = Rtftp::by(Command::new(binary("rtftp")).stdin(Stdio::null()).env("NOTIFY_SOCKET", name));
+        let daemon = Rtftp::start_by(Command::new(binary("rtftp")).stdin(Stdio::null()).env("NOTIFY_SOCKET", name));
         daemon.put("default/file", "file");
         assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("file"), "NOTIFY_SOCKET={name}");
     }
 }
 
 #[test]
-fn sighup_looks_at_all_disks_again_where_nobody_watches_them() {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
+fn sighup_reloads_all_disks_without_monitoring() {
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     let disk = |url: String| DiskConfig::new(url).partition(1, "/");
     daemon.put_disk("127.0.0.7", &disk(closed_port()));
     daemon.put_disk("127.0.0.8", &disk(silent_server()));
     daemon.put("127.0.0.9.nbd", "no description");
     daemon.put("default/file", "file");
     assert_eq!(daemon.fetch("127.0.0.10", "file").as_deref(), Ok("file"));
-    assert!(daemon.log_lines(&[".nbd"]).is_empty(), "nobody has asked for a disk yet");
+    assert!(daemon.log_lines(&[".nbd"]).is_empty(), "no request for a disk yet");
     daemon.process().signal(Signal::SIGHUP);
     daemon.logged(&["reloaded", "3 .nbd files"]);
     daemon.logged(&["127.0.0.7.nbd", "refused"]);
@@ -171,7 +171,7 @@ fn sighup_looks_at_all_disks_again_where_nobody_watches_them() {
     assert_eq!(daemon.fetch("127.0.0.10", "file").as_deref(), Ok("file"));
 }
 
-/// What becomes the daemon with this as the third file, and more, as systemd does it.
+/// Returns the command of a daemon with `count` activated sockets from file descriptor 3, as systemd starts it.
 fn activated(descriptor: impl Into<OwnedFd>, count: u32) -> Command {
     const SCRIPT: &str = r#"exec 3<&0 4<&0 </dev/null
         export LISTEN_PID=$$ LISTEN_FDS="$1" LISTEN_FDNAMES=rtftp.socket; shift; exec "$@""#;
@@ -181,43 +181,43 @@ fn activated(descriptor: impl Into<OwnedFd>, count: u32) -> Command {
 }
 
 #[test]
-fn a_socket_that_is_handed_over_is_served() {
+fn serves_activated_socket() {
     let cases = [("127.0.0.1", "127.0.0.7", "127.0.0.1"), ("::1", "::1", "::1"), ("::", "127.0.0.7", "127.0.0.5")];
-    for ((bound, from, asked), single_port) in cases.into_iter().flat_map(|case| [(case, false), (case, true)]) {
+    for ((bound, from, server), single_port) in cases.into_iter().flat_map(|case| [(case, false), (case, true)]) {
         let socket = UdpSocket::bind((bound, 0)).expect("a free port");
         let address = socket.local_addr().expect("bound");
         let mut command = activated(socket, 1);
         if single_port {
             command.arg("--single-port");
         }
-        let daemon = Rtftp::by(&mut command);
-        assert_eq!(daemon.address(), address, "not what the command line says");
+        let daemon = Rtftp::start_by(&mut command);
+        assert_eq!(daemon.address(), address, "the activated address replaces that of the command line");
         daemon.logged(&["rtftp.socket", "--listen-port"]);
         daemon.put("default/file", [7; 1000]);
-        let asked = SocketAddr::new(asked.parse().expect("an address"), address.port());
-        let mut client = Client::new(from, asked);
-        let first = client.ask(&rrq("file", &[("blksize", "600")]));
+        let server = SocketAddr::new(server.parse().expect("an address"), address.port());
+        let mut client = Client::new(from, server);
+        let first = client.exchange(&rrq("file", &[("blksize", "600")]));
         assert_eq!(first, Answer::oack(&[("blksize", "600")]));
-        assert_eq!(client.peer().ip(), asked.ip(), "answers come from the address that was asked");
-        assert_eq!(client.peer() == asked, single_port, "from its port only where transfers have none of their own");
+        assert_eq!(client.peer().ip(), server.ip(), "answers come from the address of the request");
+        assert_eq!(client.peer() == server, single_port, "only a single-port daemon answers from its port");
         assert_eq!(client.finish(first), Ok(vec![7; 1000]));
     }
 }
 
 #[test]
-fn a_request_that_has_started_the_service_is_answered() {
+fn answers_request_that_started_the_service() {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    // As PassPacketInfo= of our socket unit does.
+    // As PassPacketInfo= in the socket unit does.
     setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).expect("set");
     let mut client = Client::new("127.0.0.7", socket.local_addr().expect("bound"));
     client.request(&rrq("no-such-file", &[]));
-    let _daemon = Rtftp::by(&mut activated(socket, 1));
-    assert_eq!(client.receive_within(SOON).expect("an answer to the first request").code(), 1);
+    let _daemon = Rtftp::start_by(&mut activated(socket, 1));
+    assert_eq!(client.receive_within(MESSAGE_LIMIT).expect("an answer to the first request").code(), 1);
 }
 
-/// What the daemon says and returns when it is handed something else.
+/// Starts a daemon with an unsuitable socket and returns its error message.
 #[track_caller]
-fn refused(descriptor: impl Into<OwnedFd>, count: u32) -> String {
+fn activation_error(descriptor: impl Into<OwnedFd>, count: u32) -> String {
     let mut command = activated(descriptor, count);
     let Output { status, stderr, .. } = command.args(["--root-dir", "/"]).output().expect("a shell");
     assert_eq!(status.code(), Some(1));
@@ -225,14 +225,14 @@ fn refused(descriptor: impl Into<OwnedFd>, count: u32) -> String {
 }
 
 #[test]
-fn a_socket_of_a_wrong_kind_is_a_clear_error() {
+fn rejects_unsuitable_sockets() {
     let expected = "socket activation (rtftp.socket): expected a UDP socket (ListenDatagram=69), found ";
-    let said = refused(TcpListener::bind("127.0.0.1:0").expect("a port"), 1);
-    assert!(said.contains(&format!("{expected}a stream socket, as ListenStream= makes it\n")), "{said}");
-    let said = refused(UnixDatagram::unbound().expect("a socket"), 1);
-    assert!(said.contains(&format!("{expected}a datagram socket that is not of IPv4 or IPv6\n")), "{said}");
-    let said = refused(fs::File::open("/dev/null").expect("a file"), 1);
-    assert!(said.contains(&format!("{expected}a file that is no socket\n")), "{said}");
-    let said = refused(UdpSocket::bind("127.0.0.1:0").expect("a port"), 2);
-    assert!(said.contains("expected one UDP socket, found 2"), "{said}");
+    let stderr = activation_error(TcpListener::bind("127.0.0.1:0").expect("a port"), 1);
+    assert!(stderr.contains(&format!("{expected}a stream socket, as ListenStream= makes it\n")), "{stderr}");
+    let stderr = activation_error(UnixDatagram::unbound().expect("a socket"), 1);
+    assert!(stderr.contains(&format!("{expected}a datagram socket that is not of IPv4 or IPv6\n")), "{stderr}");
+    let stderr = activation_error(fs::File::open("/dev/null").expect("a file"), 1);
+    assert!(stderr.contains(&format!("{expected}a file that is no socket\n")), "{stderr}");
+    let stderr = activation_error(UdpSocket::bind("127.0.0.1:0").expect("a port"), 2);
+    assert!(stderr.contains("expected one UDP socket, found 2"), "{stderr}");
 }

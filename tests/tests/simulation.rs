@@ -1,9 +1,9 @@
-//! The sender and the receiver over simulated networks, by the hundred thousand.
+//! Runs the sender and the receiver over 100,000 simulated networks.
 //!
-//! `RTFTP_SIM_RUNS` sets how many runs the grid has; a run that breaks a promise is named with the command that repeats it.
+//! `RTFTP_SIM_RUNS` sets the number of runs. A failing run prints the command that repeats it.
 //!
-//! The promises: the content is exact and both ends come to an end (see `rtftp_tests::sim::run`), the client always gets its
-//! file at up to 20 % loss each way, and all but 1 in 10,000 at 30 %, and what that costs stays near what the network makes inevitable.
+//! The guarantees: the content is exact and both ends terminate (see `rtftp_tests::sim::run`). The client receives its file in
+//! every run at up to 20 % loss each way, and in all but 1 of 10,000 at 30 %. The cost stays near the least that the network allows.
 
 use std::{
     env,
@@ -20,37 +20,37 @@ use rtftp_core::{
 };
 use rtftp_tests::sim::{Link, Report, Rng, Scenario, run};
 
-/// Runs of the grid in the ordinary test command.
+/// The default number of runs.
 const RUNS: u64 = 100_000;
 
 const MS: f64 = 1e3;
 
-/// What a run may cost, derived from its network.
+/// The expected cost of a run, derived from its network.
 #[derive(Debug, Clone, Copy)]
 struct Ideal {
-    /// The DATA packets that it takes to bring every block across, on average.
+    /// The average number of DATA packets.
     data: f64,
-    /// The time that takes, in microseconds, on average.
+    /// The average time, in microseconds.
     time: f64,
-    /// The blocks that a flight has at most.
+    /// The most blocks of a flight.
     flight: f64,
-    /// Whether anything gets lost or overtaken.
-    rough: bool,
+    /// Whether datagrams are lost or reordered.
+    is_lossy: bool,
 }
 
 impl Ideal {
-    /// A flight of `w` blocks that each break the order with probability `p` brings `(1-p) (1-(1-p)^w) / p` of them, and all
-    /// for nothing if its ACK is lost. A flight that cannot be answered at once, because its first or its last block or the
-    /// ACK is lost, waits for a timer, which doubles.
+    /// Of a flight of `w` blocks, each of which breaks the order with probability `p`, `(1-p) (1-(1-p)^w) / p` arrive in order, and
+    /// none counts if the ACK is lost. A flight whose first block, last block or ACK is lost waits for a timer, which doubles.
     fn of(scenario: &Scenario) -> Self {
-        let Scenario { down, up, wanted, .. } = scenario;
+        let Scenario { down, up, options, .. } = scenario;
         let blocks = blocks(scenario) as f64;
-        let flight = f64::from(wanted.windowsize.unwrap_or(1)).min(blocks);
+        let flight = f64::from(options.windowsize.unwrap_or(1)).min(blocks);
         let lost = |link: &Link| 1.0 - (1.0 - link.loss) * (1.0 - link.burst);
         let (p, q) = (lost(down), lost(up));
         let broken = (p + down.reorder).min(0.9);
-        let brought = if broken > 0.0 { (1.0 - broken) * (1.0 - (1.0 - broken).powf(flight)) / broken } else { flight };
-        let flights = blocks / brought / (1.0 - q);
+        let in_order =
+            if broken > 0.0 { (1.0 - broken) * (1.0 - (1.0 - broken).powf(flight)) / broken } else { flight };
+        let flights = blocks / in_order / (1.0 - q);
         let trip = (down.delay + down.jitter + up.delay + up.jitter + down.service + up.service) as f64;
         let held_up = (down.delay + down.jitter) as f64 * down.reorder;
         let round = trip + held_up + flight * down.service as f64;
@@ -61,24 +61,24 @@ impl Ideal {
             data: flights * flight,
             time: 2.0 * (trip + stall(stalled, 1e3 * MS)) + flights * (round + stall(stalled, timer)) + loading,
             flight,
-            rough: broken > 0.0 || q > 0.0 || up.reorder > 0.0,
+            is_lossy: broken > 0.0 || q > 0.0 || up.reorder > 0.0,
         }
     }
 }
 
-/// How long a flight waits for timers on average.
+/// Returns the average time that a flight waits for timers, in microseconds.
 fn stall(probability: f64, timer: f64) -> f64 {
     (0..40).map(|nth| probability.powi(nth + 1) * (timer * f64::from(nth).exp2()).min(5e3 * MS)).sum()
 }
 
 fn blocks(scenario: &Scenario) -> u64 {
-    scenario.size / u64::from(scenario.wanted.blksize.unwrap_or(512)) + 1
+    scenario.size / u64::from(scenario.options.blksize.unwrap_or(512)) + 1
 }
 
-/// Draws a transfer and a network.
-fn drawn(seed: u64) -> Scenario {
+/// Returns a random transfer and network.
+fn random_scenario(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed);
-    let wanted = RequestedOptions {
+    let options = RequestedOptions {
         blksize: Some(rng.pick(&[8, 512, 1468, 65_464])).filter(|_| rng.below(16) > 0),
         windowsize: Some(rng.pick(&[1, 4, 16, 64, 1000])).filter(|_| rng.below(16) > 0),
         timeout: Some(rng.pick(&[1, 5, 255])).filter(|_| rng.below(4) == 0),
@@ -102,10 +102,10 @@ fn drawn(seed: u64) -> Scenario {
     };
     let (down, up) = (link(&mut rng), link(&mut rng));
     let not_loaded = rng.pick(&[0.0, 0.0, 0.01, 0.3]);
-    let mut scenario = Scenario { seed, size: 0, wanted, down, up, not_loaded, steps: 10_000_000 };
+    let mut scenario = Scenario { seed, size: 0, options, down, up, not_loaded, steps: 10_000_000 };
 
-    let blksize = u64::from(wanted.blksize.unwrap_or(512));
-    let window = blksize * u64::from(wanted.windowsize.unwrap_or(1));
+    let blksize = u64::from(options.blksize.unwrap_or(512));
+    let window = blksize * u64::from(options.windowsize.unwrap_or(1));
     let some = [rng.below(100), rng.below(2_000)].map(|blocks| blocks * blksize);
     let rest = [0, 1, rng.below(blksize)];
     let size = rng.pick(&[0, blksize, window, 2 * window, some[0], some[1]]) + rng.pick(&rest);
@@ -118,13 +118,13 @@ fn drawn(seed: u64) -> Scenario {
     scenario
 }
 
-/// Whether a run kept the promises that hold for every single one.
+/// Runs a scenario and checks the guarantees for a single run.
 ///
-/// The bounds are wide for a lossy network, where one run is a matter of luck; [`Totals`] holds many of them to the average.
-fn judged(scenario: &Scenario, ideal: &Ideal) -> Result<Report, String> {
+/// The bounds are wide for a lossy network, where single runs vary; [`Totals`] compares the averages.
+fn check(scenario: &Scenario, ideal: &Ideal) -> Result<Report, String> {
     let report = run(scenario)?;
     if report.receiver != Outcome::Complete {
-        // Beyond 20 % each way a try fails about as often as not.
+        // Over 20 % loss each way, about every second try fails.
         let given_up = matches!(report.receiver, Outcome::TimedOut | Outcome::PeerError(ErrorCode::NOT_DEFINED));
         return if given_up && scenario.down.loss.max(scenario.up.loss) > 0.2 {
             Ok(report)
@@ -132,19 +132,23 @@ fn judged(scenario: &Scenario, ideal: &Ideal) -> Result<Report, String> {
             Err(format!("the client ended with {:?}", report.receiver))
         };
     }
-    // A server whose last ACK got lost, and again after each repetition, waits in vain until its patience ends.
-    let left_alone = report.sender == Some(Outcome::TimedOut) && ideal.rough;
-    if report.sender != Some(Outcome::Complete) && !left_alone {
+    // A server that misses the last ACK and all its repetitions waits until it gives up.
+    let missed_last_ack = report.sender == Some(Outcome::TimedOut) && ideal.is_lossy;
+    if report.sender != Some(Outcome::Complete) && !missed_last_ack {
         return Err(format!("the server ended with {:?}", report.sender));
     }
-    // Without loss: a window or two, sent again before the time it takes was known, and a few that jitter held up. Else each repetition is a flight.
-    let data =
-        if ideal.rough { 8.0 * ideal.data + 100.0 * ideal.flight } else { 1.1 * ideal.data + 4.0 * ideal.flight + 2.0 };
+    // Without loss: one or two windows that were sent again before a round trip was measured, and a few delayed by jitter.
+    // With loss: every retransmission is a whole flight.
+    let data = if ideal.is_lossy {
+        8.0 * ideal.data + 100.0 * ideal.flight
+    } else {
+        1.1 * ideal.data + 4.0 * ideal.flight + 2.0
+    };
     if report.down.sent as f64 > data {
         return Err(format!("{} datagrams for {:.0}, at most {data:.0} allowed", report.down.sent, ideal.data));
     }
-    // A read may wait; a flight out of order may wait for a timer; with loss, many a flight waits for doubled ones.
-    let slack = if ideal.rough {
+    // A read may wait, a reordered flight may wait for a timer, and with loss many flights wait for doubled timers.
+    let slack = if ideal.is_lossy {
         120e3 * MS
     } else if scenario.not_loaded > 0.0 {
         50.0 * MS
@@ -158,14 +162,14 @@ fn judged(scenario: &Scenario, ideal: &Ideal) -> Result<Report, String> {
     Ok(report)
 }
 
-/// Many runs of one kind.
+/// The sums over many runs of one kind.
 #[derive(Debug, Default)]
 struct Totals {
     runs: u64,
     /// Runs in which the client gave up.
     given_up: u64,
-    /// Runs in which the server did not learn that the client had everything.
-    left_alone: u64,
+    /// Runs in which the server missed the last ACK.
+    missed_last_ack: u64,
     data: f64,
     ideal_data: f64,
     time: f64,
@@ -179,7 +183,7 @@ impl Totals {
             self.given_up += 1;
             return;
         }
-        self.left_alone += u64::from(report.sender != Some(Outcome::Complete));
+        self.missed_last_ack += u64::from(report.sender != Some(Outcome::Complete));
         self.data += report.down.sent as f64;
         self.ideal_data += ideal.data;
         self.time += report.elapsed as f64;
@@ -189,7 +193,7 @@ impl Totals {
     fn join(&mut self, other: &Self) {
         self.runs += other.runs;
         self.given_up += other.given_up;
-        self.left_alone += other.left_alone;
+        self.missed_last_ack += other.missed_last_ack;
         self.data += other.data;
         self.ideal_data += other.ideal_data;
         self.time += other.time;
@@ -197,10 +201,10 @@ impl Totals {
     }
 }
 
-/// The kinds of runs that are added up, by loss: none, up to 1 %, up to 10 %, up to 30 %.
+/// Returns the kind of a run, by its loss: none, up to 1 %, up to 10 %, up to 30 %.
 fn kind(scenario: &Scenario, ideal: &Ideal) -> usize {
     let loss = scenario.down.loss.max(scenario.up.loss);
-    if !ideal.rough { 0 } else { [0.01, 0.1].iter().filter(|&&limit| loss > limit).count() + 1 }
+    if !ideal.is_lossy { 0 } else { [0.01, 0.1].iter().filter(|&&limit| loss > limit).count() + 1 }
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -208,7 +212,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn every_transfer_over_every_network_ends_well() {
+fn every_transfer_completes_within_its_bounds() {
     let runs = number("RTFTP_SIM_RUNS").unwrap_or(RUNS);
     let (first, end) = number("RTFTP_SIM_SEED").map_or((0, runs), |seed| (seed, seed + 1));
     let next = AtomicU64::new(first);
@@ -222,12 +226,12 @@ fn every_transfer_over_every_network_ends_well() {
                     if seed >= end {
                         break;
                     }
-                    let scenario = drawn(seed);
+                    let scenario = random_scenario(seed);
                     let ideal = Ideal::of(&scenario);
-                    match judged(&scenario, &ideal) {
+                    match check(&scenario, &ideal) {
                         Ok(report) => mine[kind(&scenario, &ideal)].add(&ideal, &report),
-                        Err(broken) => panic!(
-                            "{broken}\n{scenario:#?}\nrepeat it with:\n\
+                        Err(violation) => panic!(
+                            "{violation}\n{scenario:#?}\nrepeat it with:\n\
                              RTFTP_SIM_SEED={seed} cargo test -p rtftp-tests --test simulation every_transfer"
                         ),
                     }
@@ -239,41 +243,41 @@ fn every_transfer_over_every_network_ends_well() {
             });
         }
     });
-    // One run says little about an average.
+    // Few runs do not give an average.
     if end - first < 10_000 {
         return;
     }
     let totals = totals.into_inner().expect("no thread has failed");
-    // The ideal takes every trouble for the worst of its kind, so that much trouble costs less than it says.
-    // For each kind: the share of servers left alone, and the multiples of the ideal that datagrams and time may be.
+    // The ideal assumes the worst case of every loss, so that high loss costs less than the ideal.
+    // For each kind: the largest share of servers that missed the last ACK, and of the ideal datagrams and time.
     let limits = [(0.0, 1.2, 1.1), (0.001, 1.2, 1.1), (0.01, 1.1, 0.8), (0.08, 1.0, 0.4)];
-    for (kind, (totals, (left_alone, data, time))) in totals.iter().flatten().zip(limits).enumerate() {
+    for (kind, (totals, (missed_last_ack, data, time))) in totals.iter().flatten().zip(limits).enumerate() {
         println!(
-            "kind {kind}: {} runs, {} given up, {} servers left alone, datagrams {:.2} and time {:.2} of the ideal",
+            "kind {kind}: {} runs, {} given up, {} servers missed the last ACK, datagrams {:.2} and time {:.2} of the ideal",
             totals.runs,
             totals.given_up,
-            totals.left_alone,
+            totals.missed_last_ack,
             totals.data / totals.ideal_data,
             totals.time / totals.ideal_time
         );
         assert!(totals.given_up as f64 <= 0.0001 * totals.runs as f64, "kind {kind}: {totals:?}");
-        assert!(totals.left_alone as f64 <= left_alone * totals.runs as f64, "kind {kind}: {totals:?}");
+        assert!(totals.missed_last_ack as f64 <= missed_last_ack * totals.runs as f64, "kind {kind}: {totals:?}");
         assert!(totals.data <= data * totals.ideal_data, "kind {kind}: {totals:?}");
         assert!(totals.time <= time * totals.ideal_time, "kind {kind}: {totals:?}");
     }
 }
 
-/// A transfer over a link that loses what it says, both ways.
+/// Returns a transfer over links with this loss in both directions.
 fn plain(size: u64, blksize: u16, windowsize: u16, loss: f64) -> Scenario {
     let link = Link { delay: 1_000, loss, ..Link::default() };
-    let wanted = RequestedOptions { blksize: Some(blksize), windowsize: Some(windowsize), timeout: None, tsize: true };
-    Scenario { seed: size, size, wanted, down: link, up: link, not_loaded: 0.0, steps: 20_000_000 }
+    let options = RequestedOptions { blksize: Some(blksize), windowsize: Some(windowsize), timeout: None, tsize: true };
+    Scenario { seed: size, size, options, down: link, up: link, not_loaded: 0.0, steps: 20_000_000 }
 }
 
 #[track_caller]
-fn ends_well(scenario: &Scenario) {
-    if let Err(broken) = judged(scenario, &Ideal::of(scenario)) {
-        panic!("{broken}\n{scenario:#?}");
+fn completes(scenario: &Scenario) {
+    if let Err(violation) = check(scenario, &Ideal::of(scenario)) {
+        panic!("{violation}\n{scenario:#?}");
     }
 }
 
@@ -282,26 +286,26 @@ fn block_numbers_roll_over_in_every_window_position() {
     for windowsize in [1, 4, 16, 64, 1000] {
         for blocks in [65_534, 65_535, 65_536, 65_537, 131_073] {
             for bytes in [0, 7] {
-                ends_well(&plain(8 * blocks - 1 - bytes, 8, windowsize, if windowsize > 64 { 0.001 } else { 0.01 }));
+                completes(&plain(8 * blocks - 1 - bytes, 8, windowsize, if windowsize > 64 { 0.001 } else { 0.01 }));
             }
         }
     }
 }
 
 #[test]
-fn a_file_beyond_4_gib_arrives() {
+fn transfers_a_file_over_4_gib() {
     for (windowsize, loss) in [(64, 0.0), (1000, 0.0), (64, 0.001)] {
-        ends_well(&plain((1 << 32) + 12_345, 65_464, windowsize, loss));
+        completes(&plain((1 << 32) + 12_345, 65_464, windowsize, loss));
     }
 }
 
-/// At such a loss a transfer may well fail, but it comes to an end, and nobody takes a part for the whole.
+/// With this loss many transfers fail, but all terminate, and no client takes a part for the whole file.
 #[test]
-fn a_network_that_hardly_passes_packets_ends_a_transfer_cleanly() {
+fn extreme_loss_ends_transfers_cleanly() {
     let mut failed = 0;
     for seed in 0..300 {
         let scenario = Scenario { seed, ..plain(20_000, 512, 4, 0.5 + 0.15 * (seed % 4) as f64) };
-        let report = run(&scenario).unwrap_or_else(|broken| panic!("{broken}\n{scenario:#?}"));
+        let report = run(&scenario).unwrap_or_else(|violation| panic!("{violation}\n{scenario:#?}"));
         match report.receiver {
             Outcome::Complete => {}
             Outcome::TimedOut | Outcome::PeerError(_) => failed += 1,
@@ -311,23 +315,23 @@ fn a_network_that_hardly_passes_packets_ends_a_transfer_cleanly() {
     assert!((1..300).contains(&failed), "{failed} of 300 failed");
 }
 
-/// While the time was doubled by every loss in a row until an answer was measured, the slowest of these took 23.6 s.
+/// While every loss in a row doubled the timeout until a round trip was measured, the slowest of these runs took 23.6 s.
 #[test]
-fn losses_in_a_row_slow_nothing_down_for_long() {
+fn losses_in_a_row_cause_no_long_timeouts() {
     for seed in 0..200 {
         let scenario = Scenario { seed, ..plain(1 << 20, 1468, 1, 0.1) };
-        let report = run(&scenario).unwrap_or_else(|broken| panic!("{broken}\n{scenario:#?}"));
+        let report = run(&scenario).unwrap_or_else(|violation| panic!("{violation}\n{scenario:#?}"));
         assert_eq!(report.receiver, Outcome::Complete, "{scenario:#?}");
         let seconds = report.elapsed as f64 / (1e3 * MS);
         assert!(seconds <= 18.0, "it took {seconds} s\n{scenario:#?}");
     }
 }
 
-/// A link with room for 16 datagrams, and a window of 64: of every window that goes out at once three quarters are lost, however
-/// often it is sent. Sent always at once, this file took 3.8 times the datagrams and 24 times the time.
+/// A queue of 16 datagrams and windows of 64: three quarters of every window that is sent at once are lost. Without pacing, this
+/// file took 3.8 times the datagrams and 24 times the time.
 #[test]
-fn a_short_queue_is_got_through() {
-    /// What it may cost, as multiples of what a link without that limit takes.
+fn pacing_gets_windows_through_a_short_queue() {
+    /// The allowed cost, as multiples of a link without that queue.
     const DATA: f64 = 1.3;
     const TIME: f64 = 3.5;
 
@@ -342,10 +346,10 @@ fn a_short_queue_is_got_through() {
     assert!(data <= DATA && time <= TIME, "datagrams {data:.2} and time {time:.2} of the ideal");
 }
 
-/// The slowest link that boards boot over, before it room for four datagrams, and windows of 16: where only one or two blocks of
-/// each came, and the client said so, nothing slowed them down further. This file took up to 3.4 times the datagrams.
+/// 10 Mbit/s behind a queue of four datagrams, and windows of 16. While windows of which one or two blocks arrived did not halve
+/// the rate, this file took up to 3.4 times the datagrams.
 #[test]
-fn a_short_queue_before_10_mbit_a_second_is_got_through() {
+fn pacing_gets_windows_through_a_short_queue_at_10_mbit_a_second() {
     for delay in [50, 100, 200, 400, 800] {
         let mut scenario = plain(1 << 20, 1468, 16, 0.0);
         scenario.down = Link { delay, service: 1_200, queue: 4, ..Link::default() };
@@ -359,10 +363,10 @@ fn a_short_queue_before_10_mbit_a_second_is_got_through() {
     }
 }
 
-/// Both directions have a short queue, which takes the whole window or a quarter of it, whatever else the network does.
+/// Both directions have a short queue, for a whole window or a part of it, with and without other losses.
 #[test]
 fn every_window_gets_through_a_short_queue() {
-    /// What it may cost, as multiples of what links without that limit take.
+    /// The allowed cost, as multiples of links without that queue.
     const DATA: f64 = 4.0;
     const TIME: f64 = 12.0;
 
@@ -373,7 +377,7 @@ fn every_window_gets_through_a_short_queue() {
             let mut scenario = plain(3_000 * 512 - 1, 512, windowsize, loss);
             let narrow = Link { delay: 200, service: 120, queue, duplicate: loss, reorder: loss, ..scenario.down };
             (scenario.down, scenario.up) = (narrow, narrow);
-            let report = run(&scenario).unwrap_or_else(|broken| panic!("{broken}\n{scenario:#?}"));
+            let report = run(&scenario).unwrap_or_else(|violation| panic!("{violation}\n{scenario:#?}"));
             assert_eq!(report.receiver, Outcome::Complete, "{scenario:#?}");
             let ideal = Ideal::of(&scenario);
             let (data, time) = (report.down.sent as f64 / ideal.data, report.elapsed as f64 / ideal.time);

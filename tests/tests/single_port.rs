@@ -20,7 +20,7 @@ const A_WHILE: Duration = Duration::from_millis(300);
 
 /// A daemon on all addresses with one file `default/f` of this length.
 fn serving(len: usize) -> (Rtftp, Vec<u8>) {
-    let daemon = Rtftp::with("::", 3600, &["--single-port"]);
+    let daemon = Rtftp::start_with("::", 3600, &["--single-port"]);
     let file = noise(len, 7);
     daemon.put("default/f", &file);
     (daemon, file)
@@ -46,16 +46,16 @@ fn all_answers_come_from_the_address_and_port_that_was_asked() {
             assert_same(&got, &file, to);
         }
         // ERRORs, too.
-        assert_eq!(client(&daemon, from, to).ask(&rrq("missing", &[])).code(), 1);
-        assert_eq!(client(&daemon, from, to).ask(b"\0\x02f\0octet\0").code(), 2);
-        assert_eq!(client(&daemon, from, to).ask(b"nonsense").code(), 4);
+        assert_eq!(client(&daemon, from, to).exchange(&rrq("missing", &[])).code(), 1);
+        assert_eq!(client(&daemon, from, to).exchange(b"\0\x02f\0octet\0").code(), 2);
+        assert_eq!(client(&daemon, from, to).exchange(b"nonsense").code(), 4);
     }
 }
 
 #[test]
 fn one_address_can_be_listened_on() {
     for ip in ["127.0.0.5", "::1"] {
-        let daemon = Rtftp::with(ip, 3600, &["--single-port"]);
+        let daemon = Rtftp::start_with(ip, 3600, &["--single-port"]);
         daemon.put("default/f", "short");
         assert_eq!(client(&daemon, ip, ip).fetch("f", &[]).as_deref(), Ok(&b"short"[..]));
     }
@@ -79,7 +79,7 @@ fn transfers_are_told_apart_by_address_and_by_port() {
     for block in 0..=20_000 / 512 {
         for ((client, _), got) in clients.iter_mut().zip(&mut got) {
             let request = rrq("f", &[]);
-            let answer = if block == 0 { client.ask(&request) } else { client.acknowledge(block) };
+            let answer = if block == 0 { client.exchange(&request) } else { client.acknowledge(block) };
             assert_eq!(answer.block(), block + 1);
             if let Answer::Data(_, bytes) = answer {
                 got.extend(bytes);
@@ -97,7 +97,7 @@ fn transfers_are_told_apart_by_address_and_by_port() {
 fn who_has_no_part_in_a_transfer_changes_nothing() {
     let (daemon, file) = serving(2000);
     let mut board = client(&daemon, "127.0.0.7", "127.0.0.1");
-    let first = board.ask(&rrq("f", &[]));
+    let first = board.exchange(&rrq("f", &[]));
     assert_eq!(first.block(), 1);
     let port = board.address().port();
     let at = |to: [u8; 4]| SocketAddr::new(IpAddr::from(to), daemon.address().port());
@@ -121,7 +121,7 @@ fn word_to_another_address_of_ours_is_not_for_the_transfer() {
     let (daemon, file) = serving(2000);
     let port = daemon.address().port();
     let mut board = Client::new("127.0.0.7", SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port));
-    let first = board.ask(&rrq("f", &[]));
+    let first = board.exchange(&rrq("f", &[]));
     board.send_to(&error(0, "go away"), SocketAddr::new(IpAddr::from([127, 0, 0, 5]), port));
     assert_same(&board.finish(first).expect("the file"), &file, "undisturbed");
 }
@@ -130,13 +130,13 @@ fn word_to_another_address_of_ours_is_not_for_the_transfer() {
 fn a_late_ack_is_met_with_silence() {
     let (daemon, _) = serving(10);
     let mut board = client(&daemon, "127.0.0.7", "127.0.0.1");
-    assert_eq!(board.ask(&rrq("f", &[])).block(), 1);
+    assert_eq!(board.exchange(&rrq("f", &[])).block(), 1);
     board.reply(&ack(1));
     daemon.logged(&["127.0.0.7", "complete"]);
     board.reply(&ack(1));
     assert!(is_silent(&mut board));
     // The port is free for the next file.
-    assert_eq!(board.ask(&rrq("f", &[])).block(), 1);
+    assert_eq!(board.exchange(&rrq("f", &[])).block(), 1);
 }
 
 #[test]
@@ -144,10 +144,10 @@ fn a_client_ends_its_transfer_or_asks_again_from_the_same_port() {
     let (daemon, file) = serving(2000);
     daemon.put("default/other", "other");
     let mut board = client(&daemon, "127.0.0.7", "127.0.0.1");
-    assert_eq!(board.ask(&rrq("f", &[])).block(), 1);
+    assert_eq!(board.exchange(&rrq("f", &[])).block(), 1);
     board.request(&rrq("f", &[]));
     assert_eq!(board.acknowledge(1).block(), 2, "a copy of the request is nothing new");
-    assert_eq!(board.ask(&rrq("other", &[])), Answer::Data(1, b"other".into()));
+    assert_eq!(board.exchange(&rrq("other", &[])), Answer::Data(1, b"other".into()));
     daemon.logged(&["replaced by the client's next request"]);
     board.reply(&error(3, "enough"));
     daemon.logged(&["other", "ended by the client with error 3"]);
@@ -158,7 +158,7 @@ fn a_client_ends_its_transfer_or_asks_again_from_the_same_port() {
 fn running_transfers_come_to_their_end_when_the_daemon_stops() {
     let (daemon, file) = serving(5000);
     let mut board = client(&daemon, "127.0.0.7", "127.0.0.1");
-    let first = board.ask(&rrq("f", &[]));
+    let first = board.exchange(&rrq("f", &[]));
     daemon.process().signal(Signal::SIGTERM);
     daemon.logged(&["stopping"]);
     let mut late = client(&daemon, "127.0.0.8", "127.0.0.1");
@@ -170,7 +170,7 @@ fn running_transfers_come_to_their_end_when_the_daemon_stops() {
 
 #[test]
 fn real_clients_fetch_files() {
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--single-port"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--single-port"]);
     let expected = noise(1_000_000, 1);
     daemon.put("default/f", &expected);
     for tool in ALL_CLIENT_PROGRAMS {
@@ -181,7 +181,7 @@ fn real_clients_fetch_files() {
 
 #[test]
 fn two_hundred_boards_are_served_at_once_in_windows_and_with_loss() {
-    let daemon = Rtftp::with("0.0.0.0", 3600, &["--single-port"]);
+    let daemon = Rtftp::start_with("0.0.0.0", 3600, &["--single-port"]);
     let file = noise(1_000_000, 9);
     daemon.put("default/f", &file);
     let (timeout, limit) = (Duration::from_millis(300), Duration::from_secs(60));
@@ -240,7 +240,7 @@ fn transfers_leave_no_descriptor_behind() {
     let before = sockets();
     for _ in 0..20 {
         assert_same(&client(&daemon, "127.0.0.7", "127.0.0.1").fetch("f", &[]).expect("the file"), &file, "f");
-        assert_eq!(client(&daemon, "127.0.0.7", "127.0.0.1").ask(&rrq("missing", &[])).code(), 1);
+        assert_eq!(client(&daemon, "127.0.0.7", "127.0.0.1").exchange(&rrq("missing", &[])).code(), 1);
     }
     poll_until("the end of all", Duration::from_secs(5), || (sockets() == before).then_some(()));
 }

@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_secs(10);
 fn daemon() -> (TempDir, String, Rtftp) {
     let directory = TempDir::new().expect("a temporary directory");
     let socket = directory.path().join("status.sock").to_str().expect("UTF-8").to_owned();
-    let daemon = Rtftp::with("127.0.0.1", 3600, &["--status-socket", &socket]);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--status-socket", &socket]);
     (directory, socket, daemon)
 }
 
@@ -68,7 +68,7 @@ fn shows_every_request_of_a_boot() {
     daemon.put("default/config.txt", "arm_64bit=1");
     daemon.put("default/kernel", noise(1 << 20, 1));
     let mut client = daemon.client(BOARD);
-    client.ask(&rrq("config.txt", &[("tsize", "0")]));
+    client.exchange(&rrq("config.txt", &[("tsize", "0")]));
     client.reply(&error(8, "User aborted the transfer"));
     wait_for_states(&socket, &[State::Probe]);
     assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
@@ -78,7 +78,7 @@ fn shows_every_request_of_a_boot() {
 
     let mut stalled = daemon.client(BOARD);
     let request = rrq("kernel", &[("blksize", "1024"), ("windowsize", "4")]);
-    stalled.ask(&request);
+    stalled.exchange(&request);
     stalled.request(&request);
     stalled.acknowledge(0);
     stalled.reply(&ack(512));
@@ -152,7 +152,7 @@ fn socket_is_exclusive_and_removed_at_exit() {
     assert_eq!(snapshot(&socket).clients, [], "the first daemon still answers");
     first.kill();
     assert!(PathBuf::from(&socket).exists(), "a killed daemon leaves its socket");
-    let next = Rtftp::with("127.0.0.1", 3600, &["--status-socket", &socket]);
+    let next = Rtftp::start_with("127.0.0.1", 3600, &["--status-socket", &socket]);
     assert_eq!(snapshot(&socket).clients, []);
     next.stop(Signal::SIGTERM);
     assert!(!PathBuf::from(&socket).exists());
@@ -212,7 +212,7 @@ fn redraws_table_within_terminal_size() {
     let (_directory, socket, daemon) = daemon();
     daemon.put("default/kernel", noise(1 << 20, 1));
     let mut stalled = daemon.client(BOARD);
-    stalled.ask(&rrq("kernel", &[]));
+    stalled.exchange(&rrq("kernel", &[]));
     stalled.acknowledge(1);
     // script(1) provides the terminal.
     let inside = format!("stty cols 40 rows 4; exec {} status --socket {socket}", binary("rtftp").display());

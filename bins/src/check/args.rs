@@ -13,29 +13,29 @@ use crate::{
     },
 };
 
-/// What `rtftp check --help` prints.
+/// The text of `rtftp check --help`.
 const HELP: &str = "\
-rtftp check - looks for mistakes in a root directory and on the disks that it names
+rtftp check - checks a root directory and the disks that it describes
 
 Usage: rtftp check DIR [OPTIONS]
 
-Reads every .nbd file in DIR as the server does, connects to its disk, and prints a line for each:
-what is on the disk, what is mounted and who reads it, the files that a client can get, what is
-probably its kernel, and which partitions are in use (mounted by their owner, or never unmounted).
-Below that is a line for every mistake. Nothing is written, and a server that runs is not disturbed.
+Reads each .nbd file in DIR as the server does, connects to its disk, and prints a line with the
+partitions, the mounts and the backend, the number of files that the client can read, the most
+likely kernel, and the partitions in use (mounted elsewhere, or not unmounted cleanly). A line for
+each problem follows. The check writes nothing and does not disturb a running server.
 
 Options:
   -r, --root-dir DIR          the same as DIR
       --json                  print one JSON document instead
-      --open-limit SECONDS    how long opening a disk may take in all; connecting to its server,
-                              at most 5 [default: 120]
-      --read-limit SECONDS    how long one answer of an open disk may take [default: 10]
-  -h, --help                  print this
+      --open-limit SECONDS    time limit for opening a disk; connecting to its NBD server is limited
+                              to 5 seconds [default: 120]
+      --read-limit SECONDS    time limit for one answer of an open disk [default: 10]
+  -h, --help                  print this help
 
-Exit code 0 if all is well, 1 if something is wrong, 2 for wrong arguments.
+Exit code 0 without problems, 1 with problems, 2 for wrong arguments.
 ";
 
-/// What is to be looked at, and how.
+/// The arguments of a check.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) root: PathBuf,
@@ -43,11 +43,11 @@ pub(crate) struct Job {
     pub(crate) limits: Limits,
 }
 
-/// Reads the arguments after `check`.
+/// Parses the arguments after `check`.
 ///
 /// # Errors
 ///
-/// What is wrong, in one line.
+/// Returns the problem with the arguments in one line.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
     let mut args = Arguments::from_vec(args);
     if args.contains(["-h", "--help"]) {
@@ -60,7 +60,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
     let mut roots = operands(args)?;
     roots.extend(root_dir.map(OsString::from));
     let mut roots = roots.into_iter();
-    let root = roots.next().ok_or("DIR is missing: which directory is to be checked?")?.into();
+    let root = roots.next().ok_or("DIR is missing: give the root directory to check")?.into();
     if let Some(second) = roots.next() {
         return Err(format!("expected one directory, found a second one, `{}`", second.to_string_lossy()));
     }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_is_said_in_either_way() {
+    fn takes_the_directory_as_operand_or_option() {
         for line in ["check /r", "check --root-dir /r", "check -r /r", "check --root-dir=/r --json", "check --json /r"]
         {
             match parsed(line) {
@@ -101,9 +101,9 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn reports_wrong_arguments() {
         for (line, message) in [
-            ("check", "DIR is missing: which directory is to be checked?"),
+            ("check", "DIR is missing: give the root directory to check"),
             ("check /r /s", "expected one directory, found a second one, `/s`"),
             ("check /r -r /s", "expected one directory, found a second one, `/s`"),
             ("check /r --listen-port 69", "unknown argument `--listen-port`"),

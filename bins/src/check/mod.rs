@@ -1,4 +1,4 @@
-//! `rtftp check`: looks for mistakes in a root directory and on the disks that it names.
+//! `rtftp check`: checks a root directory and the disks that it describes.
 
 mod args;
 mod json;
@@ -11,7 +11,7 @@ use std::{
 
 pub(crate) use self::args::{Job, parse};
 
-/// Looks, and prints what was found. The exit code is 0 if all is well and 1 if something is wrong.
+/// Runs a check and prints its report. The exit code is 0 without problems and 1 with problems.
 pub(crate) fn run(job: &Job) -> ExitCode {
     let report = match rtftp_runtime::check::check(&job.root, job.limits) {
         Ok(report) => report,
@@ -21,7 +21,7 @@ pub(crate) fn run(job: &Job) -> ExitCode {
         }
     };
     let text = if job.json { json::document(&report) } else { table::text(&report) };
-    // That nobody is there to read it changes nothing about what was found.
+    // A closed standard output does not change the exit code.
     let _ = stdout().write_all(text.as_bytes());
-    if report.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,22 +1,20 @@
-//! The report for people: a table, and below it a line for every mistake.
+//! The report as text: a table, then a line for each problem.
 
 use std::fmt::Write as _;
 
-use rtftp_runtime::check::{Client, Directory, Disk, Files, Mount, Partition, Report};
+use rtftp_runtime::check::{Backend, Client, Directory, Disk, Files, Mount, Partition, Report};
 
-use super::json::backend;
+/// The column titles.
+const TITLES: [&str; 8] = ["CLIENT", "URL", "REACHABLE", "PARTITIONS", "MOUNTS", "FILES", "KERNEL", "IN USE"];
 
-/// The columns.
-const HEADS: [&str; 8] = ["CLIENT", "URL", "REACHABLE", "PARTITIONS", "MOUNTS", "FILES", "KERNEL", "IN USE"];
+/// The text of an empty cell.
+const EMPTY: &str = "-";
 
-/// What is shown of what is not known.
-const UNKNOWN: &str = "-";
+type Row = [String; TITLES.len()];
 
-type Row = [String; HEADS.len()];
-
-/// The whole text, with a line end.
+/// Returns the report as text with a final newline.
 pub(super) fn text(report: &Report) -> String {
-    let mut rows = vec![HEADS.map(str::to_owned)];
+    let mut rows = vec![TITLES.map(str::to_owned)];
     rows.extend(report.clients.iter().map(client));
     rows.extend(report.directories.iter().map(directory));
     let mut text = if rows.len() > 1 { aligned(&rows) } else { "no clients\n".into() };
@@ -26,18 +24,18 @@ pub(super) fn text(report: &Report) -> String {
     });
     let directories = report.directories.iter().map(|directory| (format!("{}/", directory.name), &directory.files));
     for (name, files) in disks.chain(directories) {
-        if let Some(cut) = files.cut {
+        if let Some(incomplete) = files.incomplete {
             // Writing to a string cannot fail, here and below.
-            let _ = writeln!(text, "+ {name}: {cut}");
+            let _ = writeln!(text, "+ {name}: {incomplete}");
         }
     }
-    match report.mistakes.len() {
-        0 => text.push_str("\nall is well\n"),
-        1 => text.push_str("\n1 mistake:\n"),
-        count => drop(writeln!(text, "\n{count} mistakes:")),
+    match report.problems.len() {
+        0 => text.push_str("\nno problems\n"),
+        1 => text.push_str("\n1 problem:\n"),
+        count => drop(writeln!(text, "\n{count} problems:")),
     }
-    for mistake in &report.mistakes {
-        let _ = writeln!(text, "  {mistake}");
+    for problem in &report.problems {
+        let _ = writeln!(text, "  {problem}");
     }
     text
 }
@@ -45,29 +43,29 @@ pub(super) fn text(report: &Report) -> String {
 fn client(client: &Client) -> Row {
     let name = client.name.clone();
     let Some(disk) = &client.disk else {
-        return [name, unknown(), unknown(), unknown(), unknown(), unknown(), unknown(), unknown()];
+        return [name, empty(), empty(), empty(), empty(), empty(), empty(), empty()];
     };
     let reachable = disk.unreachable.as_ref().map_or("yes".into(), |why| format!("no: {why}"));
-    let (count, kernel) = disk.files.as_ref().map_or((unknown(), unknown()), files);
+    let (count, kernel) = disk.files.as_ref().map_or((empty(), empty()), files);
     [name, disk.url.clone(), reachable, partitions(disk), mounts(disk), count, kernel, in_use(disk)]
 }
 
 fn directory(directory: &Directory) -> Row {
     let (count, kernel) = files(&directory.files);
-    [format!("{}/", directory.name), unknown(), unknown(), unknown(), unknown(), count, kernel, unknown()]
+    [format!("{}/", directory.name), empty(), empty(), empty(), empty(), count, kernel, empty()]
 }
 
-/// A cell of which nothing is known.
-fn unknown() -> String {
-    UNKNOWN.into()
+/// Returns an empty cell.
+fn empty() -> String {
+    EMPTY.into()
 }
 
-/// How many files there are and how long they are together, and the kernel among them.
+/// Returns the cells of a tree's files: their number and total size, and the kernel.
 fn files(files: &Files) -> (String, String) {
-    let more = if files.cut.is_some() { "+" } else { "" };
+    let more = if files.incomplete.is_some() { "+" } else { "" };
     let count = format!("{}{more}, {}{more}", files.count, size(files.bytes));
     let kernel = files.kernel.as_ref().map(|kernel| format!("{}, {}", kernel.path, size(kernel.size)));
-    (count, kernel.unwrap_or_else(unknown))
+    (count, kernel.unwrap_or_else(empty))
 }
 
 fn partitions(disk: &Disk) -> String {
@@ -85,17 +83,18 @@ fn mounts(disk: &Disk) -> String {
     };
     let mounts = joined(disk.mounts.iter().map(shown));
     match disk.backend {
-        Some(by) => format!("{mounts} ({})", backend(by)),
+        Some(Backend::Guestfs) => format!("{mounts} (guestfs)"),
+        Some(_) => format!("{mounts} (native)"),
         None => mounts,
     }
 }
 
-/// The partitions in use.
+/// Returns the numbers of the partitions in use.
 fn in_use(disk: &Disk) -> String {
     let used = disk.partitions.iter().filter(|partition| partition.in_use == Some(true));
     let used = joined(used.map(number));
     let is_known = disk.partitions.iter().any(|partition| partition.in_use.is_some());
-    if used == UNKNOWN && is_known { "no".into() } else { used }
+    if used == EMPTY && is_known { "no".into() } else { used }
 }
 
 fn number(partition: &Partition) -> String {
@@ -104,10 +103,10 @@ fn number(partition: &Partition) -> String {
 
 fn joined(parts: impl Iterator<Item = String>) -> String {
     let parts: Vec<String> = parts.collect();
-    if parts.is_empty() { unknown() } else { parts.join(", ") }
+    if parts.is_empty() { empty() } else { parts.join(", ") }
 }
 
-/// A size as people say it.
+/// Formats a size with a decimal unit.
 fn size(bytes: u64) -> String {
     let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
     match units.into_iter().find(|(_, unit)| bytes as f64 >= *unit) {
@@ -116,10 +115,10 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// Rows as lines, their cells below each other.
+/// Formats rows as lines with aligned columns.
 fn aligned(rows: &[Row]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; HEADS.len()] = std::array::from_fn(width);
+    let widths: [usize; TITLES.len()] = std::array::from_fn(width);
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
@@ -134,11 +133,11 @@ fn aligned(rows: &[Row]) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use rtftp_runtime::check::{Backend, Cut, Kernel, Mistake};
+    use rtftp_runtime::check::{Backend, Incomplete, Kernel, Problem, ProblemKind};
 
     use super::*;
 
-    /// A report with a bit of everything.
+    /// Returns a report with a reachable, an unreachable and an invalid client, a directory and problems.
     pub(crate) fn report() -> Report {
         let mount = |source: &str, mountpoint: &str| Mount { source: source.into(), mountpoint: mountpoint.into() };
         let partition = |number, size, contents: &str, in_use| Partition {
@@ -155,7 +154,13 @@ pub(super) mod tests {
             mounts: vec![mount("partition 2", "/"), mount("partition 1", "/boot")],
             tftp_root: "/boot".into(),
             backend: Some(Backend::Native),
-            files: Some(Files { count: 312, bytes: 58_100_000, kernel, cut: Some(Cut::Names), ..Files::default() }),
+            files: Some(Files {
+                count: 312,
+                bytes: 58_100_000,
+                kernel,
+                incomplete: Some(Incomplete::Names),
+                ..Files::default()
+            }),
         };
         let dead = Disk {
             url: "nbd://10.10.10.11/six".into(),
@@ -167,35 +172,37 @@ pub(super) mod tests {
             files: None,
         };
         let client = |name: &str, disk| Client { name: name.into(), disk };
-        let mistake = |name: &str, what: &str| Mistake { name: name.into(), what: what.into() };
+        let problem = |name: &str, kind| Problem { name: name.into(), kind };
+        let refused = ProblemKind::Unreachable {
+            url: "nbd://10.10.10.11/six".into(),
+            reason: "Connection refused (os error 111)".into(),
+        };
+        let invalid = ProblemKind::InvalidDescription("line 2, column 3: url: expected a string, found 1".into());
         Report {
             clients: vec![client("10.0.0.5", Some(good)), client("10.0.0.6", Some(dead)), client("fe80::7", None)],
             directories: vec![Directory {
                 name: "default".into(),
                 files: Files { count: 1, bytes: 999, ..Files::default() },
             }],
-            mistakes: vec![
-                mistake("10.0.0.6.nbd", "nbd://10.10.10.11/six: Connection refused (os error 111)"),
-                mistake("fe80::7.nbd", "line 2, column 3: url: expected a string, found 1"),
-            ],
+            problems: vec![problem("10.0.0.6.nbd", refused), problem("fe80::7.nbd", invalid)],
         }
     }
 
     #[test]
-    fn a_report_is_a_table_and_lines_for_mistakes() {
+    fn prints_a_table_and_a_line_for_each_problem() {
         let expected = "\
 CLIENT    URL                     REACHABLE                              PARTITIONS       MOUNTS                        FILES            KERNEL               IN USE
 10.0.0.5  nbd://10.10.10.10/five  yes                                    1 FAT32, 2 ext4  2 on /, 1 on /boot (native)   312+, 58.1 MB+   kernel8.img, 9.2 MB  2
 10.0.0.6  nbd://10.10.10.11/six   no: Connection refused (os error 111)  -                the whole disk on /           -                -                    -
 fe80::7   -                       -                                      -                -                             -                -                    -
 default/  -                       -                                      -                -                             1, 999 B         -                    -
-+ 10.0.0.5: only the first 20000 names were looked at
++ 10.0.0.5: only the first 20000 names were checked
 
-2 mistakes:
+2 problems:
   10.0.0.6.nbd: nbd://10.10.10.11/six: Connection refused (os error 111)
   fe80::7.nbd: line 2, column 3: url: expected a string, found 1
 ";
-        // Blanks between columns are not what this is about.
+        // The widths of the columns are tested below.
         let squeezed = |text: &str| {
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
         };
@@ -206,12 +213,12 @@ default/  -                       -                                      -      
     }
 
     #[test]
-    fn an_empty_root_has_no_table() {
-        assert_eq!(text(&Report::default()), "no clients\n\nall is well\n");
+    fn prints_no_table_for_an_empty_root() {
+        assert_eq!(text(&Report::default()), "no clients\n\nno problems\n");
     }
 
     #[test]
-    fn a_disk_that_nobody_uses_says_so() {
+    fn shows_whether_partitions_are_in_use() {
         let report = report();
         let mut disk = report.clients[0].disk.clone().expect("a disk");
         assert_eq!(in_use(&disk), "2");
@@ -224,11 +231,11 @@ default/  -                       -                                      -      
     }
 
     #[test]
-    fn sizes_are_as_people_say_them() {
-        for (bytes, said) in
+    fn formats_sizes_with_decimal_units() {
+        for (bytes, expected) in
             [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (58_100_000, "58.1 MB"), (2_500_000_000, "2.5 GB")]
         {
-            assert_eq!(size(bytes), said);
+            assert_eq!(size(bytes), expected);
         }
     }
 }

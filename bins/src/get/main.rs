@@ -117,7 +117,7 @@ async fn transfer(job: &Job, sink: &mut Sink, report: &mut Report) -> Result<Fet
     .await?;
     let mut last = FetchError::Interrupted;
     for server in servers {
-        let request = Request { server, file: &job.file, wanted: job.wanted, patience: job.patience };
+        let request = Request { server, file: &job.file, options: job.wanted, patience: job.patience };
         match fetch(&request, sink, interrupted(), |receiver, event| report.event(receiver, event)).await {
             Err(error @ FetchError::Unreachable { .. }) => last = error,
             ended => return ended,

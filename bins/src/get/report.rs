@@ -7,7 +7,7 @@ use std::{
 
 use rtftp_core::Receiver;
 use rtftp_runtime::{
-    client::{Event, Fetched, describe},
+    client::{Event, Fetched, describe, describe_packet},
     text::printable,
 };
 
@@ -48,7 +48,7 @@ pub(crate) fn say(line: &str) {
 fn line(event: Event<'_>) -> String {
     match event {
         Event::Sent(to, datagram) => format!("-> {to} {}", describe(datagram)),
-        Event::Received(from, datagram) => format!("<- {from} {}", describe(datagram)),
+        Event::Received(from, len, packet) => format!("<- {from} {}", describe_packet(len, packet)),
         Event::Stranger(from, datagram) => format!("<- {from} (not the server) {}", describe(datagram)),
         Event::Unreachable(server, error) => format!("!! {server} {error}"),
     }
@@ -75,15 +75,18 @@ pub(crate) fn summary(job: &Job, fetched: &Fetched, elapsed: Duration) -> String
 
 #[cfg(test)]
 mod tests {
+    use rtftp_core::Packet;
+
     use super::*;
 
     #[test]
     fn events_are_one_line_each() {
         let server = "[::1]:6969".parse().expect("an address");
         let refused = std::io::Error::other("Connection refused");
+        let data = Packet::Data { block: 1, payload: b"abc" };
         for (event, expected) in [
             (Event::Sent(server, b"\0\x04\0\x10"), "-> [::1]:6969 ACK 16"),
-            (Event::Received(server, b"\0\x03\0\x01abc"), "<- [::1]:6969 DATA 1, 3 bytes"),
+            (Event::Received(server, 7, Some(data)), "<- [::1]:6969 DATA 1, 3 bytes"),
             (Event::Stranger(server, b"\n"), "<- [::1]:6969 (not the server) no TFTP packet, 1 bytes"),
             (Event::Unreachable(server, &refused), "!! [::1]:6969 Connection refused"),
         ] {

@@ -1,4 +1,4 @@
-//! The description of a client's disk: what an `.nbd` file says.
+//! The description of a client's disk: the contents of an `.nbd` file.
 
 mod error;
 mod json;
@@ -8,7 +8,7 @@ use core::fmt;
 
 use heapless::{String, Vec};
 
-pub use self::error::{ConfigError, FieldPath, Found, Problem};
+pub use self::error::{ConfigError, Excerpt, FieldPath, Problem};
 use crate::config::uri::NbdUri;
 
 /// The largest description, in bytes.
@@ -17,33 +17,33 @@ pub const MAX_CONFIG: usize = 16 * 1024;
 /// The longest path in a description (a mountpoint, a device, `tftp_root`), in bytes.
 pub const MAX_DISK_PATH: usize = 255;
 
-/// The longest `url`, in bytes: enough for any export and any socket with every byte percent-encoded.
+/// The longest `url`, in bytes: any export and any socket fit with every byte percent-encoded.
 pub const MAX_URL: usize = 1152;
 
 /// The largest number of mounts in a description.
 pub const MAX_MOUNTS: usize = 16;
 
-/// The largest partition number: Linux counts to 256 on a disk (`DISK_MAX_PARTS`), from 0, which is the whole disk.
+/// The largest partition number: Linux has up to 256 numbers a disk (`DISK_MAX_PARTS`), and 0 is the whole disk.
 pub const MAX_PARTITION: u32 = 255;
 
-/// A path on the disk: absolute, made of plain names, without a slash at the end unless it is `/` itself.
+/// An absolute path on the disk, made of plain names, without a slash at the end unless it is `/`.
 pub type DiskPath = String<MAX_DISK_PATH>;
 
-/// A disk, what of it is mounted where, and which directory of it is served.
+/// A disk, the mounts of its file systems, and the directory that is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DiskConfig {
-    /// The NBD export that is the disk.
+    /// The NBD export of the disk.
     pub url: NbdUri,
-    /// What is mounted, in this order; the first mountpoint is `/`, and every other one lies below an earlier one.
+    /// The mounts, in this order. The first mountpoint is `/`; every other one lies below an earlier one.
     pub mounts: Vec<Mount, MAX_MOUNTS>,
-    /// The directory that clients see as their root.
+    /// The directory that is the root for clients.
     pub tftp_root: DiskPath,
-    /// Who reads the disk; `None` for the native reader where it can, and libguestfs for the rest.
+    /// The reader of the disk. `None`: the native reader for file systems that it supports, libguestfs for others.
     pub backend: Option<Backend>,
 }
 
-/// Who reads a disk.
+/// A reader of disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Backend {
@@ -53,27 +53,27 @@ pub enum Backend {
     Guestfs,
 }
 
-/// One file system and the directory it is mounted on.
+/// A file system and its mountpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Mount {
-    /// Where the file system is on the disk.
+    /// The location of the file system on the disk.
     pub source: MountSource,
-    /// The directory it is mounted on.
+    /// The directory on which it is mounted.
     pub mountpoint: DiskPath,
 }
 
-/// Where a file system is.
-#[expect(clippy::large_enum_variant, reason = "there is no heap to put the longer one on")]
+/// The location of a file system.
+#[expect(clippy::large_enum_variant, reason = "there is no heap for the larger variant")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum MountSource {
-    /// On the whole disk, which has no partitions.
+    /// The whole disk, which has no partitions.
     Disk,
-    /// In the partition that Linux gives this number (2 is `sda2`), from 1 to [`MAX_PARTITION`].
+    /// The partition with this number in Linux (2 is `sda2`), from 1 to [`MAX_PARTITION`].
     Partition(u32),
-    /// Behind a name that libguestfs can mount: `/dev/sda`, `/dev/vg/root`, `btrfsvol:/dev/sda2/@`. It is not empty and has no
-    /// control characters.
+    /// A device name of libguestfs: `/dev/sda`, `/dev/vg/root`, `btrfsvol:/dev/sda2/@`. It is not empty and has no control
+    /// characters.
     Device(String<MAX_DISK_PATH>),
 }
 
@@ -89,7 +89,7 @@ impl fmt::Display for MountSource {
 }
 
 impl DiskConfig {
-    /// Reads the JSON of an `.nbd` file:
+    /// Parses the JSON of an `.nbd` file:
     ///
     /// ```
     /// # use rtftp_core::config::disk::DiskConfig;
@@ -102,22 +102,21 @@ impl DiskConfig {
     /// # Ok::<(), rtftp_core::config::disk::ConfigError>(())
     /// ```
     ///
-    /// A mount without `partition`, or with number 0, is of the whole disk; with a `device` instead, it is of what libguestfs knows
-    /// by that name. Without `tftp_root`, `/` is served. Paths lose their double and trailing slashes. A `backend` is `"native"` or
-    /// `"guestfs"`.
+    /// A mount without `partition`, or with number 0, is the whole disk; a `device` instead is a device name of libguestfs.
+    /// `tftp_root` is `/` by default. Double and trailing slashes of paths are removed. A `backend` is `"native"` or `"guestfs"`.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] describes the first mistake in the file. Fields that nobody reads are mistakes too: they are typos.
+    /// [`ConfigError`] describes the first problem in the file. Unknown fields are problems too, because they are typos.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
         locate::check_file(json)?;
-        let trace = json::Trace::default();
-        json::read(json, &trace).map_err(|error| locate::explain(json, error, &trace))
+        let progress = json::Progress::default();
+        json::parse(json, &progress).map_err(|error| locate::explain(json, error, &progress))
     }
 }
 
-/// Reads a path, which is absolute already: a relative one would depend on who looks.
-fn read_path(text: &str) -> Result<DiskPath, Problem> {
+/// Parses an absolute path.
+fn parse_path(text: &str) -> Result<DiskPath, Problem> {
     if !text.starts_with('/') {
         return Err(Problem::Expected("an absolute path"));
     }
@@ -137,20 +136,20 @@ fn read_path(text: &str) -> Result<DiskPath, Problem> {
     Ok(path)
 }
 
-/// Reads a mountpoint that comes after the `earlier` mounts.
-fn read_mountpoint(text: &str, earlier: &[Mount]) -> Result<DiskPath, Problem> {
-    let path = read_path(text)?;
+/// Parses a mountpoint that follows the `earlier` mounts.
+fn parse_mountpoint(text: &str, earlier: &[Mount]) -> Result<DiskPath, Problem> {
+    let path = parse_path(text)?;
     if let Some(index) = earlier.iter().position(|mount| mount.mountpoint == path) {
         return Err(Problem::MountedTwice(index));
     }
-    // Every later mountpoint lies below the first one, which is `/`.
+    // The first mountpoint is `/`, so every later one lies below it.
     if earlier.is_empty() && path != "/" {
         return Err(Problem::ParentNotMounted);
     }
     Ok(path)
 }
 
-fn read_device(text: &str) -> Result<String<MAX_DISK_PATH>, Problem> {
+fn parse_device(text: &str) -> Result<String<MAX_DISK_PATH>, Problem> {
     if text.is_empty() {
         return Err(Problem::Expected("a device such as \"/dev/sda\""));
     }
@@ -160,7 +159,7 @@ fn read_device(text: &str) -> Result<String<MAX_DISK_PATH>, Problem> {
     text.try_into().map_err(|_| Problem::TooLong(MAX_DISK_PATH))
 }
 
-fn read_backend(text: &str) -> Result<Backend, Problem> {
+fn parse_backend(text: &str) -> Result<Backend, Problem> {
     match text {
         "native" => Ok(Backend::Native),
         "guestfs" => Ok(Backend::Guestfs),
@@ -168,7 +167,7 @@ fn read_backend(text: &str) -> Result<Backend, Problem> {
     }
 }
 
-fn read_url(text: &str) -> Result<NbdUri, Problem> {
+fn parse_url(text: &str) -> Result<NbdUri, Problem> {
     if text.len() > MAX_URL {
         return Err(Problem::TooLong(MAX_URL));
     }
@@ -198,13 +197,13 @@ mod tests {
         DiskConfig::parse(json.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{json}"))
     }
 
-    /// A description of one line with these mounts; the mounts begin in column 35.
+    /// Returns a description of one line with these mounts, which begin in column 35.
     fn with_mounts(mounts: &str) -> StdString {
         format!(r#"{{"url": "nbd://h/disk", "mounts": {mounts}}}"#)
     }
 
     #[test]
-    fn a_description_is_read() {
+    fn parses_a_description() {
         let config = parse(EXAMPLE);
         assert_eq!(config.url, NbdUri::parse("nbd://10.10.10.10:25000/server_root").expect("a URI"));
         assert_eq!(config.tftp_root, "/boot");
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_those_of_nbd() {
+    fn parses_nbd_urls() {
         for url in ["nbd://[fe80::1]:10810/x", "nbd+unix:///?socket=/run/nbd.sock", "nbd://h/", "nbd://h/gr%C3%BCn%20x"]
         {
             let json = with_mounts(r#"[{"partition": 1, "mountpoint": "/"}]"#).replace("nbd://h/disk", url);
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_is_of_a_partition_or_a_device() {
+    fn mount_has_a_partition_or_a_device() {
         for (source, expected) in [
             (r#""partition": 1"#, MountSource::Partition(1)),
             (r#""partition": 255"#, MountSource::Partition(255)),
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_may_be_named() {
+    fn parses_the_backend() {
         for (backend, expected) in [
             ("", None),
             (r#", "backend": "native""#, Some(Backend::Native)),
@@ -269,20 +268,20 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_normalised() {
+    fn normalises_paths() {
         for (path, expected) in
             [("/", "/"), ("//", "/"), ("/srv//tftp/", "/srv/tftp"), ("/...", "/..."), ("/grün €\\\"", "/grün €\\\"")]
         {
-            let path = read_path(path).expect("a path");
+            let path = parse_path(path).expect("a path");
             assert_eq!(path, expected);
         }
         let longest = format!("/{}", "a".repeat(254));
-        assert_eq!(read_path(&format!("/{longest}//")).expect("a path"), longest.as_str());
-        assert_eq!(read_path(&format!("{longest}/b")), Err(Problem::TooLong(255)));
+        assert_eq!(parse_path(&format!("/{longest}//")).expect("a path"), longest.as_str());
+        assert_eq!(parse_path(&format!("{longest}/b")), Err(Problem::TooLong(255)));
     }
 
     #[test]
-    fn mounts_are_up_to_sixteen() {
+    fn rejects_more_than_sixteen_mounts() {
         let mounts = |count: usize| {
             let mount = |index: usize| {
                 let mountpoint = if index == 0 { "/".to_string() } else { format!("/{index}") };

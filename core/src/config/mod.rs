@@ -1,4 +1,4 @@
-//! The description of a client's disk.
+//! The description of a client's disk, an `.nbd` file.
 
 pub mod disk;
 pub mod uri;

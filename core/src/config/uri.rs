@@ -7,7 +7,7 @@ use core::{
 
 use heapless::{String, Vec};
 
-/// The port of an NBD server that names none.
+/// The default port of an NBD server.
 pub const DEFAULT_PORT: u16 = 10809;
 
 /// The longest host name, in bytes.
@@ -16,22 +16,22 @@ pub const MAX_HOST: usize = 255;
 /// The longest export name, in bytes.
 pub const MAX_EXPORT: usize = 255;
 
-/// The longest path of a Unix socket, in bytes: Linux keeps 108, a NUL at the end among them.
+/// The longest path of a Unix socket, in bytes: Linux allows 108 with the NUL at the end.
 pub const MAX_SOCKET: usize = 107;
 
-/// The address of an NBD export, after the [NBD URI specification].
+/// The address of an NBD export, by the [NBD URI specification].
 ///
 /// [NBD URI specification]: https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct NbdUri {
-    /// Where the server listens.
+    /// The address of the server.
     pub server: NbdServer,
     /// The name of the export, percent-decoded; empty for the server's default export.
     pub export: String<MAX_EXPORT>,
 }
 
-/// Where an NBD server listens.
+/// The address of an NBD server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum NbdServer {
@@ -47,13 +47,13 @@ pub enum NbdServer {
 }
 
 impl NbdUri {
-    /// Reads `nbd://HOST[:PORT]/EXPORT` or `nbd+unix:///EXPORT?socket=PATH`.
+    /// Parses `nbd://HOST[:PORT]/EXPORT` or `nbd+unix:///EXPORT?socket=PATH`.
     ///
     /// The export name is the path without its first `/`: `nbd://h//disk` names `/disk`, `nbd://h` names the default export.
     ///
     /// # Errors
     ///
-    /// [`InvalidUri`] says what was expected.
+    /// [`InvalidUri`] names what was expected instead.
     pub fn parse(uri: &str) -> Result<Self, InvalidUri> {
         let (scheme, rest) = uri.split_once("://").ok_or(InvalidUri::Scheme)?;
         let is = |name: &str| scheme.eq_ignore_ascii_case(name);
@@ -73,7 +73,7 @@ impl NbdUri {
     }
 }
 
-/// Reads `HOST[:PORT]`.
+/// Parses `HOST[:PORT]`.
 fn tcp_server(authority: &str, query: &str) -> Result<NbdServer, InvalidUri> {
     if authority.contains('@') {
         return Err(InvalidUri::UserInfo);
@@ -94,7 +94,7 @@ fn tcp_server(authority: &str, query: &str) -> Result<NbdServer, InvalidUri> {
             (host, port)
         }
         None => {
-            // From the right: an IPv6 address without its brackets is then a bad host, not a bad port.
+            // The last colon: an IPv6 address without brackets is then an invalid host, not an invalid port.
             let (host, port) = authority.rsplit_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
             if !is_host(host) {
                 return Err(InvalidUri::Host);
@@ -105,7 +105,7 @@ fn tcp_server(authority: &str, query: &str) -> Result<NbdServer, InvalidUri> {
     Ok(NbdServer::Tcp { host, port: port.map_or(Ok(DEFAULT_PORT), parse_port)? })
 }
 
-/// Whether a host is an IPv4 address or a name as DNS and hosts files have it.
+/// Returns whether a host is an IPv4 address or a valid name for DNS and hosts files.
 fn is_host(host: &str) -> bool {
     let is_label = |label: &str| {
         label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
@@ -115,20 +115,20 @@ fn is_host(host: &str) -> bool {
     if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         host.parse::<Ipv4Addr>().is_ok()
     } else {
-        // One dot at the end marks a name that no search domain is added to.
+        // A dot at the end marks a name without a search domain.
         host.strip_suffix('.').unwrap_or(host).split('.').all(is_label)
     }
 }
 
 fn parse_port(port: &str) -> Result<u16, InvalidUri> {
-    // `parse` alone would take `+1`.
+    // `parse` alone would accept `+1`.
     if !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(InvalidUri::Port);
     }
     port.parse().ok().filter(|&port| port != 0).ok_or(InvalidUri::Port)
 }
 
-/// Reads `?socket=PATH`, the only parameter there is.
+/// Parses `?socket=PATH`, the only supported parameter.
 fn unix_server(authority: &str, query: &str) -> Result<NbdServer, InvalidUri> {
     if !authority.is_empty() {
         return Err(InvalidUri::Authority);
@@ -144,7 +144,7 @@ fn unix_server(authority: &str, query: &str) -> Result<NbdServer, InvalidUri> {
     Ok(NbdServer::Unix(percent_decode(socket.ok_or(InvalidUri::Socket)?, InvalidUri::SocketTooLong)?))
 }
 
-/// Takes the percent-encoding off; the result is UTF-8 without NUL.
+/// Decodes percent-encoding into UTF-8 without NUL.
 fn percent_decode<const N: usize>(text: &str, too_long: InvalidUri) -> Result<String<N>, InvalidUri> {
     let mut decoded = Vec::new();
     let mut bytes = text.bytes();
@@ -167,13 +167,13 @@ fn hex_pair(high: Option<u8>, low: Option<u8>) -> Option<u8> {
     u8::try_from((digit(high?)? << 4) | digit(low?)?).ok()
 }
 
-/// Whether a byte stands for itself both in a path and in the value of a parameter (RFC 3986, sections 3.3 and 3.4).
+/// Returns whether a byte needs no encoding in a path and in the value of a parameter (RFC 3986 sections 3.3 and 3.4).
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~/:@!$'()*,=".contains(&byte)
 }
 
 impl fmt::Display for NbdUri {
-    /// Writes the URI that [`NbdUri::parse`] reads back: without the default port, and with no more than ASCII.
+    /// Writes the URI in ASCII and without the default port. [`NbdUri::parse`] returns the same value for it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.server {
             NbdServer::Tcp { host, port } => {
@@ -206,33 +206,34 @@ fn percent_encode(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     )
 }
 
-/// Why a text is not the address of an NBD export.
+/// The reason why a text is not the address of an NBD export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum InvalidUri {
-    /// It begins neither with `nbd://` nor with `nbd+unix://`.
+    /// The scheme is neither `nbd` nor `nbd+unix`.
     Scheme,
-    /// It asks for TLS: `nbds`, `nbds+unix`.
+    /// The scheme requires TLS: `nbds`, `nbds+unix`.
     Tls,
-    /// It has a user name before the host.
+    /// There is a user name before the host.
     UserInfo,
-    /// It has no host, or something that cannot be one, or that is longer than [`MAX_HOST`].
+    /// The host is missing, invalid or longer than [`MAX_HOST`].
     Host,
-    /// Its port is no number from 1 to 65535.
+    /// The port is not a number from 1 to 65535.
     Port,
-    /// It is `nbd+unix` and has a host.
+    /// An `nbd+unix` URI has a host.
     Authority,
-    /// It is `nbd+unix` and has no socket path, an empty one or two of them.
+    /// An `nbd+unix` URI has no socket path, an empty one or two of them.
     Socket,
-    /// It has a parameter other than the `socket` of `nbd+unix`.
+    /// There is a parameter other than the `socket` of `nbd+unix`.
     Parameter,
-    /// It has a fragment (`#`).
+    /// There is a fragment (`#`).
     Fragment,
-    /// It holds a character that must be percent-encoded, or what is encoded is not UTF-8 or holds a NUL.
+    /// A character is not percent-encoded that must be, or the decoded text is not UTF-8 or contains a NUL.
     Encoding,
-    /// The name of the export has more than [`MAX_EXPORT`] bytes.
+    /// The name of the export is longer than [`MAX_EXPORT`].
     ExportTooLong,
-    /// The path of the socket has more than [`MAX_SOCKET`] bytes.
+    /// The path of the socket is longer than [`MAX_SOCKET`].
     SocketTooLong,
 }
 
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn uris_are_read_and_written_back() {
+    fn uris_round_trip() {
         for (uri, expected, canonical) in [
             ("nbd://10.10.10.10:25000/server_root", tcp("10.10.10.10", 25000, "server_root"), ""),
             ("nbd://boot-1.example_lan.:10810/a", tcp("boot-1.example_lan.", 10810, "a"), ""),
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn every_character_of_an_export_survives() {
+    fn every_character_round_trips() {
         for character in (1..=0x2ff).filter_map(char::from_u32) {
             for uri in [tcp("h", 1, &character.to_string()), unix(&character.to_string(), "x")] {
                 assert_eq!(NbdUri::parse(&uri.to_string()), Ok(uri), "{character:?}");
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_nbd_uri_is_refused() {
+    fn rejects_invalid_uris() {
         for (error, uris) in [
             (InvalidUri::Scheme, &["", "h", "nbd:h/x", "nbd:/h/x", "http://h/x", "nbd+tcp://h/x", " nbd://h/x"][..]),
             (InvalidUri::Tls, &["nbds://h/x", "NBDS://h", "nbds+unix:///x?socket=/s"]),
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_has_a_greatest_length() {
+    fn rejects_parts_over_their_maximum_length() {
         for (before, limit, error) in [
             ("nbd://", MAX_HOST, InvalidUri::Host),
             ("nbd://h/", MAX_EXPORT, InvalidUri::ExportTooLong),
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_was_expected() {
+    fn errors_name_what_was_expected() {
         for (uri, message) in [
             ("iscsi://h/x", "expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH"),
             ("nbds://h/x", "expected nbd:// or nbd+unix:// (TLS is not supported yet)"),

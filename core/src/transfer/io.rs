@@ -1,29 +1,30 @@
-//! Where the bytes of a file come from, and where they go.
+//! The source and the destination of a file's bytes.
 
 use core::fmt;
 
 use crate::wire::packet::DATA_HEADER;
 
-/// A file being served: bytes at a position, or "not loaded yet".
+/// A file to be sent.
 ///
-/// Reads are positioned, so a retransmission simply reads again and no transfer keeps copies of what it sent. A reader may be
-/// slow inside (a network, SPI flash): it answers `None`, the driver is told [`NeedData`](crate::Output::NeedData), makes the
-/// bytes ready in its own way and polls again.
+/// Reads have an offset, so a retransmission reads again and no transfer keeps copies of what it sent. A slow reader (a network,
+/// SPI flash) returns `None` for bytes that are not loaded. The driver then gets [`NeedData`](crate::Output::NeedData), loads
+/// them and polls again.
 pub trait BlockReader {
-    /// Copies the bytes from `offset` on into `buf` and returns how many; fewer than `buf.len()` means the file ends there.
+    /// Copies the bytes from `offset` on into `buf` and returns their number; fewer than `buf.len()` mean the end of the file.
     ///
-    /// `None` means that not all of these bytes are loaded yet. Fewer of them are asked for then; once that is `None` too, the
-    /// last call is made again when its bytes are loaded.
+    /// Returns `None` if not all of these bytes are loaded. The caller then asks for fewer bytes; when those are not loaded
+    /// either, it repeats the last call after they are.
     ///
     /// # Errors
     ///
-    /// [`ReadFailed`] ends the transfer with an ERROR packet: the peer never takes a part for the whole file.
+    /// [`ReadFailed`] ends the transfer with an ERROR packet, so the peer never takes a part for the whole file.
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed>;
 
-    /// Does the same with `buf` as packets one after the other, each of them [`DATA_HEADER`] bytes, which may get any contents, and
-    /// `block` bytes of the file, the last one fewer or none. Returns how many bytes of the file there are in all.
+    /// Reads like [`read_at`](Self::read_at) into a sequence of packets. Each packet in `buf` has [`DATA_HEADER`] bytes, whose
+    /// contents do not matter, and `block` bytes of the file; the last packet may have fewer bytes, or none. Returns the number of
+    /// bytes of the file in all packets.
     ///
-    /// A reader that has the bytes in memory saves copying them once more by doing this in its own way.
+    /// A reader that has the bytes in memory can implement this to copy them only once.
     ///
     /// # Errors
     ///
@@ -35,21 +36,21 @@ pub trait BlockReader {
     }
 }
 
-/// Moves the blocks that lie at `start` one after the other, `read` bytes in all, to the front, each behind the room for its header.
+/// Moves contiguous blocks to their packets: `read` bytes from `start` on go to the front, each block behind a header.
 fn spread(buf: &mut [u8], start: usize, read: usize, block: usize) {
     let (mut from, mut left, mut to) = (start, read, DATA_HEADER);
-    // Where both are the same, the last block, it is in its place.
+    // The last block is in place already.
     while left > 0 && from > to {
         let len = left.min(block);
         let end = from.saturating_add(len);
-        if let Some(place) = buf.get_mut(to..end) {
-            place.copy_within(place.len().saturating_sub(len).., 0);
+        if let Some(range) = buf.get_mut(to..end) {
+            range.copy_within(range.len().saturating_sub(len).., 0);
         }
         (from, left, to) = (end, left.saturating_sub(len), to.saturating_add(block).saturating_add(DATA_HEADER));
     }
 }
 
-/// The bytes cannot be had; the text goes to the peer in an ERROR packet and should be short and give nothing away.
+/// The bytes cannot be read. The text goes to the peer in an ERROR packet: keep it short and reveal nothing in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ReadFailed(pub &'static str);
@@ -62,7 +63,7 @@ impl fmt::Display for ReadFailed {
 
 impl core::error::Error for ReadFailed {}
 
-/// A file in memory: what firmware links in and what tests serve.
+/// A file in memory.
 impl BlockReader for &[u8] {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
         let rest = usize::try_from(offset).ok().and_then(|offset| self.get(offset..)).unwrap_or_default();
@@ -74,9 +75,9 @@ impl BlockReader for &[u8] {
     }
 }
 
-/// Where a file being received goes.
+/// A destination for a file that is received.
 pub trait BlockSink {
-    /// Takes the bytes at `offset`. They come in order, each of them once; the last of them may be none.
+    /// Stores the bytes at `offset`. Calls come in order and each byte comes once; the last call may have no bytes.
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ pub trait BlockSink {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteFailed>;
 }
 
-/// The bytes cannot be kept; the text goes to the peer in an ERROR packet and should be short and give nothing away.
+/// The bytes cannot be stored. The text goes to the peer in an ERROR packet: keep it short and reveal nothing in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WriteFailed(pub &'static str);
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_read_to_where_packets_have_them() {
+    fn read_blocks_places_blocks_behind_headers() {
         let file: Vec<u8> = (0..100).collect();
         for (len, block) in [(0, 8), (1, 8), (7, 8), (8, 8), (9, 8), (64, 8), (100, 8), (99, 7), (100, 200)] {
             let mut buf = vec![0xff; len + (len / block + 1) * DATA_HEADER];
@@ -113,12 +114,12 @@ mod tests {
             assert!(packets.eq(&file[..len]), "{len} bytes in blocks of {block}");
         }
         let mut buf = [0xff; 3 * (8 + DATA_HEADER)];
-        assert_eq!((&file[..]).read_blocks(90, 8, &mut buf), Ok(Some(10)), "the file ends");
+        assert_eq!((&file[..]).read_blocks(90, 8, &mut buf), Ok(Some(10)), "the end of the file");
         assert_eq!((&buf[4..12], &buf[16..18]), (&file[90..98], &file[98..]));
     }
 
     #[test]
-    fn bytes_in_memory_end_where_they_end() {
+    fn slice_reader_returns_short_reads_at_the_end() {
         let mut file = &b"abcdef"[..];
         let mut buf = [0; 4];
         assert_eq!(file.read_at(0, &mut buf), Ok(Some(4)));

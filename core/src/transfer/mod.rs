@@ -3,6 +3,7 @@
 pub mod io;
 pub mod output;
 mod pacing;
+pub mod peer;
 pub mod receiver;
 mod rto;
 pub mod sender;

@@ -1,32 +1,35 @@
 //! What a state machine asks of its driver.
 
+use core::fmt;
+
 use crate::{
     time::Instant,
     transfer::io::{ReadFailed, WriteFailed},
     wire::packet::ErrorCode,
 };
 
-/// The one answer of a state machine: what to do next.
+/// The next action of a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[must_use]
 pub enum Output {
-    /// Send what is in the buffer, then poll again.
+    /// Send the datagrams in the buffer, then poll again.
     Transmit(Transmit),
-    /// The reader said "not loaded yet": make its bytes ready, then poll again.
+    /// The reader has not loaded the next bytes: load them, then poll again.
     NeedData,
-    /// There is nothing to do before this instant, which lies in the future, unless a datagram arrives.
+    /// Nothing to do before this instant, which lies in the future, unless a datagram arrives.
     Wait(Instant),
-    /// The transfer is over; the answer stays the same however often it is asked for.
+    /// The transfer is over. Every later poll returns the same.
     Finished(Outcome),
 }
 
 /// Datagrams in the caller's buffer, one after the other: `segment` bytes each, only the last may be shorter.
 ///
-/// That is the rule of the kernel's UDP segmentation offload, which takes such a buffer in one system call.
+/// The kernel's UDP segmentation offload takes such a buffer in one system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Transmit {
-    /// How many bytes of the buffer are to be sent; never 0.
+    /// The number of bytes to send from the start of the buffer; never 0.
     pub len: usize,
     /// The length of every datagram but the last, in bytes; never 0.
     pub segment: usize,
@@ -38,18 +41,33 @@ pub struct Transmit {
 pub enum Outcome {
     /// Every block is delivered and acknowledged.
     Complete,
-    /// The client only wanted to know whether the file is there and how large it is: normal traffic.
+    /// The client asked only for the size of the file: normal traffic.
     Probed,
     /// The peer ended the transfer with an ERROR of this code.
     PeerError(ErrorCode),
-    /// The peer fell silent.
+    /// The peer stopped answering.
     TimedOut,
     /// The file could not be read to its end.
     ReadFailed(ReadFailed),
-    /// The sink did not take the file.
+    /// The sink could not store the file.
     WriteFailed(WriteFailed),
-    /// The peer broke the rules and was told so with an ERROR of this code.
+    /// The peer violated the protocol; it was sent an ERROR of this code.
     Refused(ErrorCode),
     /// The driver ended the transfer.
     Aborted,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Complete => f.write_str("complete"),
+            Self::Probed => f.write_str("probed for the size of the file"),
+            Self::PeerError(code) => write!(f, "ended by the peer with ERROR {code}"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::ReadFailed(failed) => write!(f, "cannot read the file: {failed}"),
+            Self::WriteFailed(failed) => write!(f, "cannot store the file: {failed}"),
+            Self::Refused(code) => write!(f, "protocol violation by the peer, answered with ERROR {code}"),
+            Self::Aborted => f.write_str("aborted"),
+        }
+    }
 }

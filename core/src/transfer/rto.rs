@@ -1,108 +1,135 @@
-//! How long to wait before sending again (RFC 6298, RFC 1123 section 4.2.3.2).
+//! The retransmission timeout: how long to wait for an answer (RFC 6298, RFC 1123 section 4.2.3.2).
 
 use core::time::Duration;
 
 use crate::time::micros;
 
-/// Before anything was measured (RFC 6298 section 2), in microseconds like all that follows.
-const INITIAL: u64 = 1_000_000;
-/// Never less: a client on a busy processor, or one writing to flash, is not lost. RFC 6298 says 1 s because TCP delays its
-/// ACKs; TFTP clients do not.
-const FLOOR: u64 = 50_000;
-/// Always this much more than the round trip (the `G` of RFC 6298 section 2.3): after a while of steady round trips there is
-/// no variation left, and then the least delay would count as a loss.
-const MARGIN: u64 = 10_000;
-/// Never more, however long a `timeout` the client names: many tries must fit in before a silent peer is given up.
-const CEILING: Duration = Duration::from_secs(5);
+/// The bounds of a timeout, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(crate) struct Bounds {
+    /// The timeout before the first measurement.
+    initial: u32,
+    min: u32,
+    max: u32,
+}
 
-/// The retransmission time: follows the round trips measured, doubles on every expiry in a row.
+impl Bounds {
+    /// The bounds of the sender, and the defaults of the receiver:
+    ///
+    /// - 1 s before the first measurement (RFC 6298 section 2).
+    /// - At least 50 ms: a client with a busy processor, or one that writes to flash, is slow but not lost. RFC 6298 says 1 s
+    ///   because TCP delays its ACKs; TFTP clients do not.
+    /// - At most 5 s, even if the client's `timeout` is longer: many tries must fit in before a silent peer is given up.
+    pub(crate) const DEFAULT: Self = Self { initial: 1_000_000, min: 50_000, max: 5_000_000 };
+
+    /// Creates bounds of 1 us to 71 minutes each; 0 would wait for the past.
+    pub(crate) fn new(initial: Duration, min: Duration, max: Duration) -> Self {
+        let [initial, min, max] =
+            [initial, min, max].map(|bound| u32::try_from(bound.as_micros()).unwrap_or(u32::MAX).max(1));
+        Self { initial, min, max }
+    }
+}
+
+/// The least distance between the timeout and the round trip, in microseconds (`G` in RFC 6298 section 2.3). After many equal
+/// round trips there is no variance left, and the smallest delay would count as a loss.
+const MARGIN_MICROS: u64 = 10_000;
+
+/// The retransmission timeout: follows the measured round trips, doubles with every expiry in a row.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Rto {
-    /// Smoothed round trip and its variation, once there is a measurement.
-    round_trip: Option<(u64, u64)>,
-    /// How often the time has expired since the last answer.
+    bounds: Bounds,
+    /// The smoothed round trip and its variation (SRTT and RTTVAR), in microseconds, once there is a measurement.
+    estimate: Option<(u64, u64)>,
+    /// How often the timeout has expired since the last answer.
     expiries: u32,
-    /// How long that answer took at most, if nobody knows to which sending it was.
-    at_most: u64,
-    /// What is doubled is at least this.
-    doubled_from: u64,
-    ceiling: u64,
+    /// The longest time that the last answer can have taken, in microseconds, if that answer may be to either of two sendings;
+    /// otherwise 0.
+    ambiguous: u64,
+    /// The least value that is doubled, in microseconds.
+    backoff_base: u32,
 }
 
 impl Rto {
-    /// Starts without a measurement; the `timeout` that the client asked for is a ceiling.
-    pub(crate) fn new(timeout: Option<Duration>) -> Self {
-        let ceiling = micros(timeout.unwrap_or(CEILING).min(CEILING));
-        Self { round_trip: None, expiries: 0, at_most: 0, doubled_from: FLOOR, ceiling }
+    /// Starts without a measurement. The `timeout` option of the peer lowers the upper bound.
+    pub(crate) fn new(bounds: Bounds, timeout: Option<Duration>) -> Self {
+        let option = timeout.and_then(|timeout| u32::try_from(timeout.as_micros()).ok()).unwrap_or(u32::MAX);
+        let bounds = Bounds { max: bounds.max.min(option), ..bounds };
+        Self { bounds, estimate: None, expiries: 0, ambiguous: 0, backoff_base: bounds.min }
     }
 
-    /// The same for one that sends a single block at a time: the doubling begins below the floor.
+    /// Starts a timeout for windows of one block, which doubles from below the lower bound.
     ///
-    /// Where answers take much less than the floor, that is several doublings long already, and a single block sent again in
-    /// vain is no burden (as Linux has it for TCP, `tcp_thin_linear_timeouts`). A window is, and there the client, which knows
-    /// what it lacks, should be the first to speak.
-    pub(crate) fn lockstep(timeout: Option<Duration>) -> Self {
-        Self { doubled_from: 0, ..Self::new(timeout) }
+    /// Where answers take much less than the lower bound, that bound is several doublings long already, and one block sent in
+    /// vain is no burden (Linux does so for TCP, `tcp_thin_linear_timeouts`). A window is one; there the client, which knows
+    /// what it lacks, should ask first.
+    pub(crate) fn lockstep(bounds: Bounds, timeout: Option<Duration>) -> Self {
+        Self { backoff_base: 0, ..Self::new(bounds, timeout) }
     }
 
-    /// How long to wait for an answer to what is sent now.
-    pub(crate) fn current(&self) -> Duration {
-        self.doubled(self.expiries).max(Duration::from_micros(self.at_most.min(self.ceiling)))
+    /// Forgets all measurements and expiries. The `timeout` option of the peer lowers the upper bound.
+    pub(crate) fn restart(&mut self, timeout: Option<Duration>) {
+        *self = Self::new(self.bounds, timeout);
     }
 
-    /// The same before any doubling: an answer that is not there by then is late.
-    pub(crate) fn base(&self) -> Duration {
-        self.doubled(0)
+    /// Returns how long to wait for an answer to a packet that is sent now.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.backed_off(self.expiries).max(Duration::from_micros(self.ambiguous.min(self.bounds.max.into())))
     }
 
-    /// How long an answer takes, as far as is known.
+    /// Returns the timeout without any doubling: an answer that takes longer is late.
+    pub(crate) fn without_backoff(&self) -> Duration {
+        self.backed_off(0)
+    }
+
+    /// Returns the smoothed round trip, or the lower bound before the first measurement.
     pub(crate) fn round_trip(&self) -> Duration {
-        Duration::from_micros(self.round_trip.map_or(FLOOR, |(smoothed, _)| smoothed))
+        Duration::from_micros(self.estimate.map_or(self.bounds.min.into(), |(smoothed, _)| smoothed))
     }
 
-    /// The time after so many expiries in a row.
-    fn doubled(&self, times: u32) -> Duration {
-        let once = match self.round_trip {
-            Some((smoothed, variation)) => smoothed.saturating_add(variation.saturating_mul(4).max(MARGIN)),
-            None => INITIAL,
+    /// Returns the timeout after `expiries` expiries in a row.
+    fn backed_off(&self, expiries: u32) -> Duration {
+        let once = match self.estimate {
+            Some((smoothed, variation)) => smoothed.saturating_add(variation.saturating_mul(4).max(MARGIN_MICROS)),
+            None => self.bounds.initial.into(),
         };
-        let doubled = once.max(self.doubled_from).saturating_mul(2u64.saturating_pow(times));
-        Duration::from_micros(doubled.max(FLOOR).min(self.ceiling))
+        let doubled = once.max(self.backoff_base.into()).saturating_mul(2u64.saturating_pow(expiries));
+        Duration::from_micros(doubled.max(self.bounds.min.into()).min(self.bounds.max.into()))
     }
 
-    /// Notes that the time has run out: the next one is twice as long.
-    pub(crate) fn expired(&mut self) {
+    /// Records that the timeout has expired: doubles the next one.
+    pub(crate) fn back_off(&mut self) {
         self.expiries = self.expiries.saturating_add(1);
     }
 
-    /// Ends the doubling without a measurement, for one whose repetitions are too small to burden a slow link.
-    pub(crate) fn progressed(&mut self) {
+    /// Ends the doubling without a measurement. For an end whose retransmissions are too small to burden a slow link.
+    pub(crate) fn reset_backoff(&mut self) {
         self.expiries = 0;
     }
 
-    /// Takes in an answer to what was sent more than once, which came at most so long after the sending that it answers.
+    /// Records an answer to a packet that was sent more than once. It came at most `limit` after the sending that it answers.
     ///
-    /// That measures nothing (Karn's rule, RFC 6298 section 3), but what is sent next is given as much time. So on a link that
-    /// takes longer than is known, the next answer is measured; otherwise everything there would be sent twice for ever. The
-    /// doubling that RFC 6298 keeps up until then (section 5) serves the same end, but with losses in a row it goes on and on.
+    /// Such an answer measures nothing (Karn's rule, RFC 6298 section 3), but the next packet gets as much time. So on a link
+    /// that is slower than the estimate the next answer is measured; otherwise everything would be sent twice for the rest of
+    /// the transfer. RFC 6298 section 5 keeps the doubled timeout to the same end, but losses in a row would double it on and on.
     ///
-    /// Two such answers in a row are losses rather than a slow link: what is sent after the second gets the usual time.
-    pub(crate) fn answered_within(&mut self, limit: Duration) {
+    /// Two such answers in a row mean losses rather than a slow link: after the second one the usual timeout applies.
+    pub(crate) fn record_ambiguous(&mut self, limit: Duration) {
         self.expiries = 0;
-        self.at_most = if self.at_most == 0 { micros(limit).saturating_add(MARGIN) } else { 0 };
+        self.ambiguous = if self.ambiguous == 0 { micros(limit).saturating_add(MARGIN_MICROS) } else { 0 };
     }
 
-    /// Takes in one round trip. The caller sees to it that the answer was to one sending only.
+    /// Records one round trip. The caller ensures that the packet was sent only once.
     ///
-    /// The peer may have repeated an answer that got lost; then what was measured is the peer's own timer. So one that takes less
-    /// than half of what is known starts the measuring afresh. RFC 6298 would need some ten more to forget, and as long as the
-    /// peer's timer is the shorter one, every loss would bring the next wrong measurement.
-    pub(crate) fn measured(&mut self, round_trip: Duration) {
+    /// The peer may have repeated an answer that was lost; then the peer's own timer was measured. So a round trip of less than
+    /// half the smoothed one starts the estimate again. RFC 6298 would need about ten more measurements to forget, and as long as
+    /// the peer's timer is the shorter one, every loss would bring the next wrong measurement.
+    pub(crate) fn record(&mut self, round_trip: Duration) {
         self.expiries = 0;
-        self.at_most = 0;
+        self.ambiguous = 0;
         let round_trip = micros(round_trip);
-        self.round_trip = Some(match self.round_trip {
+        self.estimate = Some(match self.estimate {
             Some((smoothed, variation)) if round_trip.saturating_mul(2) >= smoothed => {
                 (weighted(smoothed, round_trip, 8), weighted(variation, smoothed.abs_diff(round_trip), 4))
             }
@@ -111,7 +138,7 @@ impl Rto {
     }
 }
 
-/// `old` moved towards `new` by one part in `parts`.
+/// Moves `old` towards `new` by one part in `parts`.
 fn weighted(old: u64, new: u64, parts: u64) -> u64 {
     let sum = old.saturating_mul(parts.saturating_sub(1)).saturating_add(new);
     sum.checked_div(parts).unwrap_or(0)
@@ -121,95 +148,117 @@ fn weighted(old: u64, new: u64, parts: u64) -> u64 {
 mod tests {
     use super::*;
 
+    const MAX: Duration = ms(5_000);
+
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
 
+    fn rto() -> Rto {
+        Rto::new(Bounds::DEFAULT, None)
+    }
+
+    fn lockstep() -> Rto {
+        Rto::lockstep(Bounds::DEFAULT, None)
+    }
+
     #[test]
-    fn it_starts_at_a_second_and_doubles_up_to_the_ceiling() {
-        let mut rto = Rto::new(None);
+    fn doubles_from_one_second_to_the_upper_bound() {
+        let mut rto = rto();
         let mut seen = [Duration::ZERO; 5];
         for slot in &mut seen {
-            *slot = rto.current();
-            rto.expired();
+            *slot = rto.timeout();
+            rto.back_off();
         }
         assert_eq!(seen, [ms(1_000), ms(2_000), ms(4_000), ms(5_000), ms(5_000)]);
-        rto.measured(ms(100));
-        assert_eq!(rto.current(), ms(300));
+        rto.record(ms(100));
+        assert_eq!(rto.timeout(), ms(300));
     }
 
     #[test]
-    fn the_clients_timeout_is_the_ceiling() {
-        assert_eq!(Rto::new(Some(ms(300))).current(), ms(300));
+    fn timeout_option_lowers_the_upper_bound() {
+        assert_eq!(Rto::new(Bounds::DEFAULT, Some(ms(300))).timeout(), ms(300));
         for (timeout, longest) in [(1, 1), (3, 3), (255, 5)] {
-            let mut rto = Rto::new(Some(Duration::from_secs(timeout)));
-            assert_eq!(rto.current(), ms(1_000), "a long one does not slow the first tries down");
-            (0..40).for_each(|_| rto.expired());
-            assert_eq!(rto.current(), Duration::from_secs(longest));
+            let mut rto = Rto::new(Bounds::DEFAULT, Some(Duration::from_secs(timeout)));
+            assert_eq!(rto.timeout(), ms(1_000), "a long option does not slow down the first tries");
+            (0..40).for_each(|_| rto.back_off());
+            assert_eq!(rto.timeout(), Duration::from_secs(longest));
         }
     }
 
     #[test]
-    fn it_follows_the_round_trip() {
-        let mut rto = Rto::new(None);
-        rto.measured(ms(100));
-        assert_eq!(rto.current(), ms(300), "RFC 6298 section 2.2: R + 4 * R/2");
-        (0..50).for_each(|_| rto.measured(ms(100)));
-        assert_eq!(rto.current(), ms(110), "a steady round trip leaves no variation, but a margin");
-        rto.measured(ms(200));
-        assert!(rto.current() > ms(200), "one slow answer widens it: {:?}", rto.current());
+    fn configured_bounds_apply() {
+        let mut rto = Rto::new(Bounds::new(ms(200), ms(5), ms(700)), None);
+        assert_eq!(rto.timeout(), ms(200));
+        (0..3).for_each(|_| rto.back_off());
+        assert_eq!(rto.timeout(), ms(700));
+        rto.record(ms(0));
+        assert_eq!(rto.timeout(), ms(10), "the margin is larger than the lower bound");
+        rto.restart(Some(ms(150)));
+        assert_eq!(rto.timeout(), ms(150));
     }
 
-    /// One repetition of the client after 300 ms made ours 337 ms, so that the client's came first from then on.
     #[test]
-    fn a_much_faster_answer_shows_that_the_slow_one_was_none() {
-        let mut rto = Rto::new(None);
-        rto.measured(ms(1));
-        rto.measured(ms(300));
-        assert!(rto.current() > ms(300), "it may be a slow link: {:?}", rto.current());
-        rto.measured(ms(1));
-        assert_eq!(rto.current(), ms(50));
+    fn follows_the_round_trip() {
+        let mut rto = rto();
+        rto.record(ms(100));
+        assert_eq!(rto.timeout(), ms(300), "RFC 6298 section 2.2: R + 4 * R/2");
+        (0..50).for_each(|_| rto.record(ms(100)));
+        assert_eq!(rto.timeout(), ms(110), "equal round trips leave no variation, but a margin");
+        rto.record(ms(200));
+        assert!(rto.timeout() > ms(200), "one slow answer widens the timeout: {:?}", rto.timeout());
+    }
+
+    /// One retransmission of the client after 300 ms made the timeout 337 ms, so that the client's timer always expired first.
+    #[test]
+    fn much_faster_answer_restarts_the_estimate() {
+        let mut rto = rto();
+        rto.record(ms(1));
+        rto.record(ms(300));
+        assert!(rto.timeout() > ms(300), "it may be a slow link: {:?}", rto.timeout());
+        rto.record(ms(1));
+        assert_eq!(rto.timeout(), ms(50));
         assert_eq!(rto.round_trip(), ms(1));
     }
 
     #[test]
-    fn it_stays_above_the_floor() {
-        let mut rto = Rto::new(None);
-        rto.measured(Duration::from_micros(30));
-        assert_eq!(rto.current(), ms(50));
-        rto.expired();
-        assert_eq!(rto.current(), ms(100));
+    fn stays_above_the_lower_bound() {
+        let mut rto = rto();
+        rto.record(Duration::from_micros(30));
+        assert_eq!(rto.timeout(), ms(50));
+        rto.back_off();
+        assert_eq!(rto.timeout(), ms(100));
     }
 
     #[test]
-    fn a_single_blocks_time_overtakes_the_floor() {
-        let mut rto = Rto::lockstep(None);
-        assert_eq!(rto.current(), ms(1_000));
-        rto.measured(ms(0));
+    fn lockstep_timeout_doubles_from_below_the_lower_bound() {
+        let mut rto = lockstep();
+        assert_eq!(rto.timeout(), ms(1_000));
+        rto.record(ms(0));
         let mut seen = [Duration::ZERO; 5];
         for slot in &mut seen {
-            *slot = rto.current();
-            rto.expired();
+            *slot = rto.timeout();
+            rto.back_off();
         }
         assert_eq!(seen, [ms(50), ms(50), ms(50), ms(80), ms(160)], "10, 20, 40, 80, 160");
-        (0..40).for_each(|_| rto.expired());
-        assert_eq!(rto.current(), CEILING);
+        (0..40).for_each(|_| rto.back_off());
+        assert_eq!(rto.timeout(), MAX);
     }
 
     #[test]
-    fn an_answer_to_a_repetition_is_a_limit_until_one_is_measured() {
-        for mut rto in [Rto::new(None), Rto::lockstep(None)] {
-            rto.measured(ms(0));
-            rto.expired();
-            rto.answered_within(ms(120));
-            assert_eq!(rto.current(), ms(130));
-            assert_eq!(rto.base(), ms(50));
-            rto.answered_within(ms(190));
-            assert_eq!(rto.current(), ms(50), "the second in a row is a loss");
-            rto.answered_within(ms(20_000));
-            assert_eq!(rto.current(), CEILING);
-            rto.measured(ms(0));
-            assert_eq!(rto.current(), ms(50));
+    fn ambiguous_answer_extends_the_timeout_until_the_next_one() {
+        for mut rto in [rto(), lockstep()] {
+            rto.record(ms(0));
+            rto.back_off();
+            rto.record_ambiguous(ms(120));
+            assert_eq!(rto.timeout(), ms(130));
+            assert_eq!(rto.without_backoff(), ms(50));
+            rto.record_ambiguous(ms(190));
+            assert_eq!(rto.timeout(), ms(50), "the second in a row is a loss");
+            rto.record_ambiguous(ms(20_000));
+            assert_eq!(rto.timeout(), MAX);
+            rto.record(ms(0));
+            assert_eq!(rto.timeout(), ms(50));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The packets of TFTP and what is in them.
+//! The packets of TFTP and their contents.
 
 pub mod block;
 pub mod options;

@@ -1,6 +1,6 @@
-//! Options: what a client asks, what a server grants (RFC 2347, 2348, 2349, 7440).
+//! Options: their negotiation by a server and by a client (RFC 2347, 2348, 2349, 7440).
 //!
-//! Beside those of the RFCs, `utimeout` and `rollover` are understood as tftpd-hpa does.
+//! The server also supports tftpd-hpa's options `utimeout` and `rollover`.
 
 use core::{fmt::Write, mem, time::Duration};
 
@@ -11,8 +11,8 @@ use crate::wire::{block::Rollover, packet::Options};
 /// The largest block that RFC 2348 allows, in bytes.
 pub const MAX_BLKSIZE: u16 = 65_464;
 
-/// The largest window that is granted, in blocks. RFC 7440 allows 65535, but in a window of more than half the numbers there are
-/// an old ACK looks like one of a block to come.
+/// The largest window that is granted, in blocks. RFC 7440 allows 65535, but in a window of more than half of all block numbers
+/// an old ACK looks like one of a later block.
 pub const MAX_WINDOWSIZE: u16 = 32_767;
 
 /// The block size of a transfer without options, in bytes (RFC 1350).
@@ -21,7 +21,7 @@ pub const DEFAULT_BLKSIZE: u16 = 512;
 /// The smallest block that RFC 2348 allows, in bytes.
 const MIN_BLKSIZE: u16 = 8;
 
-/// What the server grants at most.
+/// The upper limits of what a server grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Limits {
@@ -29,120 +29,123 @@ pub struct Limits {
     pub blksize: u16,
     /// The largest window, in blocks, 1 to [`MAX_WINDOWSIZE`].
     pub windowsize: u16,
-    /// The most bytes of a file in a window; a window of one block is always granted.
+    /// The most bytes of a file in a window. A window of one block is always granted.
     pub window_bytes: u32,
 }
 
 impl Default for Limits {
-    /// As large as can be, but no more in flight than a client's NIC and socket can be thought to hold: 4 MiB.
+    /// The limits of the RFCs, and windows of 4 MiB, which a client's network card and socket can be expected to hold.
     fn default() -> Self {
         Self { blksize: MAX_BLKSIZE, windowsize: MAX_WINDOWSIZE, window_bytes: 4 << 20 }
     }
 }
 
-/// How a file is sent, once the options are agreed on.
+/// The settings of a transfer after the negotiation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Settings {
     /// The size of every block but the last, in bytes.
     pub blksize: u16,
-    /// How many blocks are sent before an ACK is waited for.
+    /// How many blocks are sent before an ACK is required.
     pub windowsize: u16,
-    /// The longest time before a packet is sent again, if the client named one.
+    /// The upper bound of the retransmission timeout, if the client requested one.
     pub timeout: Option<Duration>,
     /// The number that follows block 65535.
     pub rollover: Rollover,
 }
 
 impl Default for Settings {
-    /// RFC 1350, without any option.
+    /// The settings of RFC 1350, without any option.
     fn default() -> Self {
         Self { blksize: DEFAULT_BLKSIZE, windowsize: 1, timeout: None, rollover: Rollover::ToZero }
     }
 }
 
-/// The longest list of options, in bytes: each of them once, with the longest value it can have.
+/// The longest list of options, in bytes: every option once, with its longest value.
 const MAX_OPTIONS: usize =
     "blksize.65464.tsize.18446744073709551615.timeout.255.windowsize.32767.utimeout.255000000.rollover.1.".len();
 
-/// The options granted, in the client's order and spelling, as they stand in an OACK. Empty: there is no OACK to send.
+/// The granted options as an OACK carries them, in the client's order and spelling. If there are none, no OACK is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Granted(Vec<u8, MAX_OPTIONS>);
 
 impl Granted {
-    /// The options as an OACK carries them.
+    /// Returns the options for an OACK.
+    #[must_use]
     pub fn options(&self) -> Options<'_> {
         Options::new(&self.0)
     }
 
-    /// Whether nothing was granted, so that the first answer is DATA 1 (RFC 2347).
+    /// Returns whether nothing was granted, so that DATA 1 is the first answer (RFC 2347).
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Notes one more option.
+/// Appends an option.
 fn push(options: &mut Vec<u8, MAX_OPTIONS>, name: &[u8], value: u64) -> Option<()> {
     let mut digits = String::<20>::new();
     write!(digits, "{value}").ok()?;
     [name, b"\0", digits.as_bytes(), b"\0"].iter().try_for_each(|part| options.extend_from_slice(part)).ok()
 }
 
-/// Answers the options of a read request for a file of `size` bytes; `None` if that is not known before it is sent.
+/// Negotiates the options of a read request for a file of `size` bytes, or of unknown size.
 ///
-/// Names count in any case. An option that is unknown, asked a second time or has a value that its RFC does not allow is left
-/// out of the answer, as if it had not been asked (RFC 2347); a block or window larger than `limits` is granted smaller.
-pub fn negotiate(asked: Options<'_>, limits: &Limits, size: Option<u64>) -> (Settings, Granted) {
+/// Names match in any case. The answer omits options that are unknown, repeated or have a value that their RFC does not allow
+/// (RFC 2347). Blocks and windows larger than `limits` are granted smaller.
+#[must_use]
+pub fn negotiate(requested: Options<'_>, limits: &Limits, size: Option<u64>) -> (Settings, Granted) {
     let mut settings = Settings::default();
     let mut granted = Granted::default();
-    if let Some(blksize) = first(asked, b"blksize").filter(|&blksize| blksize >= u64::from(MIN_BLKSIZE)) {
+    if let Some(blksize) = first(requested, b"blksize").filter(|&blksize| blksize >= u64::from(MIN_BLKSIZE)) {
         settings.blksize = at_most(blksize, limits.blksize);
     }
-    for (name, value) in asked {
+    for (name, value) in requested {
         let already = granted.options().any(|(other, _)| other.eq_ignore_ascii_case(name));
-        let Some(asked) = number(value).filter(|_| !already) else { continue };
+        let Some(value) = number(value).filter(|_| !already) else { continue };
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-        let grant = if is(b"blksize") && asked >= u64::from(MIN_BLKSIZE) {
+        let grant = if is(b"blksize") && value >= u64::from(MIN_BLKSIZE) {
             Some(u64::from(settings.blksize))
-        } else if is(b"windowsize") && asked >= 1 {
-            settings.windowsize = at_most(asked, limits.windowsize_of(settings.blksize));
+        } else if is(b"windowsize") && value >= 1 {
+            settings.windowsize = at_most(value, limits.windowsize_of(settings.blksize));
             Some(u64::from(settings.windowsize))
-        } else if is(b"timeout") && (1..=255).contains(&asked) {
-            // The answer must be the same value (RFC 2349); it bounds the retransmission time, which stays adaptive.
-            settings.timeout = Some(Duration::from_secs(asked));
-            Some(asked)
-        } else if is(b"utimeout") && (10_000..=255_000_000).contains(&asked) {
-            settings.timeout = Some(Duration::from_micros(asked));
-            Some(asked)
-        } else if is(b"rollover") && asked <= 1 {
-            settings.rollover = if asked == 1 { Rollover::ToOne } else { Rollover::ToZero };
-            Some(asked)
+        } else if is(b"timeout") && (1..=255).contains(&value) {
+            // RFC 2349 requires the same value in the answer. It bounds the retransmission timeout, which stays adaptive.
+            settings.timeout = Some(Duration::from_secs(value));
+            Some(value)
+        } else if is(b"utimeout") && (10_000..=255_000_000).contains(&value) {
+            settings.timeout = Some(Duration::from_micros(value));
+            Some(value)
+        } else if is(b"rollover") && value <= 1 {
+            settings.rollover = if value == 1 { Rollover::ToOne } else { Rollover::ToZero };
+            Some(value)
         } else if is(b"tsize") {
             size
         } else {
             None
         };
-        // There is room: each option is granted once.
+        // There is room, because each option is granted once.
         grant.and_then(|grant| push(&mut granted.0, name, grant));
     }
     (settings, granted)
 }
 
-/// The first value of an option that is a number at all.
-fn first(mut asked: Options<'_>, name: &[u8]) -> Option<u64> {
-    asked.find_map(|(other, value)| if other.eq_ignore_ascii_case(name) { number(value) } else { None })
+/// Returns the first value of an option that is a number.
+fn first(mut requested: Options<'_>, name: &[u8]) -> Option<u64> {
+    requested.find_map(|(other, value)| if other.eq_ignore_ascii_case(name) { number(value) } else { None })
 }
 
 impl Limits {
-    /// The largest window of blocks of this size.
+    /// Returns the largest window of blocks of `blksize` bytes.
     fn windowsize_of(&self, blksize: u16) -> u16 {
         let blocks = self.window_bytes.checked_div(u32::from(blksize)).unwrap_or(1).max(1);
         at_most(u64::from(blocks), self.windowsize.min(MAX_WINDOWSIZE))
     }
 }
 
-/// What a read request asks for besides the file. By default nothing, as in RFC 1350.
+/// The options of a read request. By default none, as in RFC 1350.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct RequestedOptions {
@@ -150,48 +153,49 @@ pub struct RequestedOptions {
     pub blksize: Option<u16>,
     /// The largest window, in blocks, from 1.
     pub windowsize: Option<u16>,
-    /// The longest time before a packet is sent again, in seconds, from 1.
+    /// The upper bound of the retransmission timeout, in seconds, from 1.
     pub timeout: Option<u8>,
-    /// Whether the server is to tell the size of the file.
+    /// Whether to request the size of the file.
     pub tsize: bool,
 }
 
 impl RequestedOptions {
-    /// The options as a read request carries them.
-    pub(crate) fn options(&self) -> Vec<u8, MAX_OPTIONS> {
+    /// Returns the options for a read request.
+    pub(crate) fn to_wire(self) -> Vec<u8, MAX_OPTIONS> {
         let mut options = Vec::new();
-        let asked: [(&[u8], Option<u64>); 4] = [
+        let requested: [(&[u8], Option<u64>); 4] = [
             (b"tsize", self.tsize.then_some(0)),
             (b"blksize", self.blksize.map(u64::from)),
             (b"windowsize", self.windowsize.map(u64::from)),
             (b"timeout", self.timeout.map(u64::from)),
         ];
-        for (name, value) in asked {
-            // Cannot fail: there is room for each of them once.
+        for (name, value) in requested {
+            // Cannot fail: there is room for each option once.
             let _ = value.and_then(|value| push(&mut options, name, value));
         }
         options
     }
 
-    /// Reads the options of an OACK: how the file comes, and its size if the server tells it.
+    /// Checks the options of an OACK. Returns the settings of the transfer, and the size of the file if the OACK has it.
     ///
-    /// `None` when a server may not answer so: with an option that was not asked, one named twice, a block or window larger
-    /// than asked or a different `timeout` (RFC 2347, 2348, 2349, 7440).
+    /// Returns `None` if a server may not answer so: with an option that was not requested, an option twice, a larger block
+    /// or window, or another `timeout` (RFC 2347, 2348, 2349, 7440).
+    #[must_use]
     pub fn accept_oack(&self, granted: Options<'_>) -> Option<(Settings, Option<u64>)> {
         let mut settings = Settings::default();
         let mut size = None;
-        // What is still to be answered.
-        let mut asked = *self;
+        // The options that the OACK has not answered yet.
+        let mut open = *self;
         for (name, value) in granted {
             let value = number(value)?;
             let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
             if is(b"blksize") {
-                settings.blksize = within(MIN_BLKSIZE, value, asked.blksize.take()?)?;
+                settings.blksize = within(MIN_BLKSIZE, value, open.blksize.take()?)?;
             } else if is(b"windowsize") {
-                settings.windowsize = within(1, value, asked.windowsize.take()?)?;
-            } else if is(b"timeout") && asked.timeout.take().is_some_and(|asked| u64::from(asked) == value) {
+                settings.windowsize = within(1, value, open.windowsize.take()?)?;
+            } else if is(b"timeout") && open.timeout.take().is_some_and(|requested| u64::from(requested) == value) {
                 settings.timeout = Some(Duration::from_secs(value));
-            } else if is(b"tsize") && mem::take(&mut asked.tsize) {
+            } else if is(b"tsize") && mem::take(&mut open.tsize) {
                 size = Some(value);
             } else {
                 return None;
@@ -201,17 +205,17 @@ impl RequestedOptions {
     }
 }
 
-/// The value granted, if it is from `least` to what was asked.
-fn within(least: u16, granted: u64, asked: u16) -> Option<u16> {
-    u16::try_from(granted).ok().filter(|granted| (least..=asked).contains(granted))
+/// Returns the granted value if it is from `least` to the requested one.
+fn within(least: u16, granted: u64, requested: u16) -> Option<u16> {
+    u16::try_from(granted).ok().filter(|granted| (least..=requested).contains(granted))
 }
 
-/// The value asked for, or the limit if that is less.
-fn at_most(asked: u64, limit: u16) -> u16 {
-    u16::try_from(asked).map_or(limit, |asked| asked.min(limit))
+/// Returns the smaller of the requested value and the limit.
+fn at_most(requested: u64, limit: u16) -> u16 {
+    u16::try_from(requested).map_or(limit, |requested| requested.min(limit))
 }
 
-/// A value: plain decimal digits that fit 64 bits.
+/// Parses a value: decimal digits that fit 64 bits.
 fn number(value: &[u8]) -> Option<u64> {
     let digits = core::str::from_utf8(value).ok()?;
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
@@ -226,14 +230,14 @@ mod tests {
     const SIZE: u64 = 123_456;
 
     #[track_caller]
-    fn grants(asked: &[u8], granted: &[u8]) -> Settings {
-        let (settings, answer) = negotiate(Options::new(asked), &Limits::default(), Some(SIZE));
+    fn grants(requested: &[u8], granted: &[u8]) -> Settings {
+        let (settings, answer) = negotiate(Options::new(requested), &Limits::default(), Some(SIZE));
         assert_eq!(answer.0.escape_ascii().to_string(), granted.escape_ascii().to_string());
         settings
     }
 
     #[test]
-    fn each_option_is_granted_in_order_and_spelling() {
+    fn grants_options_in_their_order_and_spelling() {
         let settings = grants(
             b"tsize\x000\0BlkSize\x001468\0windowsize\x004\0TIMEOUT\x005\0",
             b"tsize\x00123456\0BlkSize\x001468\0windowsize\x004\0TIMEOUT\x005\0",
@@ -250,8 +254,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_wrong_is_left_out() {
-        for asked in [
+    fn omits_unknown_and_invalid_options() {
+        for requested in [
             &b"multicast\0\0"[..],
             b"blksize\0\0",
             b"blksize\x007\0",
@@ -266,17 +270,17 @@ mod tests {
             b"tsize\0\xff\0",
             b"blksize\x00512",
         ] {
-            assert_eq!(grants(asked, b""), Settings::default(), "{}", asked.escape_ascii());
+            assert_eq!(grants(requested, b""), Settings::default(), "{}", requested.escape_ascii());
         }
     }
 
     #[test]
-    fn an_option_counts_once() {
+    fn omits_repeated_options() {
         assert_eq!(grants(b"blksize\x00600\0BLKSIZE\x00700\0", b"blksize\x00600\0").blksize, 600);
     }
 
     #[test]
-    fn nothing_larger_than_the_limits_is_granted() {
+    fn grants_at_most_the_limits() {
         assert_eq!(grants(b"blksize\x0065535\0", b"blksize\x0065464\0").blksize, 65_464);
         assert_eq!(grants(b"windowsize\x00100000\0", b"windowsize\x008192\0").windowsize, 8192, "4 MiB of 512 bytes");
         assert_eq!(
@@ -288,14 +292,14 @@ mod tests {
             64
         );
         let limits = Limits { blksize: 1468, windowsize: 16, window_bytes: 1 << 20 };
-        let asked = Options::new(b"blksize\x008192\0windowsize\x0064\0");
-        let (settings, granted) = negotiate(asked, &limits, Some(SIZE));
+        let requested = Options::new(b"blksize\x008192\0windowsize\x0064\0");
+        let (settings, granted) = negotiate(requested, &limits, Some(SIZE));
         assert_eq!((settings.blksize, settings.windowsize), (1468, 16));
         assert_eq!(&granted.0[..], b"blksize\x001468\0windowsize\x0016\0");
     }
 
     #[test]
-    fn the_options_of_tftpd_hpa_are_understood() {
+    fn grants_the_options_of_tftpd_hpa() {
         let settings = grants(b"utimeout\x00300000\0rollover\x001\0", b"utimeout\x00300000\0rollover\x001\0");
         assert_eq!((settings.timeout, settings.rollover), (Some(Duration::from_millis(300)), Rollover::ToOne));
         assert_eq!(grants(b"rollover\x000\0", b"rollover\x000\0").rollover, Rollover::ToZero);
@@ -303,18 +307,18 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_not_known_is_left_out() {
+    fn omits_an_unknown_size() {
         let (_, granted) = negotiate(Options::new(b"tsize\x000\0blksize\x00600\0"), &Limits::default(), None);
         assert_eq!(&granted.0[..], b"blksize\x00600\0");
     }
 
     #[test]
-    fn the_longest_answer_fits() {
-        let asked = Options::new(
+    fn longest_answer_fits() {
+        let requested = Options::new(
             b"blksize\x0065464\0tsize\x000\0timeout\x00255\0windowsize\x0065535\0utimeout\x00255000000\0rollover\x001\0",
         );
         let limits = Limits { window_bytes: u32::MAX, ..Limits::default() };
-        let (_, granted) = negotiate(asked, &limits, Some(u64::MAX));
+        let (_, granted) = negotiate(requested, &limits, Some(u64::MAX));
         assert_eq!(granted.0.len(), MAX_OPTIONS);
         assert_eq!(granted.options().count(), 6);
     }
@@ -323,28 +327,28 @@ mod tests {
         RequestedOptions { blksize: Some(1468), windowsize: Some(16), timeout: Some(3), tsize: true };
 
     #[test]
-    fn a_request_names_what_is_wanted() {
-        assert_eq!(&OPTIONS.options()[..], b"tsize\x000\0blksize\x001468\0windowsize\x0016\0timeout\x003\0");
-        assert_eq!(&RequestedOptions::default().options()[..], b"");
+    fn writes_the_options_of_a_request() {
+        assert_eq!(&OPTIONS.to_wire()[..], b"tsize\x000\0blksize\x001468\0windowsize\x0016\0timeout\x003\0");
+        assert_eq!(&RequestedOptions::default().to_wire()[..], b"");
     }
 
     #[test]
-    fn a_server_may_grant_less_than_asked() {
-        let agreed = |granted| OPTIONS.accept_oack(Options::new(granted));
-        assert_eq!(agreed(b""), Some((Settings::default(), None)));
+    fn accepts_less_than_requested() {
+        let accept = |granted| OPTIONS.accept_oack(Options::new(granted));
+        assert_eq!(accept(b""), Some((Settings::default(), None)));
         assert_eq!(
-            agreed(b"BLKSIZE\x008\0windowsize\x001\0timeout\x003\0tsize\x0018446744073709551615\0"),
+            accept(b"BLKSIZE\x008\0windowsize\x001\0timeout\x003\0tsize\x0018446744073709551615\0"),
             Some((
                 Settings { blksize: 8, timeout: Some(Duration::from_secs(3)), ..Settings::default() },
                 Some(u64::MAX)
             ))
         );
-        let (settings, _) = agreed(b"windowsize\x0016\0blksize\x001468\0").expect("what was asked");
+        let (settings, _) = accept(b"windowsize\x0016\0blksize\x001468\0").expect("exactly the requested options");
         assert_eq!(settings, Settings { blksize: 1468, windowsize: 16, ..Settings::default() });
     }
 
     #[test]
-    fn an_answer_that_was_not_asked_for_is_refused() {
+    fn refuses_options_that_were_not_requested() {
         for granted in [
             &b"blksize\x001469\0"[..],
             b"blksize\x007\0",

@@ -1,4 +1,6 @@
-//! TFTP packets: read from a datagram, written into a buffer (RFC 1350 section 5, RFC 2347).
+//! TFTP packets: parsed from a datagram, written into a buffer (RFC 1350 section 5, RFC 2347).
+
+use core::fmt;
 
 use nom::{
     IResult, Parser,
@@ -7,29 +9,29 @@ use nom::{
     number::complete::be_u16,
 };
 
-/// A packet; what has a length is borrowed from the datagram it was read from.
+/// A packet. Names, texts and blocks are borrowed from the datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Packet<'a> {
-    /// RRQ, opcode 1: the peer wants a file.
+    /// RRQ, opcode 1: requests a file.
     ReadRequest(Request<'a>),
-    /// WRQ, opcode 2: the peer wants to store a file.
+    /// WRQ, opcode 2: offers a file to store.
     WriteRequest(Request<'a>),
     /// DATA, opcode 3.
     Data {
-        /// The block's number on the wire, which rolls over.
+        /// The number of the block on the wire, which rolls over.
         block: u16,
-        /// The block itself; one shorter than the block size ends the file.
+        /// The bytes of the block; fewer than the block size end the file.
         payload: &'a [u8],
     },
     /// ACK, opcode 4.
     Ack {
-        /// The number of the last block that came in order; 0 acknowledges an OACK.
+        /// The number of the last block that arrived in order; 0 acknowledges an OACK.
         block: u16,
     },
-    /// ERROR, opcode 5; ends the transfer and is answered by nothing.
+    /// ERROR, opcode 5: ends the transfer and gets no answer.
     Error {
-        /// What kind of error.
+        /// The kind of error.
         code: ErrorCode,
         /// A text for people.
         message: &'a [u8],
@@ -38,19 +40,19 @@ pub enum Packet<'a> {
     OptionAck(Options<'a>),
 }
 
-/// What an RRQ or a WRQ asks for.
+/// The contents of an RRQ or a WRQ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Request<'a> {
-    /// The name of the file, as it came.
+    /// The name of the file, unchanged.
     pub file: &'a [u8],
-    /// How the file is to be sent.
+    /// The mode of the transfer.
     pub mode: Mode,
-    /// The options asked for.
+    /// The requested options.
     pub options: Options<'a>,
 }
 
-/// The mode of a request, whatever the case it was spelled in.
+/// The mode of a request. Its name on the wire may be in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Mode {
@@ -58,12 +60,12 @@ pub enum Mode {
     Octet,
     /// Text with line ends of CR LF.
     Netascii,
-    /// Anything else, `mail` among it.
+    /// Any other mode, such as `mail`.
     Other,
 }
 
 impl Mode {
-    /// The mode's name on the wire.
+    /// Returns the name on the wire.
     const fn name(self) -> &'static [u8] {
         match self {
             Self::Octet => b"octet",
@@ -73,27 +75,29 @@ impl Mode {
     }
 }
 
-/// The options of a request or an OACK: pairs of NUL-terminated texts, read as they are iterated over.
+/// The options of a request or an OACK: pairs of NUL-terminated texts, parsed during the iteration.
 ///
-/// What follows the last whole pair, or a name that is empty (the padding of some firmware), is not looked at.
+/// The iteration ends with the last whole pair, or before an empty name (some firmware pads its requests with NUL).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Options<'a>(&'a [u8]);
 
 impl<'a> Options<'a> {
-    /// Takes pairs of NUL-terminated texts as they stand on the wire.
+    /// Wraps pairs of NUL-terminated texts from the wire.
+    #[must_use]
     pub const fn new(wire: &'a [u8]) -> Self {
         Self(wire)
     }
 
     /// Returns the options that have not been iterated over, as on the wire.
+    #[must_use]
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
     }
 }
 
 impl<'a> Iterator for Options<'a> {
-    /// The name and the value, both as they came.
+    /// The name and the value, both unchanged.
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -109,43 +113,82 @@ impl<'a> Iterator for Options<'a> {
 pub struct ErrorCode(pub u16);
 
 impl ErrorCode {
-    /// See the message.
+    /// Not defined: see the message.
     pub const NOT_DEFINED: Self = Self(0);
-    /// The file is not there.
+    /// The file does not exist.
     pub const FILE_NOT_FOUND: Self = Self(1);
-    /// The file is not for this client.
+    /// The client may not read the file.
     pub const ACCESS_VIOLATION: Self = Self(2);
-    /// The disk is full, or the client's quota used up.
+    /// The disk is full, or the client's quota is used up.
     pub const DISK_FULL: Self = Self(3);
-    /// The packet makes no sense here.
+    /// The packet is not allowed in this state.
     pub const ILLEGAL_OPERATION: Self = Self(4);
-    /// The packet came from a port that has no part in the transfer.
+    /// The packet came from a port that does not belong to the transfer.
     pub const UNKNOWN_TRANSFER_ID: Self = Self(5);
-    /// The options of the OACK are refused (RFC 2347).
+    /// The options are refused (RFC 2347).
     pub const OPTIONS_REFUSED: Self = Self(8);
+
+    /// Returns the meaning of the code in a few words.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self.0 {
+            0 => "see the text",
+            1 => "file not found",
+            2 => "access violation",
+            3 => "disk full",
+            4 => "illegal operation",
+            5 => "unknown transfer ID",
+            6 => "file already exists",
+            7 => "no such user",
+            8 => "options refused",
+            _ => "unknown code",
+        }
+    }
 }
 
-/// A datagram that is no TFTP packet.
+impl fmt::Display for ErrorCode {
+    /// Writes the number and its meaning: `1 (file not found)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.0, self.meaning())
+    }
+}
+
+/// The error for a datagram that is not a TFTP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Malformed;
 
-/// The length of what precedes a block in its DATA packet, in bytes.
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the datagram is not a TFTP packet")
+    }
+}
+
+impl core::error::Error for Malformed {}
+
+/// The length of the header of a DATA packet, in bytes.
 pub const DATA_HEADER: usize = 4;
 
-/// What precedes a block in its DATA packet.
+/// Returns the header of a DATA packet.
+#[must_use]
 pub const fn data_header(block: u16) -> [u8; DATA_HEADER] {
     let [high, low] = block.to_be_bytes();
     [0, 3, high, low]
 }
 
+impl Packet<'_> {
+    /// The answer to a datagram that does not belong to the transfer (RFC 1350 section 4).
+    pub const UNKNOWN_TRANSFER_ID: Self =
+        Self::Error { code: ErrorCode::UNKNOWN_TRANSFER_ID, message: b"unknown transfer ID" };
+}
+
 impl<'a> Packet<'a> {
-    /// Reads a datagram.
+    /// Parses a datagram.
     ///
     /// # Errors
     ///
-    /// [`Malformed`] when it is too short, its opcode unknown, or a text of a request lacks its NUL. The text of an ERROR may
-    /// lack it: some peers forget it, and the code is what counts.
+    /// [`Malformed`] if the datagram is too short, its opcode is unknown, or a text of a request lacks its NUL. The text of an
+    /// ERROR may lack it, because some peers forget it.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
         let (body, opcode) = number(datagram).map_err(|_| Malformed)?;
         match opcode {
@@ -162,7 +205,8 @@ impl<'a> Packet<'a> {
         .map_err(|_| Malformed)
     }
 
-    /// Writes the packet into `buf` and returns its length in bytes, or `None` when `buf` is too short for it.
+    /// Writes the packet into `buf`. Returns its length in bytes, or `None` if `buf` is too short.
+    #[must_use]
     pub fn write(&self, buf: &mut [u8]) -> Option<usize> {
         let mut out = Writer { buf, len: 0 };
         match *self {
@@ -177,12 +221,12 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// An opcode, a block number or an error code.
+/// Parses an opcode, a block number or an error code.
 fn number(input: &[u8]) -> IResult<&[u8], u16> {
     be_u16(input)
 }
 
-/// A text and the NUL at its end. By hand: with nom's own pieces the compiler does not see that no index can be out of bounds.
+/// Parses a text and the NUL at its end. With nom's own parsers the compiler could not prove that every index is in bounds.
 fn text(input: &[u8]) -> IResult<&[u8], &[u8]> {
     let mut parts = input.splitn(2, |&byte| byte == 0);
     match (parts.next(), parts.next()) {
@@ -191,7 +235,7 @@ fn text(input: &[u8]) -> IResult<&[u8], &[u8]> {
     }
 }
 
-/// A text whose NUL may be missing, up to the end of the datagram.
+/// Parses a text that ends with a NUL or with the datagram.
 fn last_text(input: &[u8]) -> IResult<&[u8], &[u8]> {
     Ok((&[], input.split(|&byte| byte == 0).next().unwrap_or_default()))
 }
@@ -239,9 +283,9 @@ mod tests {
 
     use super::*;
 
-    /// Both ways: the bytes read as the packet, and the packet is written as the bytes.
+    /// Asserts that the bytes parse as the packet and that the packet is written as the bytes.
     #[track_caller]
-    fn is(bytes: &[u8], packet: Packet<'_>) {
+    fn round_trip(bytes: &[u8], packet: Packet<'_>) {
         assert_eq!(Packet::parse(bytes), Ok(packet));
         let mut buf = [0xaa; 600];
         let len = packet.write(&mut buf).expect("room");
@@ -250,19 +294,19 @@ mod tests {
     }
 
     #[test]
-    fn every_packet_reads_and_writes() {
+    fn every_packet_round_trips() {
         let request = Request { file: b"f", mode: Mode::Octet, options: Options::new(b"tsize\x000\0") };
-        is(b"\x00\x01f\0octet\0tsize\x000\0", Packet::ReadRequest(request));
-        is(b"\x00\x02f\0octet\0tsize\x000\0", Packet::WriteRequest(request));
-        is(b"\x00\x03\x01\x02abc", Packet::Data { block: 0x0102, payload: b"abc" });
-        is(b"\x00\x03\xff\xff", Packet::Data { block: 0xffff, payload: b"" });
-        is(b"\x00\x04\xff\xfe", Packet::Ack { block: 0xfffe });
-        is(b"\x00\x05\x00\x01gone\0", Packet::Error { code: ErrorCode::FILE_NOT_FOUND, message: b"gone" });
-        is(b"\x00\x06blksize\x00512\0", Packet::OptionAck(Options::new(b"blksize\x00512\0")));
+        round_trip(b"\x00\x01f\0octet\0tsize\x000\0", Packet::ReadRequest(request));
+        round_trip(b"\x00\x02f\0octet\0tsize\x000\0", Packet::WriteRequest(request));
+        round_trip(b"\x00\x03\x01\x02abc", Packet::Data { block: 0x0102, payload: b"abc" });
+        round_trip(b"\x00\x03\xff\xff", Packet::Data { block: 0xffff, payload: b"" });
+        round_trip(b"\x00\x04\xff\xfe", Packet::Ack { block: 0xfffe });
+        round_trip(b"\x00\x05\x00\x01gone\0", Packet::Error { code: ErrorCode::FILE_NOT_FOUND, message: b"gone" });
+        round_trip(b"\x00\x06blksize\x00512\0", Packet::OptionAck(Options::new(b"blksize\x00512\0")));
     }
 
     #[test]
-    fn modes_are_read_in_any_case() {
+    fn modes_match_in_any_case() {
         for (spelled, mode) in [
             (&b"octet"[..], Mode::Octet),
             (b"OCTET", Mode::Octet),
@@ -277,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_whole_pairs() {
+    fn options_end_after_the_last_whole_pair() {
         let pairs = |wire| Options::new(wire).collect::<Vec<_>>();
         assert_eq!(pairs(b""), []);
         assert_eq!(pairs(b"a\x001\0b\0\0"), [(&b"a"[..], &b"1"[..]), (b"b", b"")]);
@@ -287,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_padded_to_516_bytes_is_read() {
+    fn parses_a_request_padded_to_516_bytes() {
         let mut datagram = b"\x00\x01hp.img\0octet\0".to_vec();
         datagram.resize(516, 0);
         let Ok(Packet::ReadRequest(request)) = Packet::parse(&datagram) else { panic!("no request") };
@@ -295,13 +339,13 @@ mod tests {
     }
 
     #[test]
-    fn an_error_may_lack_its_nul() {
+    fn parses_an_error_without_its_nul() {
         let error = Packet::Error { code: ErrorCode(8), message: b"User aborted" };
         assert_eq!(Packet::parse(b"\x00\x05\x00\x08User aborted"), Ok(error));
     }
 
     #[test]
-    fn what_is_no_packet_is_refused() {
+    fn rejects_malformed_datagrams() {
         for datagram in [
             &b""[..],
             b"\x00",

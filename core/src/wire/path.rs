@@ -1,36 +1,36 @@
-//! The file name of a request: bytes from a stranger, turned once into a path that cannot leave its root.
+//! The file name of a request as a path that cannot leave its root.
 
 use core::fmt;
 
 use heapless::Vec;
 
-/// The longest path, in bytes. A request has at most 512 octets (RFC 2347), its opcode and mode among them.
+/// The longest path, in bytes. A request has at most 512 octets (RFC 2347), including its opcode and mode.
 pub const MAX_PATH: usize = 504;
 
-/// A path below some root, made of plain names: no `.`, no `..`, no empty name, no NUL, not absolute.
+/// A relative path of plain names: no `.`, no `..`, no empty name, no NUL.
 ///
-/// It is bytes, not UTF-8: file names on a disk are, and so are those that firmware sends.
+/// It is bytes, not UTF-8, like file names on a disk and the names that firmware sends.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RequestPath {
-    /// The names, joined by `/`.
+    /// The names, separated by `/`.
     bytes: Vec<u8, MAX_PATH>,
 }
 
 impl RequestPath {
-    /// Reads a requested file name as a boot client means it.
+    /// Parses a requested file name as boot clients mean it.
     ///
-    /// `\` counts as `/` (Windows boot manager), a leading `/` (GRUB) and empty names mean nothing, and `..` goes back one
+    /// `\` counts as `/` (Windows boot manager), a leading `/` (GRUB) and empty names are ignored, and `..` removes the last
     /// name, as in U-Boot's `extlinux/../vmlinuz`.
     ///
     /// # Errors
     ///
-    /// [`InvalidPath`] says why the name is none of ours to open.
+    /// [`InvalidPath`] if no path below a root is left.
     pub fn parse(name: &[u8]) -> Result<Self, InvalidPath> {
         let mut bytes = Vec::new();
         for part in name.split(|byte| matches!(byte, b'/' | b'\\')) {
             match part {
                 b"" | b"." => {}
-                b".." => go_back(&mut bytes)?,
+                b".." => pop(&mut bytes)?,
                 part if part.contains(&0) => return Err(InvalidPath::Nul),
                 part => push(&mut bytes, part)?,
             }
@@ -38,19 +38,21 @@ impl RequestPath {
         if bytes.is_empty() { Err(InvalidPath::Empty) } else { Ok(Self { bytes }) }
     }
 
-    /// The path as bytes: its names joined by `/`, none in front.
+    /// Returns the names separated by `/`, without a leading one.
+    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The names from the top down.
+    /// Returns the names from the root on.
+    #[must_use]
     pub fn names(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.bytes.split(|&byte| byte == b'/')
     }
 }
 
-/// Takes the last name off.
-fn go_back(bytes: &mut Vec<u8, MAX_PATH>) -> Result<(), InvalidPath> {
+/// Removes the last name.
+fn pop(bytes: &mut Vec<u8, MAX_PATH>) -> Result<(), InvalidPath> {
     if bytes.is_empty() {
         return Err(InvalidPath::LeavesRoot);
     }
@@ -58,7 +60,7 @@ fn go_back(bytes: &mut Vec<u8, MAX_PATH>) -> Result<(), InvalidPath> {
     Ok(())
 }
 
-/// Puts one name at the end.
+/// Appends a name.
 fn push(bytes: &mut Vec<u8, MAX_PATH>, name: &[u8]) -> Result<(), InvalidPath> {
     if !bytes.is_empty() {
         bytes.push(b'/').map_err(|_| InvalidPath::TooLong)?;
@@ -67,7 +69,7 @@ fn push(bytes: &mut Vec<u8, MAX_PATH>, name: &[u8]) -> Result<(), InvalidPath> {
 }
 
 impl fmt::Display for RequestPath {
-    /// Shows the path to a person: what is not printable ASCII is escaped, so that no log line can be forged.
+    /// Writes the path with everything but printable ASCII escaped, so that it cannot forge a log line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.bytes.escape_ascii(), f)
     }
@@ -86,17 +88,18 @@ impl defmt::Format for RequestPath {
     }
 }
 
-/// Why a requested name is not a path below a root.
+/// The reason why a requested name is not a path below a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum InvalidPath {
-    /// It names nothing: `""`, `"/"`, `"a/.."`.
+    /// No name is left: `""`, `"/"`, `"a/.."`.
     Empty,
-    /// Its `..` climb above the root.
+    /// A `..` leads above the root.
     LeavesRoot,
-    /// A name holds a NUL byte.
+    /// A name contains a NUL byte.
     Nul,
-    /// It has more than [`MAX_PATH`] bytes, or more than a request has room for.
+    /// The path is longer than [`MAX_PATH`] bytes, or too long for a request.
     TooLong,
 }
 
@@ -120,32 +123,32 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn reads(name: &[u8], expected: &[u8]) {
+    fn parses(name: &[u8], expected: &[u8]) {
         assert_eq!(RequestPath::parse(name).expect("a valid path").as_bytes(), expected);
     }
 
     #[test]
-    fn names_are_read_as_boot_clients_mean_them() {
-        reads(b"kernel8.img", b"kernel8.img");
-        reads(b"/grub/x86_64-efi/normal.mod", b"grub/x86_64-efi/normal.mod");
-        reads(b"\\boot\\x64\\wdsnbp.com", b"boot/x64/wdsnbp.com");
-        reads(b"//pxelinux.cfg///default", b"pxelinux.cfg/default");
-        reads(b"extlinux/../vmlinuz", b"vmlinuz");
-        reads(b"a/b/../../c", b"c");
-        reads(b"./a/./b/.", b"a/b");
-        reads(b"loader/\xffUSB", b"loader/\xffUSB");
-        reads(b"...", b"...");
+    fn normalises_the_names_of_boot_clients() {
+        parses(b"kernel8.img", b"kernel8.img");
+        parses(b"/grub/x86_64-efi/normal.mod", b"grub/x86_64-efi/normal.mod");
+        parses(b"\\boot\\x64\\wdsnbp.com", b"boot/x64/wdsnbp.com");
+        parses(b"//pxelinux.cfg///default", b"pxelinux.cfg/default");
+        parses(b"extlinux/../vmlinuz", b"vmlinuz");
+        parses(b"a/b/../../c", b"c");
+        parses(b"./a/./b/.", b"a/b");
+        parses(b"loader/\xffUSB", b"loader/\xffUSB");
+        parses(b"...", b"...");
     }
 
     #[test]
-    fn a_path_cannot_leave_its_root() {
+    fn rejects_paths_that_leave_the_root() {
         for name in [&b".."[..], b"../x", b"/../x", b"a/../../x", b"..\\x", b"a\\..\\..\\x", b"/.."] {
             assert_eq!(RequestPath::parse(name), Err(InvalidPath::LeavesRoot), "{}", name.escape_ascii());
         }
     }
 
     #[test]
-    fn a_path_names_a_file() {
+    fn rejects_paths_without_a_name() {
         for name in [&b""[..], b"/", b".", b"a/..", b"\\"] {
             assert_eq!(RequestPath::parse(name), Err(InvalidPath::Empty), "{}", name.escape_ascii());
         }
@@ -153,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_a_greatest_length() {
-        reads(&[b'a'; MAX_PATH], &[b'a'; MAX_PATH]);
+    fn rejects_paths_over_the_maximum_length() {
+        parses(&[b'a'; MAX_PATH], &[b'a'; MAX_PATH]);
         assert_eq!(RequestPath::parse(&[b'a'; MAX_PATH + 1]), Err(InvalidPath::TooLong));
         let mut with_separator = vec![b'a'; MAX_PATH - 1];
         with_separator.extend_from_slice(b"/b");
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_forge_a_log_line() {
+    fn display_escapes_control_characters() {
         let path = RequestPath::parse(b"a\nINFO \x1b[31mb").expect("a valid path");
         assert_eq!(path.to_string(), "a\\nINFO \\x1b[31mb");
     }

@@ -1,4 +1,4 @@
-//! One disk: reached, its partitions listed, opened and read as the server does it.
+//! The check of one disk: connects to it, lists its partitions, opens and reads it as the server does.
 
 use std::{
     sync::Arc,
@@ -8,7 +8,7 @@ use std::{
 use rtftp_core::config::disk::{Backend, DiskConfig};
 use smol::Timer;
 
-use super::{Disk, Files, Limits, Mount, Partition, files::find};
+use super::{Disk, Files, Limits, Mount, Partition, ProblemKind, files::scan};
 use crate::{
     clock,
     disk::{Contents, DiskActor, DiskError, RETRY_INTERVAL, RETRY_LIMIT},
@@ -17,47 +17,48 @@ use crate::{
     fs::{BlockDevice, Error, Volume, partition::partitions},
 };
 
-/// How long a server may take to be connected to: one that is there needs milliseconds.
-const CONNECT: Duration = Duration::from_secs(5);
+/// The time limit for connecting to an NBD server; a running server needs milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much later than a helper's own limit, which knows more to say, ours is.
-const LEEWAY: Duration = Duration::from_secs(2);
+/// Added to the time limit of the helper, whose own timeout gives a better error message.
+const HELPER_MARGIN: Duration = Duration::from_secs(2);
 
-/// Looks at the disk of the description `name`; also gives what is wrong with it.
+/// Checks the disk of the description `name`; returns the disk and its problems.
 pub(super) async fn check(
     name: String,
     json: Vec<u8>,
     config: DiskConfig,
     backend: Arc<crate::disk::Backend>,
     limits: Limits,
-) -> (Disk, Vec<String>) {
-    let mut disk = described(&config);
+) -> (Disk, Vec<ProblemKind>) {
+    let mut disk = disk_of(&config);
     let mut actor = DiskActor::standalone(name, json, config, backend);
-    let nbd = match within(CONNECT.min(limits.open), actor.connect()).await {
+    let nbd = match within(CONNECT_TIMEOUT.min(limits.open), actor.connect()).await {
         Ok((nbd, _)) => nbd,
-        Err(failure) => {
-            let why = failure.to_string();
-            let why = why.strip_prefix(&format!("{}: ", disk.url)).unwrap_or(&why);
-            disk.unreachable = Some(why.to_owned());
-            let mistake = format!("{}: {why}", disk.url);
-            return (disk, vec![mistake]);
+        Err(error) => {
+            let reason = error.to_string();
+            // The errors of a connection begin with the URI.
+            let reason = reason.strip_prefix(&format!("{}: ", disk.url)).unwrap_or(&reason).to_owned();
+            disk.unreachable = Some(reason.clone());
+            let problem = ProblemKind::Unreachable { url: disk.url.clone(), reason };
+            return (disk, vec![problem]);
         }
     };
-    let listed = within(limits.open, async { Ok(inventory(nbd).await?) }).await;
+    let partitions = within(limits.open, async { Ok(list_partitions(nbd).await?) }).await;
     let opened = open(&mut actor, limits).await;
-    let mistakes = match (&listed, &opened) {
+    let problems = match (&partitions, &opened) {
         (Ok(_), Ok(_)) => vec![],
-        (Err(failure), Ok(_)) => vec![format!("its partitions cannot be listed: {failure}")],
-        // What spoils the partition table spoils the rest as well.
-        (_, Err(failure)) => vec![failure.to_string()],
+        (Err(error), Ok(_)) => vec![ProblemKind::UnreadablePartitions(error.to_string())],
+        // An unreadable partition table makes the file systems unreadable too: one problem is enough.
+        (_, Err(error)) => vec![ProblemKind::UnreadableDisk(error.to_string())],
     };
-    disk.partitions = listed.unwrap_or_default();
+    disk.partitions = partitions.unwrap_or_default();
     (disk.backend, disk.files) = opened.ok().unzip();
-    (disk, mistakes)
+    (disk, problems)
 }
 
-/// A disk of which only the description is known.
-fn described(config: &DiskConfig) -> Disk {
+/// Returns a disk with the facts of its description only.
+fn disk_of(config: &DiskConfig) -> Disk {
     let mounts = config
         .mounts
         .iter()
@@ -73,8 +74,8 @@ fn described(config: &DiskConfig) -> Disk {
     }
 }
 
-/// Lists the partitions of a disk and what they hold.
-async fn inventory(disk: Arc<dyn BlockDevice>) -> Result<Vec<Partition>, Error> {
+/// Lists the partitions of a disk and their contents.
+async fn list_partitions(disk: Arc<dyn BlockDevice>) -> Result<Vec<Partition>, Error> {
     let whole = Volume::new(disk);
     let table = partitions(&whole).await?;
     if table.is_empty() {
@@ -87,7 +88,7 @@ async fn inventory(disk: Arc<dyn BlockDevice>) -> Result<Vec<Partition>, Error> 
     Ok(found)
 }
 
-/// Tells what a part of a disk holds. Only what makes all of the disk unreadable is an error.
+/// Probes the contents of a partition. Only an error that concerns the whole disk is returned as an error.
 async fn partition(number: u32, volume: &Volume) -> Result<Partition, Error> {
     let (contents, in_use) = match fs::probe(volume).await {
         Ok(Some(found)) => (Some(found.name.to_owned()), found.in_use),
@@ -98,30 +99,30 @@ async fn partition(number: u32, volume: &Volume) -> Result<Partition, Error> {
     Ok(Partition { number, size: volume.size(), contents, in_use })
 }
 
-/// Opens a disk and looks through it, again and again for a while if it contradicts itself: its owner may be writing.
+/// Opens a disk and scans its files. Retries for a while if the contents are inconsistent, since the owner may be writing.
 async fn open(actor: &mut DiskActor, limits: Limits) -> Result<(Backend, Files), DiskError> {
-    let until = Instant::now() + RETRY_LIMIT;
+    let deadline = Instant::now() + RETRY_LIMIT;
     loop {
-        let found = match within(limits.open + LEEWAY, actor.mount()).await {
-            Ok(Contents::Native(view)) => Ok((Backend::Native, find(&&view, limits).await)),
-            Ok(Contents::Guestfs(appliance)) => Ok((Backend::Guestfs, find(&&appliance, limits).await)),
-            Err(failure) => Err(failure),
+        let result = match within(limits.open + HELPER_MARGIN, actor.mount()).await {
+            Ok(Contents::Native(disk)) => Ok((Backend::Native, scan(&&disk, limits).await)),
+            Ok(Contents::Guestfs(appliance)) => Ok((Backend::Guestfs, scan(&&appliance, limits).await)),
+            Err(error) => Err(error),
         };
-        let may_pass = match &found {
+        let is_transient = match &result {
             Ok((_, files)) => !files.unreadable.is_empty(),
-            Err(failure) => matches!(failure, DiskError::Transient(_)),
+            Err(error) => matches!(error, DiskError::Transient(_)),
         };
-        if !may_pass || Instant::now() >= until {
-            return found;
+        if !is_transient || Instant::now() >= deadline {
+            return result;
         }
         Timer::after(RETRY_INTERVAL).await;
     }
 }
 
-/// The result of work on a disk, or that it did not come in time.
+/// Runs work on a disk with a time limit.
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, DiskError>>) -> Result<T, DiskError> {
-    clock::within(limit, async { Ok(work.await) }).await.unwrap_or_else(|late| {
-        let reason = late.to_string();
+    clock::within(limit, async { Ok(work.await) }).await.unwrap_or_else(|timeout| {
+        let reason = timeout.to_string();
         Err(DiskError::Permanent(Unavailable { to_client: "the disk of this client is too slow", reason }.into()))
     })
 }

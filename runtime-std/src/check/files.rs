@@ -1,4 +1,4 @@
-//! All files of a tree of directories, counted; whatever is in it, that ends.
+//! Counts the files of a directory tree, within limits of names, depth and time.
 
 use std::{
     collections::VecDeque,
@@ -6,170 +6,186 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Serialize, Serializer};
 use smol::{Timer, future::or};
 
 use super::{
     Limits,
     kernel::{Kernel, rank},
+    problem::ProblemKind,
 };
 use crate::text::printable;
 
-/// How many names are looked at.
-pub(super) const MOST_NAMES: usize = 20_000;
-/// How many directories below each other are looked into.
-const DEEPEST: usize = 16;
-/// How long looking may take, if nothing else was asked for.
-const LONGEST: Duration = Duration::from_secs(30);
-/// How many unreadable files are told by name.
-const MOST_TOLD: usize = 10;
+/// The number of names that are read.
+pub(super) const MAX_NAMES: usize = 20_000;
+/// The depth of directories that are read.
+const MAX_DEPTH: usize = 16;
+/// The time limit of a scan.
+const MAX_DURATION: Duration = Duration::from_secs(30);
+/// The number of unreadable files that are reported by name.
+const MAX_REPORTED: usize = 10;
 
-/// What is in a directory and all those below it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The files in a directory and all its subdirectories.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Files {
-    /// How many regular files there are.
+    /// The number of regular files.
     pub count: u64,
-    /// How long they are together, in bytes.
+    /// Their total size in bytes.
     pub bytes: u64,
-    /// What is probably booted from here.
+    /// The most likely kernel or boot loader.
     pub kernel: Option<Kernel>,
-    /// Why there may be more; `None` if this is all.
-    pub cut: Option<Cut>,
-    /// The first of what cannot be read: its path, and why.
+    /// The reason why files are missing here; `None` if these are all.
+    #[serde(serialize_with = "incomplete_text")]
+    pub incomplete: Option<Incomplete>,
+    /// The first unreadable files: path and reason.
+    #[serde(skip)]
     pub unreadable: Vec<(String, String)>,
-    /// How many more cannot be read.
-    pub untold: u64,
+    /// The number of further unreadable files.
+    #[serde(skip)]
+    pub more_unreadable: u64,
 }
 
-/// Why not all of a tree was looked at.
+/// The reason why a scan did not read the whole tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
-    /// It has too many names.
+pub enum Incomplete {
+    /// The tree has too many names.
     Names,
-    /// Some of its directories are too deep.
+    /// Some directories are too deep.
     Depth,
-    /// It took too long.
+    /// The time limit was reached.
     Time,
 }
 
-impl fmt::Display for Cut {
+impl fmt::Display for Incomplete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Names => write!(f, "only the first {MOST_NAMES} names were looked at"),
-            Self::Depth => write!(f, "what is more than {DEEPEST} directories deep was not looked at"),
-            Self::Time => f.write_str("there was no time to look at all"),
+            Self::Names => write!(f, "only the first {MAX_NAMES} names were checked"),
+            Self::Depth => write!(f, "directories more than {MAX_DEPTH} levels deep were not checked"),
+            Self::Time => f.write_str("the time limit was reached before all files were checked"),
         }
     }
 }
 
-/// A tree of directories.
+fn incomplete_text<S: Serializer>(incomplete: &Option<Incomplete>, serializer: S) -> Result<S::Ok, S::Error> {
+    incomplete.map(|reason| reason.to_string()).serialize(serializer)
+}
+
+impl Files {
+    /// Returns a problem for each unreadable file.
+    pub(super) fn problems(&self) -> impl Iterator<Item = ProblemKind> {
+        let reported = self.unreadable.iter().cloned();
+        let reported = reported.map(|(path, reason)| ProblemKind::UnreadableFile { path, reason });
+        reported.chain((self.more_unreadable > 0).then_some(ProblemKind::MoreUnreadableFiles(self.more_unreadable)))
+    }
+}
+
+/// A directory tree.
 pub(super) trait Tree {
-    /// A directory of it.
+    /// A directory of the tree.
     type Directory;
 
-    /// The directory at its top.
-    async fn top(&self) -> Result<Self::Directory, String>;
+    /// Returns the root directory of the tree.
+    async fn root(&self) -> Result<Self::Directory, String>;
 
-    /// Everything in a directory, by name; of more than [`MOST_NAMES`], it need not be all.
+    /// Lists a directory; of more than [`MAX_NAMES`] names, it may leave some out.
     async fn list(&self, directory: &Self::Directory) -> Result<Listing<Self::Directory>, String>;
 }
 
-/// The names in a directory, and what they stand for.
-pub(super) type Listing<D> = Vec<(Vec<u8>, Item<D>)>;
+/// The names in a directory and their types.
+pub(super) type Listing<D> = Vec<(Vec<u8>, Entry<D>)>;
 
-/// Something in a directory.
+/// The type of a directory entry.
 #[derive(Debug)]
-pub(super) enum Item<D> {
-    /// A regular file that clients can get, and its length in bytes.
+pub(super) enum Entry<D> {
+    /// A regular file that clients can read, and its size in bytes.
     File(u64),
     /// A directory.
     Directory(D),
-    /// What is neither.
+    /// Neither a file nor a directory.
     Other,
-    /// A file that clients cannot get, and why.
+    /// A file that clients cannot read, and the reason.
     Unreadable(String),
 }
 
-/// Looks at all of a tree, from the top down.
-pub(super) async fn find<T: Tree>(tree: &T, limits: Limits) -> Files {
-    let limit = LONGEST.min(limits.open);
-    let until = Instant::now() + limit;
-    let mut search = Search::default();
-    let top = match tree.top().await {
-        Ok(top) => top,
-        Err(why) => {
-            search.unreadable(b"", why);
-            return search.files;
+/// Scans a tree, breadth first.
+pub(super) async fn scan<T: Tree>(tree: &T, limits: Limits) -> Files {
+    let deadline = Instant::now() + MAX_DURATION.min(limits.open);
+    let mut scan = Scan::default();
+    let root = match tree.root().await {
+        Ok(root) => root,
+        Err(reason) => {
+            scan.add_unreadable(b"", reason);
+            return scan.files;
         }
     };
-    let mut directories = VecDeque::from([(Vec::new(), 0, top)]);
+    let mut directories = VecDeque::from([(Vec::new(), 0, root)]);
     while let Some((path, depth, directory)) = directories.pop_front() {
-        let late = async {
-            Timer::at(until).await;
+        let timeout = async {
+            Timer::at(deadline).await;
             None
         };
-        match or(async { Some(tree.list(&directory).await) }, late).await {
-            Some(Ok(list)) => {
-                let below = search.add(&path, depth, list);
-                directories.extend(below.into_iter().map(|(path, directory)| (path, depth + 1, directory)));
+        match or(async { Some(tree.list(&directory).await) }, timeout).await {
+            Some(Ok(listing)) => {
+                let subdirectories = scan.add(&path, depth, listing);
+                directories.extend(subdirectories.into_iter().map(|(path, directory)| (path, depth + 1, directory)));
             }
-            Some(Err(why)) => search.unreadable(&path, why),
-            None => search.files.cut = Some(Cut::Time),
+            Some(Err(reason)) => scan.add_unreadable(&path, reason),
+            None => scan.files.incomplete = Some(Incomplete::Time),
         }
-        if matches!(search.files.cut, Some(Cut::Time | Cut::Names)) {
+        if matches!(scan.files.incomplete, Some(Incomplete::Time | Incomplete::Names)) {
             break;
         }
     }
-    search.files
+    scan.files
 }
 
-/// What was found so far.
+/// The result of a scan so far.
 #[derive(Debug, Default)]
-struct Search {
+struct Scan {
     files: Files,
     names: usize,
-    /// How likely the kernel is one, less for more likely: its name's rank, its depth.
-    likelihood: Option<(usize, usize)>,
+    /// The rank of the kernel's name and its depth; the smallest wins.
+    kernel_rank: Option<(usize, usize)>,
 }
 
-impl Search {
-    /// Takes in what a directory has, and gives the directories that are to be looked into.
-    fn add<D>(&mut self, directory: &[u8], depth: usize, list: Listing<D>) -> Vec<(Vec<u8>, D)> {
-        let mut below = Vec::new();
-        for (name, item) in list {
-            if self.names == MOST_NAMES {
-                self.files.cut = Some(Cut::Names);
+impl Scan {
+    /// Adds a directory's entries; returns its subdirectories.
+    fn add<D>(&mut self, directory: &[u8], depth: usize, listing: Listing<D>) -> Vec<(Vec<u8>, D)> {
+        let mut subdirectories = Vec::new();
+        for (name, entry) in listing {
+            if self.names == MAX_NAMES {
+                self.files.incomplete = Some(Incomplete::Names);
                 break;
             }
             self.names += 1;
             let path = if directory.is_empty() { name.clone() } else { [directory, b"/", &name].concat() };
-            match item {
-                Item::File(size) => self.file(&path, depth, &name, size),
-                Item::Directory(_) if depth == DEEPEST => self.files.cut = Some(Cut::Depth),
-                Item::Directory(found) => below.push((path, found)),
-                Item::Other => {}
-                Item::Unreadable(why) => self.unreadable(&path, why),
+            match entry {
+                Entry::File(size) => self.add_file(&path, depth, &name, size),
+                Entry::Directory(_) if depth == MAX_DEPTH => self.files.incomplete = Some(Incomplete::Depth),
+                Entry::Directory(directory) => subdirectories.push((path, directory)),
+                Entry::Other => {}
+                Entry::Unreadable(reason) => self.add_unreadable(&path, reason),
             }
         }
-        below
+        subdirectories
     }
 
-    fn file(&mut self, path: &[u8], depth: usize, name: &[u8], size: u64) {
+    fn add_file(&mut self, path: &[u8], depth: usize, name: &[u8], size: u64) {
         self.files.count += 1;
         self.files.bytes = self.files.bytes.saturating_add(size);
         if let Some(rank) = rank(name)
-            && self.likelihood.is_none_or(|known| (rank, depth) < known)
+            && self.kernel_rank.is_none_or(|known| (rank, depth) < known)
         {
-            self.likelihood = Some((rank, depth));
+            self.kernel_rank = Some((rank, depth));
             self.files.kernel = Some(Kernel { path: printable(path), size });
         }
     }
 
-    fn unreadable(&mut self, path: &[u8], why: String) {
-        if self.files.unreadable.len() < MOST_TOLD {
-            let path = if path.is_empty() { "its top".into() } else { printable(path) };
-            self.files.unreadable.push((path, why));
+    fn add_unreadable(&mut self, path: &[u8], reason: String) {
+        if self.files.unreadable.len() < MAX_REPORTED {
+            self.files.unreadable.push((printable(path), reason));
         } else {
-            self.files.untold += 1;
+            self.files.more_unreadable += 1;
         }
     }
 }
@@ -182,13 +198,13 @@ mod tests {
 
     const LIMITS: Limits = Limits { open: Duration::from_secs(60), answer: Duration::from_secs(60) };
 
-    /// A tree whose directories are made up by a function, which gets the depth.
-    struct Made<F>(F);
+    /// A tree whose directories are generated by a function of the depth.
+    struct GeneratedTree<F>(F);
 
-    impl<F: Fn(usize) -> Listing<usize>> Tree for Made<F> {
+    impl<F: Fn(usize) -> Listing<usize>> Tree for GeneratedTree<F> {
         type Directory = usize;
 
-        async fn top(&self) -> Result<usize, String> {
+        async fn root(&self) -> Result<usize, String> {
             Ok(0)
         }
 
@@ -200,46 +216,48 @@ mod tests {
         }
     }
 
-    fn named<D>(name: &str, item: Item<D>) -> (Vec<u8>, Item<D>) {
-        (name.into(), item)
+    fn entry<D>(name: &str, entry: Entry<D>) -> (Vec<u8>, Entry<D>) {
+        (name.into(), entry)
     }
 
     #[test]
-    fn files_are_counted_and_the_likeliest_kernel_is_found() {
-        let tree = Made(|depth| match depth {
+    fn counts_files_and_finds_the_most_likely_kernel() {
+        let tree = GeneratedTree(|depth| match depth {
             0 => vec![
-                named("EFI", Item::Directory(2)),
-                named("boot", Item::Directory(1)),
-                named("config.txt", Item::File(10)),
-                named("fifo", Item::Other),
+                entry("EFI", Entry::Directory(2)),
+                entry("boot", Entry::Directory(1)),
+                entry("config.txt", Entry::File(10)),
+                entry("fifo", Entry::Other),
             ],
-            1 => vec![named("vmlinuz-1", Item::File(1000)), named("vmlinuz", Item::File(2000))],
-            _ => vec![named("bootx64.efi", Item::File(7)), named("a\x1b[", Item::Unreadable("why".into()))],
+            1 => vec![entry("vmlinuz-1", Entry::File(1000)), entry("vmlinuz", Entry::File(2000))],
+            _ => vec![entry("bootx64.efi", Entry::File(7)), entry("a\x1b[", Entry::Unreadable("reason".into()))],
         });
-        let files = block_on(find(&tree, LIMITS));
-        assert_eq!((files.count, files.bytes, files.cut), (4, 3017, None));
+        let files = block_on(scan(&tree, LIMITS));
+        assert_eq!((files.count, files.bytes, files.incomplete), (4, 3017, None));
         assert_eq!(files.kernel, Some(Kernel { path: "boot/vmlinuz".into(), size: 2000 }));
-        assert_eq!(files.unreadable, [("EFI/a\\u{1b}[".to_owned(), "why".to_owned())]);
+        assert_eq!(files.unreadable, [("EFI/a\\u{1b}[".to_owned(), "reason".to_owned())]);
     }
 
     #[test]
-    fn a_tree_without_end_is_left() {
-        let deep = Made(|depth| vec![named("file", Item::File(1)), named("deeper", Item::Directory(depth + 1))]);
-        let files = block_on(find(&deep, LIMITS));
-        assert_eq!((files.count, files.cut), (DEEPEST as u64 + 1, Some(Cut::Depth)));
+    fn stops_at_the_limits_of_depth_names_and_time() {
+        let deep =
+            GeneratedTree(|depth| vec![entry("file", Entry::File(1)), entry("deeper", Entry::Directory(depth + 1))]);
+        let files = block_on(scan(&deep, LIMITS));
+        assert_eq!((files.count, files.incomplete), (MAX_DEPTH as u64 + 1, Some(Incomplete::Depth)));
 
-        let wide = Made(|_| (0..1000).map(|_| named("directory", Item::Directory(0))).collect());
-        assert_eq!(block_on(find(&wide, LIMITS)).cut, Some(Cut::Names));
+        let wide = GeneratedTree(|_| (0..1000).map(|_| entry("directory", Entry::Directory(0))).collect());
+        assert_eq!(block_on(scan(&wide, LIMITS)).incomplete, Some(Incomplete::Names));
 
-        let stuck = Made(|_| vec![named("file", Item::File(1)), named("stuck", Item::Directory(usize::MAX))]);
-        let files = block_on(find(&stuck, Limits { open: Duration::from_millis(100), ..LIMITS }));
-        assert_eq!((files.count, files.cut), (1, Some(Cut::Time)));
+        let stuck =
+            GeneratedTree(|_| vec![entry("file", Entry::File(1)), entry("stuck", Entry::Directory(usize::MAX))]);
+        let files = block_on(scan(&stuck, Limits { open: Duration::from_millis(100), ..LIMITS }));
+        assert_eq!((files.count, files.incomplete), (1, Some(Incomplete::Time)));
     }
 
     #[test]
-    fn of_many_unreadable_files_the_first_are_told() {
-        let tree = Made(|_| (0..25).map(|_| named("file", Item::Unreadable("why".into()))).collect());
-        let files = block_on(find(&tree, LIMITS));
-        assert_eq!((files.unreadable.len(), files.untold), (MOST_TOLD, 15));
+    fn reports_the_first_unreadable_files_and_counts_the_others() {
+        let tree = GeneratedTree(|_| (0..25).map(|_| entry("file", Entry::Unreadable("reason".into()))).collect());
+        let files = block_on(scan(&tree, LIMITS));
+        assert_eq!((files.unreadable.len(), files.more_unreadable), (MAX_REPORTED, 15));
     }
 }

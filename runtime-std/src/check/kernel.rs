@@ -1,18 +1,21 @@
-//! Which file is probably what a machine boots: names that boot loaders ask for and distributions use.
+//! Recognises kernels and boot loaders by their file names.
 
-/// A file that is probably a kernel, or what loads one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use serde::Serialize;
+
+/// A file that is probably a kernel or a boot loader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kernel {
-    /// Its path below the directory that is served.
+    /// The path below the served directory.
     pub path: String,
-    /// How long it is, in bytes.
+    /// The size in bytes.
+    #[serde(rename = "bytes")]
     pub size: u64,
 }
 
-/// Names of kernels in small letters, the likelier first; `*` stands for anything. Boot loaders come last: they are there for a
-/// kernel's sake.
-const NAMES: [&str; 25] = [
-    // Raspberry Pi: its firmware looks for these in about this order.
+/// The names of kernels in lower case, the most likely first; `*` matches any text. Boot loaders come last, since they load a kernel
+/// that is more interesting.
+const PATTERNS: [&str; 25] = [
+    // The firmware of the Raspberry Pi looks for these in about this order.
     "kernel_2712.img",
     "kernel8.img",
     "kernel7l.img",
@@ -40,16 +43,16 @@ const NAMES: [&str; 25] = [
     "*.kpxe",
 ];
 
-/// What the names of files end with that are kernels no more, or only belong to one.
-const NOT: [&str; 5] = [".old", ".bak", ".sig", ".sha256", ".txt"];
+/// The suffixes of backup copies and of files that accompany a kernel.
+const EXCLUDED_SUFFIXES: [&str; 5] = [".old", ".bak", ".sig", ".sha256", ".txt"];
 
-/// Tells how likely a file of this name is a kernel, less for more likely; `None` if it is none.
+/// Returns the rank of a kernel's name, 0 for the most likely; `None` if the name matches no pattern.
 pub(super) fn rank(name: &[u8]) -> Option<usize> {
     let name = str::from_utf8(name).ok()?.to_ascii_lowercase();
-    if NOT.iter().any(|end| name.ends_with(end)) {
+    if EXCLUDED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
         return None;
     }
-    NAMES.iter().position(|pattern| match pattern.split_once('*') {
+    PATTERNS.iter().position(|pattern| match pattern.split_once('*') {
         Some((start, end)) => name.strip_prefix(start).is_some_and(|rest| rest.ends_with(end)),
         None => name == *pattern,
     })
@@ -60,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_are_known_by_their_names() {
+    fn recognises_kernels_by_their_names() {
         for name in [
             "vmlinuz",
             "vmlinuz-6.1.0-18-arm64",
@@ -103,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_likelier_comes_first() {
+    fn ranks_likelier_names_first() {
         for (likely, less) in [
             ("kernel8.img", "kernel.img"),
             ("kernel.img", "kernel-custom.img"),

@@ -1,26 +1,26 @@
-//! The names in a root directory: those that the server looks for, and those that only look like it.
+//! Checks the names in a root directory: which of them the server looks for, and which are misspelled.
 
 use std::{fs, io, path::Path};
 
-use super::Mistake;
+use super::{Problem, ProblemKind};
 use crate::{client_name::ClientName, disk, disk::parse_file_name, text::printable};
 
-/// What a root directory has.
+/// The names in a root directory.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
-    /// The clients with an `.nbd` file, sorted.
+    /// The clients that have an `.nbd` file, sorted.
     pub(super) clients: Vec<ClientName>,
     /// The directories that files are served from, sorted.
     pub(super) directories: Vec<String>,
-    /// What is wrong with the names.
-    pub(super) mistakes: Vec<Mistake>,
+    /// The problems with names.
+    pub(super) problems: Vec<Problem>,
 }
 
-/// Reads the names in a root directory. Blocks.
+/// Reads the names in a root directory. Blocks the thread.
 ///
 /// # Errors
 ///
-/// It cannot be read.
+/// Fails if the directory cannot be read.
 pub(super) fn read(root: &Path) -> io::Result<Layout> {
     let mut names = fs::read_dir(root)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
     names.sort();
@@ -30,112 +30,114 @@ pub(super) fn read(root: &Path) -> io::Result<Layout> {
         layout.add(&printable(name.as_encoded_bytes()), is_directory);
     }
     if fs::symlink_metadata(root.join("default")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        layout.wrong("default/", "is not there: files for everybody are looked for in it".into());
+        layout.add_problem("default/", ProblemKind::NoDefault);
     }
     layout.clients.sort_unstable();
     Ok(layout)
 }
 
 impl Layout {
-    /// Adds a name; whether it is a directory's, links followed, may be an error.
+    /// Adds a name. `is_directory` follows symbolic links, and is an error if the type cannot be determined.
     fn add(&mut self, name: &str, is_directory: io::Result<bool>) {
         if let Ok(client) = parse_file_name(name) {
-            // What is wrong with the file shows itself when it is read.
+            // Problems with the contents are found when the file is read.
             return self.clients.push(client);
         }
-        // Editors and version control leave such names behind, and file systems the other.
+        // Names of editors, version control and file systems.
         if name.starts_with('.') || name.ends_with('~') || name == "lost+found" {
             return;
         }
         match is_directory {
-            Err(error) => self.wrong(name, format!("cannot be read: {error}")),
-            Ok(true) => match meant_directory(name) {
-                Ok(()) => self.directories.push(name.to_owned()),
-                Err(mistake) => self.wrong(&format!("{name}/"), mistake),
+            Err(error) => self.add_problem(name, ProblemKind::Unreadable(error.to_string())),
+            Ok(true) => match directory_problem(name) {
+                None => self.directories.push(name.to_owned()),
+                Some(problem) => self.add_problem(&format!("{name}/"), problem),
             },
             Ok(false) => {
-                if let Some(mistake) = mistaken_file(name) {
-                    self.wrong(name, mistake);
+                if let Some(problem) = file_problem(name) {
+                    self.add_problem(name, problem);
                 }
             }
         }
     }
 
-    fn wrong(&mut self, name: &str, what: String) {
-        self.mistakes.push(Mistake { name: name.into(), what });
+    fn add_problem(&mut self, name: &str, kind: ProblemKind) {
+        self.problems.push(Problem { name: name.into(), kind });
     }
 }
 
-/// Whether files are served from a directory of this name; the error says what it should be called.
-fn meant_directory(name: &str) -> Result<(), String> {
-    // A client's directory is called like its file without `.nbd`.
-    match parse_file_name(&format!("{name}.nbd")) {
-        Ok(_) => return Ok(()),
-        Err(_) if name == "default" => return Ok(()),
-        Err(_) => {}
+/// Returns whether files are served from `default` or from the directory of a client with this name.
+fn is_served_directory(name: &str) -> bool {
+    name == "default" || parse_file_name(&format!("{name}.nbd")).is_ok()
+}
+
+/// Returns the problem with the name of a directory; `None` if files are served from it.
+fn directory_problem(name: &str) -> Option<ProblemKind> {
+    if is_served_directory(name) {
+        return None;
     }
     if name.to_ascii_lowercase().ends_with(".nbd") {
-        return Err("is a directory: expected a file that describes a disk".into());
+        return Some(ProblemKind::DirectoryForDescription);
     }
-    Err(match meant(name) {
-        Some(client) => format!("is not looked at, the name must be written {client}"),
-        None => "is no client's: expected the name of a client, such as 10.0.0.5, or default".into(),
+    Some(match intended_client(name) {
+        Some(client) => ProblemKind::Misspelled { expected: client.to_string() },
+        None => ProblemKind::UnknownDirectory,
     })
 }
 
-/// What is wrong with the name of a file that is no client's `.nbd` file; `None` if it is there for another reason.
-fn mistaken_file(name: &str) -> Option<String> {
+/// Returns the problem with the name of a file that is not an `.nbd` file of a client; `None` for a file of another purpose.
+fn file_problem(name: &str) -> Option<ProblemKind> {
+    if is_served_directory(name) {
+        return Some(ProblemKind::FileForDirectory);
+    }
+    // Some editors append `.txt` or `.json`.
     let lower = name.to_ascii_lowercase();
-    if name == "default" || parse_file_name(&format!("{name}.nbd")).is_ok() {
-        return Some("is a file: expected a directory".into());
-    }
-    // Windows editors like to add the first, others the second.
     let stem = lower.trim_end_matches(".txt").trim_end_matches(".json").strip_suffix(".nbd")?;
-    Some(match meant(stem) {
-        Some(client) => format!("is not looked at, the name must be written {}", disk::file_name(client)),
-        None => "is not looked at: expected the name of a client before .nbd, as in 10.0.0.5.nbd".into(),
+    Some(match intended_client(stem) {
+        Some(client) => ProblemKind::Misspelled { expected: disk::file_name(client) },
+        None => ProblemKind::UnknownClientFile,
     })
 }
 
-/// The client's name that is probably meant by one that is none, or is one in another spelling.
-fn meant(name: &str) -> Option<ClientName> {
+/// Returns the client that a misspelled name probably stands for.
+fn intended_client(name: &str) -> Option<ClientName> {
     let decimal = |part: &str| {
         let digits = part.bytes().all(|byte| byte.is_ascii_digit());
         digits.then(|| part.parse::<u8>().ok()).flatten().map(|number| number.to_string())
     };
     let parts: Option<Vec<String>> = name.trim().split('.').map(decimal).collect();
     let plain = parts.map(|parts| parts.join("."));
-    ClientName::parse(plain.as_deref().unwrap_or(name.trim())).map_or_else(|meant| meant, Some)
+    ClientName::parse(plain.as_deref().unwrap_or(name.trim())).map_or_else(|intended| intended, Some)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What is said of a name.
-    fn said(name: &str, is_directory: bool) -> Vec<String> {
+    /// Returns the problems with a name.
+    fn problems(name: &str, is_directory: bool) -> Vec<String> {
         let mut layout = Layout::default();
         layout.add(name, Ok(is_directory));
-        layout.mistakes.iter().map(ToString::to_string).collect()
+        layout.problems.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn names_that_are_looked_for_are_right() {
+    fn accepts_names_that_the_server_looks_for() {
         let mut layout = Layout::default();
         for (name, is_directory) in
             [("10.0.0.5.nbd", false), ("fe80::1.nbd", false), ("10.0.0.5", true), ("::1", true), ("default", true)]
         {
             layout.add(name, Ok(is_directory));
         }
-        assert_eq!(layout.mistakes, []);
+        assert_eq!(layout.problems, []);
         assert_eq!(layout.clients.len(), 2);
         assert_eq!(layout.directories, ["10.0.0.5", "::1", "default"]);
     }
 
     #[test]
-    fn names_that_only_look_right_are_mistakes() {
-        let written = "is not looked at, the name must be written";
-        for (name, right) in [
+    fn reports_misspelled_names_with_the_expected_spelling() {
+        let rename = "ignored: rename to";
+        for (name, expected) in [
             ("010.0.0.5.nbd", "10.0.0.5.nbd"),
             ("10.0.0.05.nbd", "10.0.0.5.nbd"),
             ("10.0.0.5.NBD", "10.0.0.5.nbd"),
@@ -145,27 +147,27 @@ mod tests {
             ("::ffff:10.0.0.5.nbd", "10.0.0.5.nbd"),
             ("DC:A6:32:01:36:C2.nbd", "dc-a6-32-01-36-c2.nbd"),
         ] {
-            assert_eq!(said(name, false), [format!("{name}: {written} {right}")]);
+            assert_eq!(problems(name, false), [format!("{name}: {rename} {expected}")]);
         }
         for name in ["board.nbd", "10.0.0.nbd", "10.0.0.256.nbd"] {
             assert_eq!(
-                said(name, false),
-                [format!("{name}: is not looked at: expected the name of a client before .nbd, as in 10.0.0.5.nbd")]
+                problems(name, false),
+                [format!("{name}: ignored: expected a client name before .nbd, as in 10.0.0.5.nbd")]
             );
         }
-        assert_eq!(said("010.0.0.5", true), [format!("010.0.0.5/: {written} 10.0.0.5")]);
-        assert_eq!(said("FE80::1", true), [format!("FE80::1/: {written} fe80::1")]);
+        assert_eq!(problems("010.0.0.5", true), [format!("010.0.0.5/: {rename} 10.0.0.5")]);
+        assert_eq!(problems("FE80::1", true), [format!("FE80::1/: {rename} fe80::1")]);
         assert_eq!(
-            said("boards", true),
-            ["boards/: is no client's: expected the name of a client, such as 10.0.0.5, or default"]
+            problems("boards", true),
+            ["boards/: ignored: expected a client name, such as 10.0.0.5, or default"]
         );
-        assert_eq!(said("x.nbd", true), ["x.nbd/: is a directory: expected a file that describes a disk"]);
-        assert_eq!(said("default", false), ["default: is a file: expected a directory"]);
-        assert_eq!(said("10.0.0.5", false), ["10.0.0.5: is a file: expected a directory"]);
+        assert_eq!(problems("x.nbd", true), ["x.nbd/: is a directory: expected a file that describes a disk"]);
+        assert_eq!(problems("default", false), ["default: is a file: expected a directory"]);
+        assert_eq!(problems("10.0.0.5", false), ["10.0.0.5: is a file: expected a directory"]);
     }
 
     #[test]
-    fn what_is_there_for_another_reason_is_left_alone() {
+    fn ignores_files_of_other_purposes() {
         for (name, is_directory) in [
             ("README", false),
             ("notes.txt", false),
@@ -174,7 +176,7 @@ mod tests {
             ("10.0.0.5.nbd~", false),
             ("lost+found", true),
         ] {
-            assert_eq!(said(name, is_directory), [] as [String; 0], "{name}");
+            assert_eq!(problems(name, is_directory), [] as [String; 0], "{name}");
         }
     }
 }

@@ -8,13 +8,20 @@ mod words;
 use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use rtftp_core::{
-    BlockSink, Outcome, Output, Packet, Receiver,
+    BlockSink, Outcome, Output, Packet, Receiver, ReceiverConfig,
     transfer::receiver::MAX_REQUEST,
-    wire::options::{RequestedOptions, Settings},
+    wire::{
+        options::{RequestedOptions, Settings},
+        packet::ErrorCode,
+    },
 };
 use smol::{Timer, future::or};
 
-pub use self::{address::resolve, failure::FetchError, words::describe};
+pub use self::{
+    address::resolve,
+    failure::FetchError,
+    words::{describe, describe_packet},
+};
 use self::{port::Port, words::pairs};
 use crate::{clock, text::printable};
 
@@ -28,9 +35,9 @@ pub struct Request<'a> {
     pub server: SocketAddr,
     /// The name of the file, as the server calls it.
     pub file: &'a [u8],
-    /// The options to ask for.
-    pub wanted: RequestedOptions,
-    /// How long the server may be silent. More than the receiver's own patience, a minute, is of no effect.
+    /// The options to request.
+    pub options: RequestedOptions,
+    /// The time without a new block after which the client gives up.
     pub patience: Duration,
 }
 
@@ -52,8 +59,8 @@ pub struct Fetched {
 pub enum Event<'a> {
     /// A datagram left for the server.
     Sent(SocketAddr, &'a [u8]),
-    /// A datagram of the server came and was taken in.
-    Received(SocketAddr, &'a [u8]),
+    /// A datagram of this length came from the server: a packet, or `None` if it is not one.
+    Received(SocketAddr, usize, Option<Packet<'a>>),
     /// A datagram came from somebody who has no part in the transfer.
     Stranger(SocketAddr, &'a [u8]),
     /// The network, or this machine, says that the server cannot be reached.
@@ -86,10 +93,11 @@ pub async fn fetch(
     stop: impl Future<Output = ()>,
     mut watch: impl FnMut(&Receiver, Event<'_>),
 ) -> Result<Fetched, FetchError> {
-    let mut receiver = Receiver::new(clock::now(), request.file, request.wanted).map_err(FetchError::Name)?;
+    let config =
+        ReceiverConfig { options: request.options, patience: request.patience, dally: 0, ..ReceiverConfig::default() };
+    let mut receiver = Receiver::new(clock::now(), request.file, config).map_err(FetchError::Name)?;
     let mut port = Port::open(request.server).map_err(FetchError::Socket)?;
-    let mut said = Said::default();
-    let mut heard = clock::now();
+    let mut details = Details::default();
     let mut stop = pin!(stop);
     let mut packet = [0; MAX_REQUEST];
     let mut received = vec![0; RECEIVE_BUFFER];
@@ -104,10 +112,9 @@ pub async fn fetch(
                 }
                 continue;
             }
-            Output::Finished(outcome) => return said.end(outcome, &receiver, &port),
-            Output::Wait(_) if receiver.is_delivered() => return Ok(said.fetched(&receiver)),
-            Output::Wait(until) => until.min(heard.after(request.patience)),
-            // Not said by a receiver, which reads no file.
+            Output::Finished(outcome) => return details.end(outcome, &receiver, &port),
+            Output::Wait(until) => until,
+            // Only a sender needs data.
             Output::NeedData => clock::now(),
         };
         let datagrams = async { Wake::Heard(port.recv(&mut received).await) };
@@ -122,26 +129,21 @@ pub async fn fetch(
         match or(or(datagrams, stopped), expired).await {
             Wake::Heard(Ok(batch)) => {
                 for datagram in received[..batch.len].chunks(batch.segment) {
-                    if !port.is_server(batch.from) {
-                        said.stranger = Some(batch.from);
+                    if !port.accepts(batch.from) {
+                        details.stranger = Some(batch.from);
                         port.refuse(batch.from, datagram);
                         watch(&receiver, Event::Stranger(batch.from, datagram));
                         continue;
                     }
-                    heard = clock::now();
-                    said.note(&request.wanted, datagram);
-                    receiver.handle(heard, datagram, sink);
-                    if receiver.has_peer() {
-                        port.settle(batch.from);
+                    let packet = Packet::parse(datagram).ok();
+                    if let Some(packet) = packet {
+                        details.note(&receiver, packet);
+                        port.handle(&mut receiver, batch.from, packet, sink);
                     }
-                    watch(&receiver, Event::Received(batch.from, datagram));
+                    watch(&receiver, Event::Received(batch.from, datagram.len(), packet));
                 }
             }
             Wake::Heard(Err(error)) => unreachable(&mut port, &receiver, error, &mut watch)?,
-            Wake::Expired if clock::now() >= heard.after(request.patience) => {
-                said.silence = true;
-                receiver.abort("timed out");
-            }
             Wake::Expired => {}
             Wake::Stop => receiver.abort("interrupted"),
         }
@@ -171,47 +173,41 @@ fn unreachable(
     })
 }
 
-/// What was said that a report needs and the receiver does not keep.
+/// Details for the report that the receiver does not keep.
 #[derive(Debug, Default)]
-struct Said {
-    settings: Settings,
-    /// The options of an OACK that was not acceptable, in words.
-    wrong_options: Option<String>,
+struct Details {
+    /// The options of the OACK in words.
+    oack: Option<String>,
     /// The text of the server's ERROR, printable.
     error: String,
-    /// Who answered in the server's stead.
+    /// The last unknown source that sent a datagram.
     stranger: Option<SocketAddr>,
-    /// Nothing, for longer than the caller has patience.
-    silence: bool,
 }
 
-impl Said {
-    fn note(&mut self, wanted: &RequestedOptions, datagram: &[u8]) {
-        match Packet::parse(datagram) {
-            Ok(Packet::OptionAck(options)) => match wanted.accept_oack(options) {
-                Some((settings, _)) => self.settings = settings,
-                None => self.wrong_options = Some(pairs(options)),
-            },
-            Ok(Packet::Error { message, .. }) => self.error = printable(message),
+impl Details {
+    /// Keeps the details of a packet that the receiver has not handled yet.
+    fn note(&mut self, receiver: &Receiver, packet: Packet<'_>) {
+        match packet {
+            Packet::OptionAck(options) if !receiver.has_peer() => self.oack = Some(pairs(options)),
+            Packet::Error { message, .. } => self.error = printable(message),
             _ => {}
-        }
-    }
-
-    fn fetched(&self, receiver: &Receiver) -> Fetched {
-        Fetched {
-            bytes: receiver.delivered(),
-            size: receiver.size(),
-            settings: self.settings,
-            retransmitted: receiver.retransmitted(),
         }
     }
 
     fn end(self, outcome: Outcome, receiver: &Receiver, port: &Port) -> Result<Fetched, FetchError> {
         let (server, bytes) = (port.server(), receiver.delivered());
-        Err(match if self.silence { Outcome::TimedOut } else { outcome } {
-            Outcome::Complete => return Ok(self.fetched(receiver)),
+        Err(match outcome {
+            Outcome::Complete => {
+                return Ok(Fetched {
+                    bytes,
+                    size: receiver.size(),
+                    settings: receiver.settings(),
+                    retransmitted: receiver.retransmitted(),
+                });
+            }
             Outcome::PeerError(code) => FetchError::Refused { server, code, text: self.error },
-            Outcome::Refused(_) => FetchError::Broken { server, bytes, options: self.wrong_options },
+            Outcome::Refused(ErrorCode::OPTIONS_REFUSED) => FetchError::Broken { server, bytes, options: self.oack },
+            Outcome::Refused(_) => FetchError::Broken { server, bytes, options: None },
             Outcome::WriteFailed(failed) => FetchError::Sink(failed),
             Outcome::TimedOut if receiver.has_peer() => FetchError::Silent { server, bytes },
             Outcome::TimedOut => FetchError::NoAnswer { server, stranger: self.stranger },

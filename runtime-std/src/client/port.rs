@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSliceMut},
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsRawFd,
 };
 
@@ -10,9 +10,13 @@ use nix::{
     cmsg_space,
     sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt},
 };
+use rtftp_core::{BlockSink, Packet, Peer, Receiver};
 use smol::Async;
 
-use crate::net::{UnknownTidReplies, open_for, set_receive_buffer, socket_addr};
+use crate::{
+    clock,
+    net::{UnknownTidReplies, open_for, set_receive_buffer, socket_addr},
+};
 
 /// Room for the windows that a server may send before this program has its turn, in bytes.
 const WINDOWS_BUFFER: usize = 4 << 20;
@@ -26,7 +30,7 @@ pub(super) struct Port {
     socket: Async<UdpSocket>,
     /// Where to send: the port for requests, and the server's own one from its first answer on.
     server: SocketAddr,
-    settled: bool,
+    peer: Peer<IpAddr>,
     /// How often the server was said to be out of reach since it was last heard.
     unreachable: u32,
     refusals: UnknownTidReplies,
@@ -59,7 +63,7 @@ impl Port {
         Ok(Self {
             socket: Async::new(socket)?,
             server,
-            settled: false,
+            peer: Peer::new(server.ip(), server.port()),
             unreachable: 0,
             refusals: UnknownTidReplies::default(),
         })
@@ -70,14 +74,24 @@ impl Port {
         self.server
     }
 
-    /// Whether a datagram from there is the server's: of its address before the first answer, of its port then.
-    pub(super) fn is_server(&self, from: SocketAddr) -> bool {
-        if self.settled { from == self.server } else { from.ip() == self.server.ip() }
+    /// Returns whether a datagram from this source belongs to the transfer.
+    pub(super) fn accepts(&self, source: SocketAddr) -> bool {
+        self.peer.accepts((source.ip(), source.port()))
     }
 
-    /// Notes that the server has answered, from this port.
-    pub(super) fn settle(&mut self, from: SocketAddr) {
-        (self.server, self.settled, self.unreachable) = (from, true, 0);
+    /// Passes a packet of the server to `receiver` and follows the server to its own port.
+    pub(super) fn handle(
+        &mut self,
+        receiver: &mut Receiver,
+        source: SocketAddr,
+        packet: Packet<'_>,
+        sink: &mut impl BlockSink,
+    ) {
+        let handled = self.peer.handle(receiver, clock::now(), (source.ip(), source.port()), packet, sink);
+        if handled.is_ok() && receiver.has_peer() {
+            self.server.set_port(self.peer.port());
+            self.unreachable = 0;
+        }
     }
 
     /// Sends a datagram to the server.
@@ -173,15 +187,5 @@ mod tests {
         server.send_to(b"answer", own).expect("sent");
         let received = block_on(port.recv(&mut buf)).expect("all errors are taken out");
         assert_eq!((received.len, received.segment, received.from), (6, 6, address));
-    }
-
-    #[test]
-    fn the_server_is_its_address_first_and_its_port_then() {
-        let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        let mut port = Port::open(at("127.0.0.1:69")).expect("a port");
-        assert!(port.is_server(at("127.0.0.1:4000")) && !port.is_server(at("127.0.0.2:69")));
-        port.settle(at("127.0.0.1:4000"));
-        assert_eq!(port.server(), at("127.0.0.1:4000"));
-        assert!(port.is_server(at("127.0.0.1:4000")) && !port.is_server(at("127.0.0.1:69")));
     }
 }

@@ -11,15 +11,19 @@ use crate::text::printable;
 ///
 /// One line without control characters, whatever the datagram holds.
 pub fn describe(datagram: &[u8]) -> String {
-    let len = datagram.len();
-    match Packet::parse(datagram) {
-        Ok(Packet::ReadRequest(asked)) => format!("RRQ {}, {len} bytes", request(asked)),
-        Ok(Packet::WriteRequest(asked)) => format!("WRQ {}, {len} bytes", request(asked)),
-        Ok(Packet::Data { block, payload }) => format!("DATA {block}, {} bytes", payload.len()),
-        Ok(Packet::Ack { block }) => format!("ACK {block}"),
-        Ok(Packet::Error { code, message }) => format!("ERROR {}", error(code, &printable(message))),
-        Ok(Packet::OptionAck(options)) => format!("OACK {}, {len} bytes", pairs(options)),
-        Err(_) => format!("no TFTP packet, {len} bytes"),
+    describe_packet(datagram.len(), Packet::parse(datagram).ok())
+}
+
+/// Describes a datagram of `len` bytes that is this packet, or `None` if it is not one. See [`describe`].
+pub fn describe_packet(len: usize, packet: Option<Packet<'_>>) -> String {
+    match packet {
+        Some(Packet::ReadRequest(asked)) => format!("RRQ {}, {len} bytes", request(asked)),
+        Some(Packet::WriteRequest(asked)) => format!("WRQ {}, {len} bytes", request(asked)),
+        Some(Packet::Data { block, payload }) => format!("DATA {block}, {} bytes", payload.len()),
+        Some(Packet::Ack { block }) => format!("ACK {block}"),
+        Some(Packet::Error { code, message }) => format!("ERROR {}", error(code, &printable(message))),
+        Some(Packet::OptionAck(options)) => format!("OACK {}, {len} bytes", pairs(options)),
+        None => format!("no TFTP packet, {len} bytes"),
     }
 }
 
@@ -31,20 +35,7 @@ pub(super) fn pairs(options: Options<'_>) -> String {
 
 /// An error code, what it means, and the text that came with it.
 pub(super) fn error(code: ErrorCode, text: &str) -> String {
-    let number = code.0;
-    let meaning = match number {
-        0 => "see the text",
-        1 => "file not found",
-        2 => "access violation",
-        3 => "disk full",
-        4 => "illegal operation",
-        5 => "unknown transfer ID",
-        6 => "file already exists",
-        7 => "no such user",
-        8 => "options refused",
-        _ => "unknown code",
-    };
-    format!("{number} ({meaning}): {text}")
+    format!("{code}: {text}")
 }
 
 fn request(asked: Request<'_>) -> String {

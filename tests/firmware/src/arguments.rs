@@ -1,23 +1,23 @@
-//! What the emulator was told for this program.
+//! The arguments of the program, from the emulator.
 
 use core::{cell::Cell, str::FromStr};
 
 use cortex_m_semihosting::{nr, syscall};
 
-/// What to fetch, and over what a link.
+/// The file to fetch and the loss of the link.
 pub struct Arguments<'a> {
     /// The UDP port of the server.
     pub port: u16,
     /// The name of the file.
     pub file: &'a str,
-    /// How many of a hundred frames get lost.
+    /// The percentage of frames that are lost.
     pub loss: u32,
-    /// Which of them.
+    /// The seed that selects them.
     pub seed: u32,
 }
 
 impl<'a> Arguments<'a> {
-    /// Reads `PORT FILE LOSS SEED` into `buf`; `None` when they are not that.
+    /// Reads `PORT FILE LOSS SEED` into `buf`. Returns `None` for any other arguments.
     pub fn read(buf: &'a mut [u8]) -> Option<Self> {
         let mut words = command_line(buf)?.split(' ');
         Some(Self {
@@ -35,7 +35,7 @@ fn number<T: FromStr>(word: Option<&str>) -> Option<T> {
 
 fn command_line(buf: &mut [u8]) -> Option<&str> {
     let room = Cell::new([buf.as_mut_ptr() as usize, buf.len()]);
-    // SAFETY: the call takes a buffer and its length, writes no more than that, and leaves the length of the text.
+    // SAFETY: the call takes a buffer and its length, writes at most that many bytes, and returns the length of the text.
     if unsafe { syscall(nr::GET_CMDLINE, &room) } != 0 {
         return None;
     }

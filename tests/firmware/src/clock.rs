@@ -1,4 +1,4 @@
-//! Time, from the processor's own timer.
+//! A clock from the processor's timer.
 
 use cortex_m::peripheral::{SYST, syst::SystClkSource};
 use rtftp_core::Instant;
@@ -9,7 +9,7 @@ const TICKS_PER_MICRO: u64 = 25;
 /// The largest value of the timer, which has 24 bits and counts down.
 const MAX: u32 = 0x00ff_ffff;
 
-/// A clock that must be read at least every 0.67 s, the time in which the timer comes round.
+/// A clock that must be read at least every 0.67 s, before the timer wraps around.
 pub struct Clock {
     last: u32,
     ticks: u64,
@@ -25,7 +25,7 @@ impl Clock {
         Self { last: SYST::get_current(), ticks: 0 }
     }
 
-    /// The time since the start.
+    /// Returns the time since the start.
     pub fn now(&mut self) -> Instant {
         let current = SYST::get_current();
         self.ticks += u64::from(self.last.wrapping_sub(current) & MAX);

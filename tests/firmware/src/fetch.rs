@@ -1,16 +1,16 @@
-//! The receiver of rtftp-core, driven by smoltcp.
+//! Drives rtftp-core's receiver with smoltcp.
 
-use rtftp_core::{BlockSink, Outcome, Output, Receiver, transfer::receiver::MAX_REQUEST};
+use rtftp_core::{BlockSink, Outcome, Output, Packet, Peer, Receiver, transfer::receiver::MAX_REQUEST};
 use smoltcp::{
     iface::{Interface, SocketHandle, SocketSet},
     socket::udp,
     time::Instant,
-    wire::IpEndpoint,
+    wire::{IpAddress, IpEndpoint},
 };
 
 use crate::{clock::Clock, lan9118::Lan9118};
 
-/// The network as this program sees it: one interface, one UDP socket.
+/// The network: one interface with one UDP socket.
 pub struct Network<'a> {
     pub device: Lan9118,
     pub interface: Interface,
@@ -18,12 +18,10 @@ pub struct Network<'a> {
     pub socket: SocketHandle,
 }
 
-/// Receives a file of `server` into `sink`. Returns when all of it was there.
+/// Receives a file from `server` into `sink`. Returns the time at which the file was complete.
 ///
-/// After that it stays until the server can be taken to know, so that it need not wait in vain.
-///
-/// It polls without a rest; a program with other things to do would sleep until the instant of `Wait` or the controller's
-/// interrupt, whichever is first.
+/// It polls without a pause. A program with other work would sleep until the instant of `Wait` or the controller's interrupt,
+/// whichever comes first.
 pub fn fetch(
     receiver: &mut Receiver,
     sink: &mut impl BlockSink,
@@ -31,32 +29,33 @@ pub fn fetch(
     clock: &mut Clock,
     server: IpEndpoint,
 ) -> Result<rtftp_core::Instant, Outcome> {
-    let mut peer = server;
-    let mut whole = None;
+    let mut peer = Peer::<IpAddress>::new(server.addr, server.port);
+    let mut complete = None;
     let mut packet = [0; MAX_REQUEST];
     loop {
         let now = clock.now();
         network.interface.poll(to_smoltcp(now), &mut network.device, &mut network.sockets);
         let socket = network.sockets.get_mut::<udp::Socket<'_>>(network.socket);
         while let Ok((datagram, from)) = socket.recv() {
-            let expected = if receiver.has_peer() { from.endpoint == peer } else { from.endpoint.addr == peer.addr };
-            // Others get no ERROR 5 (RFC 1350 section 4): on this network there are none.
-            if expected {
-                peer = from.endpoint;
-                receiver.handle(now, datagram, sink);
+            let source = (from.endpoint.addr, from.endpoint.port);
+            if let Ok(packet) = Packet::parse(datagram) {
+                // Unknown sources get no ERROR 5 (RFC 1350 section 4): this network has none.
+                let _ = peer.handle(receiver, now, source, packet, sink);
             }
         }
         if receiver.is_delivered() {
-            whole.get_or_insert(now);
+            complete.get_or_insert(now);
         }
-        // One packet at a time: the next is asked for when there is room for it.
+        // The packet stays in the receiver until the socket has room.
         if !socket.can_send() {
             continue;
         }
         match receiver.poll(now, &mut packet) {
-            // What the stack has no room for is lost, which the receiver survives.
-            Output::Transmit(transmit) => drop(socket.send_slice(&packet[..transmit.len], peer)),
-            Output::Finished(Outcome::Complete) => return Ok(whole.unwrap_or(now)),
+            // A packet for which the stack has no room is lost; the receiver repeats it.
+            Output::Transmit(transmit) => {
+                let _ = socket.send_slice(&packet[..transmit.len], IpEndpoint::new(peer.address(), peer.port()));
+            }
+            Output::Finished(Outcome::Complete) => return Ok(complete.unwrap_or(now)),
             Output::Finished(outcome) => return Err(outcome),
             Output::Wait(_) | Output::NeedData => {}
         }

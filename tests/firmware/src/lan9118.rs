@@ -1,4 +1,4 @@
-//! A driver for the Ethernet controller SMSC LAN9118, polled, with just what this program needs.
+//! A polled driver for the Ethernet controller SMSC LAN9118, with only the functions that this program needs.
 //!
 //! Source: the data sheet, chapters 3.12 (frames in the FIFOs) and 5 (registers).
 
@@ -9,10 +9,10 @@ use smoltcp::{
 
 use crate::lossy::Lossy;
 
-/// The longest Ethernet frame with its checksum, in whole words.
+/// The longest Ethernet frame with its checksum, in bytes, rounded up to whole words.
 const FRAME: usize = 1520;
 
-/// Where mps2-an386 has the controller.
+/// The address of the controller on mps2-an386.
 const BASE: usize = 0x4020_0000;
 
 // The registers, in bytes from the base.
@@ -48,7 +48,7 @@ pub struct Lan9118 {
 }
 
 impl Lan9118 {
-    /// Resets the controller and turns it on; `None` when there is none.
+    /// Resets and enables the controller. Returns `None` if there is none.
     pub fn new(address: [u8; 6], link: Lossy) -> Option<Self> {
         if read(BYTE_TEST) != 0x8765_4321 {
             return None;
@@ -64,7 +64,7 @@ impl Lan9118 {
         Some(Self { link })
     }
 
-    /// How many frames were lost on purpose.
+    /// Returns how many frames were dropped on purpose.
     pub fn lost(&self) -> u32 {
         self.link.lost()
     }
@@ -82,7 +82,7 @@ impl Device for Lan9118 {
     }
 
     fn receive(&mut self, _: Instant) -> Option<(Frame, Room<'_>)> {
-        // An answer may be sent at once, so there must be room for it.
+        // smoltcp may answer at once, so there must be room for a frame.
         if !may_send() {
             return None;
         }
@@ -100,7 +100,7 @@ impl Device for Lan9118 {
     }
 }
 
-/// A frame that has come.
+/// A received frame.
 pub struct Frame {
     bytes: [u8; FRAME],
     len: usize,
@@ -128,7 +128,7 @@ impl TxToken for Room<'_> {
     }
 }
 
-/// Takes the next frame that came whole; what is damaged or too long is thrown away.
+/// Takes the next intact frame. Discards damaged and too long ones.
 fn take_frame() -> Option<Frame> {
     while read(RX_FIFO_INF) >> 16 & 0xff != 0 {
         let status = read(RX_STATUS);
@@ -137,8 +137,8 @@ fn take_frame() -> Option<Frame> {
         let mut words = frame.bytes.chunks_exact_mut(4);
         for _ in 0..with_checksum.div_ceil(4) {
             let word = read(RX_DATA);
-            if let Some(place) = words.next() {
-                place.copy_from_slice(&word.to_le_bytes());
+            if let Some(slot) = words.next() {
+                slot.copy_from_slice(&word.to_le_bytes());
             }
         }
         if status & RX_ERROR == 0 && with_checksum <= FRAME {
@@ -148,19 +148,19 @@ fn take_frame() -> Option<Frame> {
     None
 }
 
-/// Whether the longest frame fits into the FIFO, with its two words of command.
+/// Returns whether the FIFO has room for the longest frame with its two command words.
 fn may_send() -> bool {
     (read(TX_FIFO_INF) & 0xffff) as usize >= FRAME + 8
 }
 
-/// Sends the first `len` bytes.
+/// Sends the first `len` bytes of a frame.
 fn send(bytes: &[u8; FRAME], len: usize) {
     write(TX_DATA, FIRST_AND_LAST_SEGMENT | len as u32);
     write(TX_DATA, len as u32);
     for word in bytes.as_chunks().0.iter().take(len.div_ceil(4)) {
         write(TX_DATA, u32::from_le_bytes(*word));
     }
-    // What became of earlier frames is of no interest, but this FIFO must not fill up.
+    // Discards the status of earlier frames, so that this FIFO does not fill up.
     while read(TX_FIFO_INF) >> 16 & 0xff != 0 {
         read(TX_STATUS);
     }
@@ -173,11 +173,11 @@ fn write_mac(register: u32, value: u32) {
 }
 
 fn read(register: usize) -> u32 {
-    // SAFETY: all offsets above are registers of the controller, which is memory nobody else has.
+    // SAFETY: all offsets above are registers of the controller, and nothing else is in that memory.
     unsafe { ((BASE + register) as *const u32).read_volatile() }
 }
 
 fn write(register: usize, value: u32) {
-    // SAFETY: as in `read`; the controller does not write to memory, so no value can break the program.
+    // SAFETY: as in `read`; the controller does not write to memory, so every value is safe.
     unsafe { ((BASE + register) as *mut u32).write_volatile(value) }
 }

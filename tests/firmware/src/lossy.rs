@@ -1,6 +1,6 @@
-//! Bad luck that can be repeated.
+//! Repeatable random loss.
 
-/// Loses frames at random, the same ones for the same seed.
+/// Drops frames at random, the same ones for the same seed.
 pub struct Lossy {
     percent: u32,
     state: u32,
@@ -8,13 +8,13 @@ pub struct Lossy {
 }
 
 impl Lossy {
-    /// Loses so many of a hundred frames.
+    /// Drops this percentage of frames.
     pub fn new(percent: u32, seed: u32) -> Self {
-        // The generator stays at 0 for ever.
+        // The generator would stay at 0.
         Self { percent, state: seed.max(1), lost: 0 }
     }
 
-    /// Whether the next frame is lost (Marsaglia's xorshift, 32 bits).
+    /// Returns whether the next frame is lost (Marsaglia's xorshift, 32 bits).
     pub fn loses(&mut self) -> bool {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 17;
@@ -24,7 +24,7 @@ impl Lossy {
         loses
     }
 
-    /// How many were lost so far.
+    /// Returns the number of lost frames.
     pub fn lost(&self) -> u32 {
         self.lost
     }

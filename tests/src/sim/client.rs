@@ -6,87 +6,89 @@ use rtftp_core::{Packet, wire::packet::Options};
 
 use super::file::Rng;
 
-/// One way of the network, in microseconds.
+/// The delay of the network in one direction, in microseconds.
 const DELAY: u64 = 1_000;
-/// How much later some ACKs come: a client that writes to flash.
+/// The extra delay of late ACKs, in microseconds: a client that writes to flash.
 const LATE: u64 = 30_000;
-/// How long the bottleneck works on one datagram, where there is one.
+/// The time that the bottleneck takes for one datagram, in microseconds.
 const SERVICE: u64 = 120;
-/// After so much time nothing more is expected, in microseconds.
+/// The end of a simulation, in microseconds.
 const END: u64 = 300_000_000;
 
-/// The opcode of a block.
+/// The opcode of DATA.
 pub const DATA: u8 = 3;
-/// The opcode of an acknowledgement.
+/// The opcode of an ACK.
 pub const ACK: u8 = 4;
-/// The opcode of the options' acknowledgement; it counts as block 0.
+/// The opcode of an OACK, which counts as block 0.
 pub const OACK: u8 = 6;
 
-/// A kind of client. All take the next block; what they do with any other tells them apart.
+/// A model of a boot client. All models accept the next block; they differ in their reaction to any other block.
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
-    /// What it is called.
+    /// The name of the client.
     pub name: &'static str,
     /// Its read request.
     pub request: &'static [u8],
-    /// Which ACK another block than the next one brings.
+    /// Returns the ACK for a block that is not the next one.
     pub other: fn(&mut File, u16) -> Option<u16>,
-    /// How long it waits for progress before it repeats its last ACK, in milliseconds, time after time. All are counted over
-    /// the whole transfer, as U-Boot does; the others forget them when there is progress.
+    /// The timeouts without progress after which it repeats its last ACK, in milliseconds, one after the other. They count over
+    /// the whole transfer, as in U-Boot; other clients start again after progress.
     pub timer: &'static [u64],
 }
 
-/// What a client has of its file.
+/// The part of the file that a client has received.
 #[derive(Debug)]
 pub struct File {
     blksize: usize,
     window: u64,
-    agreed: bool,
-    /// The size that the server told.
+    negotiated: bool,
+    /// The size by the OACK, in bytes.
     pub size: Option<u64>,
-    /// The file itself.
+    /// The bytes.
     pub bytes: Vec<u8>,
-    /// How many blocks it has.
+    /// The number of blocks.
     pub blocks: u64,
-    /// How many of them it has acknowledged.
+    /// How many of them are acknowledged.
     pub acked: u64,
-    /// The last block it named in a NACK.
+    /// The last block that a repeated ACK asked for.
     pub nacked: u16,
-    /// Whether it has the last block.
+    /// Whether the last block has arrived.
     pub ended: bool,
-    /// When it got that, in microseconds.
+    /// When it arrived, in microseconds.
     pub ended_at: u64,
 }
 
 impl File {
-    /// The number of the last block it has.
+    /// Returns the number of the last block that arrived.
     pub fn last(&self) -> u16 {
         self.blocks as u16
     }
 
-    /// The number of the block it waits for.
+    /// Returns the number of the awaited block.
     pub fn next(&self) -> u16 {
         self.last().wrapping_add(1)
     }
 }
 
 impl Client {
-    /// The options it asks for.
+    /// Returns the options of the request.
     pub fn options(&self) -> Options<'static> {
-        let Ok(Packet::ReadRequest(request)) = Packet::parse(self.request) else { panic!("{} asks", self.name) };
+        let Ok(Packet::ReadRequest(request)) = Packet::parse(self.request) else {
+            panic!("{} sends a read request", self.name)
+        };
         request.options
     }
 
-    fn asked(&self, name: &[u8]) -> Option<u64> {
-        self.options().find(|(asked, _)| *asked == name).map(|(_, value)| number(value))
+    fn requested(&self, name: &[u8]) -> Option<u64> {
+        self.options().find(|(option, _)| *option == name).map(|(_, value)| number(value))
     }
 
-    /// What it has before anything came.
+    /// Returns the file before the first packet.
     pub fn file(&self) -> File {
         File {
             blksize: 512,
             window: 1,
-            agreed: self.options().next().is_none(),
+            negotiated: self.options().next().is_none(),
             size: None,
             bytes: vec![],
             blocks: 0,
@@ -97,39 +99,39 @@ impl Client {
         }
     }
 
-    /// The block size it asks for, in bytes.
+    /// Returns the requested block size, in bytes.
     pub fn blksize(&self) -> usize {
-        self.asked(b"blksize").map_or(512, |blksize| blksize as usize)
+        self.requested(b"blksize").map_or(512, |blksize| blksize as usize)
     }
 
-    /// How many blocks it wants at once.
+    /// Returns the requested window, in blocks.
     pub fn window(&self) -> u64 {
-        self.asked(b"windowsize").unwrap_or(1)
+        self.requested(b"windowsize").unwrap_or(1)
     }
 
-    /// Checks an OACK as EDK2, curl, U-Boot and PXELINUX do between them: only what was asked, as it was spelled, nothing
-    /// larger, the timeout equal.
+    /// Checks an OACK as strictly as EDK2, curl, U-Boot and PXELINUX together: only requested options, in the same spelling, no
+    /// larger value, the same timeout.
     fn accept_oack(&self, file: &mut File, granted: Options<'_>) {
         assert_eq!(file.blocks, 0, "a second OACK after data: GRUB starts over");
         for (name, value) in granted {
-            let asked = self.asked(name).unwrap_or_else(|| panic!("{} was not asked", name.escape_ascii()));
+            let requested = self.requested(name).unwrap_or_else(|| panic!("{} was not requested", name.escape_ascii()));
             let value = number(value);
             match name {
                 b"blksize" => file.blksize = value as usize,
                 b"windowsize" => file.window = value,
                 b"tsize" => file.size = Some(value),
-                _ => assert_eq!(value, asked, "the timeout is the one asked"),
+                _ => assert_eq!(value, requested, "another timeout"),
             }
-            assert!(name == b"tsize" || value <= asked, "{} is larger than asked", name.escape_ascii());
+            assert!(name == b"tsize" || value <= requested, "{} is larger than requested", name.escape_ascii());
         }
-        file.agreed = true;
+        file.negotiated = true;
     }
 
-    /// Takes in a datagram and says which ACK that brings.
+    /// Processes a datagram and returns the number of the ACK for it.
     ///
     /// # Panics
     ///
-    /// If the client could not go on.
+    /// If the client would abort the transfer.
     pub fn react(&self, file: &mut File, datagram: &[u8]) -> Option<u16> {
         let reply = match Packet::parse(datagram) {
             Ok(Packet::OptionAck(granted)) => {
@@ -137,8 +139,8 @@ impl Client {
                 Some(0)
             }
             Ok(Packet::Data { block, payload }) => {
-                assert!(file.agreed, "DATA instead of an OACK: GRUB waits on");
-                assert!(payload.len() <= file.blksize, "a block larger than agreed");
+                assert!(file.negotiated, "DATA instead of an OACK: GRUB waits on");
+                assert!(payload.len() <= file.blksize, "a block larger than negotiated");
                 if block == file.next() {
                     file.bytes.extend_from_slice(payload);
                     file.blocks += 1;
@@ -148,7 +150,7 @@ impl Client {
                     (self.other)(file, block)
                 }
             }
-            other => panic!("a client is sent {other:?}"),
+            other => panic!("the client received {other:?}"),
         };
         if reply.is_some() {
             file.acked = file.blocks;
@@ -158,40 +160,44 @@ impl Client {
 }
 
 fn number(value: &[u8]) -> u64 {
-    str::from_utf8(value).ok().and_then(|value| value.parse().ok()).expect("a plain number")
+    str::from_utf8(value).ok().and_then(|value| value.parse().ok()).expect("a decimal number")
 }
 
-/// What a network does to a transfer. The default is a perfect one.
+/// A network between a server and a client. The default loses and delays nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Network {
-    /// What is lost the first time it is sent: an opcode, and the number of a block.
+    /// Packets that are lost the first time they are sent: an opcode and a block number.
     pub lost: Vec<(u8, u16)>,
-    /// How likely everything else is to be lost, and what decides.
+    /// The probability of losing any other packet, and the generator that decides.
     pub random: Option<(f64, Rng)>,
-    /// Whether every seventh ACK comes late.
+    /// Whether every seventh ACK is late.
     pub late: bool,
-    /// How many datagrams wait at the server's bottleneck, if it has one.
+    /// The length of the queue at the server's bottleneck, in datagrams, if there is a bottleneck.
     pub room: Option<u64>,
 }
 
 impl Network {
     fn loses(&mut self, datagram: &[u8]) -> bool {
-        let what = match datagram {
+        let packet = match datagram {
             [_, OACK, ..] => (OACK, 0),
             [_, opcode, high, low, ..] => (*opcode, u16::from_be_bytes([*high, *low])),
-            _ => panic!("a datagram too short"),
+            _ => panic!("the datagram is too short"),
         };
-        let chosen = self.lost.iter().position(|lost| *lost == what).map(|at| self.lost.swap_remove(at)).is_some();
+        let chosen = self.lost.iter().position(|lost| *lost == packet).map(|at| self.lost.swap_remove(at)).is_some();
         chosen || self.random.as_mut().is_some_and(|(loss, rng)| rng.chance(*loss))
     }
 }
 
-/// What a server sends, and when it goes on by itself.
+/// The datagrams that a server sends now, and when it wants to be called again.
 pub type Step = (Vec<Vec<u8>>, Option<u64>);
 
-/// Lets a server and a client meet. Returns what the client has in the end, and how many blocks were sent to it. A client that
-/// has its file falls silent.
-pub fn meet(mut server: impl FnMut(u64, Option<&[u8]>) -> Step, client: &Client, mut network: Network) -> (File, u64) {
+/// Runs a transfer between a server and a client. Returns the file that the client received, and how many blocks were sent. The
+/// client sends nothing after its last ACK.
+pub fn simulate(
+    mut server: impl FnMut(u64, Option<&[u8]>) -> Step,
+    client: &Client,
+    mut network: Network,
+) -> (File, u64) {
     let mut file = client.file();
     let (mut down, mut up) = (VecDeque::<(u64, Vec<u8>)>::new(), VecDeque::<(u64, Vec<u8>)>::new());
     let (mut server_wakes, mut client_wakes, mut idle_until) = (Some(0), None, 0);

@@ -1,34 +1,34 @@
-//! Files of any size that take no memory, and the numbers they are made of.
+//! Files of any size that need no memory, and the random numbers of the simulation.
 
 use rtftp_core::{BlockReader, BlockSink, ReadFailed, WriteFailed};
 
-/// A stream of numbers that looks random and depends on nothing but its seed (splitmix64).
+/// A generator of pseudo-random numbers (splitmix64).
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// Starts the stream of this seed.
+    /// Starts the sequence of this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mixed(self.0)
     }
 
-    /// A number from 0 to `end` - 1; 0 when `end` is 0.
+    /// Returns a number from 0 to `end` - 1, or 0 if `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.draw()) * u128::from(end)) >> 64) as u64
     }
 
-    /// Whether something happens whose probability this is.
+    /// Returns `true` with this probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         probability > 0.0 && ((self.draw() >> 11) as f64) < probability * (1u64 << 53) as f64
     }
 
-    /// One of these.
+    /// Returns one of the elements.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }
@@ -40,20 +40,20 @@ fn mixed(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// The bytes that stand at both ends of every block: they tell its place in the file.
+/// The length of the mark at both ends of every block, which depends on its offset in the file, in bytes.
 pub(super) const MARK: usize = 8;
 
 fn mark(offset: u64) -> [u8; MARK] {
     mixed(!offset).to_le_bytes()
 }
 
-/// A file whose every block begins and ends with a mark that belongs to its place; what is between stays as it is in the
-/// buffer, so that a block costs the same whatever its size.
+/// A file in which every block begins and ends with a mark. The bytes between stay as they are in the buffer, so that a block of any
+/// size costs the same.
 pub(super) struct Source {
     pub(super) size: u64,
-    /// The size of a block, in bytes; a read begins with one and may take in several.
+    /// The size of a block, in bytes. A read starts at a block and may cover several.
     pub(super) blksize: usize,
-    /// How likely it is that what is read is not loaded yet.
+    /// The probability that a read is not loaded.
     pub(super) not_loaded: f64,
     pub(super) rng: Rng,
 }
@@ -77,14 +77,14 @@ fn write_marks(offset: u64, block: &mut [u8]) {
     block[..len].copy_from_slice(&mark(offset)[..len]);
 }
 
-/// Takes what [`Source`] gives and nothing else.
-pub(super) struct CheckResult {
+/// A sink that accepts only the bytes of [`Source`], in order.
+pub(super) struct CheckedSink {
     pub(super) size: u64,
-    /// What has come so far, in bytes.
+    /// How many bytes have arrived.
     pub(super) delivered: u64,
 }
 
-impl BlockSink for CheckResult {
+impl BlockSink for CheckedSink {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteFailed> {
         if offset != self.delivered || bytes.len() as u64 > self.size - self.delivered {
             return Err(WriteFailed("not the next bytes of the file"));
@@ -100,7 +100,7 @@ impl BlockSink for CheckResult {
             found[..bytes.len()].copy_from_slice(bytes);
         }
         if expected != found {
-            return Err(WriteFailed("these bytes stand elsewhere in the file"));
+            return Err(WriteFailed("bytes of another offset in the file"));
         }
         self.delivered += bytes.len() as u64;
         Ok(())

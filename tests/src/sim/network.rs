@@ -1,61 +1,61 @@
-//! One direction of a network: what it does to datagrams.
+//! One direction of a simulated network.
 
 use super::file::{MARK, Rng};
 
-/// How one direction treats datagrams. The default is a perfect wire.
+/// The properties of one direction. The default delivers every datagram at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Link {
-    /// How long a datagram is under way at least, in microseconds.
+    /// The least time that a datagram takes, in microseconds.
     pub delay: u64,
-    /// How much longer at most; the order stays.
+    /// The largest extra time, in microseconds. It keeps the order.
     pub jitter: u64,
     /// The probability that a datagram is lost.
     pub loss: f64,
-    /// The probability that a datagram begins a time in which everything is lost.
+    /// The probability that a datagram starts a burst, in which everything is lost.
     pub burst: f64,
-    /// How long such a time lasts at most, in microseconds.
+    /// The longest duration of a burst, in microseconds.
     pub burst_length: u64,
-    /// The probability that a datagram comes twice.
+    /// The probability that a datagram arrives twice.
     pub duplicate: f64,
-    /// The probability that a datagram is held up by as much as `delay` and `jitter` again, so that others overtake it.
+    /// The probability that a datagram takes up to twice as long, so that others overtake it.
     pub reorder: f64,
-    /// How long the bottleneck works on one datagram, in microseconds.
+    /// The time that the bottleneck takes for one datagram, in microseconds.
     pub service: u64,
-    /// How many datagrams wait at the bottleneck at most; what comes then is lost. 0 is no limit.
+    /// The length of the queue at the bottleneck, in datagrams; others are lost. 0 means no limit.
     pub queue: u64,
 }
 
-/// What a direction has carried.
+/// The datagrams of one direction, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Datagrams handed to it.
+    /// Datagrams sent.
     pub sent: u64,
-    /// Datagrams lost at random, or in a burst.
+    /// Datagrams lost at random or in a burst.
     pub lost: u64,
     /// Datagrams that found the queue full.
     pub overflowed: u64,
 }
 
-/// A direction at work.
+/// The state of one direction.
 #[derive(Debug)]
 pub(super) struct Wire {
     link: Link,
     rng: Rng,
-    /// When the bottleneck has worked on everything it has.
+    /// When the queue of the bottleneck is empty, in microseconds.
     busy_until: u64,
-    /// Until when everything is lost.
-    silent_until: u64,
-    /// When the latest datagram arrives.
+    /// The end of the current burst, in microseconds.
+    burst_until: u64,
+    /// The latest arrival so far, in microseconds.
     latest: u64,
     pub(super) traffic: Traffic,
 }
 
 impl Wire {
     pub(super) fn new(link: Link, seed: u64) -> Self {
-        Self { link, rng: Rng::new(seed), busy_until: 0, silent_until: 0, latest: 0, traffic: Traffic::default() }
+        Self { link, rng: Rng::new(seed), busy_until: 0, burst_until: 0, latest: 0, traffic: Traffic::default() }
     }
 
-    /// Takes in a datagram and says when it arrives: not at all, once or twice.
+    /// Sends a datagram. Returns its times of arrival: none, one or two.
     pub(super) fn carry(&mut self, now: u64) -> impl Iterator<Item = u64> + use<> {
         self.traffic.sent += 1;
         let first = self.pass(now);
@@ -65,9 +65,9 @@ impl Wire {
 
     fn pass(&mut self, now: u64) -> Option<u64> {
         if self.rng.chance(self.link.burst) {
-            self.silent_until = self.silent_until.max(now + 1 + self.rng.below(self.link.burst_length));
+            self.burst_until = self.burst_until.max(now + 1 + self.rng.below(self.link.burst_length));
         }
-        if now < self.silent_until || self.rng.chance(self.link.loss) {
+        if now < self.burst_until || self.rng.chance(self.link.loss) {
             self.traffic.lost += 1;
             return None;
         }
@@ -93,7 +93,7 @@ impl Wire {
     }
 }
 
-/// A datagram under way. One that holds a block keeps the block's ends only.
+/// A datagram in flight. Of a block it keeps only both ends.
 #[derive(Debug, Clone)]
 pub(super) enum Datagram {
     Short([u8; SHORT], u8),
@@ -101,7 +101,7 @@ pub(super) enum Datagram {
     Long(Box<[u8]>),
 }
 
-/// Long enough for an ACK and for the shortest blocks.
+/// The longest datagram that is kept whole, in bytes: an ACK or the shortest blocks.
 const SHORT: usize = 4 + 2 * MARK;
 
 impl Datagram {
@@ -120,7 +120,7 @@ impl Datagram {
         Self::Block { header: [bytes[0], bytes[1], bytes[2], bytes[3]], len: bytes.len() as u32, ends }
     }
 
-    /// The datagram as it was, but for the inside of a block; `scratch` has room for the largest.
+    /// Returns the datagram, except the inside of a block. `scratch` must take the largest datagram.
     pub(super) fn unpack<'a>(&'a self, scratch: &'a mut [u8]) -> &'a [u8] {
         match self {
             Self::Short(bytes, len) => &bytes[..usize::from(*len)],

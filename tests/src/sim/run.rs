@@ -1,73 +1,75 @@
-//! One transfer over a simulated network, and the promises that are checked at every step of it.
+//! One transfer over a simulated network, with its guarantees checked at every step.
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
 use rtftp_core::{
-    Instant, Outcome, Output, Packet, Receiver, Sender,
+    Instant, Outcome, Output, Packet, Receiver, ReceiverConfig, Sender,
+    transfer::receiver::MAX_REQUEST,
     wire::options::{Limits, MAX_BLKSIZE, MAX_WINDOWSIZE, RequestedOptions, negotiate},
 };
 
 use super::{
-    file::{CheckResult, Rng, Source},
+    file::{CheckedSink, Rng, Source},
     network::{Datagram, Link, Traffic, Wire},
 };
 
-/// What the server grants: whatever is asked, so that the largest windows are tried too.
+/// The server grants everything, so that the largest windows are tested too.
 const LIMITS: Limits = Limits { blksize: MAX_BLKSIZE, windowsize: MAX_WINDOWSIZE, window_bytes: u32::MAX };
 
-/// A transfer and the network it takes place on.
+/// A transfer and its network.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
-    /// What everything random comes from.
+    /// The seed of everything random.
     pub seed: u64,
     /// The size of the file, in bytes.
     pub size: u64,
-    /// What the client asks for.
-    pub wanted: RequestedOptions,
-    /// The way from the server to the client.
+    /// The options of the request.
+    pub options: RequestedOptions,
+    /// The direction from the server to the client.
     pub down: Link,
-    /// The way from the client to the server.
+    /// The direction from the client to the server.
     pub up: Link,
-    /// The probability that a block is not loaded when it is read.
+    /// The probability that a read is not loaded.
     pub not_loaded: f64,
-    /// After how many events a run counts as one that never ends.
+    /// The number of events after which a run counts as endless.
     pub steps: u64,
 }
 
-/// How a transfer went.
+/// The result of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Report {
-    /// How it ended for the server; `None` when no request ever reached it.
+    /// The outcome for the server; `None` if no request reached it.
     pub sender: Option<Outcome>,
-    /// How it ended for the client.
+    /// The outcome for the client.
     pub receiver: Outcome,
-    /// How many bytes the client has.
+    /// How many bytes the client received.
     pub delivered: u64,
-    /// When the client had the whole file, in microseconds; without it, when the client gave up.
+    /// When the client had the whole file or gave up, in microseconds.
     pub elapsed: u64,
-    /// What the server has sent.
+    /// The datagrams of the server.
     pub down: Traffic,
-    /// What the client has sent.
+    /// The datagrams of the client.
     pub up: Traffic,
-    /// How many events there were.
+    /// The number of events.
     pub steps: u64,
 }
 
-/// The largest datagram.
+/// The largest datagram, in bytes.
 const LARGEST: usize = 65_468;
 
-/// How many times a machine may ask for something before it waits: a window of the smallest send buffer's worth.
-const BUSY: u32 = 100_000;
+/// How often a state machine may be polled before it waits: enough for a window through the smallest send buffer.
+const MAX_POLLS: u32 = 100_000;
 
 /// Runs a transfer to its end.
 ///
 /// # Errors
 ///
-/// The promise that was broken.
+/// The guarantee that was violated.
 pub fn run(scenario: &Scenario) -> Result<Report, String> {
     let mut rng = Rng::new(scenario.seed);
     let start = Instant::from_micros(0);
-    let receiver = Receiver::new(start, b"file", scenario.wanted).map_err(|error| error.to_string())?;
+    let config = ReceiverConfig { options: scenario.options, ..ReceiverConfig::default() };
+    let receiver = Receiver::new(start, b"file", config).map_err(|error| error.to_string())?;
     let mut run = Run {
         now: 0,
         arrivals: BinaryHeap::new(),
@@ -80,7 +82,7 @@ pub fn run(scenario: &Scenario) -> Result<Report, String> {
             not_loaded: scenario.not_loaded,
             rng: Rng::new(rng.draw()),
         },
-        sink: CheckResult { size: scenario.size, delivered: 0 },
+        sink: CheckedSink { size: scenario.size, delivered: 0 },
         sender: None,
         receiver,
         sender_wakes: u64::MAX,
@@ -96,7 +98,7 @@ pub fn run(scenario: &Scenario) -> Result<Report, String> {
     while run.step()? {
         steps += 1;
         if steps > scenario.steps {
-            return Err(format!("no end after {steps} events, {} of {} bytes", run.sink.delivered, scenario.size));
+            return Err(format!("endless: {steps} events, {} of {} bytes", run.sink.delivered, scenario.size));
         }
     }
     run.report(steps)
@@ -109,7 +111,7 @@ struct Run {
     down: Wire,
     up: Wire,
     source: Source,
-    sink: CheckResult,
+    sink: CheckedSink,
     sender: Option<Sender>,
     receiver: Receiver,
     sender_wakes: u64,
@@ -122,7 +124,7 @@ struct Run {
 }
 
 impl Run {
-    /// Goes on to the next event; `false` when there is none.
+    /// Processes the next event. Returns `false` if there is none.
     fn step(&mut self) -> Result<bool, String> {
         let timer = self.sender_wakes.min(self.receiver_wakes);
         let arrival = self.arrivals.peek().map_or(u64::MAX, |arrival| arrival.at);
@@ -149,7 +151,7 @@ impl Run {
         let now = Instant::from_micros(self.now);
         let datagram = datagram.unpack(&mut self.scratch);
         if let Some(sender) = &mut self.sender {
-            // A copy of the request goes to another port and is absorbed there.
+            // A copy of the request goes to another port, which ignores it.
             if !datagram.starts_with(b"\x00\x01") {
                 sender.handle(now, datagram);
                 return self.poll_sender();
@@ -173,8 +175,8 @@ impl Run {
     }
 
     fn poll_sender(&mut self) -> Result<(), String> {
-        let Some(sender) = &mut self.sender else { return Err("a server without a request".into()) };
-        for _ in 0..BUSY {
+        let Some(sender) = &mut self.sender else { return Err("the server has no request".into()) };
+        for _ in 0..MAX_POLLS {
             match sender.poll(Instant::from_micros(self.now), &mut self.source, &mut self.buf) {
                 Output::Transmit(transmit) => {
                     for datagram in self.buf[..transmit.len].chunks(transmit.segment) {
@@ -204,11 +206,8 @@ impl Run {
     }
 
     fn poll_receiver(&mut self) -> Result<(), String> {
-        for _ in 0..BUSY {
-            match self
-                .receiver
-                .poll(Instant::from_micros(self.now), &mut self.buf[..rtftp_core::transfer::receiver::MAX_REQUEST])
-            {
+        for _ in 0..MAX_POLLS {
+            match self.receiver.poll(Instant::from_micros(self.now), &mut self.buf[..MAX_REQUEST]) {
                 Output::Transmit(transmit) => {
                     for at in self.up.carry(self.now) {
                         self.order += 1;
@@ -232,9 +231,9 @@ impl Run {
     }
 
     fn report(&self, steps: u64) -> Result<Report, String> {
-        let Some(receiver) = self.receiver_outcome else { return Err("the receiver has no end".into()) };
+        let Some(receiver) = self.receiver_outcome else { return Err("the receiver does not end".into()) };
         if self.sender.is_some() && self.sender_outcome.is_none() {
-            return Err("the sender has no end".into());
+            return Err("the sender does not end".into());
         }
         if receiver == Outcome::Complete && self.sink.delivered != self.source.size {
             return Err(format!("complete with {} of {} bytes", self.sink.delivered, self.source.size));
@@ -256,7 +255,7 @@ impl Run {
 
 fn future(now: u64, until: Instant) -> Result<u64, String> {
     let until = until.as_micros();
-    if until > now { Ok(until) } else { Err(format!("at {now} it waits until {until}, which is over")) }
+    if until > now { Ok(until) } else { Err(format!("waits until {until} at {now}")) }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -265,10 +264,10 @@ enum End {
     Client,
 }
 
-/// A datagram on its way; the heap gives out the earliest first.
+/// A datagram in flight. The heap returns the earliest arrival first.
 struct Arrival {
     at: u64,
-    /// What was sent first comes first.
+    /// Sorts equal arrivals in the order of sending.
     order: u64,
     to: End,
     datagram: Datagram,

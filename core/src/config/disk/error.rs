@@ -1,4 +1,4 @@
-//! What is wrong with a description, and where.
+//! Problems of a description and their positions.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use heapless::String;
 use super::{MAX_CONFIG, MAX_MOUNTS, MAX_PARTITION};
 use crate::config::uri::InvalidUri;
 
-/// The first mistake in a description. Its `Display` is one line for the person who wrote the file:
+/// The first problem in a description. Its `Display` is one line:
 ///
 /// ```text
 /// line 3, column 19: mounts[1].partition: expected a partition number from 0 to 255, found 256
@@ -15,75 +15,76 @@ use crate::config::uri::InvalidUri;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ConfigError {
-    /// The line of the mistake, from 1 on; `\n` ends a line.
+    /// The line of the problem, from 1 on. `\n` ends a line.
     pub line: u32,
-    /// The column of the mistake in characters, from 1 on: where the wrong value or key begins, or the stray character.
+    /// The column of the problem in characters, from 1 on: the start of the value or key, or the unexpected character.
     pub column: u32,
-    /// The field it is in.
+    /// The field with the problem.
     pub field: FieldPath,
-    /// What is wrong.
-    pub mistake: Problem,
-    /// What stands at that place, as a message shows it.
-    pub found: Found,
+    /// The problem.
+    pub problem: Problem,
+    /// The text at that position.
+    pub found: Excerpt,
 }
 
-/// An excerpt of a description: printable ASCII, everything else escaped, so that no log line can be forged.
-pub type Found = String<48>;
+/// An excerpt of a description, with everything but printable ASCII escaped, so that it cannot forge a log line.
+pub type Excerpt = String<48>;
 
-/// A field of a description: `url`, `mounts[1].partition`, or with neither part the description itself.
+/// A field of a description, such as `url` or `mounts[1].partition`. Without both parts it is the description itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FieldPath {
-    /// The index of the mount that the field belongs to; `None` for the fields of the disk.
+    /// The index of the mount with the field; `None` for the fields of the disk.
     pub mount: Option<usize>,
     /// The name of the field; `None` for the mount, or the disk, as a whole.
     pub name: Option<&'static str>,
 }
 
-/// What is wrong with a description.
+/// A problem of a description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Problem {
     /// The file is larger than [`MAX_CONFIG`].
     TooLarge,
     /// The file is empty.
     Empty,
-    /// The file begins with a byte order mark, which JSON forbids (RFC 8259, section 8.1).
+    /// The file begins with a byte order mark, which JSON forbids (RFC 8259 section 8.1).
     ByteOrderMark,
-    /// There is a comment, which JSON has not.
+    /// There is a comment, which JSON does not have.
     Comment,
-    /// Something else was expected: what, in words.
+    /// Something else was expected.
     Expected(&'static str),
     /// A string is longer than this number of bytes.
     TooLong(usize),
-    /// A field is not one of these.
+    /// The field is none of these.
     UnknownField(&'static str),
-    /// This field is not there.
+    /// This field is missing.
     MissingField(&'static str),
-    /// A field is there twice.
+    /// The field is there twice.
     DuplicateField,
     /// A mount has both a partition and a device.
     PartitionAndDevice,
-    /// A partition is no number from 0 to [`MAX_PARTITION`].
+    /// A partition is not a number from 0 to [`MAX_PARTITION`].
     Partition,
     /// There are more than [`MAX_MOUNTS`] mounts.
     TooManyMounts,
-    /// The first mountpoint is not `/`, so it lies in a directory that nothing is mounted on yet.
+    /// The first mountpoint is not `/`, so its parent directory is not mounted.
     ParentNotMounted,
     /// The mount with this index has the same mountpoint.
     MountedTwice(usize),
-    /// The URL is not that of an NBD export.
+    /// The URL is not the address of an NBD export.
     Url(InvalidUri),
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, column, field, mistake, found } = self;
+        let Self { line, column, field, problem, found } = self;
         write!(f, "line {line}, column {column}: ")?;
         if *field != FieldPath::default() {
             write!(f, "{field}: ")?;
         }
-        match mistake {
+        match problem {
             Problem::TooLarge => write!(f, "expected at most {MAX_CONFIG} bytes, found a larger file"),
             Problem::Empty => {
                 f.write_str("expected a description such as {\"url\": ..., \"mounts\": [...]}, found an empty file")
@@ -138,19 +139,19 @@ mod tests {
 {"device": "/dev/sdb", "mountpoint": "/boot"}], "tftp_root": "/boot"}"#;
 
     #[track_caller]
-    fn refuses(json: impl AsRef<[u8]>, message: &str) {
+    fn rejects(json: impl AsRef<[u8]>, message: &str) {
         let json = json.as_ref();
         let error = DiskConfig::parse(json).expect_err(&json.escape_ascii().to_string());
         assert_eq!(error.to_string(), message, "{}", json.escape_ascii());
     }
 
-    /// A description of one line with these mounts; the mounts begin in column 35.
+    /// Returns a description of one line with these mounts, which begin in column 35.
     fn with_mounts(mounts: &str) -> StdString {
         format!(r#"{{"url": "nbd://h/disk", "mounts": {mounts}}}"#)
     }
 
     #[test]
-    fn a_file_that_is_no_json_is_refused() {
+    fn rejects_invalid_json() {
         for (json, message) in [
             ("disk", r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found disk"#),
             (
@@ -214,23 +215,23 @@ mod tests {
                 "line 1, column 28: mounts[0]: expected `,` or `}`, found x",
             ),
         ] {
-            refuses(json, message);
+            rejects(json, message);
         }
-        refuses(
+        rejects(
             b"\xff\xfe{\0}\0",
             "line 1, column 1: expected `{`, found a byte order mark (save the file as UTF-8 without one)",
         );
-        refuses(
+        rejects(
             b"{\"url\": \"nbd://h/\xff\"}",
             r#"line 1, column 9: url: expected a string in UTF-8, found "nbd://h/\xff""#,
         );
-        refuses(format!("{GOOD} x"), "line 2, column 71: expected nothing after the closing `}`, found x");
-        refuses(format!("{GOOD}\n{GOOD}"), "line 3, column 1: expected nothing after the closing `}`, found an object");
-        refuses(format!("{GOOD}\0"), r#"line 2, column 70: expected nothing after the closing `}`, found \x00"#);
+        rejects(format!("{GOOD} x"), "line 2, column 71: expected nothing after the closing `}`, found x");
+        rejects(format!("{GOOD}\n{GOOD}"), "line 3, column 1: expected nothing after the closing `}`, found an object");
+        rejects(format!("{GOOD}\0"), r#"line 2, column 70: expected nothing after the closing `}`, found \x00"#);
     }
 
     #[test]
-    fn fields_are_the_known_ones_once_and_of_their_type() {
+    fn rejects_unknown_repeated_and_mistyped_fields() {
         for (json, message) in [
             (
                 "[]",
@@ -273,40 +274,40 @@ mod tests {
                 r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "a\nb\x1b[31m\nINFO \xe2\x80\xae""#,
             ),
         ] {
-            refuses(json, message);
+            rejects(json, message);
         }
-        refuses(
+        rejects(
             format!("{{\"{}\": 1}}", "a".repeat(2000)),
             r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
         );
-        refuses(
+        rejects(
             format!("{{\"{}\": 1}}", "\\u0061".repeat(2000)),
             r#"line 1, column 2: expected at most 1152 bytes, found "\u0061\u0061\u0061\u0061\u0061\u0061\u00..."#,
         );
-        refuses(
+        rejects(
             format!("{{\"url\": \"nbd://h/{}\"}}", "a".repeat(256)),
             r#"line 1, column 9: url: expected an export name of at most 255 bytes, found "nbd://h/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
         );
-        refuses(
+        rejects(
             format!("{{\"url\": \"nbd://h/{}\"}}", "a".repeat(1152)),
             r#"line 1, column 9: url: expected at most 1152 bytes, found "nbd://h/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
         );
-        refuses(
+        rejects(
             format!("{{\"url\": \"nbd:\\/\\/h/{}\"}}", "a".repeat(1152)),
             r#"line 1, column 9: url: expected at most 1152 bytes, found "nbd:\/\/h/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
         );
-        refuses(
+        rejects(
             format!("{{\"tftp_root\": \"/{}\"}}", "a".repeat(255)),
             r#"line 1, column 15: tftp_root: expected at most 255 bytes, found "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
         );
-        refuses(
+        rejects(
             format!("{{\"tftp_root\": \"\\/{}\"}}", "a".repeat(1152)),
             r#"line 1, column 15: tftp_root: expected at most 255 bytes, found "\/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
         );
     }
 
     #[test]
-    fn mounts_make_sense() {
+    fn rejects_invalid_mounts() {
         for (mounts, message) in [
             ("[ ]", "line 1, column 35: mounts: expected at least one mount, found an empty list"),
             (
@@ -429,28 +430,28 @@ mod tests {
                 r#"line 1, column 104: mounts[1].mountpoint: expected a mountpoint of its own, found "//", which mounts[0] has"#,
             ),
         ] {
-            refuses(with_mounts(mounts), message);
+            rejects(with_mounts(mounts), message);
         }
-        refuses(
+        rejects(
             with_mounts(r#"[{"mountpoint": "/"}], "backend": "kernel""#),
             r#"line 1, column 69: backend: expected "native" or "guestfs", found "kernel""#,
         );
-        refuses(
+        rejects(
             with_mounts("[\n{\"mountpoint\": \"/\", \"partition\": 1},\n{\"mountpoint\": \"/a\", \"partition\": 256}]"),
             "line 3, column 35: mounts[1].partition: expected a partition number from 0 to 255, found 256",
         );
-        refuses(
+        rejects(
             with_mounts(&format!(r#"[{{"device": "{}"}}]"#, "a".repeat(256))),
             r#"line 1, column 47: mounts[0].device: expected at most 255 bytes, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
         );
-        refuses(
+        rejects(
             with_mounts(&format!(r#"[{{"device": "\u0061{}"}}]"#, "a".repeat(1152))),
             r#"line 1, column 47: mounts[0].device: expected at most 255 bytes, found "\u0061aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
         );
     }
 
     #[test]
-    fn urls_say_what_is_wrong() {
+    fn rejects_invalid_urls() {
         for (url, message) in [
             (
                 "http://h/x",
@@ -465,35 +466,35 @@ mod tests {
                 r#"line 1, column 9: url: expected a port from 1 to 65535 after the host, found "nbd://h:0/x""#,
             ),
         ] {
-            refuses(format!("{{\"url\": \"{url}\"}}"), message);
+            rejects(format!("{{\"url\": \"{url}\"}}"), message);
         }
     }
 
     #[test]
-    fn a_file_has_a_greatest_size() {
+    fn rejects_files_over_the_maximum_size() {
         let padded = |size: usize| format!("{GOOD}{}", " ".repeat(size - GOOD.len()));
         assert!(DiskConfig::parse(padded(MAX_CONFIG).as_bytes()).is_ok());
-        refuses(padded(MAX_CONFIG + 1), "line 2, column 16313: expected at most 16384 bytes, found a larger file");
-        refuses("[".repeat(1_000_000), "line 1, column 16385: expected at most 16384 bytes, found a larger file");
+        rejects(padded(MAX_CONFIG + 1), "line 2, column 16313: expected at most 16384 bytes, found a larger file");
+        rejects("[".repeat(1_000_000), "line 1, column 16385: expected at most 16384 bytes, found a larger file");
     }
 
     #[test]
-    fn nesting_cannot_exhaust_the_stack() {
+    fn deep_nesting_does_not_exhaust_the_stack() {
         let deep = "[".repeat(MAX_CONFIG - 100);
-        refuses(
+        rejects(
             &deep,
             r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found a list"#,
         );
-        refuses(
+        rejects(
             format!("{{\"x\": {deep}"),
             r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "x""#,
         );
-        refuses(format!("{{\"url\": {deep}"), "line 1, column 9: url: expected a string, found a list");
-        refuses(
+        rejects(format!("{{\"url\": {deep}"), "line 1, column 9: url: expected a string, found a list");
+        rejects(
             with_mounts(&deep),
             r#"line 1, column 36: mounts[0]: expected a mount such as {"partition": 1, "mountpoint": "/"}, found a list"#,
         );
-        refuses(
+        rejects(
             with_mounts(&format!("[{{\"partition\": {}", "{\"partition\":".repeat(1000))),
             "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found an object",
         );

@@ -1,46 +1,46 @@
-//! Where in a file a mistake is.
+//! Finds the position of a problem in a file.
 //!
-//! The JSON deserializer keeps its position to itself, but it reads from left to right and never looks back: the shortest part
-//! of the file that leads to the same point ends where the deserializer looked last. Bisecting finds it in a few readings, and
-//! only files with a mistake pay for it.
+//! The JSON deserializer does not publish its position, but it reads from left to right and never looks back. So the shortest
+//! prefix of the file with the same result ends at the last byte that was read. A bisection finds it with a few parser runs, and
+//! only for files with a problem.
 
 use core::fmt::{self, Write};
 
 use serde_json_core::de;
 
 use super::{
-    ConfigError, FieldPath, Found, MAX_CONFIG, MAX_DISK_PATH, MAX_URL, Problem,
-    json::{Trace, read},
+    ConfigError, Excerpt, FieldPath, MAX_CONFIG, MAX_DISK_PATH, MAX_URL, Problem,
+    json::{Progress, parse},
 };
 
-/// How much of a wrong value is shown, in bytes: with a last escape (`\xff`) and the dots it fits [`Found`].
-const MAX_SHOWN: usize = 40;
+/// The longest part of an invalid value in a message, in bytes: it fits [`Excerpt`] with a last escape (`\xff`) and dots.
+const MAX_EXCERPT: usize = 40;
 
-/// Finds the mistakes of a file as a whole, before it is read as JSON.
+/// Checks the file as a whole, before it is parsed as JSON.
 pub(super) fn check_file(json: &[u8]) -> Result<(), ConfigError> {
-    let mistake = |at, mistake| Err(error(json, at, FieldPath::default(), mistake));
+    let reject = |at, problem| Err(error(json, at, FieldPath::default(), problem));
     if json.len() > MAX_CONFIG {
-        return mistake(MAX_CONFIG, Problem::TooLarge);
+        return reject(MAX_CONFIG, Problem::TooLarge);
     }
     if json.trim_ascii().is_empty() {
-        return mistake(json.len(), Problem::Empty);
+        return reject(json.len(), Problem::Empty);
     }
-    // UTF-8 and both orders of UTF-16, as Windows editors save it.
+    // UTF-8 and both byte orders of UTF-16, as Windows editors save files.
     if json.starts_with(b"\xef\xbb\xbf") || json.starts_with(b"\xff\xfe") || json.starts_with(b"\xfe\xff") {
-        return mistake(0, Problem::ByteOrderMark);
+        return reject(0, Problem::ByteOrderMark);
     }
     Ok(())
 }
 
-/// Makes a message of the error that reading the file ended with.
-pub(super) fn explain(json: &[u8], json_error: de::Error, trace: &Trace) -> ConfigError {
-    let mut field = trace.field.get();
-    let last_looked_at =
-        || shortest(json, |part| outcome(part) == (Some(json_error), trace.tokens.get())).saturating_sub(1);
-    let token = || last_token(json, trace.tokens.get());
-    let (at, mistake) = match json_error {
-        de::Error::CustomError => (token(), trace.mistake.get().unwrap_or(Problem::Expected("JSON"))),
-        de::Error::InvalidType => (last_looked_at(), expected_in(field)),
+/// Returns the problem for an error of the JSON deserializer.
+pub(super) fn explain(json: &[u8], json_error: de::Error, progress: &Progress) -> ConfigError {
+    let mut field = progress.field.get();
+    let tokens = progress.tokens.get();
+    let last_byte = || shortest_prefix(json, |prefix| outcome(prefix) == (Some(json_error), tokens)).saturating_sub(1);
+    let token = || last_token(json, tokens);
+    let (at, problem) = match json_error {
+        de::Error::CustomError => (token(), progress.problem.get().unwrap_or(Problem::Expected("JSON"))),
+        de::Error::InvalidType => (last_byte(), expected_in(field)),
         de::Error::InvalidNumber => (token(), expected_in(field)),
         de::Error::InvalidUnicodeCodePoint => (token(), Problem::Expected("a string in UTF-8")),
         de::Error::InvalidEscapeSequence => {
@@ -52,46 +52,46 @@ pub(super) fn explain(json: &[u8], json_error: de::Error, trace: &Trace) -> Conf
         | de::Error::EofWhileParsingObject
         | de::Error::EofWhileParsingNumber
         | de::Error::EofWhileParsingValue => (json.len(), Problem::Expected("the closing `}`")),
-        de::Error::KeyMustBeAString => (last_looked_at(), Problem::Expected("a field name in double quotes")),
-        de::Error::ExpectedColon => (last_looked_at(), Problem::Expected("`:`")),
-        de::Error::ExpectedListCommaOrEnd => (last_looked_at(), Problem::Expected("`,` or `]`")),
+        de::Error::KeyMustBeAString => (last_byte(), Problem::Expected("a field name in double quotes")),
+        de::Error::ExpectedColon => (last_byte(), Problem::Expected("`:`")),
+        de::Error::ExpectedListCommaOrEnd => (last_byte(), Problem::Expected("`,` or `]`")),
         de::Error::ExpectedObjectCommaOrEnd => {
-            let at = last_looked_at();
+            let at = last_byte();
             if splits_number(json, at) {
-                // A partition is the only number there is, and its visitor took its first part for all of it.
+                // Only a partition is a number, and its visitor got only the first part of it.
                 field.name = Some("partition");
                 (token(), Problem::Partition)
             } else {
                 (at, Problem::Expected("`,` or `}`"))
             }
         }
-        de::Error::TrailingComma => (last_looked_at(), Problem::Expected("another entry after the `,`")),
-        de::Error::TrailingCharacters => (last_looked_at(), Problem::Expected("nothing after the closing `}`")),
-        _ => (last_looked_at(), Problem::Expected("JSON")),
+        de::Error::TrailingComma => (last_byte(), Problem::Expected("another entry after the `,`")),
+        de::Error::TrailingCharacters => (last_byte(), Problem::Expected("nothing after the closing `}`")),
+        _ => (last_byte(), Problem::Expected("JSON")),
     };
     let rest = rest(json, at);
     let is_comment = rest.starts_with(b"//") || rest.starts_with(b"/*") || rest.starts_with(b"#");
-    error(json, at, field, if is_comment { Problem::Comment } else { mistake })
+    error(json, at, field, if is_comment { Problem::Comment } else { problem })
 }
 
-/// Where the token with this number begins.
+/// Returns the offset of the token with this number.
 fn last_token(json: &[u8], tokens: usize) -> usize {
-    let seen = shortest(json, |part| outcome(part).1 >= tokens);
-    // A visitor learns of a key or an element once its first character was looked at, of a value just after its `:`.
-    let start = seen.saturating_sub(1);
+    let read = shortest_prefix(json, |prefix| outcome(prefix).1 >= tokens);
+    // A visitor is called for a key or an element after its first character, for a value after the `:`.
+    let start = read.saturating_sub(1);
     let before_colon = rest(json, start).trim_ascii_start();
     let token = before_colon.strip_prefix(b":").unwrap_or(before_colon).trim_ascii_start();
     json.len().saturating_sub(token.len())
 }
 
-/// How reading a part of the file ends, and how many tokens it comes to.
-fn outcome(part: &[u8]) -> (Option<de::Error>, usize) {
-    let trace = Trace::default();
-    (read(part, &trace).err(), trace.tokens.get())
+/// Parses a prefix of the file. Returns the error and the number of tokens that were reached.
+fn outcome(prefix: &[u8]) -> (Option<de::Error>, usize) {
+    let progress = Progress::default();
+    (parse(prefix, &progress).err(), progress.tokens.get())
 }
 
-/// The length of the shortest beginning of the file that `holds` is true for; for all longer ones it is true as well.
-fn shortest(json: &[u8], holds: impl Fn(&[u8]) -> bool) -> usize {
+/// Returns the length of the shortest prefix for which `holds` is true; it is true for all longer ones too.
+fn shortest_prefix(json: &[u8], holds: impl Fn(&[u8]) -> bool) -> usize {
     let (mut low, mut high) = (0, json.len());
     while low < high {
         let middle = usize::midpoint(low, high);
@@ -100,13 +100,13 @@ fn shortest(json: &[u8], holds: impl Fn(&[u8]) -> bool) -> usize {
     low
 }
 
-/// Whether the file goes on at `at` with the same number: 1.5, 1e3, 01.
+/// Returns whether the position is inside a number: 1.5, 1e3, 01.
 fn splits_number(json: &[u8], at: usize) -> bool {
     let before = at.checked_sub(1).and_then(|before| json.get(before));
     before.is_some_and(u8::is_ascii_digit) && rest(json, at).first().is_some_and(|byte| b".eE0123456789".contains(byte))
 }
 
-/// What a field should have held when it held a value of the wrong type.
+/// Returns the problem of a field with a value of the wrong type.
 fn expected_in(field: FieldPath) -> Problem {
     match field {
         FieldPath { name: Some("partition"), .. } => Problem::Partition,
@@ -121,7 +121,7 @@ fn expected_in(field: FieldPath) -> Problem {
     }
 }
 
-/// The longest string that a field holds, in bytes; for keys, what is unescaped at most.
+/// Returns the longest string of a field, in bytes; for keys, the room to unescape them.
 fn longest_in(field: FieldPath) -> usize {
     match field.name {
         Some("url") | None => MAX_URL,
@@ -129,18 +129,18 @@ fn longest_in(field: FieldPath) -> usize {
     }
 }
 
-/// Makes the error for a mistake at a byte of the file.
-fn error(json: &[u8], at: usize, field: FieldPath, mistake: Problem) -> ConfigError {
+/// Returns the error for a problem at an offset of the file.
+fn error(json: &[u8], at: usize, field: FieldPath, problem: Problem) -> ConfigError {
     let mut lines = json.get(..at).unwrap_or(json).rsplit(|&byte| byte == b'\n');
-    // Every byte of a character but its first one is 10xxxxxx in UTF-8.
+    // In UTF-8, every byte of a character except the first is 10xxxxxx.
     let column = lines.next().map_or(0, |line| line.iter().filter(|&&byte| byte & 0xc0 != 0x80).count());
     let from_one = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1);
     ConfigError {
         line: from_one(lines.count()),
         column: from_one(column),
         field,
-        mistake,
-        found: found(rest(json, at)),
+        problem,
+        found: excerpt(rest(json, at)),
     }
 }
 
@@ -148,30 +148,30 @@ fn rest(json: &[u8], at: usize) -> &[u8] {
     json.get(at..).unwrap_or_default()
 }
 
-/// Shows what a part of the file begins with.
-fn found(rest: &[u8]) -> Found {
-    let mut found = Found::new();
-    let shown = match rest.first() {
-        None => found.write_str("the end of the file"),
-        Some(b'{') => found.write_str("an object"),
+/// Returns a description of the value or character at the start of `rest`.
+fn excerpt(rest: &[u8]) -> Excerpt {
+    let mut excerpt = Excerpt::new();
+    let written = match rest.first() {
+        None => excerpt.write_str("the end of the file"),
+        Some(b'{') => excerpt.write_str("an object"),
         Some(b'[') if rest.get(1..).unwrap_or_default().trim_ascii_start().starts_with(b"]") => {
-            found.write_str("an empty list")
+            excerpt.write_str("an empty list")
         }
-        Some(b'[') => found.write_str("a list"),
-        Some(b'"') => show(&mut found, string(rest)),
-        Some(&byte) if is_delimiter(byte) => write!(found, "`{}`", byte.escape_ascii()),
-        Some(_) => show(&mut found, rest.split(|&byte| is_delimiter(byte)).next().unwrap_or_default()),
+        Some(b'[') => excerpt.write_str("a list"),
+        Some(b'"') => write_escaped(&mut excerpt, string(rest)),
+        Some(&byte) if is_delimiter(byte) => write!(excerpt, "`{}`", byte.escape_ascii()),
+        Some(_) => write_escaped(&mut excerpt, rest.split(|&byte| is_delimiter(byte)).next().unwrap_or_default()),
     };
-    debug_assert!(shown.is_ok(), "an excerpt fits");
-    found
+    debug_assert!(written.is_ok(), "an excerpt fits");
+    excerpt
 }
 
-/// Whether a byte ends a number or a word.
+/// Returns whether a byte ends a number or a word.
 fn is_delimiter(byte: u8) -> bool {
     byte.is_ascii_whitespace() || b"{}[],:\"".contains(&byte)
 }
 
-/// The string that `rest` begins with, as it is written, quotes and all.
+/// Returns the string at the start of `rest`, with its quotes and escapes.
 fn string(rest: &[u8]) -> &[u8] {
     let mut is_escaped = false;
     let is_end = |&byte: &u8| {
@@ -183,16 +183,16 @@ fn string(rest: &[u8]) -> &[u8] {
     end.and_then(|end| rest.get(..end.saturating_add(2))).unwrap_or(rest)
 }
 
-/// Writes the beginning of an excerpt.
-fn show(found: &mut Found, text: &[u8]) -> fmt::Result {
+/// Writes at most [`MAX_EXCERPT`] bytes of a text, escaped.
+fn write_escaped(excerpt: &mut Excerpt, text: &[u8]) -> fmt::Result {
     for &byte in text {
-        if found.len() > MAX_SHOWN {
-            return found.write_str("...");
+        if excerpt.len() > MAX_EXCERPT {
+            return excerpt.write_str("...");
         }
         if byte == b' ' || byte.is_ascii_graphic() {
-            found.write_char(char::from(byte))?;
+            excerpt.write_char(char::from(byte))?;
         } else {
-            write!(found, "{}", byte.escape_ascii())?;
+            write!(excerpt, "{}", byte.escape_ascii())?;
         }
     }
     Ok(())
@@ -208,7 +208,7 @@ mod tests {
 {"device": "/dev/sdb", "mountpoint": "/boot"}], "tftp_root": "/boot"}"#;
 
     #[test]
-    fn a_place_is_given_in_lines_and_characters() {
+    fn position_is_in_lines_and_characters() {
         let json = "{\r\n\t\"tftp_root\": \"/gr\u{fc}n\", \"url\": 1}";
         let error = DiskConfig::parse(json.as_bytes()).expect_err("a number for a URL");
         assert_eq!((error.line, error.column), (2, 31));
@@ -216,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn every_beginning_of_a_file_is_refused() {
+    fn rejects_every_prefix_of_a_file() {
         for end in 0..GOOD.len() {
             assert!(DiskConfig::parse(&GOOD.as_bytes()[..end]).is_err(), "{end}");
         }
     }
 
     #[test]
-    fn no_byte_makes_it_panic() {
+    fn no_byte_causes_a_panic() {
         let mut json = Vec::from(GOOD);
         for index in 0..json.len() {
             let byte = json[index];

@@ -1,62 +1,61 @@
-//! The checksums of a file system's own structures (feature `metadata_csum`).
+//! CRC-32C checksums of metadata (feature `metadata_csum`; Linux, `Documentation/filesystems/ext4/checksums.rst`).
 
-use crc::{CRC_32_ISCSI, Crc};
+use crate::fs::{Error, Object};
 
-use super::super::{Error, Object};
+/// The initial value of a CRC-32C.
+pub(super) const CRC32C_INIT: u32 = u32::MAX;
 
-static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+/// Continues a CRC-32C from an earlier result, without the final inversion, as Linux's `crc32c` does.
+pub(super) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+    !crc32c::crc32c_append(!crc, bytes)
+}
 
-/// What the checksum of a structure begins with: it stands for the file system and the inode that the structure belongs to.
-/// Nothing is verified if there is none.
+/// A running CRC-32C over metadata, or nothing in a file system without `metadata_csum`: then every comparison succeeds.
+///
+/// The value over the file system's UUID seeds the checksums of its structures (`s_csum_seed`); continued over an inode's number and
+/// generation, it seeds those of the inode's blocks (`i_csum_seed`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seed(Option<u32>);
+pub(super) struct Checksum(Option<u32>);
 
-impl Seed {
-    /// There are no checksums.
+impl Checksum {
+    /// Metadata has no checksums.
     pub(super) const NONE: Self = Self(None);
-    /// Nothing has gone in yet.
-    pub(super) const NEW: Self = Self(Some(u32::MAX));
+    /// The checksum of no bytes.
+    pub(super) const INIT: Self = Self(Some(CRC32C_INIT));
 
-    /// A seed that is kept as a number.
-    pub(super) fn kept(seed: u32) -> Self {
+    /// Continues from a stored value (`s_checksum_seed`).
+    pub(super) fn from_seed(seed: u32) -> Self {
         Self(Some(seed))
     }
 
-    /// The seed after some more bytes.
+    /// Returns the checksum continued over `bytes`.
     #[must_use]
-    pub(super) fn and(self, bytes: &[u8]) -> Self {
-        Self(self.0.map(|seed| crc32c(seed, bytes)))
+    pub(super) fn update(self, bytes: &[u8]) -> Self {
+        Self(self.0.map(|crc| crc32c(crc, bytes)))
     }
 
-    /// Compares with the checksum that was kept.
+    /// Compares with the checksum that `object` stores.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`], which names what was compared.
-    pub(super) fn verify(self, kept: u32, object: impl Into<Object>) -> Result<(), Error> {
-        if self.0.is_none_or(|sum| sum == kept) { Ok(()) } else { Err(mismatch(object)) }
+    /// [`Error::Corrupt`], naming `object`.
+    pub(super) fn verify(self, stored: u32, object: impl Into<Object>) -> Result<(), Error> {
+        if self.0.is_none_or(|crc| crc == stored) { Ok(()) } else { Err(mismatch(object)) }
     }
 
-    /// Compares with a checksum of which only the lower half was kept.
+    /// Compares the low 16 bits with those that `object` stores.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`], which names what was compared.
-    pub(super) fn verify_half(self, kept: u16, object: impl Into<Object>) -> Result<(), Error> {
-        Self(self.0.map(|sum| sum & 0xffff)).verify(kept.into(), object)
+    /// [`Error::Corrupt`], naming `object`.
+    pub(super) fn verify_low(self, stored: u16, object: impl Into<Object>) -> Result<(), Error> {
+        Self(self.0.map(|crc| crc & 0xffff)).verify(stored.into(), object)
     }
 }
 
-/// The error for something that is not what its checksum says.
+/// Returns the error for a structure that differs from its checksum.
 pub(super) fn mismatch(object: impl Into<Object>) -> Error {
     Error::corrupt(object, "checksum mismatch: damaged, or being written")
-}
-
-/// CRC-32C going on from an earlier result, without the inversion at the end: so Linux counts it.
-fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
-    let mut digest = CRC32C.digest_with_initial(seed.reverse_bits());
-    digest.update(bytes);
-    !digest.finalize()
 }
 
 #[cfg(test)]
@@ -64,19 +63,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_goes_on_where_it_stopped() {
-        assert_eq!(Seed::NEW.and(b"123456789"), Seed::kept(!0xe306_9283), "the check value of the catalogue of CRCs");
-        assert_eq!(Seed::NEW.and(b"1234").and(b"").and(b"56789"), Seed::NEW.and(b"123456789"));
+    fn continues_over_consecutive_parts() {
+        let whole = Checksum::INIT.update(b"123456789");
+        assert_eq!(whole, Checksum::from_seed(!0xe306_9283), "the check value of CRC-32/ISCSI");
+        assert_eq!(Checksum::INIT.update(b"1234").update(b"").update(b"56789"), whole);
     }
 
     #[test]
-    fn a_mismatch_says_what_and_why() {
-        let seed = Seed::kept(0x0001_0002);
-        assert_eq!(seed.verify(0x0001_0002, "it"), Ok(()));
-        assert_eq!(seed.verify_half(2, "it"), Ok(()));
-        let text = seed.verify(2, "inode 12").expect_err("the upper half differs").to_string();
+    fn mismatch_names_object_and_problem() {
+        let checksum = Checksum::from_seed(0x0001_0002);
+        assert_eq!(checksum.verify(0x0001_0002, "it"), Ok(()));
+        assert_eq!(checksum.verify_low(2, "it"), Ok(()));
+        let text = checksum.verify(2, "inode 12").expect_err("the upper half differs").to_string();
         assert!(text.starts_with("inode 12: checksum mismatch"), "{text}");
-        assert!(seed.verify_half(3, "it").is_err());
-        assert_eq!(Seed::NONE.and(b"more").verify(7, "it"), Ok(()));
+        assert!(checksum.verify_low(3, "it").is_err());
+        assert_eq!(Checksum::NONE.update(b"more").verify(7, "it"), Ok(()));
     }
 }

@@ -1,108 +1,109 @@
-//! The names in a directory. See Linux, `Documentation/filesystems/ext4/directory.rst`.
+//! Directory entries (Linux, `Documentation/filesystems/ext4/directory.rst`).
 //!
-//! They are all looked at: an index only makes the blocks of a directory look as if they were empty where it is.
+//! Directories are read linearly: the blocks of a hash index look like empty blocks to a linear reader.
 
 use std::ops::ControlFlow;
 
 use super::{
-    super::{Error, bytes::le},
-    blocks::Blocks,
-    checksum::Seed,
-    inline,
+    block_reader::BlockReader,
+    checksum::Checksum,
+    inline_data,
     inode::{Inode, corrupt, unsupported},
     map::map,
 };
+use crate::fs::{Error, bytes::le};
 
-/// How long a directory may be, in bytes.
-const LONGEST: u64 = 64 << 20;
-/// How much of a directory is read at once, in bytes: a number of whole blocks, whatever their size is.
+/// The maximum size of a directory in bytes.
+const MAX_DIRECTORY_SIZE: u64 = 64 << 20;
+/// The number of bytes of a directory to read at once: a multiple of every block size.
 const CHUNK: u64 = 64 << 10;
 
-/// How long an entry is before its name, in bytes.
-const HEAD: usize = 8;
-/// How long the entry with the checksum at the end of a block is, in bytes.
+/// The size of a directory entry without its name, in bytes.
+const ENTRY_HEADER: usize = 8;
+/// The size of the entry at the end of a block that contains the checksum (`ext4_dir_entry_tail`), in bytes.
 const TAIL: usize = 12;
-/// What stands in that entry for the kind of a file.
-const TAIL_KIND: u8 = 0xde;
+/// The file type of that entry (`EXT4_FT_DIR_CSUM`).
+const TAIL_FILE_TYPE: u8 = 0xde;
 
-/// A name in a directory.
+/// An entry of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
     pub(super) name: &'a [u8],
     pub(super) inode: u32,
 }
 
-/// Calls back for every name in a directory but `.` and `..`, until it has enough; `may_be_indexed` if the file system has
-/// indexes.
+/// Calls `visit` with each entry of a directory except `.` and `..`, until it breaks. `has_dir_index` is the feature of the file
+/// system.
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`], [`Error::Unsupported`] if there is too much of it, [`Error::Io`].
-pub(super) async fn walk(
-    blocks: &Blocks,
+/// [`Error::Corrupt`], [`Error::Unsupported`] if the directory is too large, [`Error::Io`].
+pub(super) async fn for_each_entry(
+    blocks: &BlockReader,
     directory: &Inode,
-    may_be_indexed: bool,
-    mut each: impl FnMut(Entry<'_>) -> ControlFlow<()>,
+    has_dir_index: bool,
+    mut visit: impl FnMut(Entry<'_>) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     let number = directory.number;
-    if directory.is_inline() {
-        // It begins with the number of the directory above.
-        let first = directory.block.get(4..).unwrap_or_default();
-        for part in [first, inline::rest(directory)?] {
-            if walk_block(number, part, &mut each)?.is_break() {
+    if directory.has_inline_data() {
+        // The first four bytes are the inode number of the parent directory.
+        let entries_in_block = directory.block.get(4..).unwrap_or_default();
+        for part in [entries_in_block, inline_data::system_data(directory)?] {
+            if for_each_entry_in_block(number, part, &mut visit)?.is_break() {
                 break;
             }
         }
         return Ok(());
     }
-    if directory.size > LONGEST {
+    if directory.size > MAX_DIRECTORY_SIZE {
         return Err(unsupported(number, "directory too large"));
     }
-    let mut at = 0;
+    let mut position = 0;
     let map = map(blocks, directory).await?;
     for extent in &map.extents {
         let end = extent.file_offset + extent.len;
-        while extent.file_offset <= at && at < end {
-            let mut chunk = blocks.read_extent(extent, at - extent.file_offset, CHUNK.min(end - at) as usize).await?;
-            map.apply_patches(at, &mut chunk);
-            for block in chunk.chunks(blocks.size as usize) {
-                let is_root = at == 0 && may_be_indexed && directory.is_indexed();
-                verify(number, block, is_root, directory.seed)?;
-                if walk_block(number, block, &mut each)?.is_break() {
+        while extent.file_offset <= position && position < end {
+            let len = CHUNK.min(end - position) as usize;
+            let mut chunk = blocks.read_extent(extent, position - extent.file_offset, len).await?;
+            map.apply_patches(position, &mut chunk);
+            for block in chunk.chunks(blocks.block_size as usize) {
+                let is_dx_root = position == 0 && has_dir_index && directory.is_indexed();
+                verify(number, block, is_dx_root, directory.checksum_seed)?;
+                if for_each_entry_in_block(number, block, &mut visit)?.is_break() {
                     return Ok(());
                 }
-                at += block.len() as u64;
+                position += block.len() as u64;
             }
         }
     }
-    if at < directory.size { Err(corrupt(number, "directory with a hole")) } else { Ok(()) }
+    if position < directory.size { Err(corrupt(number, "directory with a hole")) } else { Ok(()) }
 }
 
-/// Calls back for every name in a block of a directory, until it has enough.
-fn walk_block(
-    number: u32,
+/// Calls `visit` with each entry of a directory block, until it breaks.
+fn for_each_entry_in_block(
+    directory: u32,
     block: &[u8],
-    each: &mut impl FnMut(Entry<'_>) -> ControlFlow<()>,
+    visit: &mut impl FnMut(Entry<'_>) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, Error> {
-    for entry in entries(number, block) {
-        if each(entry?).is_break() {
+    for entry in entries(directory, block) {
+        if visit(entry?).is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
     Ok(ControlFlow::Continue(()))
 }
 
-/// The names in a block of the directory `number`, or in what stands for one; without `.` and `..`.
-fn entries(number: u32, block: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, Error>> {
+/// Parses the entries of a block of the directory with inode number `directory`, except unused entries, `.` and `..`.
+fn entries(directory: u32, block: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, Error>> {
     let mut rest = block;
     std::iter::from_fn(move || {
         while !rest.is_empty() {
-            let len = entry_len(rest, block.len());
-            let name_len = usize::from(rest.get(6).copied().unwrap_or(0));
-            let name = rest.get(HEAD..HEAD + name_len).filter(|_| HEAD + name_len <= len && len.is_multiple_of(4));
+            let len = record_len(rest, block.len());
+            let name_end = ENTRY_HEADER + usize::from(rest.get(6).copied().unwrap_or(0));
+            let name = rest.get(ENTRY_HEADER..name_end).filter(|_| name_end <= len && len.is_multiple_of(4));
             let (Some(name), Some((entry, next))) = (name, rest.split_at_checked(len)) else {
                 rest = &[];
-                return Some(Err(corrupt(number, "directory entry exceeds its block")));
+                return Some(Err(corrupt(directory, "directory entry exceeds its block")));
             };
             rest = next;
             let inode = le::u32_at(entry, 0);
@@ -114,32 +115,46 @@ fn entries(number: u32, block: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, 
     })
 }
 
-/// Compares a block of the directory `number` with its checksum; `is_root` if an index begins there.
-fn verify(number: u32, block: &[u8], is_root: bool, seed: Seed) -> Result<(), Error> {
-    if seed == Seed::NONE {
+/// Verifies the checksum of a directory block. `is_dx_root` marks the root of a hash index, which is always the first block.
+fn verify(directory: u32, block: &[u8], is_dx_root: bool, checksum_seed: Checksum) -> Result<(), Error> {
+    /// The size of the fake entry in front of an inner index node (`dx_node`), in bytes.
+    const DX_NODE_HEADER: usize = 8;
+    /// The size of the entries `.` and `..` and of `dx_root_info`, in bytes.
+    const DX_ROOT_HEADER: usize = 32;
+    const DX_ENTRY: usize = 8;
+
+    if checksum_seed == Checksum::NONE {
         return Ok(());
     }
-    let what = ("directory block of inode", number);
-    let none = || corrupt(number, "directory block without a checksum");
-    let inner = block.len() - TAIL.min(block.len());
-    // The one entry of an inner block of an index is as long as the block.
-    let index = if is_root { Some(32) } else { (entry_len(block, block.len()) == block.len()).then_some(8) };
-    let Some(index) = index else {
-        let (summed, tail) = block.split_at_checked(inner).unwrap_or_default();
-        let is_tail = le::u32_at(tail, 0) == 0
-            && usize::from(le::u16_at(tail, 4)) == TAIL
-            && tail.get(6..8) == Some(&[0, TAIL_KIND]);
-        return if is_tail { seed.and(summed).verify(le::u32_at(tail, 8), what) } else { Err(none()) };
+    let object = ("directory block of inode", directory);
+    let no_checksum = || corrupt(directory, "directory block without a checksum");
+    // The fake entry of an inner index node covers the whole block.
+    let is_dx_node = record_len(block, block.len()) == block.len();
+    let index_offset = match (is_dx_root, is_dx_node) {
+        (true, _) => DX_ROOT_HEADER,
+        (false, true) => DX_NODE_HEADER,
+        (false, false) => {
+            let tail_offset = block.len() - TAIL.min(block.len());
+            let (summed, tail) = block.split_at_checked(tail_offset).unwrap_or_default();
+            let is_tail = le::u32_at(tail, 0) == 0
+                && usize::from(le::u16_at(tail, 4)) == TAIL
+                && tail.get(6..8) == Some(&[0, TAIL_FILE_TYPE]);
+            if !is_tail {
+                return Err(no_checksum());
+            }
+            return checksum_seed.update(summed).verify(le::u32_at(tail, 8), object);
+        }
     };
-    let [limit, count] = [0, 2].map(|at| usize::from(le::u16_at(block, index + at)));
-    let tail = block.get(index + limit * 8..).and_then(|tail| tail.get(..8)).ok_or_else(none)?;
-    let summed = block.get(..index + count * 8).ok_or_else(none)?;
-    let (reserved, sum) = tail.split_at_checked(4).unwrap_or_default();
-    seed.and(summed).and(reserved).and(&[0; 4]).verify(le::u32_at(sum, 0), what)
+    let [limit, count] = [0, 2].map(|at| usize::from(le::u16_at(block, index_offset + at)));
+    let tail = block.get(index_offset + limit * DX_ENTRY..).and_then(|tail| tail.get(..8)).ok_or_else(no_checksum)?;
+    let summed = block.get(..index_offset + count * DX_ENTRY).ok_or_else(no_checksum)?;
+    let (reserved, stored) = tail.split_at_checked(4).unwrap_or_default();
+    checksum_seed.update(summed).update(reserved).update(&[0; 4]).verify(le::u32_at(stored, 0), object)
 }
 
-/// How long an entry says that it is, in bytes; 64 KiB do not fit into its 16 bits as they are.
-fn entry_len(entry: &[u8], block_len: usize) -> usize {
+/// Returns the size of a directory entry in bytes (`rec_len`). In blocks of 64 KiB, whose size exceeds 16 bits, it is encoded
+/// (`ext4_rec_len_from_disk`).
+fn record_len(entry: &[u8], block_len: usize) -> usize {
     let len = usize::from(le::u16_at(entry, 4));
     match len {
         _ if block_len < 65_536 => len,
@@ -168,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_that_lead_somewhere_are_given() {
+    fn skips_unused_entries_and_dot_entries() {
         let parts = [
             entry(2, 12, b"."),
             entry(2, 12, b".."),
@@ -181,8 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_does_not_fit_ends_the_block() {
-        for wrong in [
+    fn invalid_entry_ends_the_block() {
+        for invalid in [
             entry(13, 0, b""),
             entry(13, 4, b""),
             entry(13, 8, b"a"),
@@ -190,21 +205,21 @@ mod tests {
             entry(13, 16, b"a")[..12].to_vec(),
         ] {
             assert_eq!(
-                names(&[entry(12, 12, b"b"), wrong.clone()].concat()),
+                names(&[entry(12, 12, b"b"), invalid.clone()].concat()),
                 [Ok((12, b"b".to_vec())), Err(())],
-                "{wrong:?}"
+                "{invalid:?}"
             );
         }
-        for len in 1..HEAD {
+        for len in 1..ENTRY_HEADER {
             assert_eq!(names(&entry(12, 8, b"")[..len]), [Err(())]);
         }
     }
 
     #[test]
-    fn entries_of_the_largest_blocks_are_longer_than_they_can_say() {
+    fn decodes_record_length_in_64_kib_blocks() {
         let mut block = entry(12, 65_535, b"all");
         block.resize(65_536, 0);
         assert_eq!(names(&block), [Ok((12, b"all".to_vec()))]);
-        assert_eq!(entry_len(&entry(12, 13, b""), 65_536), 0x1_000c);
+        assert_eq!(record_len(&entry(12, 13, b""), 65_536), 0x1_000c);
     }
 }

@@ -1,70 +1,69 @@
-//! Inodes: what a file is, apart from its names and its bytes.
+//! Inodes (Linux, `Documentation/filesystems/ext4/inodes.rst`).
 
 use std::borrow::Cow;
 
-use super::{
-    super::{
-        Error, FileIdentity, FileType,
-        bytes::{array_at, le},
-    },
-    checksum::Seed,
+use super::checksum::Checksum;
+use crate::fs::{
+    Error, FileIdentity, FileType,
+    bytes::{array_at, le},
 };
 
-/// How long an inode is without the fields that came later, in bytes.
-const OLD: usize = 128;
+/// The size of an inode of the first revision in bytes (`EXT4_GOOD_OLD_INODE_SIZE`).
+const GOOD_OLD_SIZE: usize = 128;
 
-const ENCRYPTED: u32 = 0x800;
-const INDEXED: u32 = 0x1000;
-/// The flag of an inode whose map is a tree of extents.
+// Flags (`i_flags`).
+const ENCRYPT: u32 = 0x800;
+const INDEX: u32 = 0x1000;
 pub(super) const EXTENTS: u32 = 0x8_0000;
-const INLINE: u32 = 0x1000_0000;
-const CASEFOLDED: u32 = 0x4000_0000;
+const INLINE_DATA: u32 = 0x1000_0000;
+const CASEFOLD: u32 = 0x4000_0000;
 
-/// An inode, as far as reading needs it. See Linux, `Documentation/filesystems/ext4/inodes.rst`.
+/// The fields of an inode that the driver uses.
 #[derive(Debug, Clone)]
 pub(super) struct Inode {
     pub(super) number: u32,
     pub(super) file_type: FileType,
-    /// How long its content is, in bytes.
+    /// The size of the content in bytes.
     pub(super) size: u64,
     pub(super) flags: u32,
-    /// Where its content is, or the content itself if it is short.
+    /// `i_block`: the map of the content, or the content itself if it is short.
     pub(super) block: [u8; 60],
-    /// The attributes that are in the inode.
-    pub(super) attributes: Vec<u8>,
-    /// See [`FileMap::identity`](super::super::FileMap::identity).
+    /// The extended attributes that are stored in the inode.
+    pub(super) xattrs: Vec<u8>,
+    /// See [`FileMap::identity`](crate::fs::FileMap::identity).
     pub(super) identity: FileIdentity,
-    /// What the checksums of its blocks begin with.
-    pub(super) seed: Seed,
+    /// The seed of the checksums of the inode's blocks (`i_csum_seed`).
+    pub(super) checksum_seed: Checksum,
 }
 
 impl Inode {
-    /// Reads an inode in use; `seed` is what the checksums of the file system begin with.
+    /// Parses and verifies an inode; `checksum_seed` is the file system's.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] also if no name may lead to it any more.
-    pub(super) fn parse(number: u32, bytes: &[u8], seed: Seed) -> Result<Self, Error> {
-        let extra = if bytes.len() > OLD { usize::from(le::u16_at(bytes, 0x80)) } else { 0 };
-        let used = OLD + extra;
-        if used > bytes.len() {
-            return Err(corrupt(number, format!("invalid size of {used} bytes")));
+    /// [`Error::Corrupt`] also if the inode was deleted.
+    pub(super) fn parse(number: u32, bytes: &[u8], checksum_seed: Checksum) -> Result<Self, Error> {
+        let extra_size = if bytes.len() > GOOD_OLD_SIZE { usize::from(le::u16_at(bytes, 0x80)) } else { 0 };
+        let fields_len = GOOD_OLD_SIZE + extra_size;
+        if fields_len > bytes.len() {
+            return Err(corrupt(number, format!("invalid size of {fields_len} bytes")));
         }
         let generation = le::u32_at(bytes, 0x64);
-        let seed = seed.and(&number.to_le_bytes()).and(&generation.to_le_bytes());
-        verify(number, bytes, used, seed)?;
-        // The time of the deletion says nothing: while files are shortened, it is the number of another inode.
-        if le::u16_at(bytes, 0x1a) == 0 {
+        let checksum_seed = checksum_seed.update(&number.to_le_bytes()).update(&generation.to_le_bytes());
+        verify(number, bytes, fields_len, checksum_seed)?;
+        // `i_dtime` does not show a deletion: it links the list of orphan inodes while a file is truncated.
+        let links_count = le::u16_at(bytes, 0x1a);
+        if links_count == 0 {
             return Err(corrupt(number, "has a name, but was deleted"));
         }
         let flags = le::u32_at(bytes, 0x20);
-        // Upper halves and later fields; an old inode does not have them.
-        let new = bytes.get(..used).unwrap_or_default();
+        // The upper halves of times and version are zero in an inode without the extra fields.
+        let fields = bytes.get(..fields_len).unwrap_or_default();
         let identity = FileIdentity {
             node: number.into(),
             generation: generation.into(),
-            times: [le::split_u64_at(new, 0x0c, 0x84), le::split_u64_at(new, 0x10, 0x88)],
-            version: le::split_u64_at(new, 0x24, 0x98),
+            times: [le::split_u64_at(fields, 0x0c, 0x84), le::split_u64_at(fields, 0x10, 0x88)],
+            version: le::split_u64_at(fields, 0x24, 0x98),
             flags,
             ..FileIdentity::default()
         };
@@ -74,69 +73,70 @@ impl Inode {
             size: le::split_u64_at(bytes, 0x04, 0x6c),
             flags,
             block: array_at(bytes, 0x28),
-            attributes: bytes.get(used..).unwrap_or_default().to_vec(),
+            xattrs: bytes.get(fields_len..).unwrap_or_default().to_vec(),
             identity,
-            seed,
+            checksum_seed,
         })
     }
 
-    /// Whether its map is a tree of extents, not of blocks.
+    /// Returns whether the map of the content is an extent tree.
     pub(super) fn has_extents(&self) -> bool {
         self.flags & EXTENTS != 0
     }
 
-    /// Whether its content is in the inode itself.
-    pub(super) fn is_inline(&self) -> bool {
-        self.flags & INLINE != 0
+    /// Returns whether the content is stored in the inode.
+    pub(super) fn has_inline_data(&self) -> bool {
+        self.flags & INLINE_DATA != 0
     }
 
-    /// Whether it is a directory with an index.
+    /// Returns whether this is a directory with a hash index.
     pub(super) fn is_indexed(&self) -> bool {
-        self.flags & INDEXED != 0
+        self.flags & INDEX != 0
     }
 
-    /// Whether it is a directory that takes large and small letters for the same.
+    /// Returns whether this is a case-insensitive directory.
     pub(super) fn is_casefolded(&self) -> bool {
-        self.flags & CASEFOLDED != 0
+        self.flags & CASEFOLD != 0
     }
 
-    /// Refuses content that is not what it looks like.
+    /// Rejects encrypted content.
     ///
     /// # Errors
     ///
     /// [`Error::Unsupported`].
     pub(super) fn check_readable(&self) -> Result<(), Error> {
-        if self.flags & ENCRYPTED == 0 { Ok(()) } else { Err(unsupported(self.number, "encrypted")) }
+        if self.flags & ENCRYPT == 0 { Ok(()) } else { Err(unsupported(self.number, "encrypted")) }
     }
 }
 
-/// The error for an inode that is not of a kind which is read here.
+/// Creates an [`Error::Unsupported`] for an inode.
 pub(super) fn unsupported(number: u32, what: impl Into<Cow<'static, str>>) -> Error {
     Error::unsupported(("inode", number), what)
 }
 
-/// The error for an inode that contradicts itself.
+/// Creates an [`Error::Corrupt`] for an inode.
 pub(super) fn corrupt(number: u32, what: impl Into<Cow<'static, str>>) -> Error {
     Error::corrupt(("inode", number), what)
 }
 
-/// Compares an inode, of which `used` bytes are fields, with its checksum.
-fn verify(number: u32, bytes: &[u8], used: usize, seed: Seed) -> Result<(), Error> {
-    const LOW: usize = 0x7c;
-    const HIGH: usize = 0x82;
-    let has_high = used >= HIGH + 2;
+/// Verifies the checksum of an inode whose first `fields_len` bytes are fields. Its upper half is one of the extra fields.
+fn verify(number: u32, bytes: &[u8], fields_len: usize, checksum_seed: Checksum) -> Result<(), Error> {
+    const CHECKSUM_LOW: usize = 0x7c;
+    const CHECKSUM_HIGH: usize = 0x82;
+    let has_high = fields_len >= CHECKSUM_HIGH + 2;
     let mut summed = bytes.to_vec();
-    for at in [Some(LOW), has_high.then_some(HIGH)].into_iter().flatten() {
+    for at in [Some(CHECKSUM_LOW), has_high.then_some(CHECKSUM_HIGH)].into_iter().flatten() {
         summed.iter_mut().skip(at).take(2).for_each(|byte| *byte = 0);
     }
-    let (sum, what) = (seed.and(&summed), ("inode", number));
+    let (checksum, object) = (checksum_seed.update(&summed), ("inode", number));
+    let low = le::u16_at(bytes, CHECKSUM_LOW);
     match has_high {
-        true => sum.verify(u32::from(le::u16_at(bytes, HIGH)) << 16 | u32::from(le::u16_at(bytes, LOW)), what),
-        false => sum.verify_half(le::u16_at(bytes, LOW), what),
+        true => checksum.verify(u32::from(le::u16_at(bytes, CHECKSUM_HIGH)) << 16 | u32::from(low), object),
+        false => checksum.verify_low(low, object),
     }
 }
 
-/// What the mode of an inode says that it is.
+/// Returns the file type in `i_mode`.
 fn file_type(mode: u16) -> FileType {
     match mode & 0xf000 {
         0x8000 => FileType::File,

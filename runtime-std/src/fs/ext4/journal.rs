@@ -1,12 +1,12 @@
-//! The journal of ext3 and ext4 (JBD2): what was committed last is in there, and not yet in its place.
+//! The JBD2 journal of ext3 and ext4: the newest copies of blocks that have been committed but not yet written to their locations.
 //!
-//! The owner of a disk that is mounted, or that lost power, has its newest changes in the journal alone. Its kernel would copy them
-//! into their places at the next mount; we only look up where they are. What counts as committed is decided as the kernel decides
-//! it (`fs/jbd2/recovery.c`; the format is in its `Documentation/filesystems/ext4/journal.rst`).
+//! A mounted file system, or one that was not unmounted, has its newest changes only in the journal. Linux copies them to their
+//! locations at the next mount; this driver only records the location of each copy. It applies the rules of Linux's
+//! `fs/jbd2/recovery.c` to decide which transactions are committed (format: `Documentation/filesystems/ext4/journal.rst`).
 
-mod blocks;
+mod block;
 mod checksum;
-mod log;
+mod log_reader;
 mod scan;
 mod superblock;
 #[cfg(test)]
@@ -18,87 +18,89 @@ use std::{
     sync::Arc,
 };
 
+pub(super) use self::block::MAGIC;
 use self::{
-    log::Log,
-    scan::{Committed, scan},
-    superblock::Superblock,
+    log_reader::LogReader,
+    scan::{CommittedLog, scan},
+    superblock::JournalSuperblock,
 };
 use crate::fs::{BlockDevice, Error, FileMap};
 
-/// How often the log is read anew if its owner moves its beginning meanwhile, which happens a few times in a second at most.
-const TRIES: usize = 4;
+/// How often the log is read again if its tail moves meanwhile. It moves a few times a second at most.
+const MAX_ATTEMPTS: usize = 4;
 
-/// Newer copies of blocks that are in the journal and not yet in their places.
+/// The newest committed copies of blocks that are in the journal.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    copies: BTreeMap<u64, Copied>,
+    copies: BTreeMap<u64, JournalBlock>,
 }
 
-/// Where the newer copy of a block is.
+/// The location of a copy of a block in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Copied {
-    /// Where it begins on the disk, in bytes from the start of the disk.
-    pub(super) place: u64,
-    /// Whether its first four bytes are `c0 3b 39 98`. The log keeps zeros in their place: they begin its own blocks.
-    pub(super) escaped: bool,
+pub(super) struct JournalBlock {
+    /// The offset on the disk in bytes.
+    pub(super) disk_offset: u64,
+    /// Whether the block starts with [`MAGIC`]. The copy has zeros instead, to distinguish it from the blocks of the log itself.
+    pub(super) is_escaped: bool,
 }
 
 impl Journal {
-    /// Reads the log; `log` is the journal inode's file, `block_size` is the file system's.
+    /// Reads a journal; `log` is the content of its inode, `block_size` that of the file system in bytes.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if something committed is damaged and newer commits follow it, [`Error::Unsupported`], [`Error::Io`].
-    pub(super) async fn load(log: &FileMap, disk: &Arc<dyn BlockDevice>, block_size: u32) -> Result<Self, Error> {
+    /// [`Error::Corrupt`] also if a committed transaction is damaged and intact ones follow, [`Error::Unsupported`], [`Error::Io`].
+    pub(super) async fn read(log: &FileMap, disk: &Arc<dyn BlockDevice>, block_size: u32) -> Result<Self, Error> {
         let disk = disk.as_ref();
-        let mut superblock = Superblock::read(log, disk, block_size).await?;
-        for _ in 0..TRIES {
-            let found = Self::replay(log, disk, &superblock).await;
-            // The owner may have brought the oldest transactions to their places meanwhile and written others over them. It says
-            // so in the superblock first.
-            let now = Superblock::read(log, disk, block_size).await?;
-            if now == superblock {
-                return found;
+        let mut superblock = JournalSuperblock::read(log, disk, block_size).await?;
+        for _ in 0..MAX_ATTEMPTS {
+            let journal = Self::read_log(log, disk, &superblock).await;
+            // The system that mounts the disk may have checkpointed the oldest transactions meanwhile and reused their blocks. It
+            // updates the superblock before.
+            let current = JournalSuperblock::read(log, disk, block_size).await?;
+            if current == superblock {
+                return journal;
             }
-            superblock = now;
+            superblock = current;
         }
         Err(Error::corrupt("journal", "changes faster than it can be read"))
     }
 
-    /// The newer copy of a block of the file system.
-    pub(super) fn find(&self, block: u64) -> Option<Copied> {
+    /// Returns the copy of a block of the file system.
+    pub(super) fn get(&self, block: u64) -> Option<JournalBlock> {
         self.copies.get(&block).copied()
     }
 
-    /// The copies of blocks in a range, in order.
-    pub(super) fn range(&self, blocks: Range<u64>) -> impl Iterator<Item = (u64, Copied)> {
+    /// Returns the copies of a range of blocks, sorted by block number.
+    pub(super) fn range(&self, blocks: Range<u64>) -> impl Iterator<Item = (u64, JournalBlock)> {
         let end = blocks.end.max(blocks.start);
-        self.copies.range(blocks.start..end).map(|(block, copied)| (*block, *copied))
+        self.copies.range(blocks.start..end).map(|(block, copy)| (*block, *copy))
     }
 
-    /// Does in memory what the kernel does at a mount.
-    async fn replay(log: &FileMap, disk: &dyn BlockDevice, superblock: &Superblock) -> Result<Self, Error> {
-        let Some(start) = superblock.start else {
+    /// Reads the log from its tail to its head.
+    async fn read_log(log: &FileMap, disk: &dyn BlockDevice, superblock: &JournalSuperblock) -> Result<Self, Error> {
+        let Some(tail) = superblock.tail else {
             return Ok(Self::default());
         };
-        let mut log = Log::new(log, disk, superblock.block_size, superblock.ring.clone(), start);
+        let mut log = LogReader::new(log, disk, superblock.block_size, superblock.log_blocks.clone(), tail);
         let committed = scan(&mut log, superblock).await?;
-        if let Some(first) = superblock.fast_commits
-            && blocks::is_fast_commit(&log.read(first).await?, committed.next)
+        if let Some(first) = superblock.first_fast_commit
+            && block::is_fast_commit(&log.read_block(first).await?, committed.next_sequence)
         {
             return Err(Error::unsupported("journal", "contains fast commits that are not checkpointed"));
         }
-        Ok(Self::newest(committed))
+        Ok(Self::from_log(committed))
     }
 
-    /// Keeps the newest copy of each block, unless the block was revoked in the same transaction or a later one: it was freed, and
-    /// may have been used again for what is not kept in the journal.
-    fn newest(committed: Committed) -> Self {
-        let revoked: HashMap<u64, u32> = committed.revokes.into_iter().collect();
-        let valid = committed.copies.into_iter().filter(|copy| match revoked.get(&copy.block) {
+    /// Selects the newest copy of each block. A revoke record of the same or a later transaction invalidates a copy: the block was
+    /// freed, and may have been reused for content that is not journaled.
+    fn from_log(log: CommittedLog) -> Self {
+        let revoked: HashMap<u64, u32> =
+            log.revokes.into_iter().map(|record| (record.block, record.transaction)).collect();
+        let valid = log.copies.into_iter().filter(|copy| match revoked.get(&copy.block) {
             Some(transaction) => copy.transaction > *transaction,
             None => true,
         });
-        Self { copies: valid.map(|copy| (copy.block, copy.copied)).collect() }
+        Self { copies: valid.map(|copy| (copy.block, copy.location)).collect() }
     }
 }

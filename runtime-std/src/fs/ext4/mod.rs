@@ -1,17 +1,18 @@
-//! ext2, ext3 and ext4.
+//! ext2, ext3 and ext4, read as they would be after a replay of the journal. All checksums of metadata are verified.
 //!
-//! A file system that was not unmounted is read as it would be after its journal was replayed; what has a checksum is verified.
+//! [`superblock`] and [`group_descriptor`] locate the [`inode`]s, [`map`] maps their content to the disk, [`directory`] parses
+//! directory entries. All blocks are read through the [`block_reader`], which prefers the copies in the [`journal`].
 
-mod blocks;
+mod block_reader;
 mod checksum;
 mod directory;
 mod features;
-mod group;
-mod inline;
+mod group_descriptor;
+mod inline_data;
 mod inode;
 mod journal;
+mod journal_inode;
 mod map;
-mod recovery;
 mod superblock;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ mod tests;
 use std::ops::ControlFlow;
 
 use self::{
-    blocks::Blocks,
+    block_reader::BlockReader,
     directory::Entry,
     features::Feature,
     inode::{Inode, corrupt, unsupported},
@@ -31,85 +32,86 @@ use super::{
     limits::{MAX_DIRECTORY_ENTRIES, MAX_LINK_TARGET},
 };
 
-/// The inode of the top directory.
-const ROOT: u32 = 2;
+/// The inode of the root directory (`EXT4_ROOT_INO`).
+const ROOT_INODE: u32 = 2;
 
-/// An ext2, ext3 or ext4 file system, as it would be after its journal is replayed.
+/// An ext2, ext3 or ext4 file system.
 #[derive(Debug)]
-pub(super) struct Ext {
+pub(super) struct Ext4 {
     superblock: Superblock,
-    blocks: Blocks,
+    blocks: BlockReader,
     is_in_use: bool,
 }
 
-/// The driver for ext2, ext3, ext4.
+/// The driver for ext2, ext3 and ext4.
 pub(super) const DRIVER: Driver = Driver {
     name: "ext4",
-    probe: |volume| Box::pin(Ext::probe(volume)),
+    probe: |volume| Box::pin(Ext4::probe(volume)),
     open: |volume| {
-        Box::pin(async { Ok(Ext::open(volume).await?.map(|filesystem| Box::new(filesystem) as BoxedFileSystem)) })
+        Box::pin(async { Ok(Ext4::open(volume).await?.map(|filesystem| Box::new(filesystem) as BoxedFileSystem)) })
     },
 };
 
-impl Ext {
-    /// Looks at the file system in a volume; `None` if it holds another, or none at all.
+impl Ext4 {
+    /// Opens the file system in a volume; `None` if the volume contains no ext file system.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if it has features that are not known here, which the text names, or a journal that must be replayed
-    /// and cannot be; [`Error::Corrupt`], [`Error::Io`].
+    /// [`Error::Unsupported`] if the file system has unsupported features, which are named, or needs recovery from an unsupported
+    /// journal; [`Error::Corrupt`], [`Error::Io`].
     pub(super) async fn open(volume: Volume) -> Result<Option<Self>, Error> {
         let Some(superblock) = Superblock::read(&volume).await? else { return Ok(None) };
         let has_journal = superblock.features.has(Feature::HAS_JOURNAL);
-        let needs_recovery = superblock.features.has(Feature::NEEDS_RECOVERY);
+        let needs_recovery = superblock.features.has(Feature::RECOVER);
         let is_in_use = superblock.is_in_use();
-        let blocks = Blocks::new(volume, &superblock)?;
-        let mut ext = Self { superblock, blocks, is_in_use };
+        let blocks = BlockReader::new(volume, &superblock)?;
+        let mut filesystem = Self { superblock, blocks, is_in_use };
         if has_journal && needs_recovery {
-            ext.recover().await?;
+            filesystem.recover().await?;
         }
-        Ok(Some(ext))
+        Ok(Some(filesystem))
     }
 
-    /// Tells what the file system in a volume is called and whether it is in use, from its superblock alone: nothing is replayed.
-    /// `None` if the volume holds another, or none at all.
+    /// Reads the type and the state of the file system in a volume from its superblock, without the journal; `None` if the volume
+    /// contains no ext file system.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), but for what is wrong with the journal.
+    /// As [`open`](Self::open), except for errors of the journal.
     pub(super) async fn probe(volume: &Volume) -> Result<Option<Detected>, Error> {
         let superblock = Superblock::read(volume).await?;
         Ok(superblock
-            .map(|superblock| Detected { name: superblock.features.name(), in_use: Some(superblock.is_in_use()) }))
+            .map(|superblock| Detected { name: superblock.features.type_name(), in_use: Some(superblock.is_in_use()) }))
     }
 
-    /// Reads the journal, and the superblock as it is with it.
+    /// Reads the journal, then the superblock again, which may have a newer copy there.
     async fn recover(&mut self) -> Result<(), Error> {
-        self.blocks.journal = recovery::load(&self.blocks, &self.superblock).await?;
-        let size = u64::from(self.superblock.block_size);
-        let (block, from) = (superblock::PLACE / size, superblock::PLACE % size);
-        let superblock = Superblock::parse(&self.blocks.read(block, from, superblock::LEN).await?)?;
-        let superblock = superblock.filter(|now| u64::from(now.block_size) == size);
+        let journal = journal_inode::read_journal(&self.blocks, &self.superblock).await?;
+        self.blocks.set_journal(journal);
+        let block_size = u64::from(self.superblock.block_size);
+        let (block, offset) = (superblock::OFFSET / block_size, superblock::OFFSET % block_size);
+        let superblock = Superblock::parse(&self.blocks.read(block, offset, superblock::LEN).await?)?;
+        let superblock = superblock.filter(|recovered| u64::from(recovered.block_size) == block_size);
         self.superblock =
             superblock.ok_or_else(|| Error::corrupt("journal", "contains the superblock of another file system"))?;
         Ok(())
     }
 
-    /// What an inode is that a name leads to.
+    /// Reads the inode of a directory entry.
     async fn node(&self, number: u32) -> Result<Node, Error> {
-        if number < self.superblock.first_inode && number != ROOT {
+        if number < self.superblock.first_inode && number != ROOT_INODE {
             return Err(corrupt(number, "reserved, but has a name"));
         }
-        let bytes = group::read_inode(&self.blocks, &self.superblock, number).await?;
-        let inode = Inode::parse(number, &bytes, self.superblock.seed)?;
+        let bytes = group_descriptor::read_inode(&self.blocks, &self.superblock, number).await?;
+        let inode = Inode::parse(number, &bytes, self.superblock.checksum_seed)?;
         Ok(Node { id: number.into(), file_type: inode.file_type })
     }
 
-    /// An inode that must be of a kind, and whose content can be read.
+    /// Reads an inode, and checks its type and that its content is readable.
     async fn inode(&self, node: Node, file_type: FileType) -> Result<Inode, Error> {
         let number = u32::try_from(node.id).unwrap_or(u32::MAX);
-        let bytes = group::read_inode(&self.blocks, &self.superblock, number).await?;
-        let inode = Inode::parse(number, &bytes, self.superblock.seed)?;
+        let bytes = group_descriptor::read_inode(&self.blocks, &self.superblock, number).await?;
+        let inode = Inode::parse(number, &bytes, self.superblock.checksum_seed)?;
         if inode.file_type != file_type {
             return Err(corrupt(number, "its type has changed"));
         }
@@ -117,16 +119,20 @@ impl Ext {
         Ok(inode)
     }
 
-    /// Calls back for every name in a directory, until it has enough.
-    async fn walk(&self, directory: &Inode, each: impl FnMut(Entry<'_>) -> ControlFlow<()>) -> Result<(), Error> {
-        let may_be_indexed = self.superblock.features.has(Feature::DIR_INDEX);
-        directory::walk(&self.blocks, directory, may_be_indexed, each).await
+    /// Calls `visit` with each entry of a directory, until it breaks.
+    async fn for_each_entry(
+        &self,
+        directory: &Inode,
+        visit: impl FnMut(Entry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let has_dir_index = self.superblock.features.has(Feature::DIR_INDEX);
+        directory::for_each_entry(&self.blocks, directory, has_dir_index, visit).await
     }
 }
 
-impl FileSystem for Ext {
+impl FileSystem for Ext4 {
     fn name(&self) -> &'static str {
-        self.superblock.features.name()
+        self.superblock.features.type_name()
     }
 
     fn is_in_use(&self) -> bool {
@@ -134,7 +140,7 @@ impl FileSystem for Ext {
     }
 
     fn root(&self) -> Node {
-        Node { id: ROOT.into(), file_type: FileType::Directory }
+        Node { id: ROOT_INODE.into(), file_type: FileType::Directory }
     }
 
     /// Looks up a name. In a case-insensitive directory, ASCII letters match in either case.
@@ -146,19 +152,19 @@ impl FileSystem for Ext {
         Box::pin(async move {
             let directory = self.inode(directory, FileType::Directory).await?;
             let is_casefolded = directory.is_casefolded();
-            let (mut exact, mut similar) = (None, None);
-            self.walk(&directory, |entry| {
+            let (mut exact, mut case_insensitive) = (None, None);
+            self.for_each_entry(&directory, |entry| {
                 if entry.name == name {
                     exact = Some(entry.inode);
                     return ControlFlow::Break(());
                 }
                 if is_casefolded && entry.name.eq_ignore_ascii_case(name) {
-                    similar = Some(entry.inode);
+                    case_insensitive = Some(entry.inode);
                 }
                 ControlFlow::Continue(())
             })
             .await?;
-            match exact.or(similar) {
+            match exact.or(case_insensitive) {
                 Some(number) => self.node(number).await.map(Some),
                 None if is_casefolded && !name.is_ascii() => {
                     Err(unsupported(directory.number, "case-insensitive directory: non-ASCII names cannot be compared"))
@@ -172,7 +178,7 @@ impl FileSystem for Ext {
         Box::pin(async move {
             let directory = self.inode(directory, FileType::Directory).await?;
             let mut names = Vec::new();
-            self.walk(&directory, |entry| {
+            self.for_each_entry(&directory, |entry| {
                 names.push((entry.name.to_vec(), entry.inode));
                 if names.len() <= MAX_DIRECTORY_ENTRIES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
@@ -199,8 +205,8 @@ impl FileSystem for Ext {
             if !(1..=MAX_LINK_TARGET).contains(&inode.size) {
                 return Err(corrupt(inode.number, format!("symbolic link with a target of {} bytes", inode.size)));
             }
-            if inode.is_inline() {
-                return inline::content(&inode);
+            if inode.has_inline_data() {
+                return inline_data::content(&inode);
             }
             let len = inode.size as usize;
             if let Some(target) = inode.block.get(..len).filter(|_| len < inode.block.len()) {
@@ -214,8 +220,8 @@ impl FileSystem for Ext {
     fn map(&self, file: Node) -> FsFuture<'_, FileMap> {
         Box::pin(async move {
             let inode = self.inode(file, FileType::File).await?;
-            let mut file = if inode.is_inline() {
-                let patch = Patch { file_offset: 0, bytes: inline::content(&inode)? };
+            let mut file = if inode.has_inline_data() {
+                let patch = Patch { file_offset: 0, bytes: inline_data::content(&inode)? };
                 FileMap { size: inode.size, patches: vec![patch], ..FileMap::default() }
             } else {
                 map::map(&self.blocks, &inode).await?

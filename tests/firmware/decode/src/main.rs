@@ -1,7 +1,6 @@
-//! Makes text of the log that the firmware writes: one line a message, with its level before it.
+//! Converts the firmware's defmt log on standard input to text: one line a message, after its level.
 //!
-//! The firmware sends its messages as numbers (defmt); what they stand for is in its ELF file. Names that as its argument, the
-//! log is the standard input.
+//! The log contains numbers; their texts are in the firmware's ELF file, the argument.
 
 use std::{
     env,
@@ -14,7 +13,7 @@ use defmt_decoder::{DecodeError, Table};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let elf = fs::read(env::args_os().nth(1).ok_or("expected the firmware's ELF file as the argument")?)?;
-    let table = Table::parse(&elf)?.ok_or("there are no defmt messages in this file")?;
+    let table = Table::parse(&elf)?.ok_or("no defmt messages in this file")?;
     let mut log = Vec::new();
     stdin().read_to_end(&mut log)?;
     let mut messages = table.new_stream_decoder();
@@ -26,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!("{level} {}", message.display_message());
             }
             Err(DecodeError::UnexpectedEof) => return Ok(()),
-            Err(DecodeError::Malformed) => return Err("this is not the log of that firmware".into()),
+            Err(DecodeError::Malformed) => return Err("the log does not belong to this firmware".into()),
         }
     }
 }

@@ -1,113 +1,103 @@
-//! What protects the blocks of a log.
+//! Checksums of the log.
 
-use crc::{CRC_32_ISCSI, CRC_32_MPEG_2, Crc, Digest, Table};
+use crc::{CRC_32_MPEG_2, Crc, Digest, Table};
 
-use crate::fs::bytes::be;
+use crate::fs::{
+    bytes::be,
+    ext4::checksum::{CRC32C_INIT, crc32c},
+};
 
-/// CRC-32c. All of a log's active part goes through it at each look at a disk, so it is the fast kind, with 16 KiB of tables.
-static CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+/// The checksum of version 1 (Linux's `crc32_be`), computed over all of the log, hence the fast variant with 16 KiB of tables.
+static CRC32_BE: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_MPEG_2);
 
-/// The sum of the first version: unreflected, begun with ones, not inverted at the end.
-static CRC32: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_MPEG_2);
+/// The offset of a commit block's checksum (`h_chksum`).
+const COMMIT_CHECKSUM: usize = 16;
 
-/// Where a commit block has its sum, in bytes.
-const COMMIT_SUM: usize = 16;
-
-/// What protects the blocks of a log.
+/// The checksums of a log. Versions 2 and 3 start with the UUID of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Checksums {
-    /// Nothing; a commit block vouches for what is before it.
+pub(super) enum ChecksumMode {
+    /// No checksums: a commit block alone marks a transaction as complete.
     None,
-    /// One sum in the commit block, over the descriptors and the copies.
+    /// A CRC-32 in the commit block, over the descriptor blocks and the copies.
     V1,
-    /// A sum in each block, and the low half of one for each copy in its tag. All begin with the journal's UUID.
+    /// A CRC-32C in each block, and the low 16 bits of one in the tag of each copy.
     V2([u8; 16]),
-    /// A sum in each block, and one for each copy in its tag. All begin with the journal's UUID.
+    /// A CRC-32C in each block, and one in the tag of each copy.
     V3([u8; 16]),
 }
 
-impl Checksums {
-    /// How many bytes at the end of a descriptor or of a table of revoked blocks belong to its sum.
-    pub(super) fn tail(self) -> usize {
+impl ChecksumMode {
+    /// Returns the size of the checksum at the end of a descriptor or revoke block, in bytes.
+    pub(super) fn tail_size(self) -> usize {
         match self {
             Self::None | Self::V1 => 0,
             Self::V2(_) | Self::V3(_) => 4,
         }
     }
 
-    /// Whether the copies have to be read to know that they are whole.
-    pub(super) fn cover_copies(self) -> bool {
+    /// Returns whether copies have checksums, so that they must be read.
+    pub(super) fn covers_copies(self) -> bool {
         self != Self::None
     }
 
-    /// Whether a descriptor or a table of revoked blocks is whole.
-    pub(super) fn table_is_whole(self, block: &[u8]) -> bool {
-        self.is_whole(block, block.len().saturating_sub(4))
+    /// Returns whether a descriptor or revoke block matches its checksum.
+    pub(super) fn matches_tail(self, block: &[u8]) -> bool {
+        self.matches_block(block, block.len().saturating_sub(4))
     }
 
-    /// Whether a commit block is whole, and with the first version all that it commits, the sum of which is `sum`.
-    pub(super) fn commit_is_whole(self, block: &[u8], sum: Transaction) -> bool {
-        let Some(sum) = sum.0 else { return self.is_whole(block, COMMIT_SUM) };
-        // Type and size of the sum. A kernel that was told not to write sums leaves all three zero.
-        match (block.get(12..14), be::u32_at(block, COMMIT_SUM)) {
-            (Some([1, 4]), stored) => stored == sum.finalize(),
+    /// Returns whether a commit block matches its checksum; in version 1, whether the transaction does.
+    pub(super) fn matches_commit(self, block: &[u8], transaction: TransactionChecksum) -> bool {
+        let Some(crc) = transaction.0 else { return self.matches_block(block, COMMIT_CHECKSUM) };
+        // `h_chksum_type`, `h_chksum_size` and `h_chksum`: all are zero if the mount option `journal_checksum` was off.
+        match (block.get(12..14), be::u32_at(block, COMMIT_CHECKSUM)) {
+            (Some([1, 4]), stored) => stored == crc.finalize(),
             (Some([0, 0]), 0) => true,
             _ => false,
         }
     }
 
-    /// Whether a copy is what its tag says. The sum is over the copy as it is in the log, without its first bytes if it is escaped.
-    pub(super) fn copy_is_whole(self, copy: &[u8], sequence: u32, stored: u32) -> bool {
-        let sum = |uuid: [u8; 16]| {
-            let mut sum = CRC32C.digest();
-            sum.update(&uuid);
-            sum.update(&sequence.to_be_bytes());
-            sum.update(copy);
-            !sum.finalize()
+    /// Returns whether a copy matches the checksum in its tag. The checksum covers the copy as stored, with the magic number escaped.
+    pub(super) fn matches_copy(self, copy: &[u8], sequence: u32, stored: u32) -> bool {
+        let checksum = |uuid: [u8; 16]| {
+            [&uuid[..], &sequence.to_be_bytes(), copy].iter().fold(CRC32C_INIT, |crc, part| crc32c(crc, part))
         };
         match self {
             Self::None | Self::V1 => true,
-            Self::V2(uuid) => stored == sum(uuid) & 0xffff,
-            Self::V3(uuid) => stored == sum(uuid),
+            Self::V2(uuid) => stored == checksum(uuid) & 0xffff,
+            Self::V3(uuid) => stored == checksum(uuid),
         }
     }
 
-    /// Whether a block agrees with its own sum, which is at `at` and counts as zero.
-    fn is_whole(self, block: &[u8], at: usize) -> bool {
+    fn matches_block(self, block: &[u8], checksum_offset: usize) -> bool {
         match self {
             Self::None | Self::V1 => true,
-            Self::V2(uuid) | Self::V3(uuid) => agrees(&uuid, block, at),
+            Self::V2(uuid) | Self::V3(uuid) => matches_checksum(&uuid, block, checksum_offset),
         }
     }
 }
 
-/// The sum of a transaction's descriptors and copies, which only the first version has.
-pub(super) struct Transaction(Option<Digest<'static, u32, Table<16>>>);
+/// The running CRC-32 of a transaction in version 1.
+pub(super) struct TransactionChecksum(Option<Digest<'static, u32, Table<16>>>);
 
-impl Transaction {
-    /// The sum of nothing.
-    pub(super) fn new(checksums: Checksums) -> Self {
-        Self((checksums == Checksums::V1).then(|| CRC32.digest()))
+impl TransactionChecksum {
+    /// Creates the checksum of no blocks.
+    pub(super) fn new(mode: ChecksumMode) -> Self {
+        Self((mode == ChecksumMode::V1).then(|| CRC32_BE.digest()))
     }
 
-    /// Adds a block.
+    /// Adds a descriptor block or a copy.
     pub(super) fn update(&mut self, block: &[u8]) {
-        if let Some(sum) = &mut self.0 {
-            sum.update(block);
+        if let Some(crc) = &mut self.0 {
+            crc.update(block);
         }
     }
 }
 
-/// Whether a block agrees with the big-endian CRC-32c that it has at `at`, which counts as zero. The sum begins with `before`, and
-/// is not inverted at the end as is usual elsewhere.
-pub(super) fn agrees(before: &[u8], block: &[u8], at: usize) -> bool {
-    let stored = be::u32_at(block, at);
-    let (Some(head), Some(rest)) = (block.get(..at), block.get(at + 4..)) else {
+/// Returns whether `prefix` and `block` match the CRC-32C at `checksum_offset` in the block, which counts as zero.
+pub(super) fn matches_checksum(prefix: &[u8], block: &[u8], checksum_offset: usize) -> bool {
+    let stored = be::u32_at(block, checksum_offset);
+    let (Some(before), Some(after)) = (block.get(..checksum_offset), block.get(checksum_offset + 4..)) else {
         return false;
     };
-    let mut sum = CRC32C.digest();
-    for part in [before, head, &[0; 4], rest] {
-        sum.update(part);
-    }
-    !sum.finalize() == stored
+    [prefix, before, &[0; 4], after].iter().fold(CRC32C_INIT, |crc, part| crc32c(crc, part)) == stored
 }

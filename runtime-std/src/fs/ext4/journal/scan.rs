@@ -1,176 +1,187 @@
-//! Finds what a log has that was committed.
+//! Collects the committed transactions of the log.
 
 use super::{
-    Copied,
-    blocks::{self, Kind, Tag},
-    checksum::{Checksums, Transaction},
-    log::{Log, MOST},
-    superblock::Superblock,
+    JournalBlock,
+    block::{self, BlockType, Tag},
+    checksum::{ChecksumMode, TransactionChecksum},
+    log_reader::{LogReader, MAX_BLOCKS},
+    superblock::JournalSuperblock,
 };
 use crate::fs::Error;
 
-/// What a log has that was committed, oldest first.
+/// The contents of the committed transactions, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Committed {
+pub(super) struct CommittedLog {
     /// The copies of blocks.
-    pub(super) copies: Vec<Logged>,
-    /// The blocks that were revoked, and in which transaction, counted as in [`Logged`].
-    pub(super) revokes: Vec<(u64, u32)>,
-    /// The number that the owner gives to the transaction behind the last.
-    pub(super) next: u32,
+    pub(super) copies: Vec<BlockCopy>,
+    /// The revoke records.
+    pub(super) revokes: Vec<RevokeRecord>,
+    /// The sequence number of the transaction after the last one.
+    pub(super) next_sequence: u32,
 }
 
 /// A copy of a block in the log.
 #[derive(Debug)]
-pub(super) struct Logged {
+pub(super) struct BlockCopy {
     /// The block of the file system.
     pub(super) block: u64,
-    /// Where the copy is.
-    pub(super) copied: Copied,
-    /// The transaction it belongs to, counted from the oldest in the log: these numbers do not wrap.
+    /// The location of the copy.
+    pub(super) location: JournalBlock,
+    /// The transaction, counted from the oldest in the log. Unlike sequence numbers, these do not wrap.
     pub(super) transaction: u32,
 }
 
-/// Goes through the log from its beginning, transaction by transaction.
+/// The invalidation of a block's earlier copies.
+#[derive(Debug)]
+pub(super) struct RevokeRecord {
+    /// The block of the file system.
+    pub(super) block: u64,
+    /// As in [`BlockCopy::transaction`].
+    pub(super) transaction: u32,
+}
+
+/// Reads the log from its tail, transaction by transaction.
 ///
-/// A transaction counts if its commit block is there and all that belongs to it agrees with its checksums. The first that does not
-/// is the end of the log: it was being written when the power failed, or is at this moment. Its kernel would not mount the disk if
-/// only a descriptor or a copy disagreed; but a reader without a mount may well see a commit block, and not yet what its owner wrote
-/// before it. If however a good transaction follows, then something was damaged that had been committed, and no state that can be
-/// told is one that the disk was ever in.
+/// A transaction is committed if its commit block is present and all of its blocks match their checksums. The first one that is not
+/// ends the log: it was being written when the power failed, or is being written now. Linux would refuse to mount the file system if
+/// only a descriptor or a copy mismatched. A reader of a mounted disk, however, may see a commit block before the blocks that were
+/// written ahead of it. If an intact transaction follows, committed data is damaged, and no consistent state can be restored.
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] then, [`Error::Unsupported`] if there is too much, [`Error::Io`].
-pub(super) async fn scan(log: &mut Log<'_>, superblock: &Superblock) -> Result<Committed, Error> {
-    let mut scan = Scan::new(superblock);
+/// [`Error::Corrupt`] if committed data is damaged, [`Error::Unsupported`] if the log exceeds a limit, [`Error::Io`].
+pub(super) async fn scan(log: &mut LogReader<'_>, superblock: &JournalSuperblock) -> Result<CommittedLog, Error> {
+    let mut scanner = Scanner::new(superblock);
     while let Some((_, block)) = log.next().await? {
-        let go_on = match blocks::kind(block, scan.sequence) {
-            Some(Kind::Descriptor) => {
-                let tags = scan.descriptor(block);
-                scan.copies(log, &tags).await?
+        let continues = match block::block_type(block, scanner.sequence) {
+            Some(BlockType::Descriptor) => {
+                let tags = scanner.descriptor(block);
+                scanner.copies(log, &tags).await?
             }
-            Some(Kind::Revoke) => {
-                scan.revoke(block)?;
+            Some(BlockType::Revoke) => {
+                scanner.revoke(block)?;
                 true
             }
-            Some(Kind::Commit) => scan.commit(block)?,
-            // Never used, or left behind by an older lap: every transaction has a number of its own.
+            Some(BlockType::Commit) => scanner.commit(block)?,
+            // Never written, or a block of an earlier pass, which has another sequence number.
             None => false,
         };
-        if !go_on {
+        if !continues {
             break;
         }
     }
-    scan.committed.next = scan.broken.unwrap_or(scan.sequence);
-    Ok(scan.committed)
+    scanner.committed.next_sequence = scanner.first_damaged.unwrap_or(scanner.sequence);
+    Ok(scanner.committed)
 }
 
-struct Scan<'a> {
-    superblock: &'a Superblock,
-    /// The number of the transaction that is being read.
+struct Scanner<'a> {
+    superblock: &'a JournalSuperblock,
+    /// The sequence number of the current transaction.
     sequence: u32,
-    /// The same, counted from the oldest in the log.
+    /// The current transaction, counted from the oldest in the log.
     transaction: u32,
-    open: Open,
-    committed: Committed,
-    /// When the last transaction was committed, by its owner's clock.
-    time: u64,
-    /// The number of the first transaction that is damaged.
-    broken: Option<u32>,
+    current: Transaction,
+    committed: CommittedLog,
+    /// The time of the last committed transaction, in seconds since 1970.
+    last_commit_time: u64,
+    /// The sequence number of the first damaged transaction.
+    first_damaged: Option<u32>,
 }
 
-/// What was read of a transaction before its commit block.
-struct Open {
-    copies: Vec<Logged>,
-    revokes: Vec<(u64, u32)>,
-    whole: bool,
-    sum: Transaction,
+/// The contents of a transaction before its commit block.
+struct Transaction {
+    copies: Vec<BlockCopy>,
+    revokes: Vec<RevokeRecord>,
+    /// Whether all blocks match their checksums.
+    is_intact: bool,
+    checksum: TransactionChecksum,
 }
 
-impl Open {
-    fn new(checksums: Checksums) -> Self {
-        Self { copies: Vec::new(), revokes: Vec::new(), whole: true, sum: Transaction::new(checksums) }
+impl Transaction {
+    fn new(mode: ChecksumMode) -> Self {
+        Self { copies: Vec::new(), revokes: Vec::new(), is_intact: true, checksum: TransactionChecksum::new(mode) }
     }
 }
 
-impl<'a> Scan<'a> {
-    fn new(superblock: &'a Superblock) -> Self {
+impl<'a> Scanner<'a> {
+    fn new(superblock: &'a JournalSuperblock) -> Self {
         Self {
             superblock,
             sequence: superblock.sequence,
             transaction: 0,
-            open: Open::new(superblock.checksums),
-            committed: Committed::default(),
-            time: 0,
-            broken: None,
+            current: Transaction::new(superblock.checksum_mode),
+            committed: CommittedLog::default(),
+            last_commit_time: 0,
+            first_damaged: None,
         }
     }
 
     fn descriptor(&mut self, block: &[u8]) -> Vec<Tag> {
-        self.open.whole &= self.superblock.checksums.table_is_whole(block);
-        self.open.sum.update(block);
-        blocks::tags(block, self.superblock)
+        self.current.is_intact &= self.superblock.checksum_mode.matches_tail(block);
+        self.current.checksum.update(block);
+        block::tags(block, self.superblock)
     }
 
-    /// Takes the copies behind a descriptor, reading them only if they have checksums. False if the log is too short for them.
+    /// Records the copies behind a descriptor block; reads them only if they have checksums. Returns `false` if the log ends before.
     ///
-    /// A damaged copy counts even if it is revoked later. The kernel lets it pass then; but a log with damage in it is better
-    /// refused, and this way one pass is enough.
-    async fn copies(&mut self, log: &mut Log<'_>, tags: &[Tag]) -> Result<bool, Error> {
-        let checksums = self.superblock.checksums;
+    /// A damaged copy counts even if a later revoke record invalidates it. Linux ignores such a copy, but rejecting a damaged log is
+    /// safer, and needs only one pass.
+    async fn copies(&mut self, log: &mut LogReader<'_>, tags: &[Tag]) -> Result<bool, Error> {
+        let mode = self.superblock.checksum_mode;
         for tag in tags {
-            let place = if checksums.cover_copies() {
-                let Some((place, copy)) = log.next().await? else { return Ok(false) };
-                self.open.whole &= checksums.copy_is_whole(copy, self.sequence, tag.sum);
-                self.open.sum.update(copy);
-                place
+            let disk_offset = if mode.covers_copies() {
+                let Some((disk_offset, copy)) = log.next().await? else { return Ok(false) };
+                self.current.is_intact &= mode.matches_copy(copy, self.sequence, tag.checksum);
+                self.current.checksum.update(copy);
+                disk_offset
             } else {
-                let Some(place) = log.skip()? else { return Ok(false) };
-                place
+                let Some(disk_offset) = log.skip()? else { return Ok(false) };
+                disk_offset
             };
-            let copied = Copied { place, escaped: tag.escaped };
-            self.open.copies.push(Logged { block: tag.block, copied, transaction: self.transaction });
+            let location = JournalBlock { disk_offset, is_escaped: tag.is_escaped };
+            self.current.copies.push(BlockCopy { block: tag.block, location, transaction: self.transaction });
         }
         Ok(true)
     }
 
     fn revoke(&mut self, block: &[u8]) -> Result<(), Error> {
-        self.open.whole &= self.superblock.checksums.table_is_whole(block);
-        let Some(revoked) = blocks::revoked(block, self.superblock) else {
-            self.open.whole = false;
+        self.current.is_intact &= self.superblock.checksum_mode.matches_tail(block);
+        let Some(revoked) = block::revoked_blocks(block, self.superblock) else {
+            self.current.is_intact = false;
             return Ok(());
         };
-        self.open.revokes.extend(revoked.map(|block| (block, self.transaction)));
-        if self.open.revokes.len() + self.committed.revokes.len() > MOST as usize {
-            return Err(Error::unsupported("journal", format!("more than {MOST} revoked blocks")));
+        let transaction = self.transaction;
+        self.current.revokes.extend(revoked.map(|block| RevokeRecord { block, transaction }));
+        if self.current.revokes.len() + self.committed.revokes.len() > MAX_BLOCKS as usize {
+            return Err(Error::unsupported("journal", format!("more than {MAX_BLOCKS} revoked blocks")));
         }
         Ok(())
     }
 
-    /// Ends a transaction. False if it is the last of the log.
+    /// Ends the current transaction. Returns `false` if it is the last one of the log.
     fn commit(&mut self, block: &[u8]) -> Result<bool, Error> {
-        let checksums = self.superblock.checksums;
-        let Open { mut copies, mut revokes, whole, sum } = std::mem::replace(&mut self.open, Open::new(checksums));
-        let whole = whole && checksums.commit_is_whole(block, sum);
-        let time = blocks::commit_time(block);
-        match (whole, self.broken) {
+        let mode = self.superblock.checksum_mode;
+        let Transaction { mut copies, mut revokes, is_intact, checksum } =
+            std::mem::replace(&mut self.current, Transaction::new(mode));
+        let is_intact = is_intact && mode.matches_commit(block, checksum);
+        let time = block::commit_time(block);
+        match (is_intact, self.first_damaged) {
             (true, None) => {
                 self.committed.copies.append(&mut copies);
                 self.committed.revokes.append(&mut revokes);
-                self.time = time;
+                self.last_commit_time = time;
             }
-            (true, Some(broken)) => {
-                let good = self.sequence;
+            (true, Some(damaged)) => {
+                let intact = self.sequence;
                 return Err(Error::corrupt(
-                    ("journal transaction", broken),
-                    format!("damaged, but transaction {good} after it is intact"),
+                    ("journal transaction", damaged),
+                    format!("damaged, but transaction {intact} after it is intact"),
                 ));
             }
-            // Left behind by another file system whose numbers happen to go on here, as the kernel tells them.
-            (false, _) if time < self.time => return Ok(false),
+            // A remnant of an earlier file system whose sequence numbers happen to continue here. Linux compares times as well.
+            (false, _) if time < self.last_commit_time => return Ok(false),
             (false, _) => {
-                self.broken.get_or_insert(self.sequence);
+                self.first_damaged.get_or_insert(self.sequence);
             }
         }
         self.sequence = self.sequence.wrapping_add(1);

@@ -1,21 +1,21 @@
-//! What is read must be what is there: on file systems of all kinds, and on none of them does anything go wrong badly.
+//! Reads images of `mke2fs`: all features, corrupt structures, and random mutations.
 
-mod damaged;
+mod corruption;
+mod features;
 mod image;
-mod journaled;
-mod mutated;
-mod single;
+mod random_mutations;
+mod recovery;
 mod tree;
 
 use std::{fs, path::Path, thread};
 
 use self::{
-    image::Made,
-    tree::{Found, Tree},
+    image::Image,
+    tree::{Content, Tree},
 };
 use crate::fs::FileSystem;
 
-/// File systems: what `mke2fs` is asked for, what kind it is, how many MiB it needs, and which tree is in it.
+/// The file systems to test: options of `mke2fs`, type, size in MiB, and the size of the largest directory.
 const KINDS: [(&str, &str, usize, usize); 22] = [
     ("-t ext4 -b 4096", "ext4", 48, LARGE),
     ("-t ext4 -b 1024", "ext4", 32, LARGE),
@@ -41,28 +41,28 @@ const KINDS: [(&str, &str, usize, usize); 22] = [
     ("-t ext2 -b 1024 -r 0", "ext2", 32, SMALL),
 ];
 
-/// How many names are in the largest directory of a tree: `mke2fs` is slow with many.
+/// The numbers of entries of the largest directory. Few file systems have the large one, because `mke2fs` is slow with it.
 const LARGE: usize = 5000;
 const SMALL: usize = 500;
 
 #[test]
-fn every_kind_of_file_system_is_read_as_it_was_written() {
+fn reads_every_file_system_as_written() {
     let trees = [LARGE, SMALL].map(|names| {
-        let root = tempfile::tempdir().expect("a directory for a tree");
-        tree::make(root.path(), names);
-        let tree = tree::on_this_machine(root.path());
+        let root = tempfile::tempdir().expect("a temporary directory");
+        tree::create(root.path(), names);
+        let tree = tree::of_directory(root.path());
         (names, root, tree)
     });
     let check = |kinds: &[(&str, &str, usize, usize)]| {
         for (options, name, size, names) in kinds {
-            let (_, root, tree) = trees.iter().find(|tree| tree.0 == *names).expect("one of the two");
-            let made = Made::new(&format!("{options} -N 6000"), size << 20, root.path());
-            check_kind(&made, options, *names, root.path(), tree.clone());
-            let ext = made.ext();
-            assert_eq!((ext.name(), ext.is_in_use()), (*name, false), "{options}");
+            let (_, root, tree) = trees.iter().find(|tree| tree.0 == *names).expect("the tree of this size");
+            let image = Image::new(&format!("{options} -N 6000"), size << 20, root.path());
+            check_image(&image, options, *names, root.path(), tree.clone());
+            let filesystem = image.open();
+            assert_eq!((filesystem.name(), filesystem.is_in_use()), (*name, false), "{options}");
         }
     };
-    // The large trees are at both ends.
+    // Both halves have large trees.
     let (first, second) = KINDS.split_at(KINDS.len() / 2);
     thread::scope(|scope| {
         scope.spawn(|| check(first));
@@ -70,54 +70,54 @@ fn every_kind_of_file_system_is_read_as_it_was_written() {
     });
 }
 
-/// Reads a file system as it was made, as it is after changes, and after indexes were made.
-fn check_kind(made: &Made, options: &str, names: usize, root: &Path, mut expected: Tree) {
-    compare(made, &expected, options);
-    change(made, names, root, &mut expected);
-    compare(made, &expected, options);
-    made.check();
+/// Compares a file system as created, after changes, and with hash indexes.
+fn check_image(image: &Image, options: &str, names: usize, root: &Path, mut expected: Tree) {
+    compare(image, &expected, options);
+    change(image, names, root, &mut expected);
+    compare(image, &expected, options);
+    image.check();
     if !options.contains("^dir_index") && !options.contains("-r 0") {
-        made.index();
-        compare(made, &expected, options);
+        image.index_directories();
+        compare(image, &expected, options);
     }
 }
 
-/// Does to a file system what `mke2fs` alone does not.
-fn change(made: &Made, names: usize, root: &Path, expected: &mut Tree) {
-    let block = made.ext().superblock.block_size as usize;
+/// Makes changes that `mke2fs` alone cannot: deletes and fragments files, creates unwritten extents and devices.
+fn change(image: &Image, names: usize, root: &Path, expected: &mut Tree) {
+    let block = image.open().superblock.block_size as usize;
     let content = fs::read(root.join("sparse/fragmented")).expect("a file of the tree");
     let mut commands = String::new();
     for number in (0..names).step_by(97) {
-        let path = tree::many(number);
+        let path = tree::numbered_path(number);
         commands += &format!("rm /{path}\n");
         expected.remove(format!("/{path}").as_bytes());
     }
-    // Every second block goes, and another file takes their place.
+    // Every second block is freed, then allocated for another file.
     for number in (1..content.len() / block).step_by(2) {
         commands += &format!("punch /sparse/fragmented {number} {number}\n");
     }
-    let filling = made.beside("filling");
-    fs::write(&filling, &content).expect("room for a file");
-    let punched = made.beside("punched");
+    let filling = image.side_file("filling");
+    fs::write(&filling, &content).expect("space for a file");
+    let punched = image.side_file("punched");
     commands += &format!("cd /sparse\nwrite {} filling\ndump fragmented {}\n", filling.display(), punched.display());
     commands += &format!("fallocate unwritten 0 {}\n", 999_999 / block);
     commands += "cd /special\nmknod null c 1 3\nmknod disk b 8 0\n";
-    made.debugfs(&commands);
+    image.debugfs(&commands);
     for device in [&b"/special/null"[..], b"/special/disk"] {
-        expected.insert(device.to_vec(), Found::Other);
+        expected.insert(device.to_vec(), Content::Other);
     }
-    // In a map of single blocks it punches more than it was told to.
-    let punched = fs::read(punched).expect("it was written");
+    // In indirect blocks, debugfs punches more than the given blocks.
+    let punched = fs::read(punched).expect("the dumped file");
     assert!(punched.len() == content.len() && punched != content);
-    expected.insert(b"/sparse/fragmented".to_vec(), tree::found(&punched));
-    expected.insert(b"/sparse/filling".to_vec(), tree::found(&content));
+    expected.insert(b"/sparse/fragmented".to_vec(), tree::file_with(&punched));
+    expected.insert(b"/sparse/filling".to_vec(), tree::file_with(&content));
 }
 
-/// Compares what is read with what should be there.
-fn compare(made: &Made, expected: &Tree, options: &str) {
-    let (image, ext) = made.open();
-    let ext = ext.expect("it can be read").expect("it is an ext file system");
-    let found = tree::in_ext(&ext, image.as_ref());
+/// Compares the file system with the expected tree.
+fn compare(image: &Image, expected: &Tree, options: &str) {
+    let (disk, filesystem) = image.try_open();
+    let filesystem = filesystem.expect("a readable file system").expect("an ext file system");
+    let found = tree::read_all(&filesystem, disk.as_ref());
     for (path, found) in &found {
         assert_eq!(Some(found), expected.get(path), "{options}: {}", path.escape_ascii());
     }

@@ -1,4 +1,4 @@
-//! Trees of files: one that has what is hard to read, and what is found when a file system is walked.
+//! Directory trees: creates test files, and reads trees from directories and from images.
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +14,12 @@ use std::{
 
 use smol::block_on;
 
-use super::super::super::{BlockDevice, DirectoryEntry, FileMap, FileSystem, FileType, Node, ext4::Ext};
+use super::super::super::{BlockDevice, DirectoryEntry, FileMap, FileSystem, FileType, Node, ext4::Ext4};
 
-/// What is found at a path.
+/// The content of a path.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Found {
-    /// With its first, its middle and its last bytes; all of them if there are not many.
+pub(super) enum Content {
+    /// A file with its first, middle and last bytes; with all bytes if it is small.
     File {
         size: u64,
         bytes: Arc<[u8]>,
@@ -29,7 +29,7 @@ pub(super) enum Found {
     Other,
 }
 
-impl fmt::Debug for Found {
+impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { size, bytes } => write!(f, "a file of {size} bytes, {} of them zeros", zeros(bytes)),
@@ -40,10 +40,10 @@ impl fmt::Debug for Found {
     }
 }
 
-/// What is found at all paths, which begin with `/`.
-pub(super) type Tree = BTreeMap<Vec<u8>, Found>;
+/// The contents of all paths, which start with `/`.
+pub(super) type Tree = BTreeMap<Vec<u8>, Content>;
 
-/// Bytes of which none are zeros, and no 256 are like those of another seed or place.
+/// Returns pseudo-random bytes without zeros, different for each seed.
 pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len);
@@ -56,8 +56,8 @@ pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Makes the files of a small boot disk.
-pub(super) fn make_small(root: &Path) {
+/// Creates the files of a small boot disk.
+pub(super) fn create_boot_disk(root: &Path) {
     fs::create_dir_all(root.join("boot/grub")).expect("a new directory");
     fs::write(root.join("boot/vmlinuz-6.1"), noise(1, 300_000)).expect("a new file");
     fs::write(root.join("boot/grub/grub.cfg"), "set timeout=1\n").expect("a new file");
@@ -65,28 +65,28 @@ pub(super) fn make_small(root: &Path) {
     symlink("/".repeat(200), root.join("boot/long")).expect("a new link");
     let sparse = OpenFile::create(root.join("boot/sparse")).expect("a new file");
     for at in [0, 20, 300] {
-        sparse.write_all_at(b"data", at * 1024).expect("room for it");
+        sparse.write_all_at(b"data", at * 1024).expect("space for it");
     }
 }
 
-/// Makes all that is hard to read; with a directory of so many names.
-pub(super) fn make(root: &Path, names: usize) {
-    make_small(root);
+/// Creates files, links and directories for every special case; the largest directory has `names` entries.
+pub(super) fn create(root: &Path, names: usize) {
+    create_boot_disk(root);
     let write = |path: &str, bytes: &[u8]| fs::write(root.join(path), bytes).expect("a new file");
     for directory in ["many", "sizes", "sparse", "links", "names", "few", "few/empty", "few/one", "special"] {
         fs::create_dir(root.join(directory)).expect("a new directory");
     }
     for number in 0..names {
-        write(&many(number), if number % 100 == 0 { b"some" } else { b"" });
+        write(&numbered_path(number), if number % 100 == 0 { b"some" } else { b"" });
     }
     for size in [0, 1, 59, 60, 61, 100, 130, 150, 160, 1023, 1024, 1025, 4095, 4096, 4097, 70_000, 1_000_000] {
         write(&format!("sizes/{size}"), &noise(size as u64, size));
     }
     for (name, len) in [("holes", 3_000_000), ("unwritten", 1_000_000), ("huge", 4_300_000_000)] {
         let sparse = OpenFile::create(root.join("sparse").join(name)).expect("a new file");
-        sparse.set_len(len).expect("a file system that knows sparse files");
+        sparse.set_len(len).expect("a file system with support for sparse files");
         for at in [0, len / 2, len - 4000] {
-            sparse.write_all_at(&noise(at, 4000), at).expect("room for it");
+            sparse.write_all_at(&noise(at, 4000), at).expect("space for it");
         }
     }
     write("sparse/fragmented", &noise(3, 1_600 * 1024));
@@ -109,30 +109,30 @@ pub(super) fn make(root: &Path, names: usize) {
     nix::unistd::mkfifo(&root.join("special/fifo"), nix::sys::stat::Mode::S_IRUSR).expect("a new FIFO");
 }
 
-/// The path of one of many files.
-pub(super) fn many(number: usize) -> String {
+/// Returns the path of a file in the largest directory.
+pub(super) fn numbered_path(number: usize) -> String {
     format!("many/one-of-many-names-{number:05}")
 }
 
-/// What is in a directory of this machine.
-pub(super) fn on_this_machine(root: &Path) -> Tree {
+/// Reads the tree of a local directory.
+pub(super) fn of_directory(root: &Path) -> Tree {
     let mut tree = Tree::new();
-    let mut waiting = vec![(root.to_owned(), Vec::new())];
-    while let Some((directory, path)) = waiting.pop() {
+    let mut pending = vec![(root.to_owned(), Vec::new())];
+    while let Some((directory, path)) = pending.pop() {
         for entry in fs::read_dir(directory).expect("a directory") {
             let entry = entry.expect("an entry");
             let path = [&path[..], b"/", &entry.file_name().into_vec()].concat();
             let kind = entry.file_type().expect("its type");
             let found = if kind.is_dir() {
-                waiting.push((entry.path(), path.clone()));
-                Found::Directory
+                pending.push((entry.path(), path.clone()));
+                Content::Directory
             } else if kind.is_symlink() {
-                Found::Link(fs::read_link(entry.path()).expect("a link").into_os_string().into_vec())
+                Content::Link(fs::read_link(entry.path()).expect("a link").into_os_string().into_vec())
             } else if kind.is_fifo() {
-                Found::Other
+                Content::Other
             } else {
                 let file = OpenFile::open(entry.path()).expect("a file");
-                file_found(file.metadata().expect("its size").len(), |at, len| {
+                file_content(file.metadata().expect("its size").len(), |at, len| {
                     let mut bytes = vec![0; len];
                     file.read_exact_at(&mut bytes, at).expect("its bytes");
                     bytes
@@ -141,62 +141,62 @@ pub(super) fn on_this_machine(root: &Path) -> Tree {
             tree.insert(path, found);
         }
     }
-    // `mke2fs` makes it.
-    tree.insert(b"/lost+found".to_vec(), Found::Directory);
+    // Created by `mke2fs`.
+    tree.insert(b"/lost+found".to_vec(), Content::Directory);
     tree
 }
 
-/// What is in a file system.
-pub(super) fn in_ext(ext: &Ext, disk: &dyn BlockDevice) -> Tree {
+/// Reads the tree of a file system.
+pub(super) fn read_all(filesystem: &Ext4, disk: &dyn BlockDevice) -> Tree {
     let mut tree = Tree::new();
-    let mut waiting = vec![(ext.root(), Vec::new())];
-    while let Some((directory, path)) = waiting.pop() {
+    let mut pending = vec![(filesystem.root(), Vec::new())];
+    while let Some((directory, path)) = pending.pop() {
         for DirectoryEntry { name, node } in
-            block_on(ext.read_directory(directory)).expect("a directory that can be read")
+            block_on(filesystem.read_directory(directory)).expect("a readable directory")
         {
             let path = [&path[..], b"/", &name].concat();
             let found = match node.file_type {
                 FileType::Directory => {
-                    waiting.push((node, path.clone()));
-                    Found::Directory
+                    pending.push((node, path.clone()));
+                    Content::Directory
                 }
-                FileType::Link => Found::Link(block_on(ext.read_link(node)).expect("a link that can be read")),
-                FileType::Other => Found::Other,
-                FileType::File => content(&block_on(ext.map(node)).expect("a file that can be read"), disk),
+                FileType::Link => Content::Link(block_on(filesystem.read_link(node)).expect("a readable link")),
+                FileType::Other => Content::Other,
+                FileType::File => read_file(&block_on(filesystem.map(node)).expect("a readable file"), disk),
             };
-            assert!(tree.insert(path, found).is_none(), "a name is there twice");
+            assert!(tree.insert(path, found).is_none(), "duplicate name");
         }
     }
     tree
 }
 
-/// What a file of a file system is.
-pub(super) fn content(file: &FileMap, disk: &dyn BlockDevice) -> Found {
-    file_found(file.size, |at, len| block_on(file.read(disk, at, len)).expect("bytes that can be read"))
+/// Reads a file of a file system.
+pub(super) fn read_file(file: &FileMap, disk: &dyn BlockDevice) -> Content {
+    file_content(file.size, |at, len| block_on(file.read(disk, at, len)).expect("readable bytes"))
 }
 
-/// Walks down a path, every part of which must be there.
-pub(super) fn walk(ext: &Ext, path: &str) -> Node {
-    path.split('/').filter(|name| !name.is_empty()).fold(ext.root(), |directory, name| {
-        let found = block_on(ext.lookup(directory, name.as_bytes())).expect("a directory that can be read");
-        found.unwrap_or_else(|| panic!("{name} of {path} is not there"))
+/// Looks up a path, which must exist.
+pub(super) fn resolve(filesystem: &Ext4, path: &str) -> Node {
+    path.split('/').filter(|name| !name.is_empty()).fold(filesystem.root(), |directory, name| {
+        let found = block_on(filesystem.lookup(directory, name.as_bytes())).expect("a readable directory");
+        found.unwrap_or_else(|| panic!("{name} of {path} not found"))
     })
 }
 
-/// A file with these bytes in it.
-pub(super) fn found(bytes: &[u8]) -> Found {
-    file_found(bytes.len() as u64, |at, len| bytes[at as usize..][..len].to_vec())
+/// Returns the content of a file with `bytes`.
+pub(super) fn file_with(bytes: &[u8]) -> Content {
+    file_content(bytes.len() as u64, |at, len| bytes[at as usize..][..len].to_vec())
 }
 
-/// A file, of which three parts are looked at if it is large.
-fn file_found(size: u64, read: impl Fn(u64, usize) -> Vec<u8>) -> Found {
+/// Reads a file: all of it, or three parts if it is large.
+fn file_content(size: u64, read: impl Fn(u64, usize) -> Vec<u8>) -> Content {
     const PART: u64 = 1 << 20;
     let parts = if size <= PART { vec![0] } else { vec![0, size / 2 - PART / 2, size - PART] };
     let bytes: Vec<_> = parts.into_iter().map(|at| read(at, PART.min(size) as usize)).collect();
-    Found::File { size, bytes: bytes.concat().into() }
+    Content::File { size, bytes: bytes.concat().into() }
 }
 
-/// How many of some bytes are zeros.
+/// Counts the zeros in `bytes`.
 fn zeros(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == 0).count()
 }

@@ -12,10 +12,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Asserts that a client with an unavailable disk receives ERROR 0 (and no file from `default/`), and returns its text.
 #[track_caller]
-fn assert_broken(daemon: &Rtftp, from: &str) -> String {
-    match daemon.client(from).request_until_answered(&rrq("file", &[]), LIMIT) {
+fn assert_unavailable(daemon: &Rtftp, client: &str) -> String {
+    match daemon.client(client).request_until_answered(&rrq("file", &[]), LIMIT) {
         Answer::Error(0, text) => text,
-        other => panic!("{from}: {other:?}"),
+        other => panic!("{client}: {other:?}"),
     }
 }
 
@@ -42,7 +42,7 @@ fn invalid_description_is_reported_once_with_line_and_column() {
         let line = daemon.logged(&[&format!("{client}.nbd")]);
         assert!(line.contains(named), "no `{named}` in {line}");
         for _ in 0..3 {
-            let reason = assert_broken(&daemon, client);
+            let reason = assert_unavailable(&daemon, client);
             assert!(!reason.is_empty() && reason.len() < 200, "{reason}");
         }
     }
@@ -60,7 +60,7 @@ fn invalid_description_is_reported_once_with_line_and_column() {
             "{lines:#?}"
         );
     }
-    assert!(daemon.descendants().is_empty(), "no process was started");
+    assert!(daemon.descendants().is_empty(), "no helper process was started");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn corrected_description_is_reloaded() {
     let daemon = Rtftp::start();
     daemon.put("default/file", "default");
     daemon.put("127.0.0.7.nbd", "{");
-    assert_broken(&daemon, "127.0.0.7");
+    assert_unavailable(&daemon, "127.0.0.7");
     fs::remove_file(daemon.path("127.0.0.7.nbd")).expect("remove");
     let mut client = daemon.client("127.0.0.7");
     assert_eq!(
@@ -77,20 +77,20 @@ fn corrected_description_is_reloaded() {
         "without a description, the client uses default/"
     );
     daemon.put_disk("127.0.0.7", &DiskConfig::new(closed_port()).partition(1, "/"));
-    assert_broken(&daemon, "127.0.0.7");
+    assert_unavailable(&daemon, "127.0.0.7");
 }
 
 #[test]
 fn unreachable_nbd_server_fails_only_its_own_client() {
     let daemon = Rtftp::start();
     daemon.put("default/file", "default");
-    let hung = silent_server();
+    let silent = silent_server();
     let disks = [
         ("127.0.0.10", closed_port()),
         ("127.0.0.11", "nbd+unix:///disk?socket=/nowhere/nbd.sock".to_owned()),
-        ("127.0.0.12", hung.clone()),
-        ("127.0.0.13", hung.clone()),
-        ("127.0.0.14", hung),
+        ("127.0.0.12", silent.clone()),
+        ("127.0.0.13", silent.clone()),
+        ("127.0.0.14", silent),
     ];
     for (client, url) in &disks {
         daemon.put_disk(client, &DiskConfig::new(url).partition(1, "/"));
@@ -98,16 +98,16 @@ fn unreachable_nbd_server_fails_only_its_own_client() {
     let started = Instant::now();
     std::thread::scope(|scope| {
         for (client, _) in &disks {
-            scope.spawn(|| assert_broken(&daemon, client));
+            scope.spawn(|| assert_unavailable(&daemon, client));
         }
         // Meanwhile, another client is served without delay.
         for _ in 0..50 {
-            let asked = Instant::now();
+            let requested = Instant::now();
             assert_eq!(daemon.client("127.0.0.9").fetch("file", &[]).as_deref(), Ok(&b"default"[..]));
             assert!(
-                asked.elapsed() < Duration::from_secs(2),
+                requested.elapsed() < Duration::from_secs(2),
                 "waited {:?} for the disk of another client",
-                asked.elapsed()
+                requested.elapsed()
             );
         }
     });

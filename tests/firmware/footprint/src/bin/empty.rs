@@ -1,14 +1,14 @@
-//! Does nothing: what every program takes.
+//! Does nothing: the baseline for the sizes of the other programs.
 #![no_std]
 #![no_main]
 
-use alone::unknown;
 use cortex_m_rt::entry;
+use footprint::opaque;
 
 #[entry]
 fn main() -> ! {
     let mut packet = [0; 600];
     loop {
-        unknown(&mut packet);
+        opaque(&mut packet);
     }
 }

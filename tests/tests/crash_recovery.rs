@@ -1,4 +1,5 @@
-//! What a machine has flushed is on its disk, nothing else is, and our reading of it is its kernel's. No daemon gets to run.
+//! Disks after a power cut of the machine that had them mounted: flushed data is intact, and the native reader agrees with the kernel.
+//! No daemon runs.
 
 use std::{
     fs::{self, File},
@@ -13,13 +14,13 @@ use rtftp_tests::{
 };
 use tempfile::TempDir;
 
-/// A partition that was copied to a file of its own.
+/// A copy of a partition in a file.
 struct Partition {
     directory: TempDir,
 }
 
 impl Partition {
-    /// Copies `size` MiB at `start` MiB of a disk.
+    /// Copies `size` MiB at offset `start` MiB of a disk.
     fn copy(disk: &Disk, start: u64, size: u64) -> Self {
         let mut image = File::open(disk.path()).expect("the image");
         image.seek(SeekFrom::Start(start << 20)).expect("seek");
@@ -34,19 +35,19 @@ impl Partition {
         self.directory.path().join("partition.img")
     }
 
-    /// Whether its journal must be replayed.
-    fn is_dirty(&self) -> bool {
+    /// Returns whether the journal must be replayed.
+    fn needs_recovery(&self) -> bool {
         let superblock = run("dumpe2fs", ["-h".as_ref(), self.path().as_os_str()]).stdout;
         String::from_utf8_lossy(&superblock).contains("needs_recovery")
     }
 
-    /// What debugfs writes, which does not look at the journal.
-    fn debugfs(&self, request: &str) -> Vec<u8> {
-        run("debugfs", ["-R".as_ref(), request.as_ref(), self.path().as_os_str()]).stdout
+    /// Returns the output of a command of debugfs, which ignores the journal.
+    fn debugfs(&self, command: &str) -> Vec<u8> {
+        run("debugfs", ["-R".as_ref(), command.as_ref(), self.path().as_os_str()]).stdout
     }
 
-    /// Replays the journal with other code than the kernel's; returns all files.
-    fn recovered(&self) -> PathBuf {
+    /// Replays the journal with e2fsck, whose code is independent of the kernel's. Returns a directory with all files.
+    fn recover_files(&self) -> PathBuf {
         let script = "PATH=$PATH:/sbin:/usr/sbin e2fsck -fy \"$0\"";
         let output = Command::new("sh").args(["-c", script]).arg(self.path()).output().expect("sh starts");
         assert!(output.status.code() <= Some(1), "e2fsck: {}", String::from_utf8_lossy(&output.stdout));
@@ -57,22 +58,22 @@ impl Partition {
     }
 }
 
-/// Reads files below a directory.
-fn read_below(directory: PathBuf) -> impl FnMut(&str) -> Vec<u8> {
+/// Returns a function that reads files below a directory.
+fn reader_below(directory: PathBuf) -> impl FnMut(&str) -> Vec<u8> {
     move |path| fs::read(directory.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Asserts that rtftp finds what the kernel has found: the same names, and the same behind each.
-fn assert_read_natively(listing: &Listing, server: &NbdServer, number: u32) {
-    let contents = read_natively(server, number);
+/// Asserts that the native reader finds the same names and contents on a partition as the kernel.
+fn assert_native_matches_kernel(listing: &Listing, server: &NbdServer, partition: u32) {
+    let contents = read_natively(server, partition);
     for (path, content) in &contents {
         match (content, listing.0.get(path)) {
             (Content::File(_), Some(Entry::File { .. })) | (Content::Directory, Some(Entry::Directory)) => {}
             (Content::Link(target), Some(Entry::Link(expected))) if target == expected => {}
-            (_, other) => panic!("{path} on partition {number} is {other:?} for the kernel"),
+            (_, other) => panic!("{path} on partition {partition} is {other:?} for the kernel"),
         }
     }
-    assert_eq!(contents.len(), listing.0.len(), "all names");
+    assert_eq!(contents.len(), listing.0.len(), "number of names");
     listing.assert_files(|path| match contents.get(path) {
         Some(Content::File(bytes)) => bytes.clone(),
         other => panic!("{path}: {other:?}"),
@@ -80,7 +81,7 @@ fn assert_read_natively(listing: &Listing, server: &NbdServer, number: u32) {
 }
 
 #[test]
-fn an_update_before_a_power_cut_is_in_the_journal_and_nowhere_else() {
+fn flushed_update_is_only_in_the_journal_after_a_power_cut() {
     let (old, new) = (noise(300_000, 1), noise(299_000, 2));
     let tree = Tree::new().file("vmlinuz", &old);
     let disk = Disk::mbr(&[
@@ -102,16 +103,16 @@ fn an_update_before_a_power_cut_is_in_the_journal_and_nowhere_else() {
 
     for start in [1, 33, 66] {
         let partition = Partition::copy(&disk, start, 32);
-        assert!(partition.is_dirty());
-        assert_same(&partition.debugfs("cat /vmlinuz"), &old, "without the journal");
-        let files = partition.recovered();
-        assert_same(&fs::read(files.join("vmlinuz")).expect("a file"), &new, "with the journal");
-        assert!(!files.join("lost").exists(), "what was not flushed is lost");
+        assert!(partition.needs_recovery());
+        assert_same(&partition.debugfs("cat /vmlinuz"), &old, "ignoring the journal");
+        let files = partition.recover_files();
+        assert_same(&fs::read(files.join("vmlinuz")).expect("a file"), &new, "after recovery");
+        assert!(!files.join("lost").exists(), "unflushed file");
     }
 }
 
 #[test]
-fn awkward_files_are_read_as_their_kernel_reads_them() {
+fn native_reader_agrees_with_the_kernel_on_awkward_files() {
     let empty = Tree::new();
     let disk = Disk::mbr(&[
         (1, 64, FileSystem::Ext4(&empty)),
@@ -137,25 +138,28 @@ fn awkward_files_are_read_as_their_kernel_reads_them() {
     owner.power_cut();
 
     for (listing, number) in listings.iter().zip([1, 2, 3]) {
-        assert_read_natively(listing, &server, number);
+        assert_native_matches_kernel(listing, &server, number);
     }
-    assert_read_natively(&vfat, &server, 5);
+    assert_native_matches_kernel(&vfat, &server, 5);
     for (listing, start) in listings.iter().zip([1, 65, 129]) {
         assert!(listing.0.len() > 4900, "{}", listing.0.len());
         assert_eq!(listing.0["deep/link"], Entry::Link("../first".into()));
         assert!(matches!(&listing.0["sparse"], Entry::File { size: 9_000_000, .. }));
         let partition = Partition::copy(&disk, start, 64);
-        assert!(partition.is_dirty());
+        assert!(partition.needs_recovery());
         if start == 129 {
-            let at_home = partition.debugfs("cat /magic");
-            assert!(!at_home.starts_with(b"\xc0\x3b\x39\x98"), "with data=journal it is in the journal only");
+            let in_place = partition.debugfs("cat /magic");
+            assert!(
+                !in_place.starts_with(b"\xc0\x3b\x39\x98"),
+                "with data=journal, the content is only in the journal"
+            );
         }
-        listing.assert_files(read_below(partition.recovered()));
+        listing.assert_files(reader_below(partition.recover_files()));
     }
     let partition = Partition::copy(&disk, 194, 40);
     let image = partition.path();
     vfat.assert_files(|path| run("mtype", ["-i".as_ref(), image.as_os_str(), format!("::{path}").as_ref()]).stdout);
     assert_eq!(vfat.0["overlays"], Entry::Directory);
-    let lie = std::panic::catch_unwind(|| vfat.assert_files(|_| noise(77_777, 4)));
-    assert!(lie.is_err(), "a comparison that cannot fail proves nothing");
+    let mismatch = std::panic::catch_unwind(|| vfat.assert_files(|_| noise(77_777, 4)));
+    assert!(mismatch.is_err(), "the comparison must detect a difference");
 }
