@@ -24,15 +24,15 @@ use rtftp_tests::{
 };
 use smol::Executor;
 
-/// Limit for an answer of an NBD server.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The maximum time until an answer of an NBD server.
+const NBD_LIMIT: Duration = Duration::from_secs(10);
 /// The size of one read of the daemon in bytes; it keeps one more read in flight.
-const PART: usize = 256 * 1024;
+const READ_SIZE: usize = 256 * 1024;
 /// The size of the large files in bytes.
-const LARGE: usize = 64 << 20;
+const LARGE_SIZE: usize = 64 << 20;
 /// The size of the file of each of many boards in bytes.
-const SMALL: usize = 1 << 20;
-/// The number of disks that serve at the same time.
+const SMALL_SIZE: usize = 1 << 20;
+/// The number of disks that are read concurrently.
 const DISKS: u16 = 200;
 /// The number of fetches from a disk and, interleaved, from a local file.
 const ROUNDS: u64 = 7;
@@ -51,7 +51,7 @@ fn main() {
     });
     row("64 MiB in one extent", &servers, |server| speed(read_file(server, "whole")));
     row("64 MiB in 1,000 extents", &servers, |server| speed(read_file(server, "pieces")));
-    let plain = Disk::raw(&noise(LARGE, 2));
+    let plain = Disk::raw(&noise(LARGE_SIZE, 2));
     let servers = [NbdServer::qemu(&plain), NbdServer::nbdkit(&plain)];
     row("nbdcopy of 64 MiB to null:, as a reference", &servers, |server| match nbdcopy(server) {
         Some(seconds) => speed(seconds),
@@ -64,10 +64,10 @@ fn main() {
     row("200 disks, all serving: memory per disk", &servers, memory);
     for (gro, client) in [(false, ""), (true, ", client with GRO")] {
         let title = format!("64 MiB at 1468/64, from a disk, from a local file{client}: MB/s");
-        row(&title, &servers, |server| served(server, gro, |run| LARGE as f64 / run.seconds / 1e6));
+        row(&title, &servers, |server| served(server, gro, |run| LARGE_SIZE as f64 / run.seconds / 1e6));
         for (index, process) in ["daemon", "NBD server", "client"].iter().enumerate() {
             let title = format!("64 MiB at 1468/64{client}: CPU-s/GiB of the {process}");
-            let a_gib = f64::from(1 << 30) / LARGE as f64;
+            let a_gib = f64::from(1 << 30) / LARGE_SIZE as f64;
             row(&title, &servers, |server| served(server, gro, |run| run.cpu[index] * a_gib));
         }
     }
@@ -89,9 +89,9 @@ fn milliseconds(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1e3)
 }
 
-/// Formats the throughput of [`LARGE`] bytes in `seconds`.
+/// Formats the throughput of [`LARGE_SIZE`] bytes in `seconds`.
 fn speed(seconds: f64) -> String {
-    format!("{:.0} MB/s", LARGE as f64 / seconds / 1e6)
+    format!("{:.0} MB/s", LARGE_SIZE as f64 / seconds / 1e6)
 }
 
 fn median<T: Ord>(mut all: Vec<T>) -> T {
@@ -102,12 +102,12 @@ fn median<T: Ord>(mut all: Vec<T>) -> T {
 
 /// Builds a disk with two files of 64 MiB, one in a single extent and one in a thousand extents, and a small file.
 fn with_large_files() -> Disk {
-    let bytes = noise(LARGE, 1);
-    let tree = Tree::new().file("whole", &bytes).file("small", &bytes[..SMALL]).directory("gaps");
+    let bytes = noise(LARGE_SIZE, 1);
+    let tree = Tree::new().file("whole", &bytes).file("small", &bytes[..SMALL_SIZE]).directory("gaps");
     let disk = Disk::whole(512, FileSystem::Ext4(&tree));
     // Small files fill the free space and every second one is removed: a file that fills the gaps is fragmented.
     let image = disk.path().display().to_string();
-    let piece = Tree::new().file("piece", vec![1; LARGE / 1000]).file("pieces", &bytes);
+    let piece = Tree::new().file("piece", vec![1; LARGE_SIZE / 1000]).file("pieces", &bytes);
     let mut script = String::new();
     for index in 0..5200 {
         script += &format!("write {} gaps/{index}\n", piece.path().join("piece").display());
@@ -122,7 +122,8 @@ fn with_large_files() -> Disk {
     disk
 }
 
-fn whole(server: &NbdServer) -> DiskConfig {
+/// Returns the description of an unpartitioned disk.
+fn unpartitioned_config(server: &NbdServer) -> DiskConfig {
     DiskConfig::new(server.url()).partition(0, "/")
 }
 
@@ -131,14 +132,14 @@ fn first_data(server: &NbdServer, cold: bool) -> Duration {
     let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false", "--view-gap", "0"]);
     let times = (1..=50).map(|client| {
         let address = format!("127.0.1.{client}");
-        daemon.put_disk(&address, &whole(server));
+        daemon.put_disk(&address, &unpartitioned_config(server));
         let mut client = daemon.client(&address);
         if !cold {
             assert_eq!(client.exchange(&rrq("nothing", &[])).code(), 1);
         }
-        let asked = Instant::now();
+        let requested = Instant::now();
         assert_eq!(client.exchange(&rrq("whole", &[])).block(), 1);
-        asked.elapsed()
+        requested.elapsed()
     });
     median(times.collect())
 }
@@ -152,7 +153,9 @@ fn read_file(server: &NbdServer, name: &str) -> f64 {
             let started = Instant::now();
             let read = |part: u64| {
                 let (file, device) = (file.clone(), device.clone());
-                executor.spawn(async move { file.read(&*device, part * PART as u64, PART).await.expect("bytes").len() })
+                executor.spawn(async move {
+                    file.read(&*device, part * READ_SIZE as u64, READ_SIZE).await.expect("bytes").len()
+                })
             };
             let (mut size, mut part, mut in_flight) = (0, 0, read(0));
             while size < file.size {
@@ -179,12 +182,12 @@ fn open_whole(server: &NbdServer) -> Duration {
 }
 
 fn with_mounted_disk<T>(server: &NbdServer, work: impl AsyncFn(&Executor<'static>, &MountedDisk, Instant) -> T) -> T {
-    let description = Description::parse(whole(server).to_string().as_bytes()).expect("a description");
+    let description = Description::parse(unpartitioned_config(server).to_string().as_bytes()).expect("a description");
     let url = NbdUri::parse(server.url()).expect("a URI");
     let executor = Executor::new();
     smol::block_on(executor.run(async {
         let started = Instant::now();
-        let nbd = NbdClient::connect(&url, LIMIT, &executor).await.expect("a connection");
+        let nbd = NbdClient::connect(&url, NBD_LIMIT, &executor).await.expect("a connection");
         let disk = MountedDisk::open(Arc::new(nbd), &description).await.expect("a mounted disk");
         work(&executor, &disk, started).await
     }))
@@ -203,11 +206,11 @@ fn nbdcopy(server: &NbdServer) -> Option<f64> {
 /// Returns the growth of the daemon's memory for each of 200 disks with a transfer in progress.
 fn memory(server: &NbdServer) -> String {
     let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
-    let before = daemon.process().resident();
+    let before = daemon.process().resident_memory();
     let clients: Vec<_> = (0..DISKS)
         .map(|client| {
             let address = format!("127.0.2.{}", client + 1);
-            daemon.put_disk(&address, &whole(server));
+            daemon.put_disk(&address, &unpartitioned_config(server));
             let mut client = daemon.client(&address);
             let mut answer = client.exchange(&rrq("whole", &[("blksize", "8192")]));
             // Far enough to fill the daemon's buffers of the transfer.
@@ -218,7 +221,7 @@ fn memory(server: &NbdServer) -> String {
             client
         })
         .collect();
-    let grown = daemon.process().resident() - before;
+    let grown = daemon.process().resident_memory() - before;
     drop(clients);
     format!("{:.2} MiB", grown as f64 / f64::from(DISKS) / f64::from(1 << 20))
 }
@@ -233,12 +236,12 @@ struct Run {
 /// Returns the medians of a figure of a fetch: from a disk that is not connected yet, and from a local file.
 fn served(server: &NbdServer, gro: bool, figure: impl Fn(Run) -> f64) -> String {
     let (mut disk, mut local) = (vec![], vec![]);
-    let bytes = noise(LARGE, 1);
+    let bytes = noise(LARGE_SIZE, 1);
     for _ in 0..ROUNDS {
         let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
         daemon.put("default/whole", &bytes);
         local.push(figure(fetch(&daemon, server, gro, &bytes)));
-        daemon.put_disk(&load_client::address(0).to_string(), &whole(server));
+        daemon.put_disk(&load_client::address(0).to_string(), &unpartitioned_config(server));
         disk.push(figure(fetch(&daemon, server, gro, &bytes)));
     }
     [&mut disk, &mut local].into_iter().for_each(|all| all.sort_by(f64::total_cmp));
@@ -262,9 +265,9 @@ fn fetch(daemon: &Rtftp, server: &NbdServer, gro: bool, expected: &[u8]) -> Run 
 fn boards(server: &NbdServer, windowsize: u16) -> String {
     let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     for client in 0..DISKS {
-        daemon.put_disk(&load_client::address(client).to_string(), &whole(server));
+        daemon.put_disk(&load_client::address(client).to_string(), &unpartitioned_config(server));
     }
-    let report = load(DISKS, "small", windowsize).run(daemon.address(), &noise(SMALL, 1)).expect("sockets");
+    let report = load(DISKS, "small", windowsize).run(daemon.address(), &noise(SMALL_SIZE, 1)).expect("sockets");
     assert_eq!(report.failed, (0, String::new()));
     format!("{:.2} s, {:.2} s", report.percentile(0.5), report.percentile(0.99))
 }

@@ -111,7 +111,7 @@ fn main() {
     let rounds: usize = after("--rounds").map_or(3, |count| count.parse().expect("--rounds NUMBER"));
     let only = after("--only").map_or("", String::as_str);
     enter_network_namespace();
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("a temporary directory");
     let directory = root.path().join("default");
     fs::create_dir(&directory).expect("made");
     for path in [root.path(), &directory] {
@@ -120,6 +120,25 @@ fn main() {
     for (name, size) in [LARGE, SMALL, TINY] {
         fs::write(directory.join(name), noise(size, 1)).expect("written");
     }
+    let mut servers = servers(after("--also"));
+    servers.retain(|server| {
+        let starts = server.start(root.path()).is_some();
+        if !starts {
+            println!("not compared: {} does not answer", server.name);
+        }
+        starts
+    });
+    println!("\nmedians of {rounds} rounds; MB = 10^6 bytes; (x) = ratio to the best other server\n");
+    let rows = rows();
+    let is_title = rows.iter().any(|(title, ..)| title == only);
+    for (title, load, size) in rows.iter().filter(|(title, ..)| title == only || !is_title && title.contains(only)) {
+        compare(title, &servers, root.path(), load, *size, rounds);
+    }
+    print_startup(&servers, root.path(), rounds);
+}
+
+/// Returns the rows of the comparison: title, load and the size of the file in bytes.
+fn rows() -> Vec<(String, Load, usize)> {
     let load = |clients, times, name, (blksize, windowsize), gro| Load {
         clients,
         times,
@@ -131,15 +150,6 @@ fn main() {
         timeout: TIMEOUT,
         limit: LIMIT,
     };
-    let mut servers = servers(after("--also"));
-    servers.retain(|server| {
-        let starts = server.start(root.path()).is_some();
-        if !starts {
-            println!("not compared: {} does not answer", server.name);
-        }
-        starts
-    });
-    println!("\nmedians of {rounds} rounds; MB = 10^6 bytes; (x) = ratio to the best other server\n");
     let mut rows = vec![];
     for (blksize, windowsize, gro, times) in [
         (1468, 1, false, 1),
@@ -171,13 +181,14 @@ fn main() {
         let loss = f64::from(percent) / 100.0;
         rows.push((title, Load { loss, timeout: Duration::from_millis(300), ..clean }, SMALL.1));
     }
-    let is_whole = rows.iter().any(|(title, ..)| title == only);
-    for (title, load, size) in rows.iter().filter(|(title, ..)| title == only || !is_whole && title.contains(only)) {
-        compare(title, &servers, root.path(), load, *size, rounds);
-    }
+    rows
+}
+
+/// Prints the time from the start to the first answer and the memory of idle servers.
+fn print_startup(servers: &[Server], root: &Path, rounds: usize) {
     println!("startup to first answer, and memory when idle");
-    for server in &servers {
-        let start = || server.start(root.path()).expect("a server that has answered before");
+    for server in servers {
+        let start = || server.start(root).expect("a server that starts");
         let mut times: Vec<Duration> = (0..rounds).map(|_| start().1).collect();
         times.sort();
         let (process, _, _) = start();
@@ -213,11 +224,13 @@ fn servers(also: Option<&String>) -> Vec<Server> {
     servers
 }
 
+/// Searches `PATH` and the directories for system programs.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':').chain(["/usr/sbin", "/sbin"]).map(|dir| Path::new(dir).join(program)).find(|path| path.is_file())
 }
 
+/// Returns whether a busybox has a TFTP server.
 fn has_applets(busybox: &Path) -> bool {
     let applets = Command::new(busybox).arg("--list").output().map(|output| output.stdout).unwrap_or_default();
     let applets = String::from_utf8_lossy(&applets).into_owned();
@@ -235,17 +248,17 @@ impl Server {
             .map(|arg| arg.replace("{port}", &port.to_string()).replace("{root}", &root).replace("{dir}", &dir));
         let mut command = Command::new(&self.program);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let begun = Instant::now();
+        let started = Instant::now();
         let process = Process::start(&mut command);
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let client = UdpSocket::bind("127.0.0.1:0").expect("a port");
         client.set_read_timeout(Some(Duration::from_millis(1))).expect("set");
         let mut buf = [0; 1024];
-        while begun.elapsed() < LIMIT && !process.has_ended() {
+        while started.elapsed() < LIMIT && !process.has_ended() {
             client.send_to(&rrq(SMALL.0, &[]), address).expect("sent");
             if let Ok((len, from)) = client.recv_from(&mut buf) {
                 assert_eq!(buf[..2], [0, 3], "{}: {}", self.name, buf[..len].escape_ascii());
-                let time = begun.elapsed();
+                let time = started.elapsed();
                 // Ends the transfer, so that the server does not repeat its block.
                 client.send_to(b"\0\x05\0\0done\0", from).expect("sent");
                 return Some((process, time, address));
@@ -254,9 +267,10 @@ impl Server {
         None
     }
 
+    /// Starts the server and runs a load of fetches of a file with `size` bytes.
     fn measure(&self, root: &Path, load: &Load, size: usize) -> io::Result<Run> {
         let expected = fs::read(root.join("default").join(load.name))?;
-        let (process, _, address) = self.start(root).expect("a server that has answered before");
+        let (process, _, address) = self.start(root).expect("a server that starts");
         let before = ResourceUsage::of(process.id());
         let over = AtomicBool::new(false);
         thread::scope(|scope| {

@@ -16,8 +16,8 @@ use crate::Process;
 
 /// The program and the Debian package that contains it.
 const PROGRAM: &str = "chromium-headless-shell";
-/// Limit for an answer on a busy host.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The maximum time until an answer on a busy host.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// The events that a correct page does not cause: errors, policy violations and console output.
 const ERROR_EVENTS: [&str; 3] = ["Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"];
 
@@ -103,7 +103,7 @@ impl Browser {
         let mut decoder = Process::start(&mut decoder);
         let text = picture["data"].as_str().expect("a picture");
         decoder.child().stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("written");
-        assert!(decoder.wait(PATIENCE).success());
+        assert!(decoder.wait(ANSWER_LIMIT).success());
     }
 
     /// Sends a command and returns its result.
@@ -118,7 +118,7 @@ impl Browser {
         loop {
             let mut message = self
                 .messages
-                .recv_timeout(PATIENCE)
+                .recv_timeout(ANSWER_LIMIT)
                 .unwrap_or_else(|error| panic!("no answer from {PROGRAM} to {method} (is it installed?): {error}"));
             if message["id"] == self.sent {
                 assert_eq!(message.get("error"), None, "{method}");

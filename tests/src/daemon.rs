@@ -8,12 +8,13 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use nix::{sys::signal::Signal, unistd::geteuid};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::{
@@ -105,7 +106,7 @@ impl Rtftp {
         let lines = Arc::clone(&log);
         thread::spawn(move || {
             for line in stderr.split(b'\n').map_while(Result::ok) {
-                lines.lock().expect("no panic while locked").push(String::from_utf8_lossy(&line).into_owned());
+                lines.lock().push(String::from_utf8_lossy(&line).into_owned());
             }
         });
         let address = ([127, 0, 0, 1], 0).into();
@@ -179,7 +180,7 @@ impl Rtftp {
 
     /// Returns the log lines so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().expect("no panic while locked").clone()
+        self.log.lock().clone()
     }
 
     /// Returns the log lines so far that contain all these words.

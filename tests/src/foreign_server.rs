@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::{poll_until, process::Process, rtftp_get::RtftpGet};
 
-/// Limit for starting a server.
-const SOON: Duration = Duration::from_secs(10);
+/// The maximum time to start a server.
+const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// A TFTP server program.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ impl ForeignServer {
             .stderr(Stdio::null());
         let process = Process::start(&mut command);
         let server = Self { process, root };
-        poll_until(&format!("{program:?} to listen on port 69"), SOON, || {
+        poll_until(&format!("{program:?} to listen on port 69"), START_LIMIT, || {
             assert!(!server.process.has_ended(), "{program:?} did not start: is it installed?");
             server.listens().then_some(())
         });

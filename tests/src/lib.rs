@@ -9,6 +9,7 @@
 //!
 //! [`sim`] simulates a network in virtual time for the state machines of the core.
 
+mod appliance;
 mod board_disk;
 mod browser;
 pub mod client_programs;
@@ -30,6 +31,7 @@ pub mod sim;
 mod veth_network;
 mod wait;
 
+pub use appliance::AppliancePermit;
 pub use board_disk::{board_config, board_disk};
 pub use browser::Browser;
 pub use daemon::{Rtftp, binary, run_with_bad_arguments};
@@ -44,7 +46,7 @@ pub use reading::{Content, read_natively};
 pub use resource_usage::{ResourceUsage, thread_cpu_times};
 pub use rtftp_get::{GetResult, RtftpGet, ScriptedServer};
 pub use veth_network::{BOARD_MAC, VethNetwork};
-pub use wait::{Appliance, poll_until};
+pub use wait::poll_until;
 
 /// File names and sizes in bytes around the default block size, and a size typical of a kernel.
 pub const SIZES: [(&str, usize); 6] =

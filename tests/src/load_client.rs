@@ -36,7 +36,7 @@ pub struct Load {
     pub loss: f64,
     /// A client repeats its last packet after this time without a datagram.
     pub timeout: Duration,
-    /// Limit for the whole run.
+    /// The maximum duration of the run.
     pub limit: Duration,
 }
 

@@ -18,11 +18,11 @@ use crate::{
     kernel::{Initramfs, Kernel},
 };
 
-/// Limit for starting the machine; software emulation on a busy host is slow.
-const START: Duration = Duration::from_secs(120);
+/// The maximum time to start the machine; software emulation on a busy host is slow.
+const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// Limit for one command.
-const COMMAND: Duration = Duration::from_secs(120);
+/// The maximum time for one command.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// Kernel modules: the disk, the console to the test, the file systems and their undeclared dependencies.
 const MODULES: [&str; 9] = [
@@ -98,7 +98,7 @@ impl OwnerMachine {
             .stdout(OwnedFd::from(theirs))
             .stderr(Stdio::inherit());
         let mut owner = Self { process: Process::start(&mut command), console, directory };
-        let (code, output) = owner.answer("boot", START);
+        let (code, output) = owner.answer("boot", START_LIMIT);
         assert_eq!(code, 0, "{output}");
         owner
     }
@@ -107,7 +107,7 @@ impl OwnerMachine {
     #[track_caller]
     pub fn run_unchecked(&mut self, script: &str) -> (i32, String) {
         self.send(&format!("exec </dev/null\n{script}\n#run\n"), &[]);
-        self.answer(script, COMMAND)
+        self.answer(script, COMMAND_LIMIT)
     }
 
     /// Runs a shell script, asserts that it succeeds and returns its output.
@@ -123,7 +123,7 @@ impl OwnerMachine {
     pub fn write(&mut self, path: &str, bytes: &[u8]) {
         let script = format!("head -c {} >'{path}'", bytes.len());
         self.send(&format!("{script}\n#run\n"), bytes);
-        let (code, output) = self.answer(&script, COMMAND);
+        let (code, output) = self.answer(&script, COMMAND_LIMIT);
         assert_eq!(code, 0, "the owner writes {path}: {output}");
     }
 
@@ -142,7 +142,7 @@ impl OwnerMachine {
 
     #[track_caller]
     fn send(&mut self, script: &str, input: &[u8]) {
-        self.console.set_write_timeout(Some(COMMAND)).expect("a timeout");
+        self.console.set_write_timeout(Some(COMMAND_LIMIT)).expect("a timeout");
         if let Err(error) = self.console.write_all(script.as_bytes()).and_then(|()| self.console.write_all(input)) {
             self.lost(script, &error.to_string());
         }

@@ -91,8 +91,8 @@ impl Process {
         stat.rsplit(") ").next().is_none_or(|state| state.starts_with('Z'))
     }
 
-    /// How much memory it takes, in bytes.
-    pub fn resident(&self) -> u64 {
+    /// Returns the resident memory in bytes.
+    pub fn resident_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("a running process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Limit for an answer that a test expects.
-const SOON: Duration = Duration::from_secs(5);
+/// The maximum time until an expected answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// A packet from a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl Client {
     /// Returns the next answer. Panics if none arrives in time.
     #[track_caller]
     pub fn receive(&mut self) -> Answer {
-        self.receive_within(SOON).expect("an answer")
+        self.receive_within(ANSWER_LIMIT).expect("an answer")
     }
 
     /// Sends a request and returns the first answer. Panics if none arrives in time.

@@ -12,7 +12,7 @@ use smol::Executor;
 use crate::NbdServer;
 
 /// The maximum time for a reply of the NBD server.
-const LIMIT: Duration = Duration::from_secs(60);
+const NBD_LIMIT: Duration = Duration::from_secs(60);
 
 /// The contents of a directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn read_natively(server: &NbdServer, number: u32) -> BTreeMap<String, Conten
     let url = NbdUri::parse(server.url()).expect("a URI");
     let executor = Executor::new();
     smol::block_on(executor.run(async {
-        let disk = Arc::new(NbdClient::connect(&url, LIMIT, &executor).await.expect("a server"));
+        let disk = Arc::new(NbdClient::connect(&url, NBD_LIMIT, &executor).await.expect("a server"));
         let whole = Volume::new(disk.clone());
         let table = partitions(&whole).await.expect("a partition table");
         let partition = table.iter().find(|partition| partition.number == number).expect("the partition");

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::{Tree, binary, process::output};
 
-/// Limit for a run; an appliance on a busy host is slow.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// The maximum time for a run; an appliance on a busy host is slow.
+const RUN_LIMIT: Duration = Duration::from_secs(300);
 
 /// The result of a run.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl CheckResult {
     #[track_caller]
     pub fn run(words: &[&OsStr], root: &Tree, args: &[&str]) -> Self {
         let mut command = Command::new("timeout");
-        command.arg(PATIENCE.as_secs().to_string()).args(words).arg("check").arg(root.path()).args(args);
+        command.arg(RUN_LIMIT.as_secs().to_string()).args(words).arg("check").arg(root.path()).args(args);
         let Output { status, stdout, stderr } = output(&mut command);
         assert_eq!(String::from_utf8_lossy(&stderr), "", "standard error must be empty");
         Self { code: status.code(), stdout: String::from_utf8(stdout).expect("text") }

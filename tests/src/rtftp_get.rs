@@ -13,11 +13,11 @@ use tempfile::TempDir;
 
 use crate::{binary, process::Process};
 
-/// Limit for a fetch; the slowest are many small blocks on a busy host.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The maximum time for a fetch; the slowest are many small blocks on a busy host.
+const RUN_LIMIT: Duration = Duration::from_secs(120);
 
-/// Limit for a packet that a test expects.
-const SOON: Duration = Duration::from_secs(10);
+/// The maximum time until an expected packet.
+const PACKET_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs `rtftp-get` in a temporary directory.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Running {
     pub fn end(mut self) -> GetResult {
         let stdout = self.0.child().stdout.take().map(read_all);
         let stderr = self.0.child().stderr.take().map(read_all);
-        let status = self.0.wait(PATIENCE);
+        let status = self.0.wait(RUN_LIMIT);
         let joined = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
             reader.map_or(Vec::new(), |reader| reader.join().expect("a pipe that can be read"))
         };
@@ -169,7 +169,7 @@ impl ScriptedServer {
     pub fn answering_from(address: &str) -> Self {
         let open = |address: &str| {
             let socket = UdpSocket::bind((address, 0)).expect("a port");
-            socket.set_read_timeout(Some(SOON)).expect("a timeout");
+            socket.set_read_timeout(Some(PACKET_LIMIT)).expect("a timeout");
             socket
         };
         Self { requests: open("127.0.0.1"), transfer: open(address), client: None }

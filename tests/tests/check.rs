@@ -9,7 +9,7 @@ use std::{
 
 use nix::unistd::geteuid;
 use rtftp_tests::{
-    Appliance, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Tree, binary, board_config, board_disk,
+    AppliancePermit, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Tree, binary, board_config, board_disk,
     closed_port, noise, rtftp_check::CheckResult, run_with_bad_arguments, silent_server,
 };
 use serde_json::{Value, json};
@@ -148,7 +148,7 @@ fn reports_partitions_that_are_mounted_elsewhere() {
 
 #[test]
 fn counts_files_of_a_disk_read_through_libguestfs() {
-    let _permit = Appliance::permit();
+    let _permit = AppliancePermit::acquire();
     let tree =
         Tree::new().file("boot/vmlinuz", noise(5000, 1)).file("boot/efi/grubx64.efi", "loader").link("now", "boot");
     let disk = Disk::whole(128, FileSystem::Btrfs(&tree.file("etc/shadow", "secret")));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rtftp_tests::{
-    Answer, Appliance, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Rtftp, Tree, assert_same, noise,
+    Answer, AppliancePermit, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Rtftp, Tree, assert_same, noise,
     raw_client::rrq,
 };
 
@@ -35,13 +35,13 @@ struct Board {
     _server: NbdServer,
     _disk: Disk,
     /// The owner needs as much memory and CPU time as an appliance.
-    _slot: Appliance,
+    _permit: AppliancePermit,
 }
 
 impl Board {
     #[track_caller]
     fn start(serve: fn(&Disk) -> NbdServer) -> Self {
-        let slot = Appliance::permit();
+        let permit = AppliancePermit::acquire();
         let tree = Tree::new().file("boot/vmlinuz", kernel(1)).file("boot/cmdline.txt", "quiet");
         let disk = Disk::mbr(&[
             (1, 40, FileSystem::Vfat(&tree)),
@@ -59,7 +59,7 @@ impl Board {
             let config = DiskConfig::new(server.url()).partition(number, "/").tftp_root("/boot").backend("native");
             daemon.put_disk(&client(number), &config);
         }
-        Self { daemon, owner, _server: server, _disk: disk, _slot: slot }
+        Self { daemon, owner, _server: server, _disk: disk, _permit: permit }
     }
 
     /// Fetches a file as the client of a partition.

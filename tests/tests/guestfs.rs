@@ -7,7 +7,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use rtftp_tests::{
-    Answer, Appliance, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, SIZES, Tree, assert_same, board_config,
+    Answer, AppliancePermit, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, SIZES, Tree, assert_same, board_config,
     board_disk,
     client_programs::{ALL_CLIENT_PROGRAMS, ClientProgram},
     noise, poll_until,
@@ -24,7 +24,7 @@ fn guestfs_config(server: &NbdServer) -> DiskConfig {
 
 #[test]
 fn client_programs_fetch_from_a_connected_disk() {
-    let _slot = Appliance::permit();
+    let _permit = AppliancePermit::acquire();
     let disk = board_disk(1);
     let server = NbdServer::qemu(&disk);
     let daemon = Rtftp::start_with("127.0.0.1", 15, &["--view-gap", "3600"]);
@@ -63,7 +63,7 @@ fn client_programs_fetch_from_a_connected_disk() {
 
 #[test]
 fn each_board_has_its_own_disk() {
-    let (_one, _two) = (Appliance::permit(), Appliance::permit());
+    let (_one, _two) = (AppliancePermit::acquire(), AppliancePermit::acquire());
     // As in cloud images: partitions 14 and 15 are in front of partition 1, and 14 has no file system.
     let (first, second) = (Tree::new().file("which", "gpt"), Tree::new().file("efi", "efi").file("only", "first"));
     let gpt = Disk::gpt(&[
@@ -113,7 +113,7 @@ fn each_board_has_its_own_disk() {
 
 #[test]
 fn first_request_connects_a_disk_that_needs_libguestfs() {
-    let _slot = Appliance::permit();
+    let _permit = AppliancePermit::acquire();
     let tree = Tree::new().file("boot/kernel", "kernel").file("boot/late", "late").link("current", "boot");
     let disk = Disk::whole(128, FileSystem::Btrfs(&tree));
     let server = NbdServer::qemu(&disk);
@@ -143,7 +143,7 @@ fn first_request_connects_a_disk_that_needs_libguestfs() {
 
 #[test]
 fn unresponsive_disk_fails_transfers_within_the_time_limit() {
-    let _slot = Appliance::permit();
+    let _permit = AppliancePermit::acquire();
     let disk = board_disk(3);
     let server = NbdServer::nbdkit(&disk);
     let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--read-limit", "5", "--view-gap", "3600"]);
