@@ -16,7 +16,7 @@ steps="
 packages        installs what the other steps need
 formatting      rustfmt
 clippy          clippy, without warnings
-clippy-defmt    clippy for the feature defmt of the core, which no other package enables
+clippy-core     clippy for the core without features, and with all of them
 oldest-compiler cargo check with the oldest compiler that Cargo.toml promises
 dependencies    cargo deny: licences, vulnerabilities, duplicate versions
 docs            rustdoc, without warnings
@@ -63,7 +63,10 @@ formatting() {
 }
 
 clippy() { cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; }
-clippy-defmt() { cargo clippy --quiet --locked -p rtftp-core --all-targets --features defmt -- -D warnings; }
+clippy-core() {
+    cargo clippy --quiet --locked -p rtftp-core --all-targets -- -D warnings
+    cargo clippy --quiet --locked -p rtftp-core --all-targets --all-features -- -D warnings
+}
 
 oldest-compiler() {
     local version

@@ -37,10 +37,10 @@ const STEPS: [Step; 8] = [
     ("parse a request with four options", 644, parse_request),
     ("negotiate four options", 3713, negotiate_options),
     ("parse a path of four names", 772, parse_path),
-    ("send a block in lockstep", 633, |steps| send(steps, b"")),
-    ("send a window of 16 blocks", 2569, |steps| send(steps, b"windowsize\x0016\0")),
-    ("receive a block in lockstep", 566, |steps| receive(steps, 1)),
-    ("receive a window of 16 blocks", 5006, |steps| receive(steps, 16)),
+    ("send a block in lockstep", 585, |steps| send(steps, b"")),
+    ("send a window of 16 blocks", 2523, |steps| send(steps, b"windowsize\x0016\0")),
+    ("receive a block in lockstep", 551, |steps| receive(steps, 1)),
+    ("receive a window of 16 blocks", 4901, |steps| receive(steps, 16)),
 ];
 
 const LOW_STEPS: u64 = 100;

@@ -39,7 +39,7 @@ struct Ideal {
 }
 
 impl Ideal {
-    /// Of a flight of `w` blocks, each of which breaks the order with probability `p`, `(1-p) (1-(1-p)^w) / p` arrive in order, and
+    /// If each of `w` blocks of a flight breaks the order with probability `p`, `(1-p) (1-(1-p)^w) / p` arrive in order, and
     /// none counts if the ACK is lost. A flight whose first block, last block or ACK is lost waits for a timer, which doubles.
     fn of(scenario: &Scenario) -> Self {
         let Scenario { down, up, options, .. } = scenario;
@@ -346,8 +346,8 @@ fn pacing_gets_windows_through_a_short_queue() {
     assert!(data <= DATA && time <= TIME, "datagrams {data:.2} and time {time:.2} of the ideal");
 }
 
-/// 10 Mbit/s behind a queue of four datagrams, and windows of 16. While windows of which one or two blocks arrived did not halve
-/// the rate, this file took up to 3.4 times the datagrams.
+/// 10 Mbit/s behind a queue of four datagrams, and windows of 16. While a window did not halve the rate when only one or two of
+/// its blocks arrived, this file took up to 3.4 times the datagrams.
 #[test]
 fn pacing_gets_windows_through_a_short_queue_at_10_mbit_a_second() {
     for delay in [50, 100, 200, 400, 800] {

@@ -15,7 +15,7 @@ use crate::time::{Instant, micros};
 const PACING_SCORE: u8 = 4;
 /// The highest loss score: this many windows without a loss clear it.
 const MAX_SCORE: u8 = 8;
-/// A window of which one block in this many arrives, or fewer, has stalled.
+/// A window has stalled if at most one block in this many arrived.
 const STALL_FRACTION: u64 = 8;
 /// The longest interval, in microseconds: a full Ethernet frame takes 1.23 ms at 10 Mbit/s, and boards boot over nothing slower.
 /// A longer one would only make losses with other causes more expensive.
@@ -47,8 +47,8 @@ impl Pacer {
         Instant::from_micros(start.as_micros().saturating_add(self.interval.saturating_mul(sent)))
     }
 
-    /// Records a window of `blocks` blocks of which only the first `arrived` arrived in order. The answer took `elapsed` from
-    /// the last block; a usual answer takes `round_trip`.
+    /// Records the loss of blocks: of a window of `blocks`, only the first `arrived` arrived in order. The answer came `elapsed`
+    /// after the last block; a usual answer takes `round_trip`.
     pub(crate) fn on_loss(&mut self, arrived: u64, blocks: u16, elapsed: Duration, round_trip: Duration) {
         if arrived.saturating_mul(STALL_FRACTION) > u64::from(blocks) {
             self.stalled = false;

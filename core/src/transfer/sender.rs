@@ -11,6 +11,7 @@
 //! 4. Terminated: the last block is acknowledged, the client sent an ERROR or nothing new for [`PATIENCE`], the file cannot be
 //!    read, or the driver aborted the transfer. If the client must know, one ERROR leaves.
 
+mod ack;
 mod blocks;
 #[cfg(test)]
 mod tests;
@@ -256,49 +257,6 @@ impl Sender {
         self.flight = None;
         self.is_retransmission = true;
         None
-    }
-
-    /// Processes an acknowledgement of all blocks up to `block`, which is `base` or later.
-    ///
-    /// It moves the window behind `block`, and the next block too, even back from blocks sent beyond it (RFC 7440 section 4).
-    /// From then on a second copy of the same ACK names a block that was not sent, and like every such number changes nothing:
-    /// a duplicate ACK never causes DATA to be sent again (RFC 1123 section 4.2.3.1).
-    fn acknowledge(&mut self, now: Instant, block: u64) {
-        if block >= self.frontier {
-            return;
-        }
-        let base = block.saturating_add(1);
-        if let Some(flight) = self.flight.take() {
-            self.measure(now, flight, base);
-        }
-        let retransmission_end = if self.is_retransmission { self.next } else { 0 };
-        self.is_retransmission = false;
-        self.waiting_since = now;
-        self.base = base;
-        // EDK2 also acknowledges blocks it already has: its second ACK of a retransmission names the end of that, and is no loss.
-        self.next = if base == self.retransmission_end { self.next.max(base) } else { base };
-        self.retransmission_end = retransmission_end;
-        if self.blocks.last().is_some_and(|last| block >= last) {
-            self.termination.finish(Outcome::Complete);
-        }
-    }
-
-    /// Updates the round trip and the pacing from an ACK of all blocks of a flight before `base`.
-    fn measure(&mut self, now: Instant, flight: Flight, base: u64) {
-        if self.is_retransmission {
-            self.rto.record_ambiguous(now.since(self.waiting_since));
-        } else {
-            self.rto.record(now.since(flight.start));
-        }
-        if base >= self.next {
-            self.pacer.on_success();
-        } else {
-            let arrived = base.saturating_sub(self.base);
-            // Without the time over which the blocks were spread, which would grow with every loss.
-            let sent = self.next.saturating_sub(flight.first).saturating_sub(1);
-            let last_left = self.pacer.release_time(flight.start, sent);
-            self.pacer.on_loss(arrived, self.windowsize, now.since(last_left), self.rto.round_trip());
-        }
     }
 
     /// Returns the outcome of an ERROR of the client, which ends the transfer at once (RFC 1350 section 7). Before a block is

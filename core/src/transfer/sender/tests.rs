@@ -385,7 +385,7 @@ fn ignores_malformed_and_unexpected_datagrams() {
     transfer.sends(&[2]);
 }
 
-/// A reader of which only the first `loaded` bytes are loaded.
+/// A reader with only the first `loaded` bytes loaded.
 struct PartlyLoaded<'a> {
     file: &'a [u8],
     loaded: usize,

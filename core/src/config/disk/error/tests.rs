@@ -1,0 +1,353 @@
+use std::{
+    format,
+    string::{String as StdString, ToString},
+};
+
+use super::{super::DiskConfig, *};
+
+const GOOD: &str = r#"{"url": "nbd://h/disk", "mounts": [{"partition": 2, "mountpoint": "/"},
+{"device": "/dev/sdb", "mountpoint": "/boot"}], "tftp_root": "/boot"}"#;
+
+#[track_caller]
+fn rejects(json: impl AsRef<[u8]>, message: &str) {
+    let json = json.as_ref();
+    let error = DiskConfig::parse(json).expect_err(&json.escape_ascii().to_string());
+    assert_eq!(error.to_string(), message, "{}", json.escape_ascii());
+}
+
+/// Returns a description of one line with these mounts, which begin in column 35.
+fn with_mounts(mounts: &str) -> StdString {
+    format!(r#"{{"url": "nbd://h/disk", "mounts": {mounts}}}"#)
+}
+
+#[test]
+fn rejects_invalid_json() {
+    for (json, message) in [
+        ("disk", r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found disk"#),
+        ("", r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found an empty file"#),
+        (
+            " \n\n ",
+            r#"line 3, column 2: expected a description such as {"url": ..., "mounts": [...]}, found an empty file"#,
+        ),
+        ("\u{feff}{}", "line 1, column 1: expected `{`, found a byte order mark (save the file as UTF-8 without one)"),
+        ("\n// my disk\n{}", "line 2, column 1: expected JSON, which has no comments, found a comment"),
+        ("{\n  # my disk\n}", "line 2, column 3: expected JSON, which has no comments, found a comment"),
+        ("{\"url\": /* my disk */ 1}", "line 1, column 9: url: expected JSON, which has no comments, found a comment"),
+        (
+            "nbd://h/disk",
+            r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found nbd"#,
+        ),
+        ("{", "line 1, column 2: expected the closing `}`, found the end of the file"),
+        ("{\n", "line 2, column 1: expected the closing `}`, found the end of the file"),
+        ("{url: 1}", "line 1, column 2: expected a field name in double quotes, found url"),
+        ("{'url': 1}", "line 1, column 2: expected a field name in double quotes, found 'url'"),
+        ("{\"url\" \"nbd://h/x\"}", r#"line 1, column 8: url: expected `:`, found "nbd://h/x""#),
+        ("{\"url\": \"nbd://h/x\" \"mounts\": []}", r#"line 1, column 21: expected `,` or `}`, found "mounts""#),
+        ("{\"url\": \"nbd://h/x\",}", "line 1, column 21: expected another entry after the `,`, found `}`"),
+        (
+            "{\"url\": \"nbd://h/x\n}",
+            r#"line 1, column 9: url: expected a `"` at the end of the string, found "nbd://h/x\n}"#,
+        ),
+        (
+            "{\"url\": \"nbd://h/\\q\"}",
+            r#"line 1, column 9: url: expected a string with valid escapes (surrogates such as \ud83d are not supported), found "nbd://h/\q""#,
+        ),
+        (
+            "{\"url\": \"nbd://h/\\ud83d\\ude00\"}",
+            r#"line 1, column 9: url: expected a string with valid escapes (surrogates such as \ud83d are not supported), found "nbd://h/\ud83d\ude00""#,
+        ),
+        ("{,}", "line 1, column 2: expected a field name in double quotes, found `,`"),
+        ("{:}", "line 1, column 2: expected a field name in double quotes, found `:`"),
+        ("{\"url\"::}", "line 1, column 8: url: expected a string, found `:`"),
+        (
+            "{\"mounts\":[:",
+            r#"line 1, column 12: mounts[0]: expected a mount such as {"partition": 1, "mountpoint": "/"}, found `:`"#,
+        ),
+        (
+            "{\"mounts\": [{\"partition\": 1, \"mountpoint\": \"/\"},]}",
+            "line 1, column 49: mounts: expected another entry after the `,`, found `]`",
+        ),
+        (
+            "{\"mounts\": [{\"partition\": 1, \"mountpoint\": \"/\"} 5]}",
+            "line 1, column 49: mounts: expected `,` or `]`, found 5",
+        ),
+        (
+            "{\"mounts\": [{\"partition\": 1x, \"mountpoint\": \"/\"}]}",
+            "line 1, column 28: mounts[0]: expected `,` or `}`, found x",
+        ),
+    ] {
+        rejects(json, message);
+    }
+    rejects(
+        b"\xff\xfe{\0}\0",
+        "line 1, column 1: expected `{`, found a byte order mark (save the file as UTF-8 without one)",
+    );
+    rejects(
+        b"{\"url\": \"nbd://h/\xff\"}",
+        r#"line 1, column 9: url: expected a string in UTF-8, found "nbd://h/\xff""#,
+    );
+    rejects(format!("{GOOD} x"), "line 2, column 71: expected nothing after the closing `}`, found x");
+    rejects(format!("{GOOD}\n{GOOD}"), "line 3, column 1: expected nothing after the closing `}`, found an object");
+    rejects(format!("{GOOD}\0"), r#"line 2, column 70: expected nothing after the closing `}`, found \x00"#);
+}
+
+#[test]
+fn rejects_unknown_repeated_and_mistyped_fields() {
+    for (json, message) in [
+        (
+            "[]",
+            r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found an empty list"#,
+        ),
+        ("null", r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found null"#),
+        (
+            "\"nbd://h/x\"",
+            r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found "nbd://h/x""#,
+        ),
+        ("{}", "line 1, column 2: expected the field url, found none"),
+        ("{\n \"url\": \"nbd://h/x\"\n}", "line 3, column 1: expected the field mounts, found none"),
+        (
+            "{\"mounts\": [{\"partition\": 1, \"mountpoint\": \"/\"}]}",
+            "line 1, column 49: expected the field url, found none",
+        ),
+        ("{\"url\": 5}", "line 1, column 9: url: expected a string, found 5"),
+        ("{\"url\": null}", "line 1, column 9: url: expected a string, found null"),
+        (
+            "{\"url\": \"nbd://h/x\", \"url\": \"nbd://h/x\"}",
+            "line 1, column 22: url: expected the field once, found it a second time",
+        ),
+        ("{\"mounts\": {}}", "line 1, column 12: mounts: expected a list of mounts, found an object"),
+        ("{\"tftp_root\": [\"/\"]}", "line 1, column 15: tftp_root: expected a string, found a list"),
+        ("{\"tftp_root\": true}", "line 1, column 15: tftp_root: expected a string, found true"),
+        (
+            "{\"uri\": \"nbd://h/x\"}",
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "uri""#,
+        ),
+        (
+            "{\"URL\": \"nbd://h/x\"}",
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "URL""#,
+        ),
+        ("{\"\": 1}", r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found """#),
+        (
+            "{\"a\\nb\u{1b}[31m\nINFO \u{202e}\": 1}",
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "a\nb\x1b[31m\nINFO \xe2\x80\xae""#,
+        ),
+    ] {
+        rejects(json, message);
+    }
+    rejects(
+        format!("{{\"{}\": 1}}", "a".repeat(2000)),
+        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+    );
+    rejects(
+        format!("{{\"{}\": 1}}", "\\u0061".repeat(2000)),
+        r#"line 1, column 2: expected at most 1152 bytes, found "\u0061\u0061\u0061\u0061\u0061\u0061\u00..."#,
+    );
+    rejects(
+        format!("{{\"url\": \"nbd://h/{}\"}}", "a".repeat(256)),
+        r#"line 1, column 9: url: expected an export name of at most 255 bytes, found "nbd://h/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+    );
+    rejects(
+        format!("{{\"url\": \"nbd://h/{}\"}}", "a".repeat(1152)),
+        r#"line 1, column 9: url: expected at most 1152 bytes, found "nbd://h/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+    );
+    rejects(
+        format!("{{\"url\": \"nbd:\\/\\/h/{}\"}}", "a".repeat(1152)),
+        r#"line 1, column 9: url: expected at most 1152 bytes, found "nbd:\/\/h/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+    );
+    rejects(
+        format!("{{\"tftp_root\": \"/{}\"}}", "a".repeat(255)),
+        r#"line 1, column 15: tftp_root: expected at most 255 bytes, found "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+    );
+    rejects(
+        format!("{{\"tftp_root\": \"\\/{}\"}}", "a".repeat(1152)),
+        r#"line 1, column 15: tftp_root: expected at most 255 bytes, found "\/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+    );
+}
+
+#[test]
+fn rejects_invalid_mounts() {
+    for (mounts, message) in [
+        ("[ ]", "line 1, column 35: mounts: expected at least one mount, found an empty list"),
+        (
+            "[5]",
+            r#"line 1, column 36: mounts[0]: expected a mount such as {"partition": 1, "mountpoint": "/"}, found 5"#,
+        ),
+        (
+            "[[]]",
+            r#"line 1, column 36: mounts[0]: expected a mount such as {"partition": 1, "mountpoint": "/"}, found an empty list"#,
+        ),
+        (
+            "[null]",
+            r#"line 1, column 36: mounts[0]: expected a mount such as {"partition": 1, "mountpoint": "/"}, found null"#,
+        ),
+        ("[{}]", "line 1, column 37: mounts[0]: expected the field mountpoint, found none"),
+        (r#"[{"partition": 1}]"#, "line 1, column 51: mounts[0]: expected the field mountpoint, found none"),
+        (
+            r#"[{"partition": 1, "device": "/dev/sda", "mountpoint": "/"}]"#,
+            "line 1, column 53: mounts[0]: expected either partition or device, found both",
+        ),
+        (
+            r#"[{"device": "/dev/sda", "mountpoint": "/", "partition": 1}]"#,
+            "line 1, column 78: mounts[0]: expected either partition or device, found both",
+        ),
+        (
+            r#"[{"partition": 1, "partition": 1}]"#,
+            "line 1, column 53: mounts[0].partition: expected the field once, found it a second time",
+        ),
+        (
+            r#"[{"partition": 1, "mountpoint": "/", "type": "ext4"}]"#,
+            r#"line 1, column 72: mounts[0]: expected one of the fields partition, device and mountpoint, found "type""#,
+        ),
+        (
+            r#"[{"partition": 257}]"#,
+            "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found 257",
+        ),
+        (
+            r#"[{"partition": 01}]"#,
+            "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found 01",
+        ),
+        (
+            r#"[{"partition": -1}]"#,
+            "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found -1",
+        ),
+        (
+            r#"[{"partition": +1}]"#,
+            "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found +1",
+        ),
+        (
+            r#"[{"partition": 256}]"#,
+            "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found 256",
+        ),
+        (
+            r#"[{"partition": 4294967296}]"#,
+            "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found 4294967296",
+        ),
+        (
+            r#"[{"partition": 1.5}]"#,
+            "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found 1.5",
+        ),
+        (
+            r#"[{"partition":2e0}]"#,
+            "line 1, column 49: mounts[0].partition: expected a partition number from 0 to 255, found 2e0",
+        ),
+        (
+            r#"[{"partition": "1"}]"#,
+            r#"line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found "1""#,
+        ),
+        (
+            r#"[{"partition": null}]"#,
+            "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found null",
+        ),
+        (
+            r#"[{"partition": {}}]"#,
+            "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found an object",
+        ),
+        (
+            r#"[{"device": ""}]"#,
+            r#"line 1, column 47: mounts[0].device: expected a device such as "/dev/sda", found """#,
+        ),
+        (
+            r#"[{"device": "/dev/sda\n"}]"#,
+            r#"line 1, column 47: mounts[0].device: expected a device without control characters, found "/dev/sda\n""#,
+        ),
+        (r#"[{"device": 1}]"#, "line 1, column 47: mounts[0].device: expected a string, found 1"),
+        (r#"[{"mountpoint": ""}]"#, r#"line 1, column 51: mounts[0].mountpoint: expected an absolute path, found """#),
+        (
+            r#"[{"mountpoint": "boot"}]"#,
+            r#"line 1, column 51: mounts[0].mountpoint: expected an absolute path, found "boot""#,
+        ),
+        (
+            r#"[{"mountpoint": "/./a"}]"#,
+            r#"line 1, column 51: mounts[0].mountpoint: expected a path without . and .., found "/./a""#,
+        ),
+        (
+            r#"[{"mountpoint": "/a/.."}]"#,
+            r#"line 1, column 51: mounts[0].mountpoint: expected a path without . and .., found "/a/..""#,
+        ),
+        (
+            r#"[{"mountpoint": "/a\u0000"}]"#,
+            r#"line 1, column 51: mounts[0].mountpoint: expected a path without control characters, found "/a\u0000""#,
+        ),
+        (
+            "[{\"mountpoint\": \"/a\nb\"}]",
+            r#"line 1, column 51: mounts[0].mountpoint: expected a path without control characters, found "/a\nb""#,
+        ),
+        (
+            r#"[{"mountpoint": "/a\u007f"}]"#,
+            r#"line 1, column 51: mounts[0].mountpoint: expected a path without control characters, found "/a\u007f""#,
+        ),
+        (
+            r#"[{"partition": 1, "mountpoint": "/boot"}, {"partition": 2, "mountpoint": "/"}]"#,
+            r#"line 1, column 67: mounts[0].mountpoint: expected "/" as the first mountpoint, found "/boot", whose parent is not mounted"#,
+        ),
+        (
+            r#"[{"partition": 1, "mountpoint": "/"}, {"partition": 2, "mountpoint": "//"}]"#,
+            r#"line 1, column 104: mounts[1].mountpoint: expected a mountpoint of its own, found "//", which mounts[0] has"#,
+        ),
+    ] {
+        rejects(with_mounts(mounts), message);
+    }
+    rejects(
+        with_mounts(r#"[{"mountpoint": "/"}], "backend": "kernel""#),
+        r#"line 1, column 69: backend: expected "native" or "guestfs", found "kernel""#,
+    );
+    rejects(
+        with_mounts("[\n{\"mountpoint\": \"/\", \"partition\": 1},\n{\"mountpoint\": \"/a\", \"partition\": 256}]"),
+        "line 3, column 35: mounts[1].partition: expected a partition number from 0 to 255, found 256",
+    );
+    rejects(
+        with_mounts(&format!(r#"[{{"device": "{}"}}]"#, "a".repeat(256))),
+        r#"line 1, column 47: mounts[0].device: expected at most 255 bytes, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+    );
+    rejects(
+        with_mounts(&format!(r#"[{{"device": "\u0061{}"}}]"#, "a".repeat(1152))),
+        r#"line 1, column 47: mounts[0].device: expected at most 255 bytes, found "\u0061aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+    );
+}
+
+#[test]
+fn rejects_invalid_urls() {
+    for (url, message) in [
+        (
+            "http://h/x",
+            r#"line 1, column 9: url: expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH, found "http://h/x""#,
+        ),
+        (
+            "nbds://h/x",
+            r#"line 1, column 9: url: expected nbd:// or nbd+unix:// (TLS is not supported yet), found "nbds://h/x""#,
+        ),
+        (
+            "nbd://h:0/x",
+            r#"line 1, column 9: url: expected a port from 1 to 65535 after the host, found "nbd://h:0/x""#,
+        ),
+    ] {
+        rejects(format!("{{\"url\": \"{url}\"}}"), message);
+    }
+}
+
+#[test]
+fn rejects_files_over_the_maximum_size() {
+    let padded = |size: usize| format!("{GOOD}{}", " ".repeat(size - GOOD.len()));
+    assert!(DiskConfig::parse(padded(MAX_CONFIG).as_bytes()).is_ok());
+    rejects(padded(MAX_CONFIG + 1), "line 2, column 16313: expected at most 16384 bytes, found a larger file");
+    rejects("[".repeat(1_000_000), "line 1, column 16385: expected at most 16384 bytes, found a larger file");
+}
+
+#[test]
+fn deep_nesting_does_not_exhaust_the_stack() {
+    let deep = "[".repeat(MAX_CONFIG - 100);
+    rejects(&deep, r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found a list"#);
+    rejects(
+        format!("{{\"x\": {deep}"),
+        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root and backend, found "x""#,
+    );
+    rejects(format!("{{\"url\": {deep}"), "line 1, column 9: url: expected a string, found a list");
+    rejects(
+        with_mounts(&deep),
+        r#"line 1, column 36: mounts[0]: expected a mount such as {"partition": 1, "mountpoint": "/"}, found a list"#,
+    );
+    rejects(
+        with_mounts(&format!("[{{\"partition\": {}", "{\"partition\":".repeat(1000))),
+        "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found an object",
+    );
+}

@@ -1,0 +1,156 @@
+use std::{format, string::ToString};
+
+use super::*;
+
+fn tcp(host: &str, port: u16, export: &str) -> NbdUri {
+    let server = NbdServer::Tcp { host: host.try_into().expect("a short host"), port };
+    NbdUri { server, export: export.try_into().expect("a short export") }
+}
+
+fn unix(socket: &str, export: &str) -> NbdUri {
+    let server = NbdServer::Unix(socket.try_into().expect("a short path"));
+    NbdUri { server, export: export.try_into().expect("a short export") }
+}
+
+#[test]
+fn uris_round_trip() {
+    for (uri, expected, canonical) in [
+        ("nbd://10.10.10.10:25000/server_root", tcp("10.10.10.10", 25000, "server_root"), ""),
+        ("nbd://boot-1.example_lan.:10810/a", tcp("boot-1.example_lan.", 10810, "a"), ""),
+        ("nbd://h/", tcp("h", 10809, ""), ""),
+        ("nbd://h", tcp("h", 10809, ""), "nbd://h/"),
+        ("NBD://h:10809/x", tcp("h", 10809, "x"), "nbd://h/x"),
+        ("nbd://h/x?", tcp("h", 10809, "x"), "nbd://h/x"),
+        ("nbd://h//disk", tcp("h", 10809, "/disk"), ""),
+        ("nbd://h/a/b:c@d", tcp("h", 10809, "a/b:c@d"), ""),
+        ("nbd://[::1]/x", tcp("::1", 10809, "x"), ""),
+        ("nbd://[2001:DB8:0::1]:65535/", tcp("2001:db8::1", 65535, ""), "nbd://[2001:db8::1]:65535/"),
+        ("nbd://h/a%20b%2fc%25", tcp("h", 10809, "a b/c%"), "nbd://h/a%20b/c%25"),
+        ("nbd://h/gr%C3%BCn%0A%23%3f", tcp("h", 10809, "grün\n#?"), "nbd://h/gr%C3%BCn%0A%23%3F"),
+        ("nbd://h/a+b&c;d", tcp("h", 10809, "a+b&c;d"), "nbd://h/a%2Bb%26c%3Bd"),
+        ("nbd+unix:///?socket=/run/nbd.sock", unix("/run/nbd.sock", ""), ""),
+        ("nbd+unix:///x?socket=nbd.sock", unix("nbd.sock", "x"), ""),
+        ("Nbd+Unix:////x?&socket=/a%20b%26", unix("/a b&", "/x"), "nbd+unix:////x?socket=/a%20b%26"),
+        ("nbd+unix://?socket=/s=1?", unix("/s=1?", ""), "nbd+unix:///?socket=/s=1%3F"),
+    ] {
+        let parsed = NbdUri::parse(uri);
+        assert_eq!(parsed.as_ref(), Ok(&expected), "{uri}");
+        let written = expected.to_string();
+        assert_eq!(written, if canonical.is_empty() { uri } else { canonical });
+        assert_eq!(NbdUri::parse(&written), parsed, "{written}");
+    }
+}
+
+#[test]
+fn every_character_round_trips() {
+    for character in (1..=0x2ff).filter_map(char::from_u32) {
+        for uri in [tcp("h", 1, &character.to_string()), unix(&character.to_string(), "x")] {
+            assert_eq!(NbdUri::parse(&uri.to_string()), Ok(uri), "{character:?}");
+        }
+    }
+}
+
+#[test]
+fn rejects_invalid_uris() {
+    for (error, uris) in [
+        (InvalidUri::Scheme, &["", "h", "nbd:h/x", "nbd:/h/x", "http://h/x", "nbd+tcp://h/x", " nbd://h/x"][..]),
+        (InvalidUri::Tls, &["nbds://h/x", "NBDS://h", "nbds+unix:///x?socket=/s"]),
+        (InvalidUri::UserInfo, &["nbd://user@h/x", "nbd://u:p@h/x", "nbd://@h"]),
+        (
+            InvalidUri::Host,
+            &[
+                "nbd://",
+                "nbd:///x",
+                "nbd://:10809/x",
+                "nbd://::1/x",
+                "nbd://[::1/x",
+                "nbd://[1.2.3.4]/x",
+                "nbd://[fe80::1%25eth0]/x",
+                "nbd://a b/x",
+                "nbd://a,b/x",
+                "nbd://a%41/x",
+                "nbd://ü/x",
+                "nbd://-a/x",
+                "nbd://a..b/x",
+                "nbd://./x",
+                "nbd://1.2.3/x",
+                "nbd://1.2.3.256/x",
+            ],
+        ),
+        (
+            InvalidUri::Port,
+            &[
+                "nbd://h:/x",
+                "nbd://h:0/x",
+                "nbd://h:65536/x",
+                "nbd://h:99999999999/x",
+                "nbd://h:+1/x",
+                "nbd://h:-1/x",
+                "nbd://h:nbd/x",
+                "nbd://[::1]1/x",
+                "nbd://[::1]:/x",
+            ],
+        ),
+        (InvalidUri::Authority, &["nbd+unix://h/x?socket=/s", "nbd+unix://run/nbd.sock"]),
+        (
+            InvalidUri::Socket,
+            &["nbd+unix:///x", "nbd+unix:///x?", "nbd+unix:///x?socket=", "nbd+unix:///?socket=/a&socket=/b"],
+        ),
+        (
+            InvalidUri::Parameter,
+            &["nbd://h/x?socket=/s", "nbd://h?y", "nbd+unix:///?socket=/s&tls-type=psk", "nbd+unix:///?socket"],
+        ),
+        (InvalidUri::Fragment, &["nbd://h/x#y", "nbd://h#", "nbd+unix:///?socket=/s#"]),
+        (
+            InvalidUri::Encoding,
+            &[
+                "nbd://h/%",
+                "nbd://h/%2",
+                "nbd://h/%+1",
+                "nbd://h/%zz",
+                "nbd://h/%00",
+                "nbd://h/%ff",
+                "nbd://h/a b",
+                "nbd://h/ü",
+                "nbd://h/a\nb",
+                "nbd+unix:///?socket=/%00",
+            ],
+        ),
+    ] {
+        for uri in uris {
+            assert_eq!(NbdUri::parse(uri), Err(error), "{uri}");
+        }
+    }
+}
+
+#[test]
+fn rejects_parts_over_their_maximum_length() {
+    for (before, limit, error) in [
+        ("nbd://", MAX_HOST, InvalidUri::Host),
+        ("nbd://h/", MAX_EXPORT, InvalidUri::ExportTooLong),
+        ("nbd+unix:///?socket=", MAX_SOCKET, InvalidUri::SocketTooLong),
+    ] {
+        assert!(NbdUri::parse(&format!("{before}{}", "a".repeat(limit))).is_ok(), "{before}");
+        assert_eq!(NbdUri::parse(&format!("{before}{}", "a".repeat(limit + 1))), Err(error), "{before}");
+    }
+}
+
+#[test]
+fn errors_name_what_was_expected() {
+    for (uri, message) in [
+        ("iscsi://h/x", "expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH"),
+        ("nbds://h/x", "expected nbd:// or nbd+unix:// (TLS is not supported yet)"),
+        ("nbd://me@h/x", "expected nbd://HOST[:PORT]/EXPORT without a user name"),
+        ("nbd:///x", "expected a host name, an IPv4 address or an [IPv6] address after nbd://"),
+        ("nbd://h:0/x", "expected a port from 1 to 65535 after the host"),
+        ("nbd+unix://h/x", "expected nbd+unix:///EXPORT?socket=PATH, with three slashes and no host"),
+        ("nbd+unix:///x", "expected nbd+unix:///EXPORT?socket=PATH with one socket path"),
+        ("nbd://h/x?a=b", "expected no parameter but the socket of nbd+unix:///EXPORT?socket=PATH"),
+        ("nbd://h/x#1", "expected no # (in a name it is written %23)"),
+        ("nbd://h/%gg", "expected percent-encoded UTF-8 without NUL (a space is written %20)"),
+    ] {
+        assert_eq!(NbdUri::parse(uri).expect_err("a bad URI").to_string(), message, "{uri}");
+    }
+    assert_eq!(InvalidUri::ExportTooLong.to_string(), "expected an export name of at most 255 bytes");
+    assert_eq!(InvalidUri::SocketTooLong.to_string(), "expected a socket path of at most 107 bytes");
+}
