@@ -21,11 +21,11 @@ use crate::fs::testing::{Disk, Random, run};
 type Tree = BTreeMap<String, Option<Vec<u8>>>;
 
 /// An image of a FAT file system and the directory with its contents.
-struct Image {
+struct Fixture {
     directory: TempDir,
 }
 
-impl Image {
+impl Fixture {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("create a directory");
         fs::create_dir(directory.path().join("tree")).expect("make the tree");
@@ -134,42 +134,42 @@ fn bytes(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// Returns contents with names of all kinds and sizes around those of clusters.
-fn various() -> Image {
-    let made = Image::new();
-    made.write("EMPTY", b"");
-    made.write("KERNEL.IMG", &bytes(1, 70_001));
-    made.write("config.txt", b"arm_64bit=1\n");
-    made.write("vmlinuz-6.1.0-56-amd64", &bytes(2, 65_536));
-    made.write("kernel with a name.image", &bytes(3, 512));
-    made.write("Mixed.Txt", b"mixed");
-    made.write("no extension", b"x");
-    made.write("a.b.c.d", b"dots");
-    made.write(".hidden", b"hidden");
-    made.write("näme mit ümläut.txt", b"latin");
-    made.write("日本語のカーネル.img", b"kanji");
-    made.write(&"l".repeat(255), b"255");
-    made.write(&format!("{}.x", "thirteen long".repeat(4)), b"whole parts");
-    made.write("overlays/README", b"readme");
-    made.write("overlays/deep/er/and/deeper/file.dtbo", &bytes(4, 40_000));
+fn various() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.write("EMPTY", b"");
+    fixture.write("KERNEL.IMG", &bytes(1, 70_001));
+    fixture.write("config.txt", b"arm_64bit=1\n");
+    fixture.write("vmlinuz-6.1.0-56-amd64", &bytes(2, 65_536));
+    fixture.write("kernel with a name.image", &bytes(3, 512));
+    fixture.write("Mixed.Txt", b"mixed");
+    fixture.write("no extension", b"x");
+    fixture.write("a.b.c.d", b"dots");
+    fixture.write(".hidden", b"hidden");
+    fixture.write("näme mit ümläut.txt", b"latin");
+    fixture.write("日本語のカーネル.img", b"kanji");
+    fixture.write(&"l".repeat(255), b"255");
+    fixture.write(&format!("{}.x", "thirteen long".repeat(4)), b"whole parts");
+    fixture.write("overlays/README", b"readme");
+    fixture.write("overlays/deep/er/and/deeper/file.dtbo", &bytes(4, 40_000));
     for len in [1, 511, 513, 2047, 2048, 2049, 4096, 32_767, 32_769] {
-        made.write(&format!("lengths/of {len} bytes"), &bytes(len as u64, len));
+        fixture.write(&format!("lengths/of {len} bytes"), &bytes(len as u64, len));
     }
-    fs::create_dir(made.tree().join("nothing")).expect("make a directory");
-    made
+    fs::create_dir(fixture.tree().join("nothing")).expect("make a directory");
+    fixture
 }
 
 #[test]
 fn damaged_file_systems_take_bounded_time() {
-    let made = Image::new();
+    let fixture = Fixture::new();
     for number in 0..12 {
-        made.write(&format!("dir/a long name {number}"), &bytes(number, 2000 * number as usize));
-        made.write(&format!("FILE{number}"), &bytes(number, 700 * number as usize));
-        made.write(&format!("dir/{number}/deep/file"), b"deep");
+        fixture.write(&format!("dir/a long name {number}"), &bytes(number, 2000 * number as usize));
+        fixture.write(&format!("FILE{number}"), &bytes(number, 700 * number as usize));
+        fixture.write(&format!("dir/{number}/deep/file"), b"deep");
     }
     let images = [("-F 12 -s 1", 720), ("-F 16 -s 1", 2600), ("-F 32 -s 1 -f 1 -R 8", 40_960)].map(|(options, kib)| {
-        made.format(options, kib);
-        made.copy();
-        let mut image = made.bytes();
+        fixture.format(options, kib);
+        fixture.copy();
+        let mut image = fixture.bytes();
         // Damage hits the boot sector, the used part of the FAT, and the used clusters.
         let layout = open(&Disk::new(image.clone())).layout;
         let data = match layout.root {
@@ -177,7 +177,7 @@ fn damaged_file_systems_take_bounded_time() {
             Root::Chain(_) => layout.clusters_at(&(2..3)).0 as usize,
         };
         image.truncate(data + 300_000);
-        assert!(read(&Disk::new(image.clone())) == Ok(made.contents()), "{options}");
+        assert!(read(&Disk::new(image.clone())) == Ok(fixture.contents()), "{options}");
         (image, [(0, 96), (layout.fat_offset as usize, 600), (data, 120_000)])
     });
     let started = Instant::now();

@@ -4,9 +4,9 @@ use super::*;
 
 #[test]
 fn other_boot_sectors_are_not_fat() {
-    let made = Image::new();
-    made.format("-F 16 -s 4", 65_536);
-    let mut image = made.bytes();
+    let fixture = Fixture::new();
+    fixture.format("-F 16 -s 4", 65_536);
+    let mut image = fixture.bytes();
     image.truncate(1 << 20);
     let opened = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut image = image.clone();
@@ -46,15 +46,15 @@ fn other_boot_sectors_are_not_fat() {
 
 #[test]
 fn width_is_determined_like_linux() {
-    let made = Image::new();
+    let fixture = Fixture::new();
     for (options, kib, kind) in [
         ("-F 12 -s 1 -f 1 -R 1 -r 16", 2050, "FAT12"),
         ("-F 16 -s 1", 8192, "FAT16"),
         // By the number of clusters it would be FAT12.
         ("-F 32 -s 1", 4096, "FAT32"),
     ] {
-        made.format(options, kib);
-        let fat = open(&made.disk());
+        fixture.format(options, kib);
+        let fat = open(&fixture.disk());
         assert_eq!((fat.name(), block_on(fat.read_directory(fat.root()))), (kind, Ok(vec![])), "{options}");
     }
 }
@@ -66,9 +66,9 @@ fn dirty_flags_are_detected() {
         ("-F 16 -s 4", 65_536, 0x25, Some((3, 0x80))),
         ("-F 32 -s 1", 40_960, 0x41, Some((7, 0x08))),
     ] {
-        let made = Image::new();
-        made.format(options, kib);
-        let mut image = made.bytes();
+        let fixture = Fixture::new();
+        fixture.format(options, kib);
+        let mut image = fixture.bytes();
         image.truncate(1 << 20);
         let is_in_use = |at: usize, bit: u8| {
             let mut image = image.clone();

@@ -11,15 +11,15 @@ struct Chained {
 }
 
 fn chained(options: &str, kib: usize) -> Chained {
-    let made = Image::new();
-    made.write("dir/FILE", &bytes(1, 5120));
-    made.format(options, kib);
-    made.copy();
-    let disk = made.disk();
+    let fixture = Fixture::new();
+    fixture.write("dir/FILE", &bytes(1, 5120));
+    fixture.format(options, kib);
+    fixture.copy();
+    let disk = fixture.disk();
     let fat = open(&disk);
     let file = find(&fat, "dir/FILE").expect("the file");
     let first = block_on(fat.map(file)).expect("a valid chain").identity.generation as u32;
-    Chained { image: made.bytes(), layout: fat.layout, file, first }
+    Chained { image: fixture.bytes(), layout: fat.layout, file, first }
 }
 
 impl Chained {
@@ -120,11 +120,11 @@ fn files_with_too_many_fragments_are_unsupported() {
 
 #[test]
 fn endless_directories_are_corrupt() {
-    let made = various();
-    made.format("-F 32 -s 2", 81_920);
-    made.copy();
-    let image = made.bytes();
-    let fat = open(&made.disk());
+    let fixture = various();
+    fixture.format("-F 32 -s 2", 81_920);
+    fixture.copy();
+    let image = fixture.bytes();
+    let fat = open(&fixture.disk());
     let node = find(&fat, "lengths").expect("the directory");
     let first = block_on(fat.record(node.id, FileType::Directory)).expect("an entry").first_cluster(Width::Fat32);
     let with = |links: &mut dyn Iterator<Item = (u32, u32)>| {

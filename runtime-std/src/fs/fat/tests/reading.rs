@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn reads_trees_written_by_mtools() {
-    let made = various();
-    let expected = made.contents();
+    let fixture = various();
+    let expected = fixture.contents();
     for (options, kib, kind) in [
         ("-F 12 -s 1", 1440, "FAT12"),
         ("-F 12 -s 8", 8192, "FAT12"),
@@ -20,9 +20,9 @@ fn reads_trees_written_by_mtools() {
         ("-F 32 -S 2048 -s 4", 1_048_576, "FAT32"),
         ("-F 32 -s 2 -f 1 -R 8", 81_920, "FAT32"),
     ] {
-        made.format(options, kib);
-        made.copy();
-        let disk = made.disk();
+        fixture.format(options, kib);
+        fixture.copy();
+        let disk = fixture.disk();
         assert_eq!((open(&disk).name(), open(&disk).is_in_use()), (kind, false), "{options}");
         let found = read(&disk).unwrap_or_else(|error| panic!("{options}: {error}"));
         assert!(found == expected, "{options}: {:?}, not {:?}", found.keys(), expected.keys());
@@ -31,10 +31,10 @@ fn reads_trees_written_by_mtools() {
 
 #[test]
 fn lookup_matches_vfat() {
-    let made = various();
-    made.format("-F 16 -s 4", 65_536);
-    made.copy();
-    let fat = open(&made.disk());
+    let fixture = various();
+    fixture.format("-F 16 -s 4", 65_536);
+    fixture.copy();
+    let fat = open(&fixture.disk());
     let long = "L".repeat(255);
     for (name, same) in [
         ("KERNEL.IMG", "kernel.img"),
@@ -78,12 +78,12 @@ fn reads_a_directory_with_5000_entries() {
     // Created as a file and changed to a directory: mcopy would take minutes for that many files.
     let name = |number: usize| format!("file with the number {number}");
     let records = (0..5000).flat_map(|number| records(&name(number), format!("FILE{number:04}IMG").as_bytes()));
-    let made = Image::new();
-    made.write("MANY", &records.collect::<Vec<_>>());
-    made.format("-F 32 -s 1", 40_960);
-    made.copy();
-    let offset = find(&open(&made.disk()), "MANY").expect("the file").id as usize;
-    let mut image = made.bytes();
+    let fixture = Fixture::new();
+    fixture.write("MANY", &records.collect::<Vec<_>>());
+    fixture.format("-F 32 -s 1", 40_960);
+    fixture.copy();
+    let offset = find(&open(&fixture.disk()), "MANY").expect("the file").id as usize;
+    let mut image = fixture.bytes();
     image[offset + 11] = 0x10;
     let disk = Disk::new(image);
     let fat = open(&disk);
@@ -101,30 +101,30 @@ fn reads_a_directory_with_5000_entries() {
 #[test]
 fn reads_fragmented_files() {
     for (options, kib) in [("-F 12 -s 2", 1440), ("-F 16 -s 1", 8192), ("-F 32 -s 1", 40_960)] {
-        let made = Image::new();
-        made.format(options, kib);
+        let fixture = Fixture::new();
+        fixture.format(options, kib);
         // Files fill the image, then every second one is deleted to make room for a larger one.
         let room = kib * 1024 - 200_000 - if kib > 10_000 { 30 << 20 } else { 0 };
         let filler = room / 100;
         for number in 0..100 {
-            made.write(&format!("FILL{number}"), &bytes(number, filler - 2 * number as usize));
+            fixture.write(&format!("FILL{number}"), &bytes(number, filler - 2 * number as usize));
         }
         if kib > 10_000 {
-            made.write("AREST", &vec![1; 29 << 20]);
+            fixture.write("AREST", &vec![1; 29 << 20]);
         }
-        made.copy();
+        fixture.copy();
         for number in (0..100).step_by(2) {
-            fs::remove_file(made.tree().join(format!("FILL{number}"))).expect("remove a file");
-            made.mtools("mdel", &[&format!("::FILL{number}")]);
+            fs::remove_file(fixture.tree().join(format!("FILL{number}"))).expect("remove a file");
+            fixture.mtools("mdel", &[&format!("::FILL{number}")]);
         }
-        let (long, content) = (made.tree().join("LONG"), bytes(1000, (room / 2).min(1 << 20) - 60_000));
+        let (long, content) = (fixture.tree().join("LONG"), bytes(1000, (room / 2).min(1 << 20) - 60_000));
         fs::write(&long, content).expect("write the file");
-        made.mtools("mcopy", &[long.to_str().expect("a path in UTF-8"), "::"]);
-        let disk = made.disk();
+        fixture.mtools("mcopy", &[long.to_str().expect("a path in UTF-8"), "::"]);
+        let disk = fixture.disk();
         let fat = open(&disk);
         let file = block_on(fat.map(find(&fat, "LONG").expect("the file"))).expect("a valid chain");
         assert!(file.extents.len() > 2, "{options}: {} extents", file.extents.len());
-        let mut expected = made.contents();
+        let mut expected = fixture.contents();
         expected.values_mut().flatten().for_each(|content| content.truncate(1 << 20));
         assert!(read(&disk) == Ok(expected), "{options}");
     }
@@ -132,13 +132,13 @@ fn reads_fragmented_files() {
 
 #[test]
 fn maps_a_large_file_with_few_reads() {
-    let made = Image::new();
+    let fixture = Fixture::new();
     let mut content = bytes(1, 1 << 20).repeat(64);
     content.chunks_mut(1 << 20).zip(0..).for_each(|(piece, number)| piece[0] = number);
-    made.write("boot/a kernel", &content);
-    made.format("-F 32 -s 8", 307_200);
-    made.copy();
-    let disk = made.disk();
+    fixture.write("boot/a kernel", &content);
+    fixture.format("-F 32 -s 8", 307_200);
+    fixture.copy();
+    let disk = fixture.disk();
     let fat = open(&disk);
     let file = block_on(fat.map(find(&fat, "boot/a kernel").expect("the file"))).expect("a valid chain");
     assert!(disk.reads() <= 4, "{} reads", disk.reads());
@@ -148,10 +148,10 @@ fn maps_a_large_file_with_few_reads() {
 
 #[test]
 fn offsets_are_disk_offsets_and_identity_follows_changes() {
-    let made = various();
-    made.format("-F 16 -s 2", 16_384);
-    made.copy();
-    let image = made.bytes();
+    let fixture = various();
+    fixture.format("-F 16 -s 2", 16_384);
+    fixture.copy();
+    let image = fixture.bytes();
     let disk = Disk::new([vec![7; 1_000_000], image.clone()].concat());
     let fat = block_on(Fat::open(disk.volume().slice(1_000_000, u64::MAX))).expect("valid").expect("a FAT");
     let node = find(&fat, "kernel.img").expect("the file");
