@@ -46,7 +46,7 @@ impl BlockDevice for Disk {
                 }
             }
         }
-        Box::pin(async { Ok(bytes) })
+        Box::pin(async { Ok(bytes.into()) })
     }
 }
 

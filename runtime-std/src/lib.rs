@@ -5,12 +5,12 @@
 //! other end: it drives the core's [`Receiver`](rtftp_core::Receiver). [`History`](history::History) is the record of who booted how;
 //! [`check`](check::check) looks at everything that a server would serve, and says what is wrong with it.
 
+mod buffer;
 pub mod check;
 pub mod client;
 pub mod client_name;
 mod clock;
 pub mod disk;
-pub mod error;
 mod event_loop;
 pub mod files;
 pub mod fs;

@@ -62,7 +62,7 @@ async fn read_all(filesystem: &dyn FileSystem, disk: &NbdClient) -> BTreeMap<Str
                 }
                 FileType::File => {
                     let file = filesystem.map(node).await.unwrap_or_else(|error| panic!("{path}: {error}"));
-                    Content::File(file.read(disk, 0, file.size as usize).await.expect("its bytes"))
+                    Content::File(file.read(disk, 0, file.size as usize).await.expect("its bytes").into_vec())
                 }
                 FileType::Other => Content::Other,
             };

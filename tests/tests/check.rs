@@ -88,13 +88,13 @@ fn reports_each_problem_on_a_line_of_its_own() {
         "boards/: ignored: expected a client name, such as 10.0.0.5, or default".to_owned(),
         "default/: passwd: forbidden: a symbolic link leads out of the root".to_owned(),
         format!("10.0.0.10.nbd: {refused}: Connection refused (os error 111)"),
-        format!("10.0.0.11.nbd: {hung}: no answer within 4 s"),
+        format!("10.0.0.11.nbd: {hung}: no reply within 4 s"),
         "10.0.0.12.nbd: partition 7: not found; the disk has partitions 1, 2".to_owned(),
         "10.0.0.13.nbd: line 2, column 10: url: expected a string, found nonsense".to_owned(),
         "10.0.0.14.nbd: tftp_root /tftp: not found".to_owned(),
         "10.0.0.15.nbd: /dev/sda: no known file system".to_owned(),
         "10.0.0.16.nbd: not a regular file".to_owned(),
-        "10.0.0.17.nbd: the connection to the NBD server is lost: the server did not answer within 5 s".to_owned(),
+        "10.0.0.17.nbd: lost the connection to the NBD server: no reply within 5 s".to_owned(),
     ];
     assert_eq!(checked.problems(), problems, "{}", checked.stdout);
     assert!(checked.row("10.0.0.5").ends_with("kernel8.img, 90.0 kB no"), "{}", checked.stdout);
@@ -173,7 +173,7 @@ fn reports_a_missing_helper() {
     let checked = CheckResult::run(&["env".as_ref(), "PATH=/nowhere".as_ref(), program.as_os_str()], &root, &[]);
     assert_eq!(checked.code, Some(1));
     let [problem] = checked.problems()[..] else { panic!("{}", checked.stdout) };
-    assert!(problem.starts_with("10.0.0.5.nbd: this disk needs libguestfs, and its helper"), "{problem}");
+    assert!(problem.starts_with("10.0.0.5.nbd: this disk requires libguestfs, and the helper program"), "{problem}");
     assert!(checked.row("10.0.0.5").contains("whole disk btrfs"), "{}", checked.stdout);
 }
 

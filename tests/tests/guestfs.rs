@@ -56,7 +56,7 @@ fn client_programs_fetch_from_a_connected_disk() {
     assert_eq!(daemon.fetch("127.0.0.8", "dir/name"), Err(1), "another client has no disk");
 
     // Without requests, the disk is disconnected; the next request connects it again.
-    daemon.wait_for_disk("127.0.0.1", "let go");
+    daemon.wait_for_disk("127.0.0.1", "disconnected after");
     poll_until("the end of the appliance", Duration::from_secs(10), || daemon.descendants().is_empty().then_some(()));
     assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 1"));
 }
@@ -129,7 +129,7 @@ fn first_request_connects_a_disk_that_needs_libguestfs() {
     assert_eq!(first, Answer::Data(1, b"kernel".into()));
     let transfer = client.peer();
     assert_eq!(client.finish(first).as_deref(), Ok(&b"kernel"[..]));
-    daemon.logged(&["127.0.0.7.nbd", "btrfs is not supported natively; libguestfs is asked"]);
+    daemon.logged(&["127.0.0.7.nbd", "btrfs is not supported natively; using libguestfs"]);
     daemon.logged(&["127.0.0.7", "kernel", "127.0.0.7.nbd", "complete"]);
     assert_eq!(client.peer(), transfer);
     assert_eq!(client.receive_within(Duration::from_millis(300)), None, "the repeated requests are ignored");

@@ -33,6 +33,6 @@ fn client_programs_fetch_from_a_connected_disk() {
     assert!(daemon.descendants().is_empty(), "no appliance is needed");
 
     // Without requests, the disk is disconnected; the next request connects it again.
-    daemon.wait_for_disk("127.0.0.1", "let go");
+    daemon.wait_for_disk("127.0.0.1", "disconnected after");
     assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 1"));
 }

@@ -1,4 +1,9 @@
-//! The libguestfs helper of rtftp.
+//! The helper program of rtftp: reads one disk through libguestfs.
+
+mod appliance;
+mod call_error;
+mod daemon;
+mod mounted;
 
 use std::{
     io::{IsTerminal, stdin},
@@ -6,13 +11,13 @@ use std::{
 };
 
 const ABOUT: &str = "\
-rtftp-guestfs reads one remote disk through libguestfs, for the boot server rtftp.
-rtftp starts it when a disk needs it, and speaks to it over stdin and stdout; it is not started by hand.
-rtftp looks for it beside its own program, then in PATH.";
+rtftp-guestfs reads one disk through libguestfs, for the boot server rtftp.
+rtftp starts it for a disk that needs it, and communicates with it over stdin and stdout; it is not started by hand.
+rtftp searches for it beside its own program, then in PATH.";
 
 fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
-        None if !stdin().is_terminal() => rtftp_runtime::guestfs::appliance::run(),
+        None if !stdin().is_terminal() => daemon::serve(),
         Some(argument) if argument == "--version" => {
             println!("rtftp-guestfs {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

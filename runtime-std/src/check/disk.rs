@@ -6,13 +6,11 @@ use std::{
 };
 
 use rtftp_core::config::disk::{Backend, DiskConfig};
-use smol::Timer;
+use smol::{Timer, future::or};
 
 use super::{Disk, Files, Limits, Mount, Partition, ProblemKind, files::scan};
 use crate::{
-    clock,
-    disk::{Contents, DiskActor, DiskError, RETRY_INTERVAL, RETRY_LIMIT},
-    error::Unavailable,
+    disk::{Connector, Contents, DiskError, RETRY_INTERVAL, RETRY_LIMIT},
     fs,
     fs::{BlockDevice, Error, Volume, partition::partitions},
 };
@@ -32,20 +30,21 @@ pub(super) async fn check(
     limits: Limits,
 ) -> (Disk, Vec<ProblemKind>) {
     let mut disk = disk_of(&config);
-    let mut actor = DiskActor::standalone(name, json, config, backend);
-    let nbd = match within(CONNECT_TIMEOUT.min(limits.open), actor.connect()).await {
-        Ok((nbd, _)) => nbd,
+    let mut connector = Connector::new(name, json, config, backend);
+    let nbd = match within(CONNECT_TIMEOUT.min(limits.open), connector.connect()).await {
+        Ok(nbd) => nbd,
         Err(error) => {
-            let reason = error.to_string();
-            // The errors of a connection begin with the URI.
-            let reason = reason.strip_prefix(&format!("{}: ", disk.url)).unwrap_or(&reason).to_owned();
+            let reason = match error {
+                DiskError::Connect { error, .. } => error.to_string(),
+                error => error.to_string(),
+            };
             disk.unreachable = Some(reason.clone());
             let problem = ProblemKind::Unreachable { url: disk.url.clone(), reason };
             return (disk, vec![problem]);
         }
     };
     let partitions = within(limits.open, async { Ok(list_partitions(nbd).await?) }).await;
-    let opened = open(&mut actor, limits).await;
+    let opened = open(&mut connector, limits).await;
     let problems = match (&partitions, &opened) {
         (Ok(_), Ok(_)) => vec![],
         (Err(error), Ok(_)) => vec![ProblemKind::UnreadablePartitions(error.to_string())],
@@ -100,17 +99,17 @@ async fn partition(number: u32, volume: &Volume) -> Result<Partition, Error> {
 }
 
 /// Opens a disk and scans its files. Retries for a while if the contents are inconsistent, since the owner may be writing.
-async fn open(actor: &mut DiskActor, limits: Limits) -> Result<(Backend, Files), DiskError> {
+async fn open(connector: &mut Connector, limits: Limits) -> Result<(Backend, Files), DiskError> {
     let deadline = Instant::now() + RETRY_LIMIT;
     loop {
-        let result = match within(limits.open + HELPER_MARGIN, actor.mount()).await {
+        let result = match within(limits.open + HELPER_MARGIN, connector.mount()).await {
             Ok(Contents::Native(disk)) => Ok((Backend::Native, scan(&&disk, limits).await)),
             Ok(Contents::Guestfs(appliance)) => Ok((Backend::Guestfs, scan(&&appliance, limits).await)),
             Err(error) => Err(error),
         };
         let is_transient = match &result {
             Ok((_, files)) => !files.unreadable.is_empty(),
-            Err(error) => matches!(error, DiskError::Transient(_)),
+            Err(error) => error.is_transient(),
         };
         if !is_transient || Instant::now() >= deadline {
             return result;
@@ -121,8 +120,9 @@ async fn open(actor: &mut DiskActor, limits: Limits) -> Result<(Backend, Files),
 
 /// Runs work on a disk with a time limit.
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, DiskError>>) -> Result<T, DiskError> {
-    clock::within(limit, async { Ok(work.await) }).await.unwrap_or_else(|timeout| {
-        let reason = timeout.to_string();
-        Err(DiskError::Permanent(Unavailable { to_client: "the disk of this client is too slow", reason }.into()))
-    })
+    let timeout = async {
+        Timer::after(limit).await;
+        Err(DiskError::Timeout(limit))
+    };
+    or(work, timeout).await
 }

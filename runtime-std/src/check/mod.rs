@@ -26,7 +26,7 @@ use self::{layout::Layout, trees::LocalTree};
 use crate::{
     client_name::ClientName,
     disk::{DiskTimeouts, file_name, read_description},
-    guestfs::client::{HelperTimeouts, Launcher},
+    guestfs::{HelperTimeouts, Launcher},
 };
 
 /// The number of disks that are checked at the same time: each may need a virtual machine of up to 580 MB.
@@ -79,7 +79,7 @@ async fn check_layout(root: &Path, layout: Layout, limits: Limits, disks: &Disks
         }
         report.clients.push(Client { name: client.to_string(), disk });
     }
-    disks.backend.all_ended().await;
+    disks.backend.helpers_ended().await;
     report
 }
 

@@ -13,7 +13,7 @@ use super::files::{Entry, Listing, MAX_NAMES, Tree};
 use crate::{
     files::{LocalError, LocalFile},
     fs::{FileType, MountedDisk, MountedEntry},
-    guestfs::{client::DirectoryEntry, shared::SharedAppliance},
+    guestfs::{SharedAppliance, wire::DirectoryEntry},
 };
 
 /// A local directory.
@@ -120,8 +120,8 @@ impl Tree for &SharedAppliance {
 
     async fn list(&self, directory: &Vec<u8>) -> Result<Listing<Vec<u8>>, String> {
         let listed = SharedAppliance::list(self, directory).await.map_err(|error| error.to_string())?;
-        let entries = listed.into_iter().map(|DirectoryEntry { name, kind, size }| {
-            let entry = match kind {
+        let entries = listed.into_iter().map(|DirectoryEntry { name, file_type, size }| {
+            let entry = match file_type {
                 FileType::File => Entry::File(size),
                 FileType::Directory if directory.is_empty() => Entry::Directory(name.clone()),
                 FileType::Directory => Entry::Directory([directory, &b"/"[..], &name].concat()),

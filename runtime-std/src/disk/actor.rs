@@ -1,396 +1,216 @@
-//! Who a disk belongs to: connects it when it is asked for, looks at it refresh for every boot, lets it go when nobody asks.
+//! The actor that owns one disk: connects on demand, takes a snapshot per boot, disconnects when idle.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use rtftp_core::{
-    RequestPath,
-    config::{disk, disk::DiskConfig},
-};
 use smol::{
-    Executor, Timer,
-    channel::{Receiver, Sender, bounded},
+    Timer,
+    channel::{Receiver, Sender},
     future::{or, pending},
-    lock::{Semaphore, SemaphoreGuardArc},
+    lock::SemaphoreGuardArc,
 };
 
-use super::snapshot::{Contents, DiskError, Opened};
-use crate::{
-    event_loop::EventLoop,
-    fs,
-    guestfs::{client::Launcher, shared::SharedAppliance},
-    nbd::{self, NbdClient},
+use super::{
+    Contents, DiskError,
+    connector::{Connector, DiskTimeouts},
+    snapshot::Snapshot,
 };
 
-/// How many disks are connected at a time that no client waits for.
-const UNASKED_CONNECTS: usize = 2;
-/// How long after a failure a disk that no client waits for is tried again, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// The longest that a view serves, however often it is asked: no boot loads files for longer, and a board that asks for ever must
-/// see what has changed.
-const LONGEST_BURST: Duration = Duration::from_secs(60);
-/// How often to ask whether the transfers from a view are over.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// The delay before a failed background connect is repeated, at first; it doubles with each failure.
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The maximum delay before a failed background connect is repeated.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
+/// The maximum age of a snapshot that is given out. No boot loads files for longer, and a board that keeps requesting must
+/// eventually see changes.
+const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(60);
+/// The interval at which the end of the transfers from a snapshot is polled.
+const TRANSFER_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long things on a disk may take, and how long they hold.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DiskTimeouts {
-    /// After this long without a request the connection is let go.
-    pub(crate) idle: Duration,
-    /// After this long without a request and without a transfer, a boot is over: the next request sees the disk refresh.
-    pub(crate) view_gap: Duration,
-    /// For connecting to the NBD server, and then for one answer of it.
-    pub(crate) reply: Duration,
-}
-
-/// What all disks share.
+/// A message to the actor.
 #[derive(Debug)]
-pub(crate) struct Backend {
-    launcher: Launcher,
-    times: DiskTimeouts,
-    executor: Arc<Executor<'static>>,
-    /// Where NBD servers are waited for; with smol if there is none.
-    event_loop: Option<Arc<EventLoop>>,
-    unasked: Arc<Semaphore>,
-}
-
-impl Backend {
-    pub(crate) fn new(
-        launcher: Launcher,
-        times: DiskTimeouts,
-        executor: Arc<Executor<'static>>,
-        event_loop: Option<Arc<EventLoop>>,
-    ) -> Self {
-        Self { launcher, times, executor, event_loop, unasked: Arc::new(Semaphore::new(UNASKED_CONNECTS)) }
-    }
-
-    /// Where tasks for disks run.
-    pub(crate) fn executor(&self) -> Arc<Executor<'static>> {
-        self.executor.clone()
-    }
-
-    /// Waits for the end of all that was started for disks which are let go.
-    pub(crate) async fn all_ended(&self) {
-        self.launcher.all_ended().await;
-    }
-}
-
-/// What the owner of a disk is asked.
-#[derive(Debug)]
-pub(super) enum Request {
-    /// Connect, for nobody in particular.
+pub(super) enum Message {
+    /// Connects in the background.
     Connect,
-    /// Give the view of this boot, or one that is younger than the request.
+    /// Returns the snapshot of the current boot; with `refresh`, one taken after this message.
     Snapshot { refresh: bool, reply: Sender<Result<Arc<Snapshot>, DiskError>> },
 }
 
-/// A view while a boot lasts.
-#[derive(Debug)]
-pub(super) struct Snapshot {
-    view: Contents,
-    since: Instant,
-    /// When a file of it was last opened or done with.
-    used: Mutex<Instant>,
-}
-
-impl Snapshot {
-    fn new(view: Contents) -> Self {
-        let now = Instant::now();
-        Self { view, since: now, used: Mutex::new(now) }
-    }
-
-    /// Opens a regular file.
-    pub(super) async fn open(&self, path: &RequestPath) -> Result<Opened, DiskError> {
-        self.view.open(path).await
-    }
-
-    /// How long ago it was taken.
-    pub(super) fn age(&self) -> Duration {
-        self.since.elapsed()
-    }
-
-    /// Whether it was taken before this time.
-    pub(super) fn is_older_than(&self, time: Instant) -> bool {
-        self.since < time
-    }
-
-    /// Whether somebody writes to the disk, as far as is known.
-    pub(super) fn is_in_use(&self) -> bool {
-        self.view.is_in_use()
-    }
-
-    /// Notes that somebody was here.
-    pub(super) fn touch(&self) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    fn used(&self) -> Instant {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The task that a disk belongs to: it alone connects it, and says how long a view is good.
-pub(crate) struct DiskActor {
-    name: String,
-    json: Vec<u8>,
-    config: DiskConfig,
-    backend: Arc<Backend>,
-    inbox: Receiver<Request>,
-    /// The connection of the native reader.
-    nbd: Option<Arc<NbdClient>>,
-    /// The view of the latest boot.
-    look: Option<Arc<Snapshot>>,
-    /// When there last was a view, or the connection began.
-    used: Instant,
-    told: Told,
-}
-
-/// What the log shows already, and need not show again.
-#[derive(Debug, Default)]
-struct Told {
-    failure: Option<String>,
-    in_use: String,
-    may_lag: bool,
-    unsupported: Option<String>,
+/// The owner of one disk.
+pub(super) struct DiskActor {
+    connector: Connector,
+    timeouts: DiskTimeouts,
+    inbox: Receiver<Message>,
+    /// The snapshot of the latest boot.
+    snapshot: Option<Arc<Snapshot>>,
+    /// The time of the last use of a snapshot, or of connecting.
+    last_used: Instant,
+    /// The error in the log, which is not repeated.
+    logged_error: Option<String>,
 }
 
 impl DiskActor {
-    /// The owner of a disk that is not connected yet.
-    pub(super) fn new(
-        name: String,
-        json: Vec<u8>,
-        config: DiskConfig,
-        backend: Arc<Backend>,
-        inbox: Receiver<Request>,
-    ) -> Self {
-        Self { name, json, config, backend, inbox, nbd: None, look: None, used: Instant::now(), told: Told::default() }
+    /// Creates the actor of a disk.
+    pub(super) fn new(connector: Connector, inbox: Receiver<Message>) -> Self {
+        let timeouts = connector.backend().timeouts();
+        Self { connector, timeouts, inbox, snapshot: None, last_used: Instant::now(), logged_error: None }
     }
 
-    /// The owner of a disk whom nobody asks, and who does not run: for one look.
-    pub(crate) fn standalone(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
-        Self::new(name, json, config, backend, bounded(1).1)
-    }
-
-    /// Runs until it is dropped, with the last [`Disk`](super::handle::Disk).
+    /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
-        let mut retry = None;
+        let mut retry_delay = None;
         loop {
             let idle = async {
                 self.idle().await;
                 None
             };
-            let request = or(async { Some(or(self.next(), after(retry, Request::Connect)).await) }, idle).await;
-            let Some(request) = request else {
-                self.let_go();
+            let message = or(async { Some(or(self.receive(), retry_after(retry_delay)).await) }, idle).await;
+            let Some(message) = message else {
+                self.release();
                 continue;
             };
-            let (request, permit) = self.permit(request).await;
-            match request {
-                Request::Connect if self.look.is_some() || self.nbd.is_some() => retry = None,
-                Request::Connect => match self.look(false).await {
-                    Ok(_) => retry = None,
-                    Err(failure) => {
-                        self.report(&failure);
-                        self.refuse_waiting(&failure);
-                        retry = Some(retry.map_or(RETRY.0, |last: Duration| (2 * last).min(RETRY.1)));
+            let (message, permit) = self.permit(message).await;
+            match message {
+                Message::Connect if self.snapshot.is_some() || self.connector.is_connected() => retry_delay = None,
+                Message::Connect => match self.snapshot(false).await {
+                    Ok(_) => retry_delay = None,
+                    Err(error) => {
+                        self.log_error(&error);
+                        self.fail_waiting(&error);
+                        let doubled = retry_delay.map(|delay: Duration| (2 * delay).min(MAX_RETRY_DELAY));
+                        retry_delay = Some(doubled.unwrap_or(MIN_RETRY_DELAY));
                     }
                 },
-                Request::Snapshot { refresh, reply } => {
-                    let look = self.look(refresh).await;
-                    if let Err(failure) = &look {
-                        // What may be over in a moment is tried again, and reported by who loses patience.
-                        if let DiskError::Permanent(_) = failure {
-                            self.report(failure);
+                Message::Snapshot { refresh, reply } => {
+                    let snapshot = self.snapshot(refresh).await;
+                    if let Err(error) = &snapshot {
+                        // The requester retries transient errors, and logs the last one.
+                        if !error.is_transient() {
+                            self.log_error(error);
                         }
-                        self.refuse_waiting(failure);
+                        self.fail_waiting(error);
                     }
-                    let _ = reply.try_send(look);
+                    let _ = reply.try_send(snapshot);
                 }
             }
             drop(permit);
         }
     }
 
-    /// The next request. The channel is closed only when this task is being dropped.
-    async fn next(&self) -> Request {
+    /// Receives the next message. The channel is only closed when this task is being dropped.
+    async fn receive(&self) -> Message {
         match self.inbox.recv().await {
-            Ok(request) => request,
+            Ok(message) => message,
             Err(_) => pending().await,
         }
     }
 
-    /// Waits its turn to connect if no client waits for the disk; one that comes meanwhile has it at once.
-    async fn permit(&self, mut request: Request) -> (Request, Option<SemaphoreGuardArc>) {
-        while matches!(request, Request::Connect) {
-            let turn = async { Err(self.backend.unasked.acquire_arc().await) };
-            match or(turn, async { Ok(self.next().await) }).await {
-                Ok(next) => request = next,
-                Err(permit) => return (request, Some(permit)),
+    /// Waits for a permit to connect in the background. A message from a client that arrives meanwhile is returned at once.
+    async fn permit(&self, mut message: Message) -> (Message, Option<SemaphoreGuardArc>) {
+        while matches!(message, Message::Connect) {
+            let permit = async { Err(self.connector.backend().background_permit().await) };
+            match or(permit, async { Ok(self.receive().await) }).await {
+                Ok(next) => message = next,
+                Err(permit) => return (message, Some(permit)),
             }
         }
-        (request, None)
+        (message, None)
     }
 
-    /// Tells of a failure, but not of the same one again and again.
-    fn report(&mut self, failure: &DiskError) {
-        let reason = failure.to_string();
-        if self.told.failure.as_ref() != Some(&reason) {
-            log::error!("{}: {reason}", self.name);
-            self.told.failure = Some(reason);
+    /// Logs an error unless it repeats the last one.
+    fn log_error(&mut self, error: &DiskError) {
+        let reason = error.to_string();
+        if self.logged_error.as_ref() != Some(&reason) {
+            log::error!("{}: {reason}", self.connector.name());
+            self.logged_error = Some(reason);
         }
     }
 
-    /// Tells everybody who waits that the disk is not to be had.
-    fn refuse_waiting(&self, failure: &DiskError) {
-        while let Ok(request) = self.inbox.try_recv() {
-            if let Request::Snapshot { reply, .. } = request {
-                let _ = reply.try_send(Err(failure.clone()));
+    /// Replies to all waiting messages with an error.
+    fn fail_waiting(&self, error: &DiskError) {
+        while let Ok(message) = self.inbox.try_recv() {
+            if let Message::Snapshot { reply, .. } = message {
+                let _ = reply.try_send(Err(error.clone()));
             }
         }
     }
 
-    /// Returns when something may have been kept for its time; never, if nothing is kept.
+    /// Waits until a timeout of the snapshot or the connection may have passed. Never completes without either.
     async fn idle(&self) {
-        let until = match (&self.look, &self.nbd) {
-            (Some(look), _) if is_used(look) => Instant::now() + ASK_AGAIN,
-            (Some(look), _) => look.used() + self.lifetime(look),
-            (None, Some(_)) => self.used + self.backend.times.idle,
-            (None, None) => pending().await,
+        let deadline = match &self.snapshot {
+            Some(snapshot) if has_transfers(snapshot) => Instant::now() + TRANSFER_POLL_INTERVAL,
+            Some(snapshot) => snapshot.last_used() + self.lifetime(snapshot),
+            None if self.connector.is_connected() => self.last_used + self.timeouts.idle,
+            None => pending().await,
         };
-        Timer::at(until).await;
+        Timer::at(deadline).await;
     }
 
-    /// Lets go what nobody has used for its time.
-    fn let_go(&mut self) {
-        if let Some(look) = &self.look {
-            if is_used(look) || look.used() + self.lifetime(look) > Instant::now() {
+    /// Drops the snapshot, or without one the connection, if its timeout has passed.
+    fn release(&mut self) {
+        if let Some(snapshot) = &self.snapshot {
+            if has_transfers(snapshot) || snapshot.last_used() + self.lifetime(snapshot) > Instant::now() {
                 return;
             }
-            self.used = look.used();
-            self.look = None;
+            self.last_used = snapshot.last_used();
+            self.snapshot = None;
         } else {
-            self.nbd = None;
+            self.connector.disconnect();
         }
-        if self.nbd.is_none() {
-            log::info!("{}: let go, idle for {} s", self.name, self.used.elapsed().as_secs());
-        }
-    }
-
-    /// How long a view that nobody uses is kept.
-    fn lifetime(&self, look: &Snapshot) -> Duration {
-        let DiskTimeouts { idle, view_gap: gap, .. } = self.backend.times;
-        match look.view {
-            Contents::Native(_) => gap,
-            Contents::Guestfs(_) => gap.min(idle),
+        if !self.connector.is_connected() {
+            let seconds = self.last_used.elapsed().as_secs();
+            log::info!("{}: disconnected after {seconds} s idle", self.connector.name());
         }
     }
 
-    /// The view of this boot; a new one if there is none, or if it must be younger than this call.
-    async fn look(&mut self, refresh: bool) -> Result<Arc<Snapshot>, DiskError> {
-        let is_alive = self.look.as_ref().is_some_and(|look| look.view.is_alive());
-        if !is_alive && self.look.take().is_some() {
-            log::warn!("{}: let go, the connection is lost", self.name);
+    /// Returns how long an unused snapshot is kept. That of an appliance is its connection.
+    fn lifetime(&self, snapshot: &Snapshot) -> Duration {
+        let DiskTimeouts { idle, view_gap, .. } = self.timeouts;
+        match snapshot.contents() {
+            Contents::Native(_) => view_gap,
+            Contents::Guestfs(_) => view_gap.min(idle),
         }
-        if let Some(look) = self.look.as_ref().filter(|look| !refresh && self.is_of_this_boot(look)) {
-            look.touch();
-            return Ok(look.clone());
-        }
-        let look = Arc::new(Snapshot::new(self.mount().await?));
-        self.told.failure = None;
-        if !refresh || self.look.is_none() {
-            self.look = Some(look.clone());
-        }
-        Ok(look)
     }
 
-    fn is_of_this_boot(&self, look: &Arc<Snapshot>) -> bool {
-        look.since.elapsed() < LONGEST_BURST && (is_used(look) || look.used().elapsed() < self.backend.times.view_gap)
+    /// Returns the snapshot of the current boot; takes a new one if there is none, or if `refresh`.
+    async fn snapshot(&mut self, refresh: bool) -> Result<Arc<Snapshot>, DiskError> {
+        let is_alive = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_alive());
+        if !is_alive && self.snapshot.take().is_some() {
+            log::warn!("{}: disconnected: connection lost", self.connector.name());
+        }
+        let current = self.snapshot.as_ref().filter(|snapshot| !refresh && self.is_current(snapshot));
+        if let Some(snapshot) = current {
+            snapshot.touch();
+            return Ok(snapshot.clone());
+        }
+        let contents = self.connector.mount().await;
+        self.last_used = Instant::now();
+        let snapshot = Arc::new(Snapshot::new(contents?));
+        self.logged_error = None;
+        if !refresh || self.snapshot.is_none() {
+            self.snapshot = Some(snapshot.clone());
+        }
+        Ok(snapshot)
     }
 
-    /// Looks at the disk, connected first if need be, in the first way that can.
-    pub(crate) async fn mount(&mut self) -> Result<Contents, DiskError> {
-        let choice = self.config.backend;
-        if choice == Some(disk::Backend::Guestfs) {
-            // Some servers take one connection at a time.
-            self.nbd = None;
-            // An appliance needs long to tell what a look at the server tells at once.
-            nbd::check(&self.config.url).await.map_err(|why| DiskError::Permanent(why.into()))?;
-            return self.appliance().await;
-        }
-        let started = Instant::now();
-        let (nbd, is_new) = self.connect().await?;
-        let view = match fs::MountedDisk::open(nbd, &self.config).await {
-            Ok(view) => view,
-            Err(fs::Error::Unsupported(problem)) if choice.is_none() => {
-                let reason = problem.to_string();
-                if self.told.unsupported.as_ref() != Some(&reason) {
-                    log::info!("{}: {reason}; libguestfs is asked", self.name);
-                    self.told.unsupported = Some(reason);
-                }
-                self.nbd = None;
-                return self.appliance().await;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if is_new {
-            let seconds = started.elapsed().as_secs_f64();
-            log::info!("{}: connected to {} in {seconds:.3} s: {}", self.name, self.config.url, view.contents());
-        }
-        let in_use = view.in_use();
-        if self.told.in_use != in_use {
-            if !in_use.is_empty() {
-                log::info!("{}: in use by its owner, or not unmounted: {in_use}", self.name);
-            }
-            self.told.in_use = in_use;
-        }
-        Ok(Contents::Native(view))
-    }
-
-    /// The connection of the native reader, and whether it is a new one.
-    pub(crate) async fn connect(&mut self) -> Result<(Arc<NbdClient>, bool), DiskError> {
-        if let Some(nbd) = self.nbd.as_ref().filter(|nbd| nbd.is_alive()) {
-            return Ok((nbd.clone(), false));
-        }
-        log::debug!("{}: connecting to {}", self.name, self.config.url);
-        let Backend { times, executor, event_loop, .. } = &*self.backend;
-        let connected = NbdClient::connect_on(event_loop.as_ref(), &self.config.url, times.reply, executor).await;
-        let nbd = Arc::new(connected.map_err(|why| DiskError::Permanent(why.into()))?);
-        if !nbd.export().multi_conn && !self.told.may_lag {
-            log::warn!(
-                "{}: {} does not say that all its connections see the same data (CAN_MULTI_CONN): what the owner writes may be \
-                 seen late",
-                self.name,
-                self.config.url
-            );
-            self.told.may_lag = true;
-        }
-        self.used = Instant::now();
-        self.nbd = Some(nbd.clone());
-        Ok((nbd, true))
-    }
-
-    async fn appliance(&mut self) -> Result<Contents, DiskError> {
-        let started = Instant::now();
-        let appliance = self.backend.launcher.start(&self.name, &self.json).await;
-        let appliance = appliance.map_err(|why| DiskError::Permanent(why.into()))?;
-        let seconds = started.elapsed().as_secs_f64();
-        log::info!("{}: connected to {} in {seconds:.1} s, through libguestfs", self.name, self.config.url);
-        Ok(Contents::Guestfs(SharedAppliance::new(appliance, &self.backend.executor)))
+    /// Returns whether a snapshot belongs to a boot that is not over.
+    fn is_current(&self, snapshot: &Arc<Snapshot>) -> bool {
+        let is_in_boot = has_transfers(snapshot) || snapshot.last_used().elapsed() < self.timeouts.view_gap;
+        is_in_boot && snapshot.age() < MAX_SNAPSHOT_AGE
     }
 }
 
-/// Whether a transfer goes on that began with this look.
-fn is_used(look: &Arc<Snapshot>) -> bool {
-    Arc::strong_count(look) > 1
+/// Returns whether a file of this snapshot is open.
+fn has_transfers(snapshot: &Arc<Snapshot>) -> bool {
+    Arc::strong_count(snapshot) > 1
 }
 
-/// The value, after some time or never.
-async fn after<T>(time: Option<Duration>, value: T) -> T {
-    match time {
-        Some(time) => drop(Timer::after(time).await),
+/// Returns [`Message::Connect`] after a delay; never without one.
+async fn retry_after(delay: Option<Duration>) -> Message {
+    match delay {
+        Some(delay) => drop(Timer::after(delay).await),
         None => pending().await,
     }
-    value
+    Message::Connect
 }

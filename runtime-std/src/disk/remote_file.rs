@@ -1,8 +1,7 @@
-//! A file on a client's disk, read ahead of the transfer.
+//! A file on the disk of a client, read ahead of the transfer.
 
 use std::{
     future::Future,
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -13,197 +12,235 @@ use rtftp_core::{BlockReader, ReadFailed, RequestPath, wire::packet::DATA_HEADER
 use smol::{Task, Timer};
 
 use super::{
-    actor::Snapshot,
-    handle::{Disk, RETRY_INTERVAL},
-    snapshot::{DiskError, Opened},
+    DiskError, RETRY_INTERVAL, RETRY_LIMIT,
+    handle::Disk,
+    snapshot::{DiskFile, Snapshot},
 };
-use crate::error::{OpenError, Unavailable};
+use crate::fs::Buffer;
 
-/// How much is asked of the disk at once, in bytes.
-const CHUNK: usize = 256 * 1024;
-/// How many parts are kept: a transfer reads at its window's two ends.
-const KEPT: usize = 2;
-/// How long a disk that was lost in the middle of a transfer may take to come back.
+/// The size in bytes of the chunks in which a file is read.
+const CHUNK_LEN: usize = 256 * 1024;
+/// The number of chunks kept in memory: a transfer reads at both ends of its window.
+const MAX_CHUNKS: usize = 2;
+/// How long a transfer waits for a lost disk to become readable again.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// A file on a client's disk: two parts of it in memory and the next on its way.
+/// A file on the disk of a client, with two chunks in memory and the next one being read.
 ///
-/// The last part is handed out only after the file was found unchanged on the disk since it was opened, and so is every part that
-/// is read after it: a client that has all of a file has it as it was at one moment.
+/// The last chunk, and every chunk read after it, is only returned once the file was found unchanged on the disk: a client that
+/// receives the whole file receives one state of it.
 #[derive(Debug)]
 pub(crate) struct RemoteFile {
     disk: Disk,
     path: Arc<RequestPath>,
-    /// Keeps the view of this boot for as long as the file is open.
-    look: Arc<Snapshot>,
-    opened: Opened,
-    /// The parts in memory, the oldest first.
-    parts: Vec<Part>,
-    /// The part that a read lacked.
+    /// Kept so that the boot lasts at least as long as the transfer.
+    snapshot: Arc<Snapshot>,
+    file: DiskFile,
+    /// The chunks in memory, the oldest first.
+    chunks: Vec<Chunk>,
+    /// The index of the chunk that the last read needed.
     wanted: u64,
-    /// The part on its way.
-    coming: Option<(u64, Loading)>,
-    /// Whether the last part has been read.
+    /// The chunk being read.
+    loading: Option<(u64, Loading)>,
+    /// Whether the last chunk has been read.
     is_complete: bool,
-    failed: Option<Unavailable>,
+    error: Option<Box<DiskError>>,
 }
 
-/// The bytes of a part, and the file that they were read from, which may have been opened again.
-type Loading = Task<Result<(Vec<u8>, Opened), Unavailable>>;
+/// The task that reads a chunk. Returns the file as well, which it may have reopened.
+type Loading = Task<Result<(Buffer, DiskFile), DiskError>>;
 
-/// The `index`th [`CHUNK`] bytes of the file; the last part is shorter.
+/// Number `index` of the chunks of [`CHUNK_LEN`] bytes. The last one is shorter.
 #[derive(Debug)]
-struct Part {
+struct Chunk {
     index: u64,
-    bytes: Vec<u8>,
+    bytes: Buffer,
 }
 
 impl RemoteFile {
-    pub(super) fn new(disk: Disk, path: Arc<RequestPath>, look: Arc<Snapshot>, opened: Opened) -> Self {
-        Self { disk, path, look, opened, parts: vec![], wanted: 0, coming: None, is_complete: false, failed: None }
+    /// Opens a file; connects the disk if necessary.
+    ///
+    /// Retries for [`RETRY_LIMIT`] while the disk is inconsistent because it is being written.
+    pub(super) async fn open(disk: &Disk, path: &RequestPath) -> Result<Self, DiskError> {
+        let requested = Instant::now();
+        let mut refresh = false;
+        loop {
+            let mut may_be_outdated = false;
+            let error = match disk.snapshot(refresh).await {
+                Ok(snapshot) => match snapshot.open(path).await {
+                    Ok(file) => return Ok(Self::new(disk.clone(), path.clone().into(), snapshot, file)),
+                    Err(error) => {
+                        may_be_outdated = snapshot.is_older_than(requested) && snapshot.is_in_use();
+                        error
+                    }
+                },
+                Err(error) => error,
+            };
+            match error {
+                // The journal that the snapshot has read may have been overwritten since, and names with it.
+                DiskError::NotFound if !refresh && may_be_outdated => {
+                    refresh = true;
+                    continue;
+                }
+                error if error.is_transient() && requested.elapsed() < RETRY_LIMIT => refresh = true,
+                error => {
+                    if error.is_transient() {
+                        log::error!("{}: {error}", disk.name());
+                    }
+                    return Err(error);
+                }
+            }
+            Timer::after(RETRY_INTERVAL).await;
+        }
     }
 
-    /// The size when it was opened, in bytes.
+    fn new(disk: Disk, path: Arc<RequestPath>, snapshot: Arc<Snapshot>, file: DiskFile) -> Self {
+        Self { disk, path, snapshot, file, chunks: vec![], wanted: 0, loading: None, is_complete: false, error: None }
+    }
+
+    /// Returns the size in bytes at the time the file was opened.
     pub(crate) fn size(&self) -> u64 {
-        self.opened.size()
+        self.file.size()
     }
 
-    /// How long ago the disk was looked at for the boot that the file was opened in.
+    /// Returns the age of the snapshot in which the file was opened.
     pub(crate) fn snapshot_age(&self) -> Duration {
-        self.look.age()
+        self.snapshot.age()
     }
 
     /// See [`OpenFile::poll_ready`](crate::files::open_file::OpenFile::poll_ready).
     pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let index = self.wanted;
-        if self.coming.as_ref().is_none_or(|(coming, _)| *coming != index) {
-            self.request(vec![], index);
+        if self.loading.as_ref().is_none_or(|(loading, _)| *loading != index) {
+            self.load(index);
         }
-        let Some((_, loading)) = &mut self.coming else { return Poll::Ready(()) };
+        let Some((_, loading)) = &mut self.loading else { return Poll::Ready(()) };
         let loaded = ready!(Pin::new(loading).poll(context));
-        self.coming = None;
+        self.loading = None;
         match loaded {
-            Ok((bytes, opened)) => {
-                self.opened = opened;
-                let spare = if self.parts.len() == KEPT { self.parts.remove(0).bytes } else { vec![] };
-                self.parts.push(Part { index, bytes });
+            Ok((bytes, file)) => {
+                self.file = file;
+                if self.chunks.len() == MAX_CHUNKS {
+                    // Its buffer is used for the next chunk.
+                    self.chunks.remove(0);
+                }
+                self.chunks.push(Chunk { index, bytes });
                 if self.is_last(index) {
                     self.is_complete = true;
                 } else {
-                    self.request(spare, index + 1);
+                    self.load(index + 1);
                 }
             }
-            Err(why) => {
-                log::error!("{}: {}: {why}", self.disk.name(), self.path.as_bytes().escape_ascii());
-                self.failed = Some(why);
+            Err(error) => {
+                log::error!("{}: {}: {error}", self.disk.name(), self.path.as_bytes().escape_ascii());
+                self.error = Some(error.into());
             }
         }
         Poll::Ready(())
     }
 
-    /// Whether these bytes are in memory. A part that has come by now is taken in; one that has not is on its way from now on.
-    fn has(&mut self, offset: u64, len: usize) -> bool {
+    /// Starts to read a chunk.
+    fn load(&mut self, index: u64) {
+        let verify = self.is_complete || self.is_last(index);
+        let load = load(self.disk.clone(), self.path.clone(), self.file.clone(), chunk_offset(index), verify);
+        self.loading = Some((index, self.disk.executor().spawn(load)));
+    }
+
+    fn is_last(&self, index: u64) -> bool {
+        chunk_offset(index + 1) >= self.size()
+    }
+
+    /// Returns whether `len` bytes at `offset`, or as many as the file has, are in memory.
+    fn is_loaded(&mut self, offset: u64, len: usize) -> Result<bool, ReadFailed> {
+        let len = len.min(usize::try_from(self.size().saturating_sub(offset)).unwrap_or(usize::MAX));
+        let is_loaded = self.error.is_none() && (len == 0 || self.has_chunks(offset, len));
+        self.error.as_ref().map_or(Ok(is_loaded), |error| Err(ReadFailed(error.to_client())))
+    }
+
+    /// Returns whether the chunks of this range are in memory. Starts to read the first that is not, unless it is being read.
+    fn has_chunks(&mut self, offset: u64, len: usize) -> bool {
         let end = offset + len as u64;
-        let indices = offset / CHUNK as u64..end.div_ceil(CHUNK as u64);
-        while let Some(index) = indices.clone().find(|index| self.parts.iter().all(|part| part.index != *index)) {
+        let indices = offset / CHUNK_LEN as u64..end.div_ceil(CHUNK_LEN as u64);
+        while let Some(index) = indices.clone().find(|index| self.chunks.iter().all(|chunk| chunk.index != *index)) {
             self.wanted = index;
             let is_pending = self.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending();
-            if is_pending || self.failed.is_some() {
+            if is_pending || self.error.is_some() {
                 return false;
             }
         }
         true
     }
 
-    /// Whether so many bytes, or what there is of them before the file's end, are in memory.
-    fn is_loaded(&mut self, offset: u64, len: usize) -> Result<bool, ReadFailed> {
-        let len = len.min(usize::try_from(self.size().saturating_sub(offset)).unwrap_or(usize::MAX));
-        let is_loaded = self.failed.is_none() && (len == 0 || self.has(offset, len));
-        self.failed.as_ref().map_or(Ok(is_loaded), |why| Err(ReadFailed(why.to_client)))
-    }
-
-    /// Copies what is in memory from `offset` on, and returns how much that is.
+    /// Copies the bytes at `offset` that are in memory. Returns their number.
     fn copy(&self, offset: u64, buf: &mut [u8]) -> usize {
         let mut copied = 0;
         while copied < buf.len() {
             let at = offset + copied as u64;
-            let index = at / CHUNK as u64;
-            let part = self.parts.iter().find(|part| part.index == index);
-            let rest = part.and_then(|part| part.bytes.get((at - start(index)) as usize..));
-            // The file ends, or the disk gave less than the size it had told.
+            let index = at / CHUNK_LEN as u64;
+            let chunk = self.chunks.iter().find(|chunk| chunk.index == index);
+            let rest = chunk.and_then(|chunk| chunk.bytes.get((at - chunk_offset(index)) as usize..));
+            // Ends at the end of the file, or where the disk returned fewer bytes than the size promised.
             let Some(rest) = rest.filter(|rest| !rest.is_empty()) else { break };
-            let step = rest.len().min(buf.len() - copied);
-            buf[copied..copied + step].copy_from_slice(&rest[..step]);
-            copied += step;
+            let len = rest.len().min(buf.len() - copied);
+            buf[copied..copied + len].copy_from_slice(&rest[..len]);
+            copied += len;
         }
         copied
     }
-
-    fn is_last(&self, index: u64) -> bool {
-        start(index + 1) >= self.size()
-    }
-
-    fn request(&mut self, spare: Vec<u8>, index: u64) {
-        let check = self.is_complete || self.is_last(index);
-        let load = load(self.disk.clone(), self.path.clone(), self.opened.clone(), start(index), check, spare);
-        self.coming = Some((index, self.disk.executor().spawn(load)));
-    }
 }
 
-/// Reads the part from `offset` on, of the file opened again if need be; if `check`, the file must be unchanged after that.
+/// Reads the chunk at `offset`; reopens the file if the disk was lost. If `verify`, the file must be unchanged after the read.
 async fn load(
     disk: Disk,
     path: Arc<RequestPath>,
-    mut opened: Opened,
+    mut file: DiskFile,
     offset: u64,
-    check: bool,
-    mut spare: Vec<u8>,
-) -> Result<(Vec<u8>, Opened), Unavailable> {
+    verify: bool,
+) -> Result<(Buffer, DiskFile), DiskError> {
     let until = Instant::now() + RECONNECT_LIMIT;
     loop {
-        let read = opened.read_into(mem::take(&mut spare), offset, CHUNK as u32).await;
-        // Only the native reader can see a file as it is now.
-        if matches!(opened, Opened::Guestfs(_)) || (read.is_ok() && !check) {
-            return Ok((read?, opened));
+        let read = match &file {
+            DiskFile::Native { device, map } => map.read(&**device, offset, CHUNK_LEN).await.map_err(DiskError::from),
+            // libguestfs cannot verify that a file is unchanged.
+            DiskFile::Guestfs(appliance_file) => {
+                let read = appliance_file.read(offset, CHUNK_LEN as u32).await;
+                return read.map(|bytes| (bytes.into(), file.clone())).map_err(DiskError::Appliance);
+            }
+        };
+        if read.is_ok() && !verify {
+            return Ok((read?, file));
         }
-        opened = open_again(&disk, &path, &opened, until).await?;
+        file = reopen(&disk, &path, &file, until).await?;
         match read {
-            Ok(bytes) => return Ok((bytes, opened)),
-            Err(why) if Instant::now() >= until => return Err(why),
+            Ok(bytes) => return Ok((bytes, file)),
+            Err(error) if Instant::now() >= until => return Err(error),
             Err(_) => {}
         }
     }
 }
 
-/// Opens a file again in a fresh view of its disk; it must be the same one, and unchanged.
-async fn open_again(disk: &Disk, path: &RequestPath, opened: &Opened, until: Instant) -> Result<Opened, Unavailable> {
+/// Opens a file again in a new snapshot; it must be unchanged.
+async fn reopen(disk: &Disk, path: &RequestPath, file: &DiskFile, until: Instant) -> Result<DiskFile, DiskError> {
     loop {
-        let again = match disk.look(true).await {
-            Ok(look) => look.open(path).await,
-            Err(failure) => Err(failure),
+        let reopened = match disk.snapshot(true).await {
+            Ok(snapshot) => snapshot.open(path).await,
+            Err(error) => Err(error),
         };
-        let why = match again {
-            Ok(again) if opened.is_unchanged(&again) => return Ok(again),
-            Ok(_) | Err(DiskError::Permanent(OpenError::NotFound | OpenError::Forbidden(_))) => return Err(changed()),
-            Err(DiskError::Transient(why) | DiskError::Permanent(OpenError::Unavailable(why))) => why,
+        let error = match reopened {
+            Ok(reopened) if file.is_unchanged(&reopened) => return Ok(reopened),
+            Ok(_) | Err(DiskError::NotFound | DiskError::Forbidden(_)) => return Err(DiskError::Changed),
+            Err(error) => error,
         };
         if Instant::now() >= until {
-            return Err(why);
+            return Err(error);
         }
         Timer::after(RETRY_INTERVAL).await;
     }
 }
 
-fn changed() -> Unavailable {
-    Unavailable {
-        to_client: "the file changed during the transfer",
-        reason: "the owner changed the file during the transfer, which is ended so that nobody gets a mixture".into(),
-    }
-}
-
-/// Where a part begins in the file, in bytes.
-fn start(index: u64) -> u64 {
-    index * CHUNK as u64
+/// Returns the offset of a chunk in the file in bytes.
+fn chunk_offset(index: u64) -> u64 {
+    index * CHUNK_LEN as u64
 }
 
 impl BlockReader for RemoteFile {
@@ -224,6 +261,6 @@ impl BlockReader for RemoteFile {
 
 impl Drop for RemoteFile {
     fn drop(&mut self) {
-        self.look.touch();
+        self.snapshot.touch();
     }
 }

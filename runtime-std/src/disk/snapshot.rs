@@ -1,116 +1,120 @@
-//! A look at a disk through either backend, and the files it opens.
+//! Snapshots of a disk, and the files opened in them.
 
-use std::{fmt, sync::Arc};
-
-use rtftp_core::RequestPath;
-
-use crate::{
-    error::{OpenError, Unavailable},
-    fs::{self, ResolveError},
-    guestfs::shared::{SharedAppliance, SharedFile},
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-/// A disk as it is at one moment.
+use parking_lot::Mutex;
+use rtftp_core::RequestPath;
+
+use super::DiskError;
+use crate::{
+    fs::{BlockDevice, FileMap, MountedDisk, ResolveError},
+    guestfs::{HelperError, SharedAppliance, SharedFile},
+};
+
+/// The file systems of a disk, mounted through either backend.
 #[derive(Debug)]
 pub(crate) enum Contents {
-    Native(fs::MountedDisk),
+    Native(MountedDisk),
     Guestfs(SharedAppliance),
 }
 
-/// Why a look at a disk did not give what was wanted.
+/// An open file of a disk, which keeps its backend. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) enum DiskError {
-    /// It may be over in a moment: the owner is writing, the connection was lost.
-    Transient(Unavailable),
-    /// It will be the same in a moment.
-    Permanent(OpenError),
-}
-
-impl fmt::Display for DiskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Transient(why) => why.fmt(f),
-            Self::Permanent(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<fs::Error> for DiskError {
-    fn from(error: fs::Error) -> Self {
-        let passing = !matches!(error, fs::Error::Unsupported(_));
-        let why = unreadable(error);
-        if passing { Self::Transient(why) } else { Self::Permanent(why.into()) }
-    }
-}
-
-fn unreadable(error: fs::Error) -> Unavailable {
-    Unavailable { to_client: "the disk of this client cannot be read", reason: error.to_string() }
-}
-
-/// An open file of a [`Contents`], which it keeps. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(super) enum Opened {
-    Native { disk: Arc<dyn fs::BlockDevice>, file: Arc<fs::FileMap> },
+pub(super) enum DiskFile {
+    Native { device: Arc<dyn BlockDevice>, map: Arc<FileMap> },
     Guestfs(Arc<SharedFile>),
 }
 
-impl Contents {
+/// The disk of a client as it is served for the duration of one boot.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    contents: Contents,
+    taken: Instant,
+    /// The time of the last request, or of the end of the last transfer.
+    last_used: Mutex<Instant>,
+}
+
+impl Snapshot {
+    pub(super) fn new(contents: Contents) -> Self {
+        let now = Instant::now();
+        Self { contents, taken: now, last_used: Mutex::new(now) }
+    }
+
+    /// Returns the mounted file systems.
+    pub(super) fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
     /// Opens a regular file.
-    pub(super) async fn open(&self, path: &RequestPath) -> Result<Opened, DiskError> {
-        match self {
-            Self::Native(view) => match view.find_file(path).await {
-                Ok(file) => Ok(Opened::Native { disk: view.device().clone(), file: file.into() }),
-                Err(ResolveError::NotFound) => Err(DiskError::Permanent(OpenError::NotFound)),
+    pub(super) async fn open(&self, path: &RequestPath) -> Result<DiskFile, DiskError> {
+        match &self.contents {
+            Contents::Native(disk) => match disk.find_file(path).await {
+                Ok(map) => Ok(DiskFile::Native { device: disk.device().clone(), map: map.into() }),
+                Err(ResolveError::NotFound) => Err(DiskError::NotFound),
                 Err(ResolveError::FileSystem(error)) => Err(error.into()),
-                Err(error) => Err(DiskError::Permanent(OpenError::Forbidden(error.to_string()))),
+                Err(error) => Err(DiskError::Forbidden(error.to_string())),
             },
-            Self::Guestfs(appliance) => match appliance.open(path).await {
-                Ok(file) => Ok(Opened::Guestfs(file.into())),
-                Err(OpenError::Unavailable(why)) if !appliance.is_alive() => Err(DiskError::Transient(why)),
-                Err(error) => Err(DiskError::Permanent(error)),
+            Contents::Guestfs(appliance) => match appliance.open(path).await {
+                Ok(file) => Ok(DiskFile::Guestfs(file.into())),
+                Err(HelperError::NotFound) => Err(DiskError::NotFound),
+                Err(HelperError::Forbidden(reason)) => Err(DiskError::Forbidden(reason)),
+                Err(error) => Err(DiskError::Appliance(error)),
             },
         }
     }
 
-    /// Whether another file could be opened, as far as is known.
+    /// Returns whether the connection works, as far as is known.
     pub(super) fn is_alive(&self) -> bool {
-        match self {
-            Self::Native(view) => view.device().is_alive(),
-            Self::Guestfs(appliance) => appliance.is_alive(),
+        match &self.contents {
+            Contents::Native(disk) => disk.device().is_alive(),
+            Contents::Guestfs(appliance) => appliance.is_alive(),
         }
     }
 
-    /// Whether somebody writes to the disk, as far as is known.
+    /// Returns whether the disk is being written by a client, as far as is known.
     pub(super) fn is_in_use(&self) -> bool {
-        match self {
-            Self::Native(view) => !view.in_use().is_empty(),
-            Self::Guestfs(_) => false,
+        match &self.contents {
+            Contents::Native(disk) => !disk.in_use().is_empty(),
+            Contents::Guestfs(_) => false,
         }
+    }
+
+    /// Returns the age.
+    pub(super) fn age(&self) -> Duration {
+        self.taken.elapsed()
+    }
+
+    /// Returns whether it was taken before `time`.
+    pub(super) fn is_older_than(&self, time: Instant) -> bool {
+        self.taken < time
+    }
+
+    /// Records a use.
+    pub(super) fn touch(&self) {
+        *self.last_used.lock() = Instant::now();
+    }
+
+    /// Returns the time of the last use.
+    pub(super) fn last_used(&self) -> Instant {
+        *self.last_used.lock()
     }
 }
 
-impl Opened {
-    /// The size when it was opened, in bytes.
+impl DiskFile {
+    /// Returns the size in bytes at the time it was opened.
     pub(super) fn size(&self) -> u64 {
         match self {
-            Self::Native { file, .. } => file.size,
+            Self::Native { map, .. } => map.size,
             Self::Guestfs(file) => file.size(),
         }
     }
 
-    /// Reads up to `len` bytes from `offset` on, into memory that nobody uses any more if it can.
-    pub(super) async fn read_into(&self, spare: Vec<u8>, offset: u64, len: u32) -> Result<Vec<u8>, Unavailable> {
-        match self {
-            Self::Native { disk, file } => {
-                file.read_into(spare, &**disk, offset, len as usize).await.map_err(unreadable)
-            }
-            Self::Guestfs(file) => file.read(offset, len).await,
-        }
-    }
-
-    /// Whether `other`, which was opened by the same path in another look, is known to be the same file, and unchanged. Of what
-    /// libguestfs opens that is not known: it shows a file as it was when the appliance first read it.
+    /// Returns whether `other`, opened by the same path in a later snapshot, is known to be the same file, unchanged. Never true
+    /// with libguestfs, which shows a file as it was when the appliance first read it.
     pub(super) fn is_unchanged(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Native { file, .. }, Self::Native { file: other, .. }) if file == other)
+        matches!((self, other), (Self::Native { map, .. }, Self::Native { map: other, .. }) if map == other)
     }
 }

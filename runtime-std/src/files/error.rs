@@ -3,7 +3,7 @@
 use std::{error, fmt, io, path::PathBuf};
 
 use super::{local::LocalError, origin::Origin};
-use crate::error as disk_error;
+use crate::disk::DiskError;
 
 /// The reason why a file cannot be opened for a client.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub enum OpenError {
         /// The disk.
         origin: Origin,
         /// The error of the disk.
-        error: disk_error::Unavailable,
+        error: DiskError,
     },
 }
 
@@ -53,11 +53,11 @@ impl OpenError {
         }
     }
 
-    pub(super) fn disk(origin: Origin, error: disk_error::OpenError) -> Self {
+    pub(super) fn disk(origin: Origin, error: DiskError) -> Self {
         match error {
-            disk_error::OpenError::NotFound => Self::NotFound,
-            disk_error::OpenError::Forbidden(reason) => Self::Forbidden { origin, reason },
-            disk_error::OpenError::Unavailable(error) => Self::Disk { origin, error },
+            DiskError::NotFound => Self::NotFound,
+            DiskError::Forbidden(reason) => Self::Forbidden { origin, reason },
+            error => Self::Disk { origin, error },
         }
     }
 

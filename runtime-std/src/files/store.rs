@@ -16,7 +16,7 @@ use super::{
 use crate::{
     client_name::ClientName,
     disk::{DiskTimeouts, Disks},
-    guestfs::client::{HelperTimeouts, Launcher},
+    guestfs::{HelperTimeouts, Launcher},
     net::neighbour::{self, LinkAddress},
 };
 

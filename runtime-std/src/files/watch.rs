@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::{
         disk::DiskTimeouts,
-        guestfs::client::{HelperTimeouts, Launcher},
+        guestfs::{HelperTimeouts, Launcher},
     };
 
     const A: ClientName = ClientName::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));

@@ -1,6 +1,6 @@
 //! The mapping of a regular file: which bytes of the disk hold its contents.
 
-use super::{BlockDevice, Error};
+use super::{BlockDevice, Buffer, Error};
 
 /// A regular file at one moment: its size, its identity and the location of its contents.
 ///
@@ -79,27 +79,12 @@ impl FileMap {
         }
     }
 
-    /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
+    /// Reads up to `len` bytes at `offset`; fewer only at the end of the file. All runs are requested at once.
     ///
     /// # Errors
     ///
     /// The errors of `device`.
-    pub async fn read(&self, device: &dyn BlockDevice, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
-        self.read_into(vec![], device, offset, len).await
-    }
-
-    /// Reads like [`read`](Self::read) and reuses the allocation of `buffer` where possible. All runs are requested at once.
-    ///
-    /// # Errors
-    ///
-    /// The errors of `device`.
-    pub async fn read_into(
-        &self,
-        buffer: Vec<u8>,
-        device: &dyn BlockDevice,
-        offset: u64,
-        len: usize,
-    ) -> Result<Vec<u8>, Error> {
+    pub async fn read(&self, device: &dyn BlockDevice, offset: u64, len: usize) -> Result<Buffer, Error> {
         let len = len.min(usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX));
         let end = offset + len as u64;
         let first = self.extents.partition_point(|extent| extent.end() <= offset);
@@ -108,13 +93,11 @@ impl FileMap {
             && end <= extent.end()
         {
             // One run holds the whole range, as in nearly all reads.
-            let mut bytes = device.read_into(buffer, extent.disk_offset + (offset - extent.file_offset), len).await?;
+            let mut bytes = device.read(extent.disk_offset + (offset - extent.file_offset), len).await?;
             self.apply_patches(offset, &mut bytes);
             return Ok(bytes);
         }
-        let mut bytes = buffer;
-        bytes.clear();
-        bytes.resize(len, 0);
+        let mut bytes = Buffer::from(vec![0; len]);
         let runs = self.extents[first..].iter().take_while(|extent| extent.file_offset < end);
         let reads: Vec<_> = runs
             .map(|extent| {
@@ -178,8 +161,6 @@ mod tests {
             for len in 0..=52 {
                 let expected = &whole[offset.min(50)..(offset + len).min(50)];
                 assert_eq!(block_on(file.read(&disk, offset as u64, len)).as_deref(), Ok(expected), "{offset}+{len}");
-                let reused = block_on(file.read_into(vec![0xaa; 20], &disk, offset as u64, len));
-                assert_eq!(reused.as_deref(), Ok(expected), "{offset}+{len} into a used buffer");
             }
         }
     }

@@ -17,12 +17,14 @@ mod file_map;
 mod limits;
 mod mounted_disk;
 pub mod partition;
-pub(crate) mod resolve;
+pub mod resolve;
 #[cfg(test)]
 mod testing;
 mod volume;
 
 use std::{fmt, future::Future, pin::Pin};
+
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::mounted_disk::MountedEntry;
 pub use self::{
@@ -33,6 +35,7 @@ pub use self::{
     resolve::ResolveError,
     volume::Volume,
 };
+pub use crate::buffer::Buffer;
 
 /// A file system of any kind.
 pub type BoxedFileSystem = Box<dyn FileSystem>;
@@ -41,7 +44,7 @@ pub type BoxedFileSystem = Box<dyn FileSystem>;
 pub type FsFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 /// The boxed future of a read from a [`BlockDevice`].
-pub type ReadFuture<'a> = FsFuture<'a, Vec<u8>>;
+pub type ReadFuture<'a> = FsFuture<'a, Buffer>;
 
 /// A disk: bytes that can be read at any offset, with any number of concurrent reads.
 pub trait BlockDevice: fmt::Debug + Send + Sync {
@@ -55,13 +58,6 @@ pub trait BlockDevice: fmt::Debug + Send + Sync {
     ///
     /// [`Error::Io`], also if the range exceeds [`size`](Self::size).
     fn read(&self, offset: u64, len: usize) -> ReadFuture<'_>;
-
-    /// Reads like [`read`](Self::read). The result may reuse the allocation of `buffer`: allocating costs about as much as
-    /// copying.
-    fn read_into(&self, buffer: Vec<u8>, offset: u64, len: usize) -> ReadFuture<'_> {
-        drop(buffer);
-        self.read(offset, len)
-    }
 
     /// Returns `false` once the device is known to be unreadable; this never reverts to `true`.
     fn is_alive(&self) -> bool {
@@ -77,7 +73,8 @@ impl BlockDevice for Vec<u8> {
 
     fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         let bytes = usize::try_from(offset).ok().and_then(|offset| self.get(offset..)?.get(..len));
-        let bytes = bytes.map(<[u8]>::to_vec).ok_or_else(|| Error::Io("read beyond the end of the disk".into()));
+        let bytes =
+            bytes.map(|bytes| bytes.to_vec().into()).ok_or_else(|| Error::Io("read beyond the end of the disk".into()));
         Box::pin(async { bytes })
     }
 }
@@ -141,7 +138,7 @@ pub struct DirectoryEntry {
 }
 
 /// The type of a [`Node`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileType {
     /// A regular file.
     File,

@@ -13,7 +13,8 @@ use super::{
 };
 
 /// A directory tree. Paths are absolute, and their directories are real ones, not links.
-pub(crate) trait Namespace {
+#[allow(async_fn_in_trait, reason = "used and implemented in this workspace only")]
+pub trait Namespace {
     /// What a lookup returns besides the type.
     type Node;
     /// The error of a lookup that failed.
@@ -63,7 +64,7 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for ResolveError<E> {}
 
 /// The directory of a disk that is served.
 #[derive(Debug, Clone)]
-pub(crate) struct Root {
+pub struct Root {
     /// The real path, links resolved; empty for the top directory.
     real: Vec<u8>,
     /// The path in the description of the disk; empty for the top directory.
@@ -72,12 +73,12 @@ pub(crate) struct Root {
 
 impl Root {
     /// Resolves the directory at the absolute path `path`.
-    pub(crate) async fn find<N: Namespace>(namespace: &mut N, path: &str) -> Result<Self, ResolveError<N::Error>> {
+    pub async fn find<N: Namespace>(namespace: &mut N, path: &str) -> Result<Self, ResolveError<N::Error>> {
         Ok(Self { real: directory(namespace, path).await?, configured: path.trim_end_matches('/').into() })
     }
 
     /// Returns the real path, links resolved; empty for the top directory.
-    pub(crate) fn path(&self) -> &[u8] {
+    pub fn path(&self) -> &[u8] {
         &self.real
     }
 
@@ -85,7 +86,7 @@ impl Root {
     ///
     /// A relative link starts at its directory. An absolute link that begins with the path of this root means the same as on the
     /// machine that boots from the disk; any other absolute link is resolved as if this root were `/`. `..` stops at this root.
-    pub(crate) async fn file<N: Namespace>(
+    pub async fn file<N: Namespace>(
         &self,
         namespace: &mut N,
         path: &RequestPath,
@@ -98,7 +99,7 @@ impl Root {
 }
 
 /// Resolves the directory at the absolute path `path`, and returns its real path; empty for the top directory.
-pub(crate) async fn directory<N: Namespace>(namespace: &mut N, path: &str) -> Result<Vec<u8>, ResolveError<N::Error>> {
+pub async fn directory<N: Namespace>(namespace: &mut N, path: &str) -> Result<Vec<u8>, ResolveError<N::Error>> {
     let position = walk(namespace, b"", &[], path.as_bytes()).await?;
     if position.file_type == FileType::Directory { Ok(position.path) } else { Err(ResolveError::NotDirectory) }
 }

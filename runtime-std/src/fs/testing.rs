@@ -55,7 +55,7 @@ impl BlockDevice for File {
     fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         let mut bytes = vec![0; len];
         let read = self.read_exact_at(&mut bytes, offset);
-        Box::pin(async { read.map(|()| bytes).map_err(|error| Error::Io(error.to_string())) })
+        Box::pin(async { read.map(|()| bytes.into()).map_err(|error| Error::Io(error.to_string())) })
     }
 }
 

@@ -1,7 +1,10 @@
-//! How a helper program is found and started, with KVM or without.
+//! Finds the helper program and starts it, with KVM or without.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    env, fmt,
+    env,
     fs::OpenOptions,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -15,20 +18,20 @@ use std::{
 use smol::{future, lock::RwLock};
 
 use super::{
+    HelperError,
     child::Child,
-    client::{Appliance, Trouble, explain, unavailable, within},
+    client::{Appliance, within},
     wire::{Reply, Request, Step, VERSION},
 };
-use crate::error::Unavailable;
 
-/// How long a helper may take.
+/// The timeouts of a helper.
 #[derive(Debug, Clone, Copy)]
 pub struct HelperTimeouts {
-    /// From the start of a helper to its mounted disk, a second attempt without KVM included.
+    /// From the start of a helper to its mounted disk, including a second attempt without KVM.
     pub start: Duration,
-    /// For one answer: the NBD server's to the connection, the helper's to a request.
+    /// For each reply: of the NBD server to the connection, of the helper to a request.
     pub reply: Duration,
-    /// How long the kernel of an appliance under KVM may say nothing before KVM is taken to be broken.
+    /// The time without output of the appliance's kernel after which KVM is considered broken.
     pub silence: Duration,
 }
 
@@ -38,128 +41,123 @@ impl Default for HelperTimeouts {
     }
 }
 
-/// Starts helpers; one for the whole daemon, as it remembers that KVM is broken.
+/// Starts helpers. The daemon has one, which remembers whether KVM is broken.
 #[derive(Debug)]
 pub struct Launcher {
-    /// Where the helper is, if it is not to be looked for.
+    /// The path of the helper program; `None` to search for it.
     helper: Option<PathBuf>,
-    limits: HelperTimeouts,
-    /// Whether KVM is worth an attempt.
-    kvm: AtomicBool,
-    /// Read-locked by every helper until it is gone.
-    living: Arc<RwLock<()>>,
+    timeouts: HelperTimeouts,
+    /// Whether to attempt KVM.
+    try_kvm: AtomicBool,
+    /// Read-locked by every helper until it has ended.
+    running: Arc<RwLock<()>>,
 }
 
 impl Launcher {
-    /// Makes a launcher that looks for the helper when a disk needs it: beside the program that runs, then in `PATH`.
-    pub fn new(limits: HelperTimeouts) -> Self {
-        Self { helper: None, limits, kvm: AtomicBool::new(may_have_kvm()), living: Arc::default() }
+    /// Creates a launcher that searches for the helper when a disk needs it: beside the running program, then in `PATH`.
+    pub fn new(timeouts: HelperTimeouts) -> Self {
+        Self { helper: None, timeouts, try_kvm: AtomicBool::new(is_kvm_available()), running: Arc::default() }
     }
 
-    /// Makes a launcher of the helper program at `helper`.
-    pub fn with_helper(helper: PathBuf, limits: HelperTimeouts) -> Self {
-        Self { helper: Some(helper), ..Self::new(limits) }
+    /// Creates a launcher of the helper program `helper`.
+    pub fn with_helper(helper: PathBuf, timeouts: HelperTimeouts) -> Self {
+        Self { helper: Some(helper), ..Self::new(timeouts) }
     }
 
-    /// Waits until every helper that was dropped or stopped is gone, with all that it had started. None may be started meanwhile.
+    /// Waits until all helpers that were dropped or stopped have ended, with all processes that they started. No helper may be
+    /// started meanwhile.
     pub async fn all_ended(&self) {
-        self.living.write().await;
+        self.running.write().await;
     }
 
-    /// Starts a helper that opens and mounts the disk that `json`, the text of its `.nbd` file, describes.
+    /// Starts a helper that mounts the disk described by `json`, the contents of its `.nbd` file. `disk` names it in the log.
     ///
-    /// `disk` names it in the log. Takes seconds with KVM and tens of seconds without; dropping the future ends what was started.
+    /// Takes seconds with KVM and tens of seconds without. Dropping the future ends the helper.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] after at most [`HelperTimeouts::start`] and a second; nothing is left running then.
-    pub async fn start(&self, disk: &str, json: &[u8]) -> Result<Appliance, Unavailable> {
-        let until = Instant::now() + self.limits.start;
-        let helper = self.helper.clone().map_or_else(find_helper, Ok)?;
-        let mut kvm_failed = None;
-        if self.kvm.load(Ordering::Relaxed) {
-            match self.attempt(&helper, disk, json, false, until).await {
-                Err(failed) if failed.may_be_kvm() => {
-                    log::info!("{disk}: {failed}; trying again without KVM");
-                    kvm_failed = Some(failed);
+    /// [`HelperError`], one second after [`HelperTimeouts::start`] at the latest. The helper has ended then.
+    pub async fn start(&self, disk: &str, json: &[u8]) -> Result<Appliance, HelperError> {
+        let deadline = Instant::now() + self.timeouts.start;
+        let helper = self.helper.clone().or_else(find_helper).ok_or(HelperError::NotInstalled)?;
+        let mut kvm_error = None;
+        if self.try_kvm.load(Ordering::Relaxed) {
+            match self.attempt(&helper, disk, json, false, deadline).await {
+                Err((error, reached)) if may_be_kvm(reached) => {
+                    log::info!("{disk}: {error}; retrying without KVM");
+                    kvm_error = Some(error);
                 }
-                result => return result.map_err(Unavailable::from),
+                result => return result.map_err(|(error, _)| error),
             }
         }
-        let appliance = self.attempt(&helper, disk, json, true, until).await?;
-        // Only now it is clear that neither the disk nor its server was the cause.
-        if let Some(failed) = kvm_failed
-            && self.kvm.swap(false, Ordering::Relaxed)
+        let appliance = self.attempt(&helper, disk, json, true, deadline).await.map_err(|(error, _)| error)?;
+        // The success without KVM shows that the cause was neither the disk nor its server.
+        if let Some(error) = kvm_error
+            && self.try_kvm.swap(false, Ordering::Relaxed)
         {
             log::warn!(
-                "KVM is broken ({failed}): from now on disks behind libguestfs are read by software emulation, which takes \
-                 many times longer to start; repair /dev/kvm, or set LIBGUESTFS_BACKEND_SETTINGS=force_tcg to skip the attempt"
+                "KVM does not work ({error}): disks behind libguestfs now use software emulation, which starts many times \
+                 slower; repair /dev/kvm, or set LIBGUESTFS_BACKEND_SETTINGS=force_tcg to skip the attempt"
             );
         }
         Ok(appliance)
     }
 
+    /// Starts a helper. The error comes with the last step that succeeded.
     async fn attempt(
         &self,
         helper: &Path,
         disk: &str,
         json: &[u8],
         emulate: bool,
-        until: Instant,
-    ) -> Result<Appliance, StartFailed> {
-        let living = self.living.read_arc().await;
-        let mut child = Child::spawn(helper.to_owned(), disk, living).await.map_err(|error| StartFailed {
-            reached: None,
-            reason: format!("cannot run {}: {error}", helper.display()),
-        })?;
+        deadline: Instant,
+    ) -> Result<Appliance, (HelperError, Option<Step>)> {
+        let running = self.running.read_arc().await;
+        let mut child = Child::spawn(helper.to_owned(), disk, running)
+            .await
+            .map_err(|error| (HelperError::Spawn { path: helper.to_owned(), error: error.into() }, None))?;
         let mut reached = None;
-        match self.converse(&mut child, json, emulate, until, &mut reached).await {
-            Ok(()) => Ok(Appliance::new(child, self.limits.reply)),
-            Err(trouble) => {
-                let reason = match trouble {
-                    // Says itself what it was about.
-                    Trouble::Lost(reason) => reason,
-                    trouble => format!("{}{trouble}", during(reached)),
-                };
-                let reason = explain(reason, child.end().await);
-                Err(StartFailed { reached, reason })
+        match self.mount(&mut child, json, emulate, deadline, &mut reached).await {
+            Ok(()) => Ok(Appliance::new(child, self.timeouts.reply)),
+            Err(error) => {
+                let error = HelperError::Start { reached, error: error.into() };
+                Err((error.explained(child.end().await), reached))
             }
         }
     }
 
-    /// Sees a helper through its start.
-    async fn converse(
+    /// Exchanges the messages of the start. Stores each step that succeeded in `reached`.
+    async fn mount(
         &self,
         child: &mut Child,
         json: &[u8],
         emulate: bool,
-        until: Instant,
+        deadline: Instant,
         reached: &mut Option<Step>,
-    ) -> Result<(), Trouble> {
-        let soon = || until.min(Instant::now() + self.limits.reply);
-        match within(soon(), child.listen()).await? {
-            Reply::Hello { version: VERSION } => {}
-            Reply::Hello { version } => return Err(Trouble::Version(version)),
-            _ => return Err(Trouble::Protocol),
+    ) -> Result<(), HelperError> {
+        let reply_deadline = || deadline.min(Instant::now() + self.timeouts.reply);
+        match within(reply_deadline(), child.receive_greeting()).await? {
+            VERSION => {}
+            version => return Err(HelperError::Version(version)),
         }
-        let request = Request::Start { emulate, folder: child.folder().into(), description: json.into() };
-        within(soon(), child.tell(&request)).await?;
+        let request = Request::Start { emulate, directory: child.directory().into(), description: json.into() };
+        within(reply_deadline(), child.send(&request)).await?;
         let log = child.log();
         let silence = async {
             if emulate {
                 future::pending::<()>().await;
             }
-            Child::silence(log, self.limits.silence).await;
-            Err(Trouble::Silent(self.limits.silence))
+            log.silence(self.timeouts.silence).await;
+            Err(HelperError::Silent(self.timeouts.silence))
         };
         let steps = async {
             loop {
-                let until = if reached.is_none() { soon() } else { until };
-                match within(until, child.listen()).await? {
+                let deadline = if reached.is_none() { reply_deadline() } else { deadline };
+                match within(deadline, child.receive()).await? {
                     Reply::Reached(step) => *reached = Some(step),
                     Reply::Ready => return Ok(()),
-                    Reply::Lost(reason) => return Err(Trouble::Lost(reason)),
-                    _ => return Err(Trouble::Protocol),
+                    Reply::Lost(reason) => return Err(HelperError::Lost(reason)),
+                    _ => return Err(HelperError::Protocol),
                 }
             }
         };
@@ -167,159 +165,26 @@ impl Launcher {
     }
 }
 
-/// A start that failed.
-#[derive(Debug)]
-struct StartFailed {
-    reached: Option<Step>,
-    reason: String,
+/// Returns whether broken KVM may be the reason that a start failed after this step: the NBD server accepted the connection, and
+/// the file systems were not mounted yet.
+fn may_be_kvm(reached: Option<Step>) -> bool {
+    reached == Some(Step::Connected)
 }
 
-impl StartFailed {
-    /// Whether the appliance did not come up: the disk's server has answered, and its file systems were not looked at yet.
-    fn may_be_kvm(&self) -> bool {
-        self.reached == Some(Step::Connected)
-    }
-}
-
-impl fmt::Display for StartFailed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl From<StartFailed> for Unavailable {
-    fn from(failed: StartFailed) -> Self {
-        unavailable(failed.reason)
-    }
-}
-
-/// What was being done after `reached`.
-fn during(reached: Option<Step>) -> &'static str {
-    match reached {
-        None => "connecting to the NBD server: ",
-        Some(Step::Connected) => "starting the appliance: ",
-        Some(Step::Launched) => "mounting: ",
-    }
-}
-
-/// Whether libguestfs would try KVM.
-fn may_have_kvm() -> bool {
+/// Returns whether libguestfs would use KVM.
+fn is_kvm_available() -> bool {
     let settings = env::var("LIBGUESTFS_BACKEND_SETTINGS").unwrap_or_default();
-    let forced = settings.split(':').any(|setting| matches!(setting, "force_tcg" | "force_tcg=1"));
-    !forced && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+    let is_forced = settings.split(':').any(|setting| matches!(setting, "force_tcg" | "force_tcg=1"));
+    !is_forced && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
-/// Finds the helper program.
-fn find_helper() -> Result<PathBuf, Unavailable> {
+/// Searches for the helper program.
+fn find_helper() -> Option<PathBuf> {
     const NAME: &str = "rtftp-guestfs";
     let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));
-    let in_path = env::var_os("PATH").unwrap_or_default();
-    let in_path = env::split_paths(&in_path).map(|folder| folder.join(NAME));
-    let executable =
+    let path = env::var_os("PATH").unwrap_or_default();
+    let in_path = env::split_paths(&path).map(|directory| directory.join(NAME));
+    let is_executable =
         |path: &PathBuf| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    beside.into_iter().chain(in_path).find(executable).ok_or_else(|| {
-        unavailable(
-            "this disk needs libguestfs, and its helper rtftp-guestfs is neither beside rtftp nor in PATH: \
-             build it with `cargo build --release -p rtftp-guestfs`, which needs the package libguestfs-dev"
-                .into(),
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{
-        super::fake::{Fake, patient},
-        *,
-    };
-
-    fn launcher(fake: &Fake, limits: HelperTimeouts, kvm: bool) -> Launcher {
-        Launcher { kvm: AtomicBool::new(kvm), ..Launcher::with_helper(fake.helper.clone(), limits) }
-    }
-
-    fn start(launcher: &Launcher) -> Result<(), Unavailable> {
-        smol::block_on(async {
-            launcher.start("disk", b"{}").await?.stop().await;
-            Ok(())
-        })
-    }
-
-    #[track_caller]
-    fn fails(fault: &str, limits: HelperTimeouts, expected: &str) {
-        let fake = Fake::new(fault);
-        assert_eq!(start(&launcher(&fake, limits, false)).expect_err("a failure").reason, expected);
-        fake.assert_nothing_is_left();
-    }
-
-    #[test]
-    fn a_start_has_a_limit() {
-        let soon = HelperTimeouts { reply: Duration::from_secs(2), ..patient() };
-        fails("silent", soon, "connecting to the NBD server: no answer in time");
-        fails("hung-server", soon, "connecting to the NBD server: no answer in time");
-        let soon = HelperTimeouts { start: Duration::from_secs(2), ..patient() };
-        fails("hung-mount", soon, "mounting: no answer in time");
-    }
-
-    #[test]
-    fn a_stranger_is_no_helper() {
-        let confused = "connecting to the NBD server: rtftp-guestfs answers what was not asked";
-        fails("garbage", patient(), confused);
-        fails("confused", patient(), confused);
-        let old = "connecting to the NBD server: rtftp-guestfs is of another version (protocol 0, not 2): install the one that \
-                   belongs to this rtftp";
-        fails("old", patient(), old);
-    }
-
-    #[test]
-    fn a_failure_is_explained_by_stderr() {
-        fails("lost", patient(), "no disk (Failed to connect: Connection refused)");
-        let library = "connecting to the NBD server: rtftp-guestfs ended unexpectedly (rtftp-guestfs: error while loading \
-                       shared libraries: libguestfs.so.0: cannot open shared object file)";
-        fails("missing-library", patient(), library);
-        let nowhere = Launcher::with_helper("/nonexistent".into(), patient());
-        assert!(start(&nowhere).expect_err("a failure").reason.starts_with("cannot run /nonexistent: "));
-    }
-
-    #[test]
-    fn stderr_without_end_is_read_and_forgotten() {
-        let fake = Fake::new("endless-line");
-        assert_eq!(start(&launcher(&fake, patient(), false)), Ok(()));
-        fake.assert_nothing_is_left();
-    }
-
-    #[test]
-    fn broken_kvm_is_found_out_once() {
-        let fake = Fake::new("broken-kvm");
-        let launcher = launcher(&fake, HelperTimeouts { silence: Duration::from_millis(300), ..patient() }, true);
-        assert_eq!(start(&launcher), Ok(()));
-        assert_eq!(start(&launcher), Ok(()));
-        assert!(!launcher.kvm.load(Ordering::Relaxed));
-        assert_eq!(fake.children().len(), 3, "one attempt with KVM, two without");
-        fake.assert_nothing_is_left();
-    }
-
-    #[test]
-    fn a_slow_appliance_that_speaks_is_waited_for() {
-        let fake = Fake::new("slow-kvm");
-        let launcher = launcher(&fake, HelperTimeouts { silence: Duration::from_secs(4), ..patient() }, true);
-        assert_eq!(start(&launcher), Ok(()));
-        assert!(launcher.kvm.load(Ordering::Relaxed));
-    }
-
-    #[test]
-    fn a_disk_that_starts_in_no_way_does_not_blame_kvm() {
-        let fake = Fake::new("broken-both");
-        let launcher = launcher(&fake, patient(), true);
-        assert_eq!(start(&launcher).expect_err("a failure").reason, "no start");
-        assert!(launcher.kvm.load(Ordering::Relaxed));
-        fake.assert_nothing_is_left();
-    }
-
-    #[test]
-    fn a_start_that_is_given_up_leaves_nothing() {
-        let fake = Fake::new("hung-mount");
-        let launcher = launcher(&fake, patient(), false);
-        smol::block_on(future::or(async { drop(launcher.start("disk", b"{}").await) }, fake.has_started()));
-        fake.assert_nothing_is_left();
-    }
+    beside.into_iter().chain(in_path).find(is_executable)
 }

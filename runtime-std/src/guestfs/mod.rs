@@ -1,19 +1,22 @@
-//! The libguestfs backend: disks that need more than the native readers know (LVM, btrfs, XFS, ...).
+//! The libguestfs backend, for disks with file systems or volumes that are not supported natively (LVM, btrfs, XFS, ...).
 //!
-//! libguestfs boots a small virtual machine, and no call of it has a time limit or can be cancelled. So the daemon does not link
-//! it: every disk gets a child process, the helper program `rtftp-guestfs`, that can be killed.
-//! [`client`] is the daemon's side, [`wire`] what goes over the pipe, `appliance` (feature `guestfs`) what the helper runs.
+//! libguestfs boots a small virtual machine, and its calls have no time limit and cannot be cancelled. The daemon therefore does
+//! not link it. Each disk gets a child process instead, the helper program `rtftp-guestfs`, which can be killed. This is the
+//! daemon's side of it, and [`wire`] the protocol between the two.
 
-#[cfg(feature = "guestfs")]
-pub mod appliance;
 mod child;
-pub mod client;
-#[cfg(feature = "guestfs")]
-mod failure;
+mod client;
+mod error;
 #[cfg(test)]
 mod fake;
 mod launch;
-#[cfg(feature = "guestfs")]
-mod mounted;
-pub(crate) mod shared;
+mod shared;
+mod stderr;
 pub mod wire;
+
+pub(crate) use self::shared::{SharedAppliance, SharedFile};
+pub use self::{
+    client::{Appliance, OpenedFile},
+    error::HelperError,
+    launch::{HelperTimeouts, Launcher},
+};

@@ -1,22 +1,25 @@
-//! An appliance that many transfers share.
+//! An appliance that several transfers share.
 
 use rtftp_core::RequestPath;
 use smol::{
     Executor,
-    channel::{Receiver, Sender, bounded, unbounded},
+    channel::{Receiver, Sender, TrySendError, bounded, unbounded},
 };
 
-use super::client::{Appliance, DirectoryEntry, OpenedFile, unavailable};
-use crate::error::{OpenError, Unavailable};
+use super::{
+    HelperError,
+    client::{Appliance, OpenedFile},
+    wire::DirectoryEntry,
+};
 
-/// An [`Appliance`] in the hands of a task that makes one call after the other. Cheap to clone; with the last clone and the last
-/// file the appliance ends.
+/// A handle to a task that owns an [`Appliance`] and sends it one request after the other. Cheap to clone; the appliance is
+/// stopped after the last handle and the last file are dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedAppliance {
     requests: Sender<Request>,
 }
 
-/// An open file, which is closed when it is dropped.
+/// An open file. Closed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct SharedFile {
     appliance: SharedAppliance,
@@ -25,89 +28,73 @@ pub(crate) struct SharedFile {
 
 #[derive(Debug)]
 enum Request {
-    Open { path: Box<RequestPath>, reply: Sender<Result<OpenedFile, OpenError>> },
-    Read { id: u32, offset: u64, len: u32, reply: Sender<Result<Vec<u8>, Unavailable>> },
+    Open { path: Box<RequestPath>, reply: Sender<Result<OpenedFile, HelperError>> },
+    Read { id: u32, offset: u64, len: u32, reply: Sender<Result<Vec<u8>, HelperError>> },
     Close(u32),
-    List { path: Vec<u8>, reply: Sender<Result<Vec<DirectoryEntry>, Unavailable>> },
+    List { path: Vec<u8>, reply: Sender<Result<Vec<DirectoryEntry>, HelperError>> },
 }
 
 impl SharedAppliance {
-    /// Shares an appliance.
+    /// Starts the task.
     pub(crate) fn new(appliance: Appliance, executor: &Executor<'static>) -> Self {
         let (requests, inbox) = unbounded();
         executor.spawn(serve(appliance, inbox)).detach();
         Self { requests }
     }
 
-    /// Whether the appliance works, as far as is known.
+    /// Returns `false` once the helper has ended.
     pub(crate) fn is_alive(&self) -> bool {
         !self.requests.is_closed()
     }
 
-    /// Opens a regular file below the disk's `tftp_root`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Appliance::open`].
-    pub(crate) async fn open(&self, path: &RequestPath) -> Result<SharedFile, OpenError> {
-        let (reply, answer) = bounded(1);
-        let request = Request::Open { path: Box::new(path.clone()), reply };
-        let file = self.ask(request, answer).await.unwrap_or_else(|| Err(lost().into()))?;
+    /// See [`Appliance::open`].
+    pub(crate) async fn open(&self, path: &RequestPath) -> Result<SharedFile, HelperError> {
+        let (reply, opened) = bounded(1);
+        let file = self.request(Request::Open { path: Box::new(path.clone()), reply }, opened).await?;
         Ok(SharedFile { appliance: self.clone(), file })
     }
 
-    /// Tells what is in a directory.
-    ///
-    /// # Errors
-    ///
-    /// As [`Appliance::list`].
-    pub(crate) async fn list(&self, path: &[u8]) -> Result<Vec<DirectoryEntry>, Unavailable> {
-        let (reply, answer) = bounded(1);
-        let request = Request::List { path: path.into(), reply };
-        self.ask(request, answer).await.unwrap_or_else(|| Err(lost()))
+    /// See [`Appliance::list`].
+    pub(crate) async fn list(&self, path: &[u8]) -> Result<Vec<DirectoryEntry>, HelperError> {
+        let (reply, entries) = bounded(1);
+        self.request(Request::List { path: path.into(), reply }, entries).await
     }
 
-    async fn ask<T>(&self, request: Request, answer: Receiver<T>) -> Option<T> {
-        self.requests.try_send(request).ok()?;
-        answer.recv().await.ok()
+    async fn request<T>(&self, request: Request, reply: Receiver<Result<T, HelperError>>) -> Result<T, HelperError> {
+        // If this fails, the reply channel is closed as well.
+        let _ = self.requests.try_send(request);
+        reply.recv().await.unwrap_or(Err(HelperError::Exited))
     }
 }
 
 impl SharedFile {
-    /// Its length in bytes.
+    /// Returns the size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.file.size
     }
 
-    /// Reads up to `len` bytes from `offset` on.
-    ///
-    /// # Errors
-    ///
-    /// As [`Appliance::read`].
-    pub(crate) async fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, Unavailable> {
-        let (reply, answer) = bounded(1);
-        let request = Request::Read { id: self.file.id, offset, len, reply };
-        self.appliance.ask(request, answer).await.unwrap_or_else(|| Err(lost()))
+    /// See [`Appliance::read`].
+    pub(crate) async fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, HelperError> {
+        let (reply, data) = bounded(1);
+        self.appliance.request(Request::Read { id: self.file.id, offset, len, reply }, data).await
     }
 }
 
 impl Drop for SharedFile {
     fn drop(&mut self) {
-        // An appliance that is gone has no open files.
+        // Fails if the appliance has ended, and its files with it.
         let _ = self.appliance.requests.try_send(Request::Close(self.file.id));
     }
 }
 
-/// Makes the calls, until nobody is left who could want one, or the appliance is dead.
+/// Processes requests until all handles are dropped or the appliance has ended.
 async fn serve(mut appliance: Appliance, inbox: Receiver<Request>) {
     while let Ok(request) = inbox.recv().await {
-        // An answer that nobody waits for any more goes nowhere.
+        // Sending a reply fails if the requester has been dropped.
         match request {
             Request::Open { path, reply } => {
                 let opened = appliance.open(&path).await;
-                if let Err(Ok(OpenedFile { id, .. })) =
-                    reply.try_send(opened).map_err(smol::channel::TrySendError::into_inner)
-                {
+                if let Err(Ok(OpenedFile { id, .. })) = reply.try_send(opened).map_err(TrySendError::into_inner) {
                     let _ = appliance.close(id).await;
                 }
             }
@@ -128,10 +115,6 @@ async fn serve(mut appliance: Appliance, inbox: Receiver<Request>) {
     appliance.stop().await;
 }
 
-fn lost() -> Unavailable {
-    unavailable("the appliance ended".into())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -140,7 +123,7 @@ mod tests {
 
     use super::{
         super::{
-            client::Launcher,
+            Launcher,
             fake::{Fake, patient},
         },
         *,
@@ -156,30 +139,31 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_given_up_disturbs_no_other() {
+    fn cancelling_a_request_does_not_disturb_others() {
         let fake = Fake::new("works");
         let executor = Arc::new(Executor::new());
         let appliance = start(&fake, &executor);
         block_on(executor.run(async {
             let file = appliance.open(&path()).await.expect("a file");
             assert_eq!(file.size(), 3);
-            let mut given_up = Box::pin(file.read(0, 10));
-            assert!(future::poll_once(&mut given_up).await.is_none());
-            drop(given_up);
-            assert_eq!(file.read(0, 10).await, Err(unavailable("I/O".into())), "the second answer, not the first");
+            let mut cancelled = Box::pin(file.read(0, 10));
+            assert!(future::poll_once(&mut cancelled).await.is_none());
+            drop(cancelled);
+            let error = file.read(0, 10).await.expect_err("the second reply, not the first");
+            assert_eq!(error.to_string(), "I/O");
             assert!(appliance.is_alive());
         }));
     }
 
     #[test]
-    fn the_last_one_ends_it() {
+    fn stops_after_the_last_handle_and_file() {
         let fake = Fake::new("works");
         let executor = Arc::new(Executor::new());
         let appliance = start(&fake, &executor);
         block_on(executor.run(async {
             let file = appliance.open(&path()).await.expect("a file");
             drop(appliance);
-            assert_eq!(file.read(0, 10).await.as_deref(), Ok(&b"abc"[..]), "a file keeps its appliance");
+            assert_eq!(file.read(0, 10).await.expect("data"), b"abc", "an open file keeps its appliance");
         }));
         while executor.try_tick() {}
         block_on(executor.run(async {
@@ -191,15 +175,15 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_appliance_is_told() {
-        let fake = Fake::new("dies");
+    fn reports_the_end_of_the_helper() {
+        let fake = Fake::new("exits");
         let executor = Arc::new(Executor::new());
         let appliance = start(&fake, &executor);
         block_on(executor.run(async {
-            let why = appliance.open(&path()).await.expect_err("it dies");
-            assert!(matches!(why, OpenError::Unavailable(_)));
-            let again = appliance.open(&path()).await.expect_err("it is dead");
-            assert_eq!(again, lost().into());
+            let error = appliance.open(&path()).await.expect_err("the helper exits");
+            assert!(error.is_fatal());
+            let error = appliance.open(&path()).await.expect_err("the helper has ended");
+            assert!(matches!(error, HelperError::Exited));
             assert!(!appliance.is_alive());
         }));
         fake.assert_nothing_is_left();

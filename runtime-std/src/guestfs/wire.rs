@@ -1,314 +1,195 @@
-//! What the daemon and its helper say to each other over the helper's stdin and stdout.
+//! The protocol between the daemon and its helper, over the helper's stdin and stdout.
 //!
-//! A frame is one byte that tells the message, four bytes with the length of what follows, and that; numbers are big-endian.
-//! The helper speaks first, with [`Reply::Hello`]; from then on every [`Request`] gets one reply, but for [`Request::Start`],
-//! which is told about its [`Reply::Reached`] steps before its answer.
+//! The helper begins with a greeting, which contains the version of the protocol. Then it sends one [`Reply`] to each [`Request`];
+//! [`Request::Start`] is answered by one [`Reply::Reached`] for each step before the final reply. Each message is a frame: its
+//! length as a big-endian `u32`, then its [postcard] encoding.
+//!
+//! [postcard]: https://postcard.jamesmunns.com/wire-format
 
-use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{
+    ffi::OsString,
+    io::{self, Read},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::fs::FileType;
 
-/// The protocol that this build speaks; it changes with every change of a message.
-pub const VERSION: u32 = 2;
+/// The version of the protocol. It changes with every change of a message.
+pub const VERSION: u32 = 3;
 
-/// The greatest number of bytes of a file in one [`Reply::Data`]. libguestfs refuses 4 MiB; above 1 MiB nothing is gained.
+/// The maximum number of bytes of a file in a [`Reply::Data`]. libguestfs rejects 4 MiB; more than 1 MiB is not faster.
 pub const MAX_READ: u32 = 1 << 20;
 
-/// The greatest length of a frame without its header; whoever announces more is not one of ours.
-pub const MAX_BODY: u32 = MAX_READ;
+/// The maximum length of an encoded message in bytes: one with [`MAX_READ`] bytes of data.
+const MAX_MESSAGE_LEN: usize = MAX_READ as usize + 16;
 
-/// What the daemon asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A request of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Open and mount the disk. The first request, and made once.
+    /// Opens and mounts the disk. The first request, sent once.
     Start {
-        /// Emulate the processor, do not use KVM.
+        /// Whether to emulate the processor instead of using KVM.
         emulate: bool,
-        /// An empty directory for temporary files, the helper's own; it is deleted at the helper's end.
-        folder: PathBuf,
-        /// The text of the `.nbd` file.
+        /// An empty directory for temporary files of the helper. Deleted when the helper ends.
+        directory: OsString,
+        /// The contents of the `.nbd` file.
+        #[serde(with = "serde_bytes")]
         description: Vec<u8>,
     },
-    /// Open a file, by its path below `tftp_root`.
+    /// Opens a file.
     Open {
-        /// The path, its names joined by `/`.
+        /// The path below `tftp_root`.
+        #[serde(with = "serde_bytes")]
         path: Vec<u8>,
     },
-    /// Read a piece of an open file.
+    /// Reads a part of an open file.
     Read {
-        /// The file.
+        /// The identifier of the file.
         id: u32,
-        /// Where the piece begins.
+        /// The offset in bytes.
         offset: u64,
-        /// How long it is, up to [`MAX_READ`].
+        /// The length in bytes, at most [`MAX_READ`].
         len: u32,
     },
-    /// Forget an open file.
+    /// Closes a file.
     Close {
-        /// The file.
+        /// The identifier of the file.
         id: u32,
     },
-    /// Tell what is in a directory.
+    /// Lists a directory.
     List {
-        /// Its path below `tftp_root`, without links, its names joined by `/`; empty for `tftp_root` itself.
+        /// The path below `tftp_root`, links resolved; empty for `tftp_root` itself.
+        #[serde(with = "serde_bytes")]
         path: Vec<u8>,
     },
 }
 
-/// Something in a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectoryEntry {
-    /// Its name.
-    pub name: Vec<u8>,
-    /// What it is.
-    pub kind: FileType,
-    /// How long a regular file is, in bytes.
-    pub size: u64,
-}
-
-/// What the helper answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A reply of the helper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// Said once, before anything is asked.
-    Hello {
-        /// The protocol that the helper speaks.
-        version: u32,
-    },
-    /// A step of the start is done.
+    /// A step of the start succeeded.
     Reached(Step),
     /// The disk is mounted.
     Ready,
     /// A file is open.
     Opened {
-        /// What it is called from now on.
+        /// The identifier of the file.
         id: u32,
-        /// Its length in bytes.
+        /// The size in bytes.
         size: u64,
     },
-    /// A piece of a file; shorter than asked for means that the file ends there.
-    Data(Vec<u8>),
-    /// A file is forgotten.
+    /// A part of a file. Shorter than requested only at the end of the file.
+    Data(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// A file is closed.
     Closed,
-    /// What is in a directory. Not more than [`Reply::has_room_for`] says.
+    /// The entries of a directory.
     Listed(Vec<DirectoryEntry>),
-    /// There is no such file.
+    /// The file does not exist.
     NotFound,
-    /// The file is not for clients.
+    /// The path exists, but is not a regular file.
     Forbidden(String),
-    /// This request failed; the next one may not.
+    /// The request failed; others may succeed.
     Failed(String),
-    /// The disk is lost, or never was there; the helper ends.
+    /// The disk cannot be read, or not any more. The helper ends.
     Lost(String),
 }
 
-/// How far a start is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryEntry {
+    /// The name.
+    #[serde(with = "serde_bytes")]
+    pub name: Vec<u8>,
+    /// The type.
+    pub file_type: FileType,
+    /// The size of a regular file in bytes.
+    pub size: u64,
+}
+
+/// A step of the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// The NBD server has answered.
+    /// The NBD server accepted the connection.
     Connected,
-    /// The appliance runs.
+    /// The appliance is running.
     Launched,
 }
 
-/// A message that is not one of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Malformed;
+/// The length of a greeting in bytes.
+pub const GREETING_LEN: usize = GREETING.len() + 4;
 
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a message of this protocol")
-    }
+/// The beginning of the greeting, the same in all versions of the protocol.
+const GREETING: &[u8] = b"H\0\0\0\x11rtftp-guestfs";
+
+/// Encodes the greeting of a helper with this version of the protocol.
+pub fn greeting(version: u32) -> Vec<u8> {
+    [GREETING, &version.to_be_bytes()].concat()
 }
 
-impl std::error::Error for Malformed {}
-
-/// The length of a frame's header.
-pub const HEADER: usize = 5;
-
-/// Reads a frame's header: the kind of the message, and the length of the body to read and hand to `decode`.
+/// Parses a greeting and returns the version of the protocol.
 ///
 /// # Errors
 ///
-/// [`Malformed`] if the body is longer than [`MAX_BODY`].
-pub fn header([kind, len @ ..]: [u8; HEADER]) -> Result<(u8, usize), Malformed> {
-    let len = u32::from_be_bytes(len);
-    if len > MAX_BODY { Err(Malformed) } else { Ok((kind, len as usize)) }
+/// `InvalidData` if it is not the greeting of a helper.
+pub fn parse_greeting(greeting: &[u8; GREETING_LEN]) -> io::Result<u32> {
+    let version = greeting.strip_prefix(GREETING).and_then(|version| version.try_into().ok());
+    version.map(u32::from_be_bytes).ok_or_else(invalid)
 }
 
-impl Request {
-    /// Makes the frame.
-    pub fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Start { emulate, folder, description } => {
-                let folder = folder.as_os_str().as_bytes();
-                // A path of Linux has at most 4096 bytes.
-                frame(b'S', &[&[u8::from(*emulate)], &(folder.len() as u32).to_be_bytes(), folder, description])
-            }
-            Self::Open { path } => frame(b'O', &[path]),
-            Self::Read { id, offset, len } => {
-                frame(b'R', &[&id.to_be_bytes(), &offset.to_be_bytes(), &len.to_be_bytes()])
-            }
-            Self::Close { id } => frame(b'C', &[&id.to_be_bytes()]),
-            Self::List { path } => frame(b'L', &[path]),
-        }
+/// Encodes a message as a frame.
+///
+/// # Errors
+///
+/// `InvalidData` if it is too long for a frame.
+pub fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    const LEN: usize = size_of::<u32>();
+    let mut frame = postcard::to_extend(message, vec![0; LEN]).map_err(|_| invalid())?;
+    let len = frame.len() - LEN;
+    if len > MAX_MESSAGE_LEN {
+        return Err(invalid());
     }
+    frame[..LEN].copy_from_slice(&(len as u32).to_be_bytes());
+    Ok(frame)
+}
 
-    /// Reads a message from what followed its [`header`].
-    ///
-    /// # Errors
-    ///
-    /// [`Malformed`] if it is none.
-    pub fn decode(kind: u8, body: Vec<u8>) -> Result<Self, Malformed> {
-        let mut fields = Fields(&body);
-        let request = match kind {
-            b'S' => {
-                let [emulate] = fields.take()?;
-                let len = fields.u32()? as usize;
-                let (folder, description) = fields.0.split_at_checked(len).ok_or(Malformed)?;
-                let folder = PathBuf::from(OsStr::from_bytes(folder));
-                return Ok(Self::Start { emulate: emulate != 0, folder, description: description.to_vec() });
-            }
-            b'O' => return Ok(Self::Open { path: body }),
-            b'L' => return Ok(Self::List { path: body }),
-            b'R' => Self::Read { id: fields.u32()?, offset: fields.u64()?, len: fields.u32()? },
-            b'C' => Self::Close { id: fields.u32()? },
-            _ => return Err(Malformed),
-        };
-        fields.end(request)
+/// Parses the length that begins a frame. Returns the number of bytes that follow.
+///
+/// # Errors
+///
+/// `InvalidData` if the frame is longer than any message.
+pub fn message_len(prefix: [u8; 4]) -> io::Result<usize> {
+    let len = u32::from_be_bytes(prefix) as usize;
+    if len > MAX_MESSAGE_LEN { Err(invalid()) } else { Ok(len) }
+}
+
+/// Decodes the message in a frame, without the length.
+///
+/// # Errors
+///
+/// `InvalidData` if it is not exactly one message.
+pub fn decode<M: DeserializeOwned>(message: &[u8]) -> io::Result<M> {
+    match postcard::take_from_bytes(message) {
+        Ok((message, [])) => Ok(message),
+        _ => Err(invalid()),
     }
 }
 
-impl DirectoryEntry {
-    /// One byte that tells the kind, eight with the size, two with the length of the name, and that.
-    fn encode(&self) -> Vec<u8> {
-        let kind = match self.kind {
-            FileType::File => b'f',
-            FileType::Directory => b'd',
-            FileType::Link => b'l',
-            FileType::Other => b'o',
-        };
-        // A name has at most 255 bytes in Linux.
-        let len = (self.name.len() as u16).to_be_bytes();
-        [&[kind], &self.size.to_be_bytes()[..], &len, &self.name].concat()
-    }
-
-    fn decode(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
-        let kind = match fields.take()? {
-            [b'f'] => FileType::File,
-            [b'd'] => FileType::Directory,
-            [b'l'] => FileType::Link,
-            [b'o'] => FileType::Other,
-            _ => return Err(Malformed),
-        };
-        let size = fields.u64()?;
-        let len = fields.take().map(u16::from_be_bytes)?;
-        let (name, rest) = fields.0.split_at_checked(len.into()).ok_or(Malformed)?;
-        fields.0 = rest;
-        Ok(Self { name: name.to_vec(), kind, size })
-    }
+/// Reads a message; blocks.
+///
+/// # Errors
+///
+/// The errors of `reader`; `InvalidData` if it does not contain a message.
+pub fn read<M: DeserializeOwned>(mut reader: impl Read) -> io::Result<M> {
+    let mut prefix = [0; 4];
+    reader.read_exact(&mut prefix)?;
+    let mut message = vec![0; message_len(prefix)?];
+    reader.read_exact(&mut message)?;
+    decode(&message)
 }
 
-impl Reply {
-    /// Whether a [`Reply::Listed`] of these fits into a frame.
-    pub fn has_room_for(list: &[DirectoryEntry]) -> bool {
-        list.iter().map(|listed| listed.name.len() + 11).sum::<usize>() <= MAX_BODY as usize
-    }
-
-    /// Makes the frame.
-    pub fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Hello { version } => frame(b'H', &[MAGIC, &version.to_be_bytes()]),
-            Self::Reached(Step::Connected) => frame(b'1', &[]),
-            Self::Reached(Step::Launched) => frame(b'2', &[]),
-            Self::Ready => frame(b'3', &[]),
-            Self::Opened { id, size } => frame(b'O', &[&id.to_be_bytes(), &size.to_be_bytes()]),
-            Self::Data(data) => frame(b'D', &[data]),
-            Self::Closed => frame(b'C', &[]),
-            Self::Listed(list) => frame(b'T', &[&list.iter().flat_map(DirectoryEntry::encode).collect::<Vec<_>>()]),
-            Self::NotFound => frame(b'N', &[]),
-            Self::Forbidden(reason) => frame(b'F', &[reason.as_bytes()]),
-            Self::Failed(reason) => frame(b'E', &[reason.as_bytes()]),
-            Self::Lost(reason) => frame(b'L', &[reason.as_bytes()]),
-        }
-    }
-
-    /// Reads a message from what followed its [`header`].
-    ///
-    /// # Errors
-    ///
-    /// [`Malformed`] if it is none.
-    pub fn decode(kind: u8, body: Vec<u8>) -> Result<Self, Malformed> {
-        let mut fields = Fields(&body);
-        let reply = match kind {
-            b'H' => {
-                fields.0 = fields.0.strip_prefix(MAGIC).ok_or(Malformed)?;
-                // What a later version adds after its number is none of our business.
-                return Ok(Self::Hello { version: fields.u32()? });
-            }
-            b'D' => return Ok(Self::Data(body)),
-            b'1' => Self::Reached(Step::Connected),
-            b'2' => Self::Reached(Step::Launched),
-            b'3' => Self::Ready,
-            b'O' => Self::Opened { id: fields.u32()?, size: fields.u64()? },
-            b'C' => Self::Closed,
-            b'T' => {
-                let mut list = Vec::new();
-                while !fields.0.is_empty() {
-                    list.push(DirectoryEntry::decode(&mut fields)?);
-                }
-                Self::Listed(list)
-            }
-            b'N' => Self::NotFound,
-            b'F' => Self::Forbidden(fields.text()),
-            b'E' => Self::Failed(fields.text()),
-            b'L' => Self::Lost(fields.text()),
-            _ => return Err(Malformed),
-        };
-        fields.end(reply)
-    }
-}
-
-/// What a helper's first message begins with.
-const MAGIC: &[u8] = b"rtftp-guestfs";
-
-/// Puts a header in front of `parts`. What is longer than a frame can be is cut: only a text can be.
-fn frame(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let mut body = parts.concat();
-    body.truncate(MAX_BODY as usize);
-    let mut frame = Vec::with_capacity(HEADER + body.len());
-    frame.push(kind);
-    // No frame is longer than `MAX_BODY`, a u32.
-    frame.extend_from_slice(&(body.len() as u32).to_be_bytes());
-    frame.append(&mut body);
-    frame
-}
-
-/// The part of a message that is still to be read.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (field, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
-        self.0 = rest;
-        Ok(*field)
-    }
-
-    fn u32(&mut self) -> Result<u32, Malformed> {
-        self.take().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, Malformed> {
-        self.take().map(u64::from_be_bytes)
-    }
-
-    fn text(&mut self) -> String {
-        String::from_utf8_lossy(std::mem::take(&mut self.0)).into_owned()
-    }
-
-    /// Gives the message if nothing is left over.
-    fn end<T>(self, message: T) -> Result<T, Malformed> {
-        if self.0.is_empty() { Ok(message) } else { Err(Malformed) }
-    }
+fn invalid() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not a message of the helper protocol")
 }
 
 #[cfg(test)]
@@ -317,8 +198,8 @@ mod tests {
 
     fn requests() -> [Request; 6] {
         [
-            Request::Start { emulate: true, folder: "/t".into(), description: b"{}".to_vec() },
-            Request::Start { emulate: false, folder: "".into(), description: vec![] },
+            Request::Start { emulate: true, directory: "/t".into(), description: b"{}".to_vec() },
+            Request::Start { emulate: false, directory: "".into(), description: vec![] },
             Request::Open { path: b"boot/\xff".to_vec() },
             Request::Read { id: 1, offset: 2, len: 3 },
             Request::Close { id: 4 },
@@ -326,9 +207,8 @@ mod tests {
         ]
     }
 
-    fn replies() -> [Reply; 13] {
+    fn replies() -> [Reply; 12] {
         [
-            Reply::Hello { version: VERSION },
             Reply::Reached(Step::Connected),
             Reply::Reached(Step::Launched),
             Reply::Ready,
@@ -336,7 +216,7 @@ mod tests {
             Reply::Data(b"\0\xff".to_vec()),
             Reply::Closed,
             Reply::Listed(vec![]),
-            Reply::Listed(listed()),
+            Reply::Listed(entries()),
             Reply::NotFound,
             Reply::Forbidden("a".into()),
             Reply::Failed("ä".into()),
@@ -344,91 +224,70 @@ mod tests {
         ]
     }
 
-    fn listed() -> Vec<DirectoryEntry> {
-        let listed = |name: &[u8], kind, size| DirectoryEntry { name: name.into(), kind, size };
+    fn entries() -> Vec<DirectoryEntry> {
+        let entry = |name: &[u8], file_type, size| DirectoryEntry { name: name.into(), file_type, size };
         vec![
-            listed(b"vmlinuz", FileType::File, 1 << 40),
-            listed(b"\xff", FileType::Directory, 0),
-            listed(b"", FileType::Link, 0),
-            listed(&[b'x'; 255], FileType::Other, 0),
+            entry(b"vmlinuz", FileType::File, 1 << 40),
+            entry(b"\xff", FileType::Directory, 0),
+            entry(b"", FileType::Link, 0),
+            entry(&[b'x'; 255], FileType::Other, 0),
         ]
     }
 
-    #[test]
-    fn a_list_has_to_fit() {
-        let name = vec![b'x'; 245];
-        let mut list = vec![DirectoryEntry { name, kind: FileType::File, size: 1 }; 4096];
-        assert!(Reply::has_room_for(&list));
-        assert_eq!(split(&Reply::Listed(list.clone()).encode()).1.len(), MAX_BODY as usize);
-        list.push(list[0].clone());
-        assert!(!Reply::has_room_for(&list));
-        let cut = split(&Reply::Listed(list).encode());
-        assert_eq!(cut.1.len(), MAX_BODY as usize);
-        assert_eq!(Reply::decode(b'T', cut.1[..300].to_vec()), Err(Malformed));
-        assert_eq!(Reply::decode(b'T', b"x\0\0\0\0\0\0\0\0\0\0".to_vec()), Err(Malformed));
-    }
-
-    fn split(frame: &[u8]) -> (u8, Vec<u8>) {
-        let (start, body) = frame.split_first_chunk().expect("a header");
-        let (kind, len) = header(*start).expect("a good header");
-        assert_eq!(len, body.len());
-        (kind, body.to_vec())
+    fn is_invalid<T>(result: io::Result<T>) -> bool {
+        result.is_err_and(|error| error.kind() == io::ErrorKind::InvalidData)
     }
 
     #[test]
-    fn a_message_arrives_as_it_was_sent() {
+    fn messages_survive_encoding_and_decoding() {
         for request in requests() {
-            let (kind, body) = split(&request.encode());
-            assert_eq!(Request::decode(kind, body), Ok(request));
+            let frame = encode(&request).expect("a frame");
+            assert_eq!(read::<Request>(&frame[..]).expect("a request"), request);
         }
         for reply in replies() {
-            let (kind, body) = split(&reply.encode());
-            assert_eq!(Reply::decode(kind, body), Ok(reply));
+            let frame = encode(&reply).expect("a frame");
+            assert_eq!(read::<Reply>(&frame[..]).expect("a reply"), reply);
         }
     }
 
     #[test]
     fn frames_have_these_bytes() {
-        let read = Request::Read { id: 1, offset: 0x0203, len: 4 };
-        assert_eq!(read.encode(), b"R\0\0\0\x10\0\0\0\x01\0\0\0\0\0\0\x02\x03\0\0\0\x04");
-        let start = Request::Start { emulate: true, folder: "/t".into(), description: b"{}".to_vec() };
-        assert_eq!(start.encode(), b"S\0\0\0\x09\x01\0\0\0\x02/t{}");
-        assert_eq!(Reply::Hello { version: 1 }.encode(), b"H\0\0\0\x11rtftp-guestfs\0\0\0\x01");
-        assert_eq!(Reply::Data(b"ab".to_vec()).encode(), b"D\0\0\0\x02ab");
+        let read = Request::Read { id: 1, offset: 0x80, len: 4 };
+        assert_eq!(encode(&read).expect("a frame"), b"\0\0\0\x05\x02\x01\x80\x01\x04");
+        assert_eq!(encode(&Reply::Data(b"ab".to_vec())).expect("a frame"), b"\0\0\0\x04\x03\x02ab");
     }
 
     #[test]
-    fn a_body_has_a_greatest_length() {
-        assert_eq!(header(*b"D\0\x10\0\0"), Ok((b'D', MAX_BODY as usize)));
-        assert_eq!(header(*b"D\0\x10\0\x01"), Err(Malformed));
-        assert_eq!(header(*b"HTTP/"), Err(Malformed));
-        let (_, body) = split(&Reply::Lost("x".repeat(MAX_BODY as usize + 1)).encode());
-        assert_eq!(body.len(), MAX_BODY as usize);
+    fn rejects_messages_above_the_maximum_length() {
+        let data = Reply::Data(vec![0; MAX_READ as usize]);
+        let frame = encode(&data).expect("the largest read fits");
+        assert_eq!(read::<Reply>(&frame[..]).expect("a reply"), data);
+        assert!(is_invalid(encode(&Reply::Lost("x".repeat(MAX_MESSAGE_LEN)))));
+        assert!(is_invalid(encode(&Reply::Listed(vec![entries()[3].clone(); 5000]))));
+        assert!(is_invalid(message_len(*b"HTTP")));
+        assert_eq!(message_len([0, 0x10, 0, 0x10]).expect("a length"), MAX_MESSAGE_LEN);
+        assert!(is_invalid(message_len([0, 0x10, 0, 0x11])));
     }
 
     #[test]
-    fn a_short_or_long_message_is_refused() {
+    fn rejects_truncated_and_trailing_bytes() {
         for request in requests() {
-            let (kind, mut body) = split(&request.encode());
-            if matches!(request, Request::Read { .. } | Request::Close { .. }) {
-                body.push(0);
-                assert_eq!(Request::decode(kind, body.clone()), Err(Malformed));
-                body.truncate(body.len() - 2);
-                assert_eq!(Request::decode(kind, body), Err(Malformed));
-            }
+            let mut message = encode(&request).expect("a frame").split_off(4);
+            message.push(0);
+            assert!(is_invalid(decode::<Request>(&message)), "{request:?} and a byte");
+            message.truncate(message.len() - 2);
+            assert!(is_invalid(decode::<Request>(&message)), "{request:?} without its last byte");
         }
-        assert_eq!(Request::decode(b'S', vec![]), Err(Malformed));
-        assert_eq!(Request::decode(b'S', b"\0\0\0\0\x03/t".to_vec()), Err(Malformed));
-        assert_eq!(Request::decode(b'?', vec![]), Err(Malformed));
-        assert_eq!(Reply::decode(b'O', vec![0; 11]), Err(Malformed));
-        assert_eq!(Reply::decode(b'3', vec![0]), Err(Malformed));
-        assert_eq!(Reply::decode(b'?', vec![]), Err(Malformed));
+        assert!(is_invalid(decode::<Request>(b"\x05")), "an unknown request");
+        assert!(is_invalid(decode::<Reply>(b"\x0a")), "an unknown reply");
+        assert!(is_invalid(decode::<Reply>(b"\x05\xff\xff\xff\xff\x0f")), "a list that claims 4 G entries");
     }
 
     #[test]
-    fn another_version_is_told_by_its_number() {
-        assert_eq!(Reply::decode(b'H', b"rtftp-guestfs\0\0\0\x09more".to_vec()), Ok(Reply::Hello { version: 9 }));
-        assert_eq!(Reply::decode(b'H', b"rtftp-guest".to_vec()), Err(Malformed));
-        assert_eq!(Reply::decode(b'H', b"rtftp-guestfs\0\0".to_vec()), Err(Malformed));
+    fn greetings_of_all_versions_are_parsed() {
+        assert_eq!(parse_greeting(b"H\0\0\0\x11rtftp-guestfs\0\0\0\x02").expect("version 2"), 2);
+        let greeting = greeting(VERSION);
+        assert_eq!(parse_greeting(greeting[..].try_into().expect("its length")).expect("this version"), VERSION);
+        assert!(is_invalid(parse_greeting(b"HTTP/1.1 200 OK\r\nDate:")));
     }
 }

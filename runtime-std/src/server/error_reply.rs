@@ -93,7 +93,7 @@ impl Rejection {
             OpenError::Local { .. } => failed("the file cannot be read"),
             OpenError::Disk { error, .. } => {
                 // The disk has logged the error with its reason.
-                let message = error.to_client;
+                let message = error.to_client();
                 Self { level: Level::Info, log_text: message.into(), ..failed(message) }
             }
         };
@@ -108,7 +108,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::{client_name::ClientName, error::Unavailable};
+    use crate::{client_name::ClientName, disk::DiskError};
 
     fn reply(error: &OpenError) -> (u16, &'static str) {
         let ErrorReply { code, message } = Rejection::from_open_error(error).reply;
@@ -119,7 +119,7 @@ mod tests {
     fn maps_file_errors_to_tftp_codes() {
         let origin = Origin::Disk(ClientName::Ip([10, 0, 0, 5].into()));
         let io_error = || io::Error::from(io::ErrorKind::PermissionDenied);
-        let disk_error = || Unavailable { to_client: "disk down", reason: "10.0.0.5: refused".into() };
+        let disk_error = || DiskError::InvalidDescription("line 2: expected a string".into());
         for (error, expected, level, state) in [
             (OpenError::NotFound, (1, "file not found"), Level::Info, State::Missing),
             (
@@ -146,13 +146,18 @@ mod tests {
                 Level::Error,
                 State::Failed,
             ),
-            (OpenError::Disk { origin, error: disk_error() }, (0, "disk down"), Level::Info, State::Failed),
+            (
+                OpenError::Disk { origin, error: disk_error() },
+                (0, "the description of this client's disk is invalid"),
+                Level::Info,
+                State::Failed,
+            ),
         ] {
             assert_eq!(reply(&error), expected);
             let rejection = Rejection::from_open_error(&error);
             assert_eq!((rejection.level, rejection.state, rejection.origin), (level, state, error.origin()));
         }
         let rejection = Rejection::from_open_error(&OpenError::Disk { origin, error: disk_error() });
-        assert_eq!((&*rejection.log_text, rejection.reason.as_deref()), ("disk down", Some("10.0.0.5: refused")));
+        assert_eq!(rejection.reason.as_deref(), Some("line 2: expected a string"));
     }
 }

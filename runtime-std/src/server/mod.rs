@@ -40,7 +40,7 @@ use crate::{
     disk::{DiskTimeouts, Disks},
     event_loop::EventLoop,
     files::FileStore,
-    guestfs::client::{HelperTimeouts, Launcher},
+    guestfs::{HelperTimeouts, Launcher},
     history::{History, RequestRecord, snapshot::State},
     net::{Listener, Route},
     rate_limit::RateLimit,

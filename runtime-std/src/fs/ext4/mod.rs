@@ -213,7 +213,7 @@ impl FileSystem for Ext4 {
                 return Ok(target.to_vec());
             }
             let target = map::map(&self.blocks, &inode).await?;
-            target.read(self.blocks.volume().device().as_ref(), 0, len).await
+            Ok(target.read(self.blocks.volume().device().as_ref(), 0, len).await?.into_vec())
         })
     }
 

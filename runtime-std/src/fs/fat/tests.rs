@@ -111,7 +111,7 @@ fn walk(disk: &Disk, fat: &Fat, directory: Node, prefix: &str, tree: &mut Tree) 
             tree.insert(name, None);
         } else if node.file_type == FileType::File {
             let file = block_on(fat.map(node))?;
-            tree.insert(name, Some(block_on(file.read(disk, 0, 1 << 20))?));
+            tree.insert(name, Some(block_on(file.read(disk, 0, 1 << 20))?.into_vec()));
         }
     }
     Ok(())

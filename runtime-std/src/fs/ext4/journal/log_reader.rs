@@ -85,7 +85,7 @@ impl<'a> LogReader<'a> {
     /// [`Error::Corrupt`] if the block is in a hole, [`Error::Io`].
     pub(super) async fn read_block(&mut self, index: u32) -> Result<Vec<u8>, Error> {
         let (disk_offset, _) = self.locate(u64::from(index) * self.block_size)?;
-        self.disk.read(disk_offset, self.block_size as usize).await
+        Ok(self.disk.read(disk_offset, self.block_size as usize).await?.into_vec())
     }
 
     /// Reads the chunk at `offset`. If it continues the previous chunk, starts to read the one behind it.
@@ -99,7 +99,7 @@ impl<'a> LogReader<'a> {
             let next = self.wrap(offset + self.chunk_len(offset)?);
             self.read_ahead = Some((next, self.start_reading(next)?));
         }
-        self.chunk = reading.await?;
+        self.chunk = reading.await?.into_vec();
         self.chunk_offset = offset;
         Ok(())
     }

@@ -172,7 +172,7 @@ pub(super) fn read_all(filesystem: &Ext4, disk: &dyn BlockDevice) -> Tree {
 
 /// Reads a file of a file system.
 pub(super) fn read_file(file: &FileMap, disk: &dyn BlockDevice) -> Content {
-    file_content(file.size, |at, len| block_on(file.read(disk, at, len)).expect("readable bytes"))
+    file_content(file.size, |at, len| block_on(file.read(disk, at, len)).expect("readable bytes").into_vec())
 }
 
 /// Looks up a path, which must exist.

@@ -32,7 +32,7 @@ impl BlockDevice for Repeating {
         self.bytes_read.fetch_add(len as u64, Ordering::Relaxed);
         let bytes =
             if offset == 0 { self.superblock[..len].to_vec() } else { self.block.repeat(len / self.block.len()) };
-        Box::pin(async { Ok(bytes) })
+        Box::pin(async { Ok(bytes.into()) })
     }
 }
 

@@ -1,28 +1,29 @@
-//! What went wrong in a call of libguestfs.
+//! The error of a call of libguestfs.
 
 use nix::errno::Errno;
 
-/// The error of a call: the guestfs crate keeps both fields to itself, but shows them in its debug text.
+/// The error of a call. The fields of the guestfs crate's own type are private, but are part of its debug text.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    /// What libguestfs says, the name of the call in front.
-    pub(super) message: String,
-    /// The error number of the system call in the appliance, 0 if there was none.
+pub(crate) struct CallError {
+    /// The message, which begins with the name of the call.
+    pub(crate) message: String,
+    /// The error number of the system call in the appliance; 0 if there was none.
     errno: i32,
 }
 
-impl Failure {
-    /// Whether the path that was asked for cannot exist.
-    pub(super) fn is_not_found(&self) -> bool {
+impl CallError {
+    /// Returns whether the requested path cannot exist.
+    pub(crate) fn is_not_found(&self) -> bool {
         matches!(Errno::from_raw(self.errno), Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG)
     }
 
-    /// Reads `API(APIError { operation: "pread", message: "pread: /x: No such file", errno: 2 })`; other text is the message.
-    fn read(debug: &str) -> Self {
+    /// Parses `API(APIError { operation: "pread", message: "pread: /x: No such file", errno: 2 })`. Any other text becomes the
+    /// message.
+    fn parse(debug: &str) -> Self {
         let fields =
             debug.strip_suffix(" })").and_then(|text| text.split_once(", message: \"")).and_then(|(_, text)| {
                 let (message, errno) = text.rsplit_once("\", errno: ")?;
-                // What "see above" means is in our log, as this message will be; nor is general advice of use there.
+                // Removes references to other messages, which are in the same log, and general advice.
                 let message = message.split(", see ").next().unwrap_or(message);
                 let message = message.split("\\nThis usually means").next().unwrap_or(message);
                 Some(Self { message: unescape(message), errno: errno.parse().ok()? })
@@ -31,13 +32,13 @@ impl Failure {
     }
 }
 
-impl From<guestfs::Error> for Failure {
+impl From<guestfs::Error> for CallError {
     fn from(error: guestfs::Error) -> Self {
-        Self::read(&format!("{error:?}"))
+        Self::parse(&format!("{error:?}"))
     }
 }
 
-/// Undoes what `{:?}` does to a string, as far as a message for people needs it: `\u{..}` stays, it is not printable anyway.
+/// Reverts the escapes of `{:?}` in a string, except `\u{..}`, which stands for a character that is not printable.
 fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
@@ -60,7 +61,7 @@ fn unescape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What the crate's own type looks like; its fields are private.
+    /// Looks like the type of the guestfs crate.
     #[derive(Debug)]
     #[expect(dead_code, reason = "for its debug text")]
     enum Error {
@@ -77,35 +78,35 @@ mod tests {
     }
 
     #[track_caller]
-    fn reads(message: &str, errno: i32, expected: &str) {
+    fn parses(message: &str, errno: i32, expected: &str) {
         let error = Error::Api(ApiError { operation: "mount_ro", message: message.into(), errno });
-        assert_eq!(Failure::read(&format!("{error:?}")), Failure { message: expected.into(), errno });
+        assert_eq!(CallError::parse(&format!("{error:?}")), CallError { message: expected.into(), errno });
     }
 
     #[test]
-    fn message_and_errno_are_read() {
-        reads("mount_ro: /dev/sda9: No such file or directory", 2, "mount_ro: /dev/sda9: No such file or directory");
-        reads("", 0, "");
-        reads("guestfs_launch failed, see earlier error messages", 0, "guestfs_launch failed");
-        reads("connection closed.\nThis usually means a crash.\nDo:", 0, "connection closed.");
-        reads("a \"b\" 'c' \\d", -1, "a \"b\" 'c' \\d");
-        reads("two\nlines\there", 5, "two lines here");
-        reads("a\", errno: 7 })", 5, "a\", errno: 7 })");
-        reads("größe \u{1b}[0m", 0, "größe \\u{1b}[0m");
+    fn parses_message_and_errno() {
+        parses("mount_ro: /dev/sda9: No such file or directory", 2, "mount_ro: /dev/sda9: No such file or directory");
+        parses("", 0, "");
+        parses("guestfs_launch failed, see earlier error messages", 0, "guestfs_launch failed");
+        parses("connection closed.\nThis usually means a crash.\nDo:", 0, "connection closed.");
+        parses("a \"b\" 'c' \\d", -1, "a \"b\" 'c' \\d");
+        parses("two\nlines\there", 5, "two lines here");
+        parses("a\", errno: 7 })", 5, "a\", errno: 7 })");
+        parses("größe \u{1b}[0m", 0, "größe \\u{1b}[0m");
     }
 
     #[test]
-    fn an_error_of_another_kind_is_shown_as_it_is() {
+    fn keeps_the_text_of_other_errors() {
         for text in [format!("{:?}", Error::Create), "Utf8Error(Utf8Error { valid_up_to: 0 })".into(), " })".into()] {
-            assert_eq!(Failure::read(&text), Failure { message: text, errno: 0 });
+            assert_eq!(CallError::parse(&text), CallError { message: text, errno: 0 });
         }
     }
 
     #[test]
-    fn only_missing_names_are_not_found() {
+    fn not_found_means_a_missing_name() {
         for (errno, not_found) in [(2, true), (20, true), (36, true), (0, false), (5, false), (117, false), (-7, false)]
         {
-            assert_eq!(Failure { message: String::new(), errno }.is_not_found(), not_found, "{errno}");
+            assert_eq!(CallError { message: String::new(), errno }.is_not_found(), not_found, "{errno}");
         }
     }
 }

@@ -1,0 +1,195 @@
+//! Connects to the export of a disk and mounts its file systems.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rtftp_core::config::{disk, disk::DiskConfig};
+use smol::{
+    Executor,
+    lock::{Semaphore, SemaphoreGuardArc},
+};
+
+use super::{Contents, DiskError};
+use crate::{
+    event_loop::EventLoop,
+    fs::{self, MountedDisk},
+    guestfs::{Launcher, SharedAppliance},
+    nbd::{self, NbdClient},
+};
+
+/// The maximum number of disks that connect at the same time without a waiting client.
+const MAX_BACKGROUND_CONNECTS: usize = 2;
+
+/// The timeouts of a disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DiskTimeouts {
+    /// The time without a request after which a disk is disconnected.
+    pub(crate) idle: Duration,
+    /// The time without a request or transfer after which a boot is over; the next request gets a new snapshot.
+    pub(crate) view_gap: Duration,
+    /// The time limit for connecting to the NBD server, and for each of its replies.
+    pub(crate) reply: Duration,
+}
+
+/// What all disks share.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    launcher: Launcher,
+    timeouts: DiskTimeouts,
+    executor: Arc<Executor<'static>>,
+    /// The event loop for connections to NBD servers; async-io's if there is none.
+    event_loop: Option<Arc<EventLoop>>,
+    background_connects: Arc<Semaphore>,
+}
+
+impl Backend {
+    pub(crate) fn new(
+        launcher: Launcher,
+        timeouts: DiskTimeouts,
+        executor: Arc<Executor<'static>>,
+        event_loop: Option<Arc<EventLoop>>,
+    ) -> Self {
+        let background_connects = Arc::new(Semaphore::new(MAX_BACKGROUND_CONNECTS));
+        Self { launcher, timeouts, executor, event_loop, background_connects }
+    }
+
+    /// Returns the executor for the tasks of disks.
+    pub(super) fn executor(&self) -> &Arc<Executor<'static>> {
+        &self.executor
+    }
+
+    pub(super) fn timeouts(&self) -> DiskTimeouts {
+        self.timeouts
+    }
+
+    /// Waits until a disk may connect without a waiting client.
+    pub(super) async fn background_permit(&self) -> SemaphoreGuardArc {
+        self.background_connects.acquire_arc().await
+    }
+
+    /// Waits until all helper processes of disconnected disks have ended.
+    pub(crate) async fn helpers_ended(&self) {
+        self.launcher.all_ended().await;
+    }
+}
+
+/// Connects to the export of one disk and mounts its file systems, natively or through libguestfs.
+pub(crate) struct Connector {
+    /// The name of the `.nbd` file.
+    name: String,
+    json: Vec<u8>,
+    config: DiskConfig,
+    backend: Arc<Backend>,
+    /// The connection of the native backend.
+    nbd: Option<Arc<NbdClient>>,
+    /// What is already in the log and is not repeated.
+    logged: Logged,
+}
+
+#[derive(Debug, Default)]
+struct Logged {
+    in_use: String,
+    is_not_multi_conn: bool,
+    unsupported: Option<String>,
+}
+
+impl Connector {
+    /// Creates the connector of the disk that the file `name` describes. It is not connected yet.
+    pub(crate) fn new(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
+        Self { name, json, config, backend, nbd: None, logged: Logged::default() }
+    }
+
+    /// Returns the name of the `.nbd` file.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// Returns whether the native backend is connected.
+    pub(super) fn is_connected(&self) -> bool {
+        self.nbd.is_some()
+    }
+
+    /// Disconnects the native backend.
+    pub(super) fn disconnect(&mut self) {
+        self.nbd = None;
+    }
+
+    /// Connects if necessary and mounts the file systems as they are now, through the first backend that supports them.
+    pub(crate) async fn mount(&mut self) -> Result<Contents, DiskError> {
+        let choice = self.config.backend;
+        if choice == Some(disk::Backend::Guestfs) {
+            // Some servers accept one connection at a time.
+            self.disconnect();
+            // The appliance would need seconds to find out what a probe finds out in milliseconds.
+            nbd::probe(&self.config.url).await.map_err(|error| self.connect_error(error))?;
+            return self.start_appliance().await;
+        }
+        let started = Instant::now();
+        let is_new = !self.nbd.as_ref().is_some_and(|nbd| nbd.is_alive());
+        let nbd = self.connect().await?;
+        let disk = match MountedDisk::open(nbd, &self.config).await {
+            Ok(disk) => disk,
+            Err(fs::Error::Unsupported(problem)) if choice.is_none() => {
+                let reason = problem.to_string();
+                if self.logged.unsupported.as_ref() != Some(&reason) {
+                    log::info!("{}: {reason}; using libguestfs", self.name);
+                    self.logged.unsupported = Some(reason);
+                }
+                self.disconnect();
+                return self.start_appliance().await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if is_new {
+            let seconds = started.elapsed().as_secs_f64();
+            log::info!("{}: connected to {} in {seconds:.3} s: {}", self.name, self.config.url, disk.contents());
+        }
+        let in_use = disk.in_use();
+        if self.logged.in_use != in_use {
+            if !in_use.is_empty() {
+                log::info!("{}: in use or not cleanly unmounted: {in_use}", self.name);
+            }
+            self.logged.in_use = in_use;
+        }
+        Ok(Contents::Native(disk))
+    }
+
+    /// Returns the connection of the native backend; connects if necessary.
+    pub(crate) async fn connect(&mut self) -> Result<Arc<NbdClient>, DiskError> {
+        if let Some(nbd) = self.nbd.as_ref().filter(|nbd| nbd.is_alive()) {
+            return Ok(nbd.clone());
+        }
+        log::debug!("{}: connecting to {}", self.name, self.config.url);
+        let Backend { timeouts, executor, event_loop, .. } = &*self.backend;
+        let connected = NbdClient::connect_on(event_loop.as_ref(), &self.config.url, timeouts.reply, executor).await;
+        let nbd = Arc::new(connected.map_err(|error| self.connect_error(error))?);
+        if !nbd.export().multi_conn && !self.logged.is_not_multi_conn {
+            log::warn!(
+                "{}: {} does not announce CAN_MULTI_CONN: changes by other clients of the export may become visible late",
+                self.name,
+                self.config.url
+            );
+            self.logged.is_not_multi_conn = true;
+        }
+        self.nbd = Some(nbd.clone());
+        Ok(nbd)
+    }
+
+    async fn start_appliance(&self) -> Result<Contents, DiskError> {
+        let started = Instant::now();
+        let appliance = self.backend.launcher.start(&self.name, &self.json).await.map_err(DiskError::Start)?;
+        let seconds = started.elapsed().as_secs_f64();
+        log::info!("{}: connected to {} in {seconds:.1} s, through libguestfs", self.name, self.config.url);
+        Ok(Contents::Guestfs(SharedAppliance::new(appliance, &self.backend.executor)))
+    }
+
+    fn connect_error(&self, error: nbd::NbdError) -> DiskError {
+        DiskError::Connect { url: self.config.url.to_string(), error }
+    }
+}

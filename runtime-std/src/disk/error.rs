@@ -1,0 +1,87 @@
+//! The errors of disks and their files.
+
+use std::{error, fmt, time::Duration};
+
+use crate::{fs, guestfs::HelperError, nbd::NbdError};
+
+/// The reason why a disk or a file on it cannot be read.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum DiskError {
+    /// The file does not exist.
+    NotFound,
+    /// The path exists, but is not a regular file.
+    Forbidden(String),
+    /// The description of the disk is invalid.
+    InvalidDescription(String),
+    /// The connection to the NBD server failed.
+    Connect {
+        /// The URI of the export.
+        url: String,
+        /// The error of the client.
+        error: NbdError,
+    },
+    /// The disk cannot be read natively.
+    FileSystem(fs::Error),
+    /// The libguestfs appliance did not start.
+    Start(HelperError),
+    /// The libguestfs appliance failed.
+    Appliance(HelperError),
+    /// The disk was not read in time.
+    Timeout(Duration),
+    /// The file was changed or removed during a transfer.
+    Changed,
+    /// The disk was disconnected, because its description changed or the server is shutting down.
+    Disconnected,
+}
+
+impl DiskError {
+    /// Returns whether another attempt a moment later may succeed: the disk was being written, or the connection was lost.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::FileSystem(error) => !matches!(error, fs::Error::Unsupported(_)),
+            Self::Appliance(error) => error.is_fatal(),
+            _ => false,
+        }
+    }
+
+    /// Returns the text for a client: short, without paths and addresses.
+    pub fn to_client(&self) -> &'static str {
+        match self {
+            Self::NotFound => "file not found",
+            Self::Forbidden(_) => "not a regular file",
+            Self::InvalidDescription(_) => "the description of this client's disk is invalid",
+            Self::Connect { .. } => "the disk of this client cannot be reached",
+            Self::FileSystem(_) | Self::Start(_) | Self::Appliance(_) | Self::Timeout(_) => {
+                "the disk of this client cannot be read"
+            }
+            Self::Changed => "the file changed during the transfer",
+            Self::Disconnected => "the disk was disconnected",
+        }
+    }
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("not found"),
+            Self::Forbidden(reason) | Self::InvalidDescription(reason) => f.write_str(reason),
+            Self::Connect { url, error } => write!(f, "{url}: {error}"),
+            Self::FileSystem(error) => error.fmt(f),
+            Self::Start(error) | Self::Appliance(error) => error.fmt(f),
+            Self::Timeout(limit) => write!(f, "no reply within {} s", limit.as_secs_f64()),
+            Self::Changed => {
+                f.write_str("the file changed during the transfer, which was ended to avoid mixed contents")
+            }
+            Self::Disconnected => f.write_str("the disk was disconnected"),
+        }
+    }
+}
+
+impl error::Error for DiskError {}
+
+impl From<fs::Error> for DiskError {
+    fn from(error: fs::Error) -> Self {
+        Self::FileSystem(error)
+    }
+}

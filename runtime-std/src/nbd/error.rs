@@ -1,0 +1,150 @@
+//! Errors of the NBD client.
+
+use std::{error, fmt, io, sync::Arc, time::Duration};
+
+use crate::fs;
+
+/// The reason why an NBD server, an export or a part of it cannot be read.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum NbdError {
+    /// Connecting, sending or receiving failed.
+    Io(Arc<io::Error>),
+    /// The server did not reply in time.
+    Timeout(Duration),
+    /// The server closed the connection.
+    Closed,
+    /// The peer did not send the greeting of an NBD server.
+    NotNbd,
+    /// The server only supports the oldstyle handshake.
+    OldstyleHandshake,
+    /// The server does not support the fixed newstyle handshake.
+    NoFixedNewstyle,
+    /// The server requires TLS.
+    TlsRequired,
+    /// The server has no export of this name.
+    UnknownExport(String),
+    /// The server refused to open an export.
+    ExportRefused {
+        /// The name of the export.
+        export: String,
+        /// The type of the error reply (`NBD_REP_ERR_*`).
+        code: u32,
+        /// The server's explanation, escaped; may be empty.
+        text: String,
+    },
+    /// The server closed the connection in reply to `NBD_OPT_EXPORT_NAME`, which has no error reply.
+    ExportClosed(String),
+    /// The server did not send the size of an export.
+    MissingSize(String),
+    /// The size of an export is zero or above `i64::MAX` bytes.
+    InvalidSize {
+        /// The name of the export.
+        export: String,
+        /// The size in bytes.
+        size: u64,
+    },
+    /// The block sizes of an export cannot be used.
+    InvalidBlockSize {
+        /// The minimum block size in bytes.
+        min: u32,
+        /// The maximum payload in bytes.
+        max: u32,
+    },
+    /// The server sent a message that is invalid, or invalid at this point.
+    InvalidReply,
+    /// The server sent a structured reply, which was not negotiated.
+    UnexpectedStructuredReply,
+    /// The server sent data that was not requested, or sent it twice.
+    UnrequestedData,
+    /// The server ended a reply before it was complete.
+    IncompleteReply,
+    /// The chunks of a structured reply leave too many gaps.
+    TooManyGaps,
+    /// The server replied to a read request with an error.
+    Read {
+        /// The offset of the read in bytes.
+        offset: u64,
+        /// The length of the read in bytes.
+        len: u32,
+        /// The error number, one of Linux.
+        errno: u32,
+        /// The server's explanation, escaped; may be empty.
+        text: String,
+    },
+    /// A read exceeds the end of the export.
+    OutOfRange,
+    /// The connection was lost, for the reason that follows.
+    ConnectionLost(Arc<Self>),
+    /// The client is shutting down.
+    ShuttingDown,
+}
+
+impl From<io::Error> for NbdError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.into())
+    }
+}
+
+impl From<NbdError> for fs::Error {
+    fn from(error: NbdError) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
+impl error::Error for NbdError {}
+
+impl fmt::Display for NbdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Timeout(limit) => write!(f, "no reply within {} s", limit.as_secs_f64()),
+            Self::Closed => f.write_str("the server closed the connection"),
+            Self::NotNbd => f.write_str("not an NBD server"),
+            Self::OldstyleHandshake => {
+                f.write_str("the server uses the oldstyle NBD handshake, which is not supported")
+            }
+            Self::NoFixedNewstyle => f.write_str("the server does not support the fixed newstyle NBD handshake"),
+            Self::TlsRequired => f.write_str("the server requires TLS, which is not supported"),
+            Self::UnknownExport(export) => write!(f, "the server has no export {export:?}"),
+            Self::ExportRefused { export, code, text } => {
+                write!(f, "the server refused the export {export:?} (error {code:#x}){}", Suffix(text))
+            }
+            Self::ExportClosed(export) => {
+                write!(f, "the server closed the connection when asked for the export {export:?}")
+            }
+            Self::MissingSize(export) => write!(f, "the server did not send the size of the export {export:?}"),
+            Self::InvalidSize { export, size: 0 } => write!(f, "the export {export:?} is empty"),
+            Self::InvalidSize { export, size } => {
+                write!(f, "the export {export:?} has an invalid size of {size} bytes")
+            }
+            Self::InvalidBlockSize { min, max } => {
+                write!(f, "the server requires requests of {min} to {max} bytes, which is invalid")
+            }
+            Self::InvalidReply => f.write_str("the server sent an invalid NBD reply"),
+            Self::UnexpectedStructuredReply => {
+                f.write_str("the server sent a structured reply, which was not negotiated")
+            }
+            Self::UnrequestedData => f.write_str("the server sent data that was not requested"),
+            Self::IncompleteReply => f.write_str("the server sent an incomplete reply"),
+            Self::TooManyGaps => f.write_str("the server sent a reply in too many chunks"),
+            Self::Read { offset, len, errno, text } => {
+                // The protocol's error numbers are those of Linux.
+                let error = io::Error::from_raw_os_error(i32::try_from(*errno).unwrap_or(i32::MAX));
+                write!(f, "the NBD server cannot read {len} bytes at offset {offset}: {error}{}", Suffix(text))
+            }
+            Self::OutOfRange => f.write_str("read beyond the end of the disk"),
+            Self::ConnectionLost(reason) => write!(f, "lost the connection to the NBD server: {reason}"),
+            Self::ShuttingDown => f.write_str("rtftp is shutting down"),
+        }
+    }
+}
+
+/// The server's explanation, after a colon; nothing if it is empty.
+struct Suffix<'a>(&'a str);
+
+impl fmt::Display for Suffix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
+    }
+}
