@@ -1,4 +1,4 @@
-//! Strangers who send all they can, and honest clients in the middle of it.
+//! A flood of datagrams from unverified clients, and honest clients at the same time.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -13,30 +13,30 @@ use rtftp_tests::{
     raw_client::{ack, error, rrq},
 };
 
-/// The strangers' addresses, and the ports of each: fewer than the transfers one address may have, so that each port counts.
+/// The number of flooding addresses, and of ports on each: fewer than the transfers allowed per address, so that each port gets one.
 const ADDRESSES: u8 = 20;
 const PORTS: u8 = 100;
-/// How many transfers the daemon runs at most: fewer than the strangers ask for.
+/// The daemon's limit of transfers: less than the flood requests.
 const TRANSFERS: usize = 500;
-/// How long they go on.
+/// The duration of the flood.
 const FLOOD: Duration = Duration::from_secs(4);
-/// How long an honest client may take for a file meanwhile, on a machine that others keep busy too.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long an answer may take once there is peace again.
-const AT_ONCE: Duration = Duration::from_secs(2);
-/// How long the daemon may take to forget the strangers, and to say how many lines it has left out.
-const SOON: Duration = Duration::from_secs(20);
-/// How much memory the daemon may ever use, in KiB. With a full buffer for each of the strangers' transfers it was 39 MiB.
-const MEMORY: u64 = 20 << 10;
+/// The time limit for a fetch of an honest client during the flood, on a busy machine.
+const FETCH_LIMIT: Duration = Duration::from_secs(30);
+/// The time limit for a reply after the flood.
+const REPLY_LIMIT: Duration = Duration::from_secs(2);
+/// The time limit for the end of the flood's transfers, and for the report of suppressed lines.
+const CLEANUP_LIMIT: Duration = Duration::from_secs(20);
+/// The limit of the daemon's peak memory, in KiB. With a full buffer for each transfer of the flood it was 39 MiB.
+const MEMORY_LIMIT: u64 = 20 << 10;
 
-/// How strangers' lines begin, other than those of honest clients.
-const STRANGER: &str = " 127.1.0.";
-/// So many lines of strangers may be in the log after some seconds.
-const LINES: (u64, u64) = (1000, 10);
-/// The longest line, in bytes, whatever the name that was asked for.
-const LINE: usize = 800;
+/// The text that identifies log lines about flooding clients.
+const FLOOD_LINE: &str = " 127.1.0.";
+/// The limits of log lines about unverified clients: at once, and per second.
+const LINE_LIMITS: (u64, u64) = (1000, 10);
+/// The length of the longest log line in bytes, for any requested name.
+const MAX_LINE: usize = 800;
 
-/// What strangers send, each always the same.
+/// Returns the datagrams of the flood. Each port sends one of them repeatedly.
 fn hostile() -> Vec<Vec<u8>> {
     let large = |options: &[(&str, &str)]| rrq("large", options);
     let mut datagrams = vec![
@@ -61,36 +61,36 @@ fn hostile() -> Vec<Vec<u8>> {
     datagrams
 }
 
-/// Ports on many addresses, and what each of them sends.
-fn strangers() -> Vec<(UdpSocket, Vec<u8>)> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("as many open files as are allowed");
+/// Returns ports on many addresses, each with the datagram that it sends.
+fn flooders() -> Vec<(UdpSocket, Vec<u8>)> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raised");
     let addresses = (1..=ADDRESSES).flat_map(|last| (0..PORTS).map(move |_| IpAddr::from([127, 1, 0, last])));
     let sockets = addresses.map(|ip| UdpSocket::bind((ip, 0)).expect("a local address"));
     sockets.zip(hostile().into_iter().cycle()).collect()
 }
 
-/// Sends from all of them in turn until the time is over; returns the number of datagrams.
-fn flood(strangers: &[(UdpSocket, Vec<u8>)], server: SocketAddr, until: Instant) -> u64 {
+/// Sends from all ports in rotation until a point in time. Returns the number of datagrams sent.
+fn flood(flooders: &[(UdpSocket, Vec<u8>)], server: SocketAddr, until: Instant) -> u64 {
     let mut sent = 0;
     while Instant::now() < until {
-        sent += strangers.iter().filter(|(socket, datagram)| socket.send_to(datagram, server).is_ok()).count() as u64;
+        sent += flooders.iter().filter(|(socket, datagram)| socket.send_to(datagram, server).is_ok()).count() as u64;
     }
     sent
 }
 
-/// Ends the transfers whose answers have come by now.
-fn goodbye(strangers: &[(UdpSocket, Vec<u8>)]) {
-    for (socket, _) in strangers {
-        socket.set_nonblocking(true).expect("a socket that does not wait");
+/// Ends the transfers that have replied, with an ERROR to each.
+fn end_transfers(flooders: &[(UdpSocket, Vec<u8>)]) {
+    for (socket, _) in flooders {
+        socket.set_nonblocking(true).expect("set");
         while let Ok((_, from)) = socket.recv_from(&mut [0; 4]) {
-            // What cannot be sent is sent after the next answer.
-            let _ = socket.send_to(&error(0, "goodbye"), from);
+            // If this fails, the next retransmission is answered.
+            let _ = socket.send_to(&error(0, "aborted"), from);
         }
     }
 }
 
-/// Fetches a file again and again until it is told to stop; returns how often, and the longest time that one fetch took.
+/// Fetches a file repeatedly until `stop` is set. Returns the number of fetches and the longest time of one.
 fn fetches(daemon: &Rtftp, from: &str, file: &[u8], stop: &AtomicBool) -> (usize, Duration) {
     let (mut count, mut longest) = (0, Duration::ZERO);
     while !stop.load(Ordering::Relaxed) {
@@ -104,47 +104,53 @@ fn fetches(daemon: &Rtftp, from: &str, file: &[u8], stop: &AtomicBool) -> (usize
 }
 
 #[test]
-fn a_flood_stops_nobody_and_fills_neither_memory_nor_log() {
+fn flood_stops_no_client_and_fills_neither_memory_nor_log() {
     let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--max-transfers", &TRANSFERS.to_string()]);
     let file = noise(3 << 20, 7);
     daemon.put("default/file", &file);
     daemon.put("default/large", noise(30 << 20, 8));
-    let (started, strangers, honest) = (Instant::now(), strangers(), ["127.0.0.7", "127.0.0.8"]);
+    let (started, flooders, honest) = (Instant::now(), flooders(), ["127.0.0.7", "127.0.0.8"]);
 
     let (server, until, stop) = (daemon.address(), Instant::now() + FLOOD, AtomicBool::new(false));
     let (sent, fetched) = thread::scope(|scope| {
         let clients = honest.map(|from| scope.spawn(|| fetches(&daemon, from, &file, &stop)));
-        let (half, other) = strangers.split_at(strangers.len() / 2);
+        let (half, other) = flooders.split_at(flooders.len() / 2);
         let floods = [half, other].map(|half| scope.spawn(move || flood(half, server, until)));
         let sent: u64 = floods.map(|flood| flood.join().expect("a flood")).iter().sum();
         stop.store(true, Ordering::Relaxed);
         (sent, clients.map(|client| client.join().expect("an honest client")))
     });
     let (memory, open) = (daemon.process().peak_memory(), daemon.process().open_files().len());
-    println!("{} datagrams a second; honest fetches and the longest: {fetched:?}", sent / FLOOD.as_secs());
+    println!(
+        "{} datagrams per second; fetches and the longest time of each honest client: {fetched:?}",
+        sent / FLOOD.as_secs()
+    );
     println!("{memory} KiB of memory, {open} descriptors open, {} lines", daemon.log().len());
-    assert!(memory < MEMORY, "{memory} KiB");
+    assert!(memory < MEMORY_LIMIT, "{memory} KiB");
 
-    let (mut client, peace) = (daemon.client("127.0.0.9"), Instant::now());
+    let (mut client, flood_end) = (daemon.client("127.0.0.9"), Instant::now());
     let first = client.exchange(&rrq("file", &[("blksize", "8192")]));
-    println!("an answer after {:?}", peace.elapsed());
-    assert!(peace.elapsed() < AT_ONCE, "an answer after {:?}", peace.elapsed());
-    assert_same(&client.finish(first).expect("the file"), &file, "afterwards");
-    poll_until("the end of the strangers' transfers", SOON, || {
-        goodbye(&strangers);
+    let reply_time = flood_end.elapsed();
+    println!("reply after {reply_time:?}");
+    assert!(reply_time < REPLY_LIMIT, "reply after {reply_time:?}");
+    assert_same(&client.finish(first).expect("the file"), &file, "after the flood");
+    poll_until("the end of the flood's transfers", CLEANUP_LIMIT, || {
+        end_transfers(&flooders);
         (!daemon.process().open_files().iter().any(|file| file.ends_with("default/large"))).then_some(())
     });
 
     for (from, (count, longest)) in honest.iter().zip(fetched) {
-        assert!(count > 0 && longest < PATIENCE, "{from}: {count} fetches, the longest in {longest:?}");
-        assert_eq!(daemon.log_lines(&[from, "complete"]).len(), count, "every one has its line");
+        assert!(count > 0 && longest < FETCH_LIMIT, "{from}: {count} fetches, the longest took {longest:?}");
+        assert_eq!(daemon.log_lines(&[from, "complete"]).len(), count, "log lines of {from}");
     }
-    daemon.wait_for("the number of lines left out", SOON, |line| line.contains("more lines like these left out"));
-    // A stranger who has said goodbye is none any more.
-    let lines = daemon.log_lines(&[STRANGER]);
-    let unanswered = lines.iter().filter(|line| !line.ends_with("probe")).count() as u64;
-    let most = LINES.0 + LINES.1 * (started.elapsed().as_secs() + 1);
-    println!("{unanswered} lines about strangers, {most} allowed");
-    assert!(unanswered <= most, "{unanswered} lines, {most} allowed");
-    assert!(lines.iter().all(|line| line.len() <= LINE), "{:?}", lines.iter().max_by_key(|line| line.len()));
+    daemon.wait_for("the number of suppressed lines", CLEANUP_LIMIT, |line| {
+        line.contains("more lines like these left out")
+    });
+    // A client that has sent an ERROR is verified.
+    let lines = daemon.log_lines(&[FLOOD_LINE]);
+    let unverified = lines.iter().filter(|line| !line.ends_with("probe")).count() as u64;
+    let limit = LINE_LIMITS.0 + LINE_LIMITS.1 * (started.elapsed().as_secs() + 1);
+    println!("{unverified} lines about unverified clients, limit {limit}");
+    assert!(unverified <= limit, "{unverified} lines, limit {limit}");
+    assert!(lines.iter().all(|line| line.len() <= MAX_LINE), "{:?}", lines.iter().max_by_key(|line| line.len()));
 }

@@ -10,7 +10,7 @@ use rtftp_tests::{
     thread_cpu_times,
 };
 
-/// A daemon with one file `default/f` of this length.
+/// Starts a daemon with one file `default/f` of this length.
 fn serving(len: usize) -> (Rtftp, Vec<u8>) {
     let daemon = Rtftp::start();
     let file = noise(len, 7);
@@ -18,14 +18,14 @@ fn serving(len: usize) -> (Rtftp, Vec<u8>) {
     (daemon, file)
 }
 
-/// A read request of these words, each ended by a NUL as on the wire.
+/// Returns a read request of these words, each terminated by a NUL.
 fn request(words: &str) -> Vec<u8> {
     let words = words.split(' ').map(|word| format!("{word}\0"));
     [b"\0\x01".to_vec(), words.collect::<String>().into_bytes()].concat()
 }
 
 #[test]
-fn without_options_the_first_answer_is_data() {
+fn replies_with_data_without_options() {
     let (daemon, file) = serving(600);
     for words in ["f octet", "f oCtEt", "f octet multicast ", "f octet utimeout 1000"] {
         let mut client = daemon.client("127.0.0.7");
@@ -36,15 +36,15 @@ fn without_options_the_first_answer_is_data() {
 }
 
 #[test]
-fn what_an_option_may_not_say_is_left_out_or_lowered() {
+fn omits_or_lowers_invalid_option_values() {
     let (daemon, _) = serving(100);
     let options = [("blksize", "7"), ("timeout", "0"), ("windowsize", "0"), ("tsize", "0")];
     assert_eq!(daemon.client("127.0.0.7").exchange(&rrq("f", &options)), Answer::oack(&[("tsize", "100")]));
-    for (value, most) in [("65464", 65464), ("65535", 65464), ("99999999999999999999", 65464)] {
+    for (value, max) in [("65464", 65464), ("65535", 65464), ("99999999999999999999", 65464)] {
         match daemon.client("127.0.0.7").exchange(&rrq("f", &[("blksize", value)])) {
             Answer::Oack(options) => {
                 let granted: u32 = options[0].1.parse().expect("a number");
-                assert!((8..=most).contains(&granted), "blksize {value}: {options:?}");
+                assert!((8..=max).contains(&granted), "blksize {value}: {options:?}");
             }
             Answer::Data(1, _) => {}
             other => panic!("blksize {value}: {other:?}"),
@@ -57,7 +57,7 @@ fn what_an_option_may_not_say_is_left_out_or_lowered() {
 }
 
 #[test]
-fn a_request_padded_with_nul_bytes_is_a_request() {
+fn accepts_request_padded_with_nul_bytes() {
     let (daemon, file) = serving(100);
     let mut request = rrq("f", &[]);
     request.resize(516, 0);
@@ -65,7 +65,7 @@ fn a_request_padded_with_nul_bytes_is_a_request() {
 }
 
 #[test]
-fn what_is_not_a_read_request_gets_the_proper_error() {
+fn replies_to_other_packets_with_error() {
     let (daemon, _) = serving(100);
     let write = daemon.client("127.0.0.7").exchange(b"\0\x02f\0octet\0");
     assert!(matches!(write.code(), 2 | 4), "{write:?}");
@@ -80,11 +80,11 @@ fn what_is_not_a_read_request_gets_the_proper_error() {
 }
 
 #[test]
-fn netascii_turns_line_ends() {
+fn converts_line_ends_in_netascii_mode() {
     let daemon = Rtftp::start();
     daemon.put("default/text", "one\ntwo\r\nthree".repeat(100));
     let mut client = daemon.client("127.0.0.7");
-    // The size is not known before it is sent, so `tsize` is left out (RFC 2349).
+    // The size is not known before the transfer, so `tsize` is omitted (RFC 2349).
     let first = client.exchange(&request("text NETASCII tsize 0 blksize 700"));
     assert_eq!(first, Answer::oack(&[("blksize", "700")]));
     let text = client.finish(first).expect("the text");
@@ -93,7 +93,7 @@ fn netascii_turns_line_ends() {
 }
 
 #[test]
-fn what_is_granted_has_the_limits_that_were_set() {
+fn limits_granted_options_and_transfers_per_client() {
     let args =
         ["--max-blksize", "1000", "--max-windowsize", "9", "--max-window-bytes", "4000", "--max-per-client", "2"];
     let daemon = Rtftp::start_with("127.0.0.1", 3600, &args);
@@ -104,15 +104,15 @@ fn what_is_granted_has_the_limits_that_were_set() {
     let mut second = daemon.client("127.0.0.7");
     let granted = second.exchange(&request("f octet windowsize 64 utimeout 300000 rollover 1"));
     assert_eq!(granted, Answer::oack(&[("windowsize", "7"), ("utimeout", "300000"), ("rollover", "1")]));
-    assert_eq!(daemon.client("127.0.0.7").exchange(&request("f octet")).code(), 0, "two transfers are running");
-    assert_eq!(daemon.client("127.0.0.8").exchange(&request("f octet")).block(), 1, "to another client as well");
+    assert_eq!(daemon.client("127.0.0.7").exchange(&request("f octet")).code(), 0, "a third transfer to the client");
+    assert_eq!(daemon.client("127.0.0.8").exchange(&request("f octet")).block(), 1, "a transfer to another client");
 }
 
 #[test]
-fn noise_neither_stops_it_nor_starts_an_argument() {
+fn ignores_noise_and_error_packets() {
     let (daemon, file) = serving(100);
     let mut client = daemon.client("127.0.0.7");
-    // An ERROR is answered by nothing (RFC 1350 section 7), or two servers could go on for ever.
+    // An ERROR is never answered (RFC 1350 section 7): two servers could reply to each other forever.
     for request in [error(0, "hello"), error(5, "unknown transfer"), error(4, "")] {
         client.request(&request);
     }
@@ -124,7 +124,7 @@ fn noise_neither_stops_it_nor_starts_an_argument() {
 }
 
 #[test]
-fn repeated_requests_are_one_transfer() {
+fn serves_duplicate_requests_once() {
     let (daemon, file) = serving(700);
     let mut client = daemon.client("127.0.0.7");
     for _ in 0..10 {
@@ -133,22 +133,22 @@ fn repeated_requests_are_one_transfer() {
     assert_eq!(client.receive(), Answer::Data(1, file[..512].into()));
     let transfer = client.peer();
     assert_eq!(client.finish(Answer::Data(1, file[..512].into())).as_deref(), Ok(&file[..]));
-    assert_eq!(client.peer(), transfer, "all of it came from one port");
+    assert_eq!(client.peer(), transfer, "the transfer changed its port");
     daemon.logged(&["complete"]);
     assert_eq!(daemon.log_lines(&["127.0.0.7", "complete"]).len(), 1);
 }
 
 #[test]
-fn another_request_from_the_same_port_replaces_the_transfer() {
+fn replaces_transfer_on_new_request_from_the_same_port() {
     let (daemon, file) = serving(5000);
     daemon.put("default/g", "the other file");
     let mut client = daemon.client("127.0.0.7");
     assert_eq!(client.exchange(&rrq("f", &[])), Answer::Data(1, file[..512].into()));
     let old = client.peer();
     assert_eq!(client.exchange(&rrq("g", &[])), Answer::Data(1, b"the other file".into()));
-    assert_ne!(client.peer(), old, "a new transfer has a new port");
+    assert_ne!(client.peer(), old, "the new transfer has the old port");
     client.reply(&ack(1));
-    // The same port at once again, as lpxelinux does for each of its files.
+    // lpxelinux uses the same port at once for each of its files.
     for _ in 0..20 {
         assert_eq!(client.fetch("f", &[("blksize", "1000")]).as_deref(), Ok(&file[..]));
         assert_eq!(client.fetch("g", &[]).as_deref(), Ok(&b"the other file"[..]));
@@ -156,37 +156,37 @@ fn another_request_from_the_same_port_replaces_the_transfer() {
 }
 
 #[test]
-fn a_stranger_gets_error_5_and_the_transfer_goes_on() {
+fn replies_error_5_to_unknown_source_and_continues() {
     let (daemon, file) = serving(1500);
-    let (mut client, mut stranger) = (daemon.client("127.0.0.7"), daemon.client("127.0.0.7"));
+    let (mut client, mut unknown) = (daemon.client("127.0.0.7"), daemon.client("127.0.0.7"));
     let first = client.exchange(&rrq("f", &[]));
-    for from in [error(0, "stop"), ack(1)] {
-        stranger.send_to(&from, client.peer());
+    for datagram in [error(0, "stop"), ack(1)] {
+        unknown.send_to(&datagram, client.peer());
     }
-    assert_eq!(stranger.receive().code(), 5);
+    assert_eq!(unknown.receive().code(), 5);
     assert_eq!(client.finish(first).as_deref(), Ok(&file[..]));
 }
 
 #[test]
-fn a_second_copy_of_an_ack_resends_nothing() {
+fn retransmits_nothing_for_duplicate_acks() {
     let (daemon, file) = serving(512 * 40);
     let mut client = daemon.client("127.0.0.7");
     let mut answer = client.exchange(&rrq("f", &[]));
     for block in 1..=40 {
         assert_eq!(answer, Answer::Data(block, file[usize::from(block - 1) * 512..][..512].into()));
-        // Every later copy is in the transfer's queue before the next ACK is: a resent block would come first.
+        // The duplicates arrive before the next ACK: a retransmitted block would be received first.
         for _ in 0..3 {
             client.reply(&ack(block));
         }
         answer = client.receive();
     }
-    assert_eq!(answer, Answer::Data(41, Vec::new()), "a file of whole blocks ends with an empty one");
+    assert_eq!(answer, Answer::Data(41, Vec::new()), "the empty block at the end");
     client.reply(&ack(41));
     daemon.logged(&["complete"]);
 }
 
 #[test]
-fn a_lost_block_restarts_the_window_after_the_last_good_one() {
+fn restarts_window_after_last_acknowledged_block() {
     let (daemon, file) = serving(512 * 20 + 100);
     let mut client = daemon.client("127.0.0.7");
     assert_eq!(client.exchange(&rrq("f", &[("windowsize", "8")])), Answer::oack(&[("windowsize", "8")]));
@@ -194,7 +194,7 @@ fn a_lost_block_restarts_the_window_after_the_last_good_one() {
     let blocks =
         |client: &mut rtftp_tests::Client, count| (0..count).map(|_| client.receive().block()).collect::<Vec<_>>();
     assert_eq!(blocks(&mut client, 8), [1, 2, 3, 4, 5, 6, 7, 8]);
-    // Block 4 was "lost": the client says so once, and EDK2 says it again for every later block of the window.
+    // Block 4 was lost: a client acknowledges block 3 once, EDK2 once more for every later block of the window.
     for _ in 0..5 {
         client.reply(&ack(3));
     }
@@ -204,7 +204,7 @@ fn a_lost_block_restarts_the_window_after_the_last_good_one() {
     client.reply(&ack(19));
     assert_eq!(client.receive(), Answer::Data(20, file[512 * 19..512 * 20].into()));
     assert_eq!(client.receive(), Answer::Data(21, file[512 * 20..].into()));
-    // A loss in the last window does not end the transfer either.
+    // A loss in the last window does not end the transfer.
     client.reply(&ack(20));
     assert_eq!(client.receive().block(), 21);
     client.reply(&ack(21));
@@ -212,46 +212,46 @@ fn a_lost_block_restarts_the_window_after_the_last_good_one() {
 }
 
 #[test]
-fn an_unanswered_block_comes_again_by_itself() {
+fn retransmits_unacknowledged_packets() {
     let (daemon, file) = serving(100);
     let mut client = daemon.client("127.0.0.7");
     let granted = client.exchange(&rrq("f", &[("tsize", "0")]));
     assert_eq!(granted, Answer::oack(&[("tsize", "100")]));
-    assert_eq!(client.receive(), granted, "the OACK again");
+    assert_eq!(client.receive(), granted, "the retransmitted OACK");
     assert_eq!(client.acknowledge(0), Answer::Data(1, file.clone()));
-    assert_eq!(client.receive(), Answer::Data(1, file), "the block again");
+    assert_eq!(client.receive(), Answer::Data(1, file), "the retransmitted block");
     client.reply(&ack(1));
     daemon.logged(&["127.0.0.7", "complete"]);
 }
 
 #[test]
-fn an_error_ends_the_transfer_and_a_size_query_is_a_probe() {
+fn error_ends_transfer_and_size_query_is_a_probe() {
     let (daemon, _) = serving(100);
     let mut client = daemon.client("127.0.0.7");
     client.exchange(&rrq("f", &[("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")]));
     client.reply(&error(8, "User aborted the transfer"));
     let line = daemon.logged(&["127.0.0.7", "probe"]);
     assert!(!line.contains("WARN") && !line.contains("ERROR"), "{line}");
-    assert_eq!(client.receive_within(Duration::from_millis(300)), None, "an ERROR is answered by nothing");
+    assert_eq!(client.receive_within(Duration::from_millis(300)), None, "a reply to an ERROR");
 }
 
 #[test]
-fn block_numbers_go_on_after_65535() {
+fn continues_after_block_65535() {
     let (daemon, file) = serving(8 * 65536 + 5000);
     for options in [&[("blksize", "8")][..], &[("blksize", "8"), ("tsize", "0")]] {
         let got = daemon.client("127.0.0.7").fetch("f", options).expect("a file");
-        assert_same(&got, &file, "across the wrap");
+        assert_same(&got, &file, "after the rollover");
     }
 }
 
 #[test]
-fn many_transfers_at_once_are_all_completed() {
+fn completes_many_transfers_at_once() {
     let daemon = Rtftp::start_with("0.0.0.0", 3600, &[]);
     let file = noise(200_000, 7);
     daemon.put("default/f", &file);
     let server = ([127, 0, 0, 1], daemon.address().port()).into();
     let (timeout, limit) = (Duration::from_secs(1), Duration::from_secs(60));
-    // Large blocks cost the daemon more than its clients: where a processor is idle, another thread takes a share of them.
+    // Large blocks cost the daemon more time than its clients: if a processor is idle, another worker takes some transfers.
     for (times, blksize) in [(1, 512), (20, 65464)] {
         let load =
             Load { clients: 300, times, name: "f", blksize, windowsize: 1, gro: false, loss: 0.0, timeout, limit };
@@ -260,5 +260,8 @@ fn many_transfers_at_once_are_all_completed() {
     }
     let threads = thread_cpu_times(daemon.process().id());
     let workers = threads.iter().filter(|(name, _)| name.starts_with("worker-")).count();
-    assert!(workers < thread::available_parallelism().map_or(1, usize::from), "one is the main thread: {threads:?}");
+    assert!(
+        workers < thread::available_parallelism().map_or(1, usize::from),
+        "more workers than processors: {threads:?}"
+    );
 }

@@ -1,6 +1,6 @@
-//! Boot clients, each as literally as is known, against the real sender, over a network that loses chosen datagrams.
+//! Models of boot clients against the core's sender, over a network that loses chosen datagrams.
 //!
-//! A request to repeat is the daemon's business; here every request arrives once.
+//! Duplicate requests are handled by the daemon; here every request arrives once.
 
 use rtftp_core::{
     Instant, Outcome, Output, Packet, Sender,
@@ -14,7 +14,7 @@ use rtftp_tests::{
     sim::{ACK, Client, DATA, Network, OACK, Rng, Step, simulate},
 };
 
-/// Window 4. Every DATA out of order brings one more ACK of the last good block: a storm of up to three for a loss.
+/// Window 4. Every DATA packet out of order causes another ACK of the last block in order: up to three for one loss.
 const EDK2: Client = Client {
     name: "EDK2",
     request: b"\x00\x01grub/x86_64-efi/core.efi\0octet\0blksize\x001468\0windowsize\x004\0",
@@ -22,8 +22,8 @@ const EDK2: Client = Client {
     timer: &[4_000; 6],
 };
 
-/// Acknowledges any lower number with that number, compared as 16 bits: at the wrap a repeated 65535 is not lower than 0, and
-/// ignored. Has no timer of its own, so that the server's is the only rescue.
+/// Acknowledges any lower number with that number, compared as 16 bits: after the rollover a repeated 65535 is not lower than 0, and
+/// is ignored. Has no timer, so that only the server's retransmits.
 const GRUB: Client = Client {
     name: "GRUB",
     request: b"\x00\x01/grub/x86_64-efi/normal.mod\0octet\0blksize\x001024\0tsize\x000\0",
@@ -39,7 +39,7 @@ const PXELINUX: Client = Client {
     timer: &[110, 110, 160, 160, 220, 270, 330, 440],
 };
 
-/// Acknowledges what precedes the first gap in its bitmap on every packet; with one block under way that is its last block.
+/// Acknowledges the blocks before the first gap in its bitmap on every packet; with one block in flight that is its last block.
 const IPXE: Client = Client {
     name: "iPXE",
     request: b"\x00\x01boot.ipxe\0octet\0blksize\x001432\0tsize\x000\0",
@@ -47,8 +47,8 @@ const IPXE: Client = Client {
     timer: &[250, 500, 1_000, 2_000, 4_000, 8_000],
 };
 
-/// One NACK for a gap, then silence. The comparison is signed: no NACK above block 32767, nor when block 1 of the file is lost;
-/// a lower number brings nothing. Ten time-outs are all it allows in a transfer.
+/// Sends one NACK for a gap, then nothing. The comparison is signed: no NACK above block 32767, nor if block 1 of the file is lost;
+/// a lower number has no effect. Allows ten timeouts in a transfer.
 const UBOOT: Client = Client {
     name: "U-Boot, window 8",
     request: b"\x00\x01big40m\0octet\0timeout\x005\0blksize\x00512\0windowsize\x008\0",
@@ -62,7 +62,7 @@ const UBOOT: Client = Client {
     timer: &[5_000; 10],
 };
 
-/// The same with the largest window seen.
+/// The same with the largest window observed.
 const UBOOT_64: Client = Client {
     name: "U-Boot, window 64",
     request: b"\x00\x01big40m\0octet\0timeout\x005\0blksize\x001468\0windowsize\x0064\0",
@@ -77,7 +77,7 @@ const CURL: Client = Client {
     timer: &[6_000; 10],
 };
 
-/// As curl, but any other number ends the transfer with ERROR 5 to the server.
+/// Like curl, but any other number ends the transfer with ERROR 5 to the server.
 const LWIP: Client = Client {
     name: "U-Boot with lwIP",
     request: b"\x00\x01f0\0octet\0tsize\x000\0blksize\x001468\0",
@@ -88,7 +88,7 @@ const LWIP: Client = Client {
     timer: &[1_000; 5],
 };
 
-/// Ignores old DATA; its own timer begins with 0.1 s.
+/// Ignores old DATA; its timer starts at 0.1 s.
 const BUSYBOX: Client = Client {
     name: "busybox",
     request: b"\x00\x01f0\0octet\0blksize\x001468\0tsize\x000\0",
@@ -96,19 +96,19 @@ const BUSYBOX: Client = Client {
     timer: &[100, 150, 225, 337, 506, 759, 1_139, 1_708, 2_000, 2_000, 2_000, 2_000],
 };
 
-/// Of 2021: a repeated block makes it acknowledge one it never had. Nothing can save it when an ACK is lost.
+/// The version of 2021: a repeated block makes it acknowledge one that it never received. A lost ACK is therefore fatal.
 const PI4: Client = Client {
     name: "Pi 4 start4.elf",
     request: b"\x00\x0112345678/kernel8.img\0octet\0tsize\x000\0blksize\x001024\0",
-    other: |_, number| panic!("block {number} came again: a block is acknowledged that never came"),
+    other: |_, number| panic!("block {number} repeated: the client acknowledges a block that it never received"),
     timer: &[],
 };
 
-/// No options. What it does with a repeated block is not known; that it acknowledges it again is assumed.
+/// No options. Its reaction to a repeated block is not known; an ACK is assumed.
 const PI3: Client =
     Client { name: "Pi 3 boot ROM", request: b"\x00\x01bootcode.bin\0octet\0", other: CURL.other, timer: &[] };
 
-/// Acknowledges the last block again too, and after 0.3 s, as often as it takes.
+/// Acknowledges the last block again, also every 0.3 s without limit.
 const STEADY: Client = Client {
     name: "window 16, 0.3 s",
     request: b"\x00\x01f0\0octet\0blksize\x001468\0windowsize\x0016\0",
@@ -116,12 +116,12 @@ const STEADY: Client = Client {
     timer: &[300; 1_000],
 };
 
-/// Only whole windows count: no NACK, no timer.
+/// Acknowledges complete windows only: no NACK, no timer.
 const WHOLE_WINDOWS: Client = Client { name: "whole windows", other: |_, _| None, timer: &[], ..UBOOT_64 };
 
 const CLIENTS: [Client; 11] = [EDK2, GRUB, PXELINUX, IPXE, UBOOT, UBOOT_64, CURL, LWIP, BUSYBOX, PI4, PI3];
 
-/// The real sender, as the daemon starts it.
+/// The core's sender, as the daemon starts it.
 struct Server<'a> {
     sender: Sender,
     file: &'a [u8],
@@ -157,9 +157,9 @@ impl<'a> Server<'a> {
     }
 }
 
-/// Runs a transfer of a file of so many bytes. The client must end with the file, at no more than its price: every block once;
-/// two windows for a lost block; eight for a lost ACK, which is our timer from 50 ms up to U-Boot's 5 s; twenty for the very last ACK,
-/// which is all the server's patience.
+/// Runs a transfer of a file of `size` bytes. The client must receive the file within a budget of datagrams: every block once; two
+/// windows for a lost block; eight for a lost ACK, as the server's timer runs from 50 ms up to U-Boot's 5 s; twenty for the last ACK,
+/// until the server times out.
 #[track_caller]
 fn transfer(client: &Client, size: usize, network: &Network) {
     println!("{}: {size} bytes, lost {:?}", client.name, network.lost);
@@ -168,22 +168,22 @@ fn transfer(client: &Client, size: usize, network: &Network) {
     let (file, data) = simulate(|now, datagram| server.step(now, datagram), client, network.clone());
     assert!(file.ended, "{}: {} of {size} bytes", client.name, file.bytes.len());
     assert_same(&file.bytes, &content, client.name);
-    assert!(file.size.is_none_or(|told| told == size as u64));
+    assert!(file.size.is_none_or(|tsize| tsize == size as u64));
     let blocks = size as u64 / client.blksize() as u64 + 1;
     let lost_end = network.lost.contains(&(ACK, blocks as u16));
     assert_eq!(server.outcome, Some(if lost_end { Outcome::TimedOut } else { Outcome::Complete }), "{}", client.name);
-    let price = |lost: &(u8, u16)| match *lost {
+    let windows_for = |lost: &(u8, u16)| match *lost {
         (ACK, last) if last == blocks as u16 => 20,
         (ACK, _) => 8,
         _ => 2,
     };
-    let most = blocks + client.window() * network.lost.iter().map(price).sum::<u64>();
-    println!("{data} datagrams for {blocks} blocks, {most} allowed");
-    assert!(data <= most, "{}: {data} datagrams for {blocks} blocks, {most} allowed", client.name);
+    let budget = blocks + client.window() * network.lost.iter().map(windows_for).sum::<u64>();
+    println!("{data} datagrams for {blocks} blocks, budget {budget}");
+    assert!(data <= budget, "{}: {data} datagrams for {blocks} blocks, budget {budget}", client.name);
 }
 
 #[test]
-fn without_loss_no_block_is_sent_twice() {
+fn retransmits_nothing_without_loss() {
     for client in CLIENTS {
         for late in [false, true] {
             for rest in [0, 1, client.blksize() - 1] {
@@ -194,7 +194,7 @@ fn without_loss_no_block_is_sent_twice() {
 }
 
 #[test]
-fn every_client_gets_its_file_whatever_is_lost() {
+fn every_client_receives_its_file_despite_losses() {
     for client in CLIENTS {
         let window = client.window() as u16;
         let blocks = 5 * window + window / 2 + 1;
@@ -223,10 +223,10 @@ fn every_client_gets_its_file_whatever_is_lost() {
     }
 }
 
-/// Where U-Boot sends no NACK any more, and where the numbers begin again. GRUB has no answer to a repeated 65535, so its ACK
-/// may not be lost, whoever the server is.
+/// U-Boot sends no NACK above block 32767, and block numbers roll over. GRUB does not answer a repeated 65535, so that its ACK of that
+/// block must not be lost, with any server.
 #[test]
-fn files_beyond_block_65535_arrive() {
+fn every_client_receives_blocks_beyond_65535() {
     let lost =
         [(DATA, 32_767), (DATA, 32_768), (DATA, 40_001), (DATA, 65_535), (DATA, 0), (ACK, 40_000), (ACK, 65_472)];
     for client in [EDK2, GRUB, UBOOT, UBOOT_64] {
@@ -234,9 +234,9 @@ fn files_beyond_block_65535_arrive() {
     }
 }
 
-/// Firmware asks only for the size, and says so with an ERROR; GRUB and PXELINUX do when the file is empty.
+/// Firmware requests only the size and ends the transfer with an ERROR; so do GRUB and PXELINUX if the file is empty.
 #[test]
-fn a_probe_is_no_failure() {
+fn size_query_is_a_probe() {
     let edk2 = b"\x00\x01grub/x86_64-efi/core.efi\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0";
     let probes: [(Client, usize, &[u8]); 4] = [
         (Client { request: edk2, ..EDK2 }, 70_000, b"\x00\x05\x00\x08User aborted the transfer\0"),
@@ -256,9 +256,10 @@ fn a_probe_is_no_failure() {
     }
 }
 
-/// A queue of 16 loses the same end of every window of 64, and a client that acknowledges whole windows never gets one.
+/// A queue of 16 packets loses the same end of every window of 64, so that a client that acknowledges complete windows never receives
+/// one. The sender paces its windows instead.
 #[test]
-fn a_window_sent_at_once_never_fits_a_short_queue() {
+fn paces_windows_for_a_short_queue() {
     const WINDOWS: u64 = 1_000;
     const BLOCKS: usize = 2_000;
 
@@ -289,10 +290,10 @@ fn a_window_sent_at_once_never_fits_a_short_queue() {
     assert_eq!(server.outcome, Some(Outcome::Complete));
 }
 
-/// While the client's repetitions were measured as round trips, and windows with losses spread over up to 0.2 s, the 99th
-/// percentile was 28 s at 10 % loss and 11 s at 5 %.
+/// When the client's retransmissions counted as round trips, and windows with losses were spread over up to 0.2 s, the 99th percentile
+/// was 28 s at 10 % loss and 11 s at 5 %.
 #[test]
-fn losses_at_random_make_no_fetch_much_slower_than_others() {
+fn random_loss_bounds_slowest_fetches() {
     const FETCHES: u64 = 500;
 
     for (loss, median, slow) in [(0.01, 0.3, 1.0), (0.05, 1.5, 4.0), (0.1, 4.0, 8.0)] {

@@ -1,4 +1,4 @@
-//! The read requests of real firmware, byte for byte, and what the daemon answers to each.
+//! The read requests of real firmware, byte for byte, and the daemon's reply to each.
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::PathBuf};
 
@@ -8,13 +8,13 @@ use rtftp_tests::{
     raw_client::{error, rrq},
 };
 
-/// How large every file is.
+/// The size of every file in bytes.
 const SIZE: usize = 5000;
 
-/// Who asks, the datagram, the OACK that answers it; without one the answer is DATA 1.
+/// The client, its datagram, and the OACK in reply; without one the reply is DATA 1.
 type Request = (&'static str, &'static [u8], Option<&'static [u8]>);
 
-/// Captured on the wire, client by client.
+/// Requests captured on the wire.
 const CAPTURED: [Request; 21] = [
     (
         "iPXE",
@@ -115,7 +115,7 @@ const CAPTURED: [Request; 21] = [
     ),
 ];
 
-/// Not captured: put together from the clients' sources, documents and logs.
+/// Requests reconstructed from the clients' sources, documents and logs.
 const DESCRIBED: [Request; 9] = [
     ("Raspberry Pi 3 boot ROM", b"\x00\x01bootcode.bin\x00octet\x00", None),
     ("bootcode.bin", b"\x00\x0112345678/start.elf\x00octet\x00tsize\x000\x00", Some(b"\x00\x06tsize\x005000\x00")),
@@ -145,7 +145,7 @@ const DESCRIBED: [Request; 9] = [
         Some(b"\x00\x06tsize\x005000\x00blksize\x001456\x00windowsize\x004\x00"),
     ),
     (
-        "shim, a name with rubbish in it",
+        "shim, a name with invalid bytes",
         b"\x00\x01loader/\xffUSB\x00octet\x00blksize\x00512\x00",
         Some(b"\x00\x06blksize\x00512\x00"),
     ),
@@ -156,8 +156,8 @@ const DESCRIBED: [Request; 9] = [
     ),
 ];
 
-/// What clients send to say that the size, or the first look, is enough.
-const GOODBYES: [(&str, &[u8]); 6] = [
+/// The ERROR packets that clients send after a size query.
+const PROBE_ERRORS: [(&str, &[u8]); 6] = [
     ("EDK2", b"\x00\x05\x00\x08User aborted the transfer\x00"),
     ("GRUB", b"\x00\x05\x00\x00closed\x00"),
     ("busybox", b"\x00\x05\x00\x00read error\x00"),
@@ -166,14 +166,14 @@ const GOODBYES: [(&str, &[u8]); 6] = [
     ("Raspberry Pi", b"\x00\x05\x00\x00Early terminate\x00"),
 ];
 
-/// The path of the file that a request means, below its root.
+/// Returns the path of the requested file below its root.
 fn path_of(datagram: &[u8]) -> PathBuf {
     let Ok(Packet::ReadRequest(request)) = Packet::parse(datagram) else { panic!("{}", datagram.escape_ascii()) };
     assert_eq!(request.mode, Mode::Octet);
     PathBuf::from(OsStr::from_bytes(RequestPath::parse(request.file).expect("a path").as_bytes()))
 }
 
-/// How much of the file comes after this answer.
+/// Returns the block size after this reply.
 fn blksize(answer: &Answer) -> usize {
     let Answer::Oack(options) = answer else { return 512 };
     let option = options.iter().find(|(name, _)| name.eq_ignore_ascii_case("blksize"));
@@ -181,36 +181,36 @@ fn blksize(answer: &Answer) -> usize {
 }
 
 #[test]
-fn requests_of_real_clients_are_answered_byte_for_byte() {
+fn replies_to_real_requests_byte_for_byte() {
     let daemon = Rtftp::start();
     let file = noise(SIZE, 7);
-    for (who, datagram, oack) in CAPTURED.iter().chain(&DESCRIBED) {
+    for (name, datagram, oack) in CAPTURED.iter().chain(&DESCRIBED) {
         let path = daemon.path("default").join(path_of(datagram));
         fs::create_dir_all(path.parent().expect("a path below the root")).expect("make a directory");
         fs::write(path, &file).expect("write a file");
         let mut client = daemon.client("127.0.0.7");
         let first = client.exchange(datagram);
         let data = if let Some(oack) = oack {
-            assert_eq!(first, Answer::parse(oack), "{who}");
+            assert_eq!(first, Answer::parse(oack), "{name}");
             client.acknowledge(0)
         } else {
             first.clone()
         };
-        assert_eq!(data, Answer::Data(1, file[..blksize(&first).min(SIZE)].into()), "{who}");
+        assert_eq!(data, Answer::Data(1, file[..blksize(&first).min(SIZE)].into()), "{name}");
         client.reply(&error(0, "enough"));
     }
 }
 
 #[test]
-fn a_client_that_has_learnt_enough_is_no_failure() {
+fn records_size_query_as_probe() {
     let daemon = Rtftp::start();
     daemon.put("default/f", noise(SIZE, 7));
-    for (nth, (who, goodbye)) in GOODBYES.iter().enumerate() {
+    for (nth, (name, error)) in PROBE_ERRORS.iter().enumerate() {
         let from = format!("127.0.0.{}", 10 + nth);
         let mut client = daemon.client(&from);
-        assert_eq!(client.exchange(&rrq("f", &[("tsize", "0")])), Answer::oack(&[("tsize", "5000")]), "{who}");
-        client.reply(goodbye);
+        assert_eq!(client.exchange(&rrq("f", &[("tsize", "0")])), Answer::oack(&[("tsize", "5000")]), "{name}");
+        client.reply(error);
         let line = daemon.logged(&[&from, "default/"]);
-        assert!(line.contains("INFO") && line.ends_with(", probe"), "{who}: {line}");
+        assert!(line.contains("INFO") && line.ends_with(", probe"), "{name}: {line}");
     }
 }
