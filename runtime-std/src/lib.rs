@@ -1,9 +1,10 @@
 //! The rtftp boot server on smol: sockets, local directories and disks behind NBD exports.
 //!
-//! [`Server`](server::Server) takes requests in; each becomes a session, a task of its own, which looks for the file in the
-//! client's roots and drives the core's [`Sender`](rtftp_core::Sender) with a socket and a clock. [`fetch`](client::fetch) is the
-//! other end: it drives the core's [`Receiver`](rtftp_core::Receiver). [`History`](history::History) is the record of who booted how;
-//! [`check`](check::check) looks at everything that a server would serve, and says what is wrong with it.
+//! * [`server`] receives requests. Each becomes a session, a task that opens the file in the client's roots and sends it: the event
+//!   loop drives the core's [`Sender`](rtftp_core::Sender) with a socket and the clock.
+//! * [`client`] fetches files: [`fetch`](client::fetch) drives the core's [`Receiver`](rtftp_core::Receiver).
+//! * [`history`] records the boots of each client and the outcome of each request.
+//! * [`check`] inspects everything that a server would serve and reports problems.
 
 mod buffer;
 pub mod check;

@@ -6,7 +6,7 @@ use log::Level;
 use rtftp_core::{
     Outcome, RequestPath, Sender, netascii,
     wire::{
-        options::{MAX_BLKSIZE, negotiate},
+        options::{Limits, MAX_BLKSIZE, negotiate},
         packet::{ErrorCode, Mode},
     },
 };
@@ -114,7 +114,7 @@ impl Session {
     }
 
     /// Returns the largest options to grant for a file.
-    fn limits(&self, file: &EncodedFile) -> rtftp_core::wire::options::Limits {
+    fn limits(&self, file: &EncodedFile) -> Limits {
         let mut limits = self.context.limits;
         if let EncodedFile::Netascii(_) = file {
             limits.windowsize = limits.windowsize.min(netascii::MAX_WINDOWSIZE);
