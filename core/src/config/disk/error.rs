@@ -7,7 +7,7 @@ use core::fmt;
 
 use heapless::String;
 
-use super::{MAX_CONFIG, MAX_MOUNTS, MAX_PARTITION};
+use super::model::{MAX_CONFIG, MAX_MOUNTS, MAX_PARTITION};
 use crate::config::uri::InvalidUri;
 
 /// The first problem in a description. Its `Display` is one line:

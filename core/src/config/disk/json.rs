@@ -8,8 +8,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json_core::de;
 
 use super::{
-    DiskConfig, FieldPath, MAX_MOUNTS, MAX_PARTITION, MAX_URL, Mount, MountSource, Problem, parse_backend,
-    parse_device, parse_mountpoint, parse_path, parse_url,
+    error::{FieldPath, Problem},
+    model::{DiskConfig, MAX_MOUNTS, MAX_PARTITION, MAX_URL, Mount, MountSource},
+    values::{parse_backend, parse_device, parse_mountpoint, parse_path, parse_url},
 };
 
 /// Parses a description and records in `progress` how far it came.

@@ -9,8 +9,9 @@ use core::fmt::{self, Write};
 use serde_json_core::de;
 
 use super::{
-    ConfigError, Excerpt, FieldPath, MAX_CONFIG, MAX_DISK_PATH, MAX_URL, Problem,
+    error::{ConfigError, Excerpt, FieldPath, Problem},
     json::{Progress, parse},
+    model::{MAX_CONFIG, MAX_DISK_PATH, MAX_URL},
 };
 
 /// The longest part of an invalid value in a message, in bytes: it fits [`Excerpt`] with a last escape (`\xff`) and dots.

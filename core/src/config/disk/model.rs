@@ -1,0 +1,84 @@
+//! The contents of a description, and their limits.
+
+use core::fmt;
+
+use heapless::{String, Vec};
+
+use crate::config::uri::NbdUri;
+
+/// The largest description, in bytes.
+pub const MAX_CONFIG: usize = 16 * 1024;
+
+/// The longest path in a description (a mountpoint, a device, `tftp_root`), in bytes.
+pub const MAX_DISK_PATH: usize = 255;
+
+/// The longest `url`, in bytes: any export and any socket fit with every byte percent-encoded.
+pub const MAX_URL: usize = 1152;
+
+/// The largest number of mounts in a description.
+pub const MAX_MOUNTS: usize = 16;
+
+/// The largest partition number: Linux has up to 256 numbers a disk (`DISK_MAX_PARTS`), and 0 is the whole disk.
+pub const MAX_PARTITION: u32 = 255;
+
+/// An absolute path on the disk, made of plain names, without a slash at the end unless it is `/`.
+pub type DiskPath = String<MAX_DISK_PATH>;
+
+/// A disk, the mounts of its file systems, and the directory that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DiskConfig {
+    /// The NBD export of the disk.
+    pub url: NbdUri,
+    /// The mounts, in this order. The first mountpoint is `/`; every other one lies below an earlier one.
+    pub mounts: Vec<Mount, MAX_MOUNTS>,
+    /// The directory that is the root for clients.
+    pub tftp_root: DiskPath,
+    /// The reader of the disk. `None`: the native reader for file systems that it supports, libguestfs for others.
+    pub backend: Option<Backend>,
+}
+
+/// A reader of disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Backend {
+    /// The daemon itself.
+    Native,
+    /// libguestfs, in a virtual machine.
+    Guestfs,
+}
+
+/// A file system and its mountpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Mount {
+    /// The location of the file system on the disk.
+    pub source: MountSource,
+    /// The directory on which it is mounted.
+    pub mountpoint: DiskPath,
+}
+
+/// The location of a file system.
+#[expect(clippy::large_enum_variant, reason = "there is no heap for the larger variant")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum MountSource {
+    /// The whole disk, which has no partitions.
+    Disk,
+    /// The partition with this number in Linux (2 is `sda2`), from 1 to [`MAX_PARTITION`].
+    Partition(u32),
+    /// A device name of libguestfs: `/dev/sda`, `/dev/vg/root`, `btrfsvol:/dev/sda2/@`. It is not empty and has no control
+    /// characters.
+    Device(String<MAX_DISK_PATH>),
+}
+
+/// For messages: `the whole disk`, `partition 2` or the name of the device.
+impl fmt::Display for MountSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk => f.write_str("the whole disk"),
+            Self::Partition(number) => write!(f, "partition {number}"),
+            Self::Device(device) => f.write_str(device),
+        }
+    }
+}

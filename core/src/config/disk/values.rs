@@ -1,0 +1,68 @@
+//! Parses the strings in a description.
+
+use heapless::String;
+
+use super::{
+    error::Problem,
+    model::{Backend, DiskPath, MAX_DISK_PATH, MAX_URL, Mount},
+};
+use crate::config::uri::NbdUri;
+
+/// Parses an absolute path.
+pub(super) fn parse_path(text: &str) -> Result<DiskPath, Problem> {
+    if !text.starts_with('/') {
+        return Err(Problem::Expected("an absolute path"));
+    }
+    if text.contains(char::is_control) {
+        return Err(Problem::Expected("a path without control characters"));
+    }
+    let mut path = DiskPath::new();
+    for name in text.split('/').filter(|name| !name.is_empty()) {
+        if matches!(name, "." | "..") {
+            return Err(Problem::Expected("a path without . and .."));
+        }
+        path.push('/').and_then(|()| path.push_str(name)).map_err(|_| Problem::TooLong(MAX_DISK_PATH))?;
+    }
+    if path.is_empty() {
+        path.push('/').map_err(|_| Problem::TooLong(MAX_DISK_PATH))?;
+    }
+    Ok(path)
+}
+
+/// Parses a mountpoint that follows the `earlier` mounts.
+pub(super) fn parse_mountpoint(text: &str, earlier: &[Mount]) -> Result<DiskPath, Problem> {
+    let path = parse_path(text)?;
+    if let Some(index) = earlier.iter().position(|mount| mount.mountpoint == path) {
+        return Err(Problem::MountedTwice(index));
+    }
+    // The first mountpoint is `/`, so every later one lies below it.
+    if earlier.is_empty() && path != "/" {
+        return Err(Problem::ParentNotMounted);
+    }
+    Ok(path)
+}
+
+pub(super) fn parse_device(text: &str) -> Result<String<MAX_DISK_PATH>, Problem> {
+    if text.is_empty() {
+        return Err(Problem::Expected("a device such as \"/dev/sda\""));
+    }
+    if text.contains(char::is_control) {
+        return Err(Problem::Expected("a device without control characters"));
+    }
+    text.try_into().map_err(|_| Problem::TooLong(MAX_DISK_PATH))
+}
+
+pub(super) fn parse_backend(text: &str) -> Result<Backend, Problem> {
+    match text {
+        "native" => Ok(Backend::Native),
+        "guestfs" => Ok(Backend::Guestfs),
+        _ => Err(Problem::Expected("\"native\" or \"guestfs\"")),
+    }
+}
+
+pub(super) fn parse_url(text: &str) -> Result<NbdUri, Problem> {
+    if text.len() > MAX_URL {
+        return Err(Problem::TooLong(MAX_URL));
+    }
+    NbdUri::parse(text).map_err(Problem::Url)
+}
