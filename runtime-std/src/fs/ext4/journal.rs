@@ -18,12 +18,12 @@ use std::{
     sync::Arc,
 };
 
-pub(super) use self::block::MAGIC;
 use self::{
     log_reader::LogReader,
     scan::{CommittedLog, scan},
     superblock::JournalSuperblock,
 };
+pub(super) use self::{scan::JournalBlock, superblock::MAGIC};
 use crate::fs::{BlockDevice, Error, FileMap};
 
 /// How often the log is read again if its tail moves meanwhile. It moves a few times a second at most.
@@ -33,15 +33,6 @@ const MAX_ATTEMPTS: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     copies: BTreeMap<u64, JournalBlock>,
-}
-
-/// The location of a copy of a block in the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct JournalBlock {
-    /// The offset on the disk in bytes.
-    pub(super) disk_offset: u64,
-    /// Whether the block starts with [`MAGIC`]. The copy has zeros instead, to distinguish it from the blocks of the log itself.
-    pub(super) is_escaped: bool,
 }
 
 impl Journal {

@@ -1,10 +1,10 @@
 //! The format of the log's own blocks: descriptor, commit and revoke blocks (Linux, `include/linux/jbd2.h`). Integers are big-endian.
 
-use super::{checksum::ChecksumMode, superblock::JournalSuperblock};
+use super::{
+    checksum::ChecksumMode,
+    superblock::{JournalSuperblock, MAGIC},
+};
 use crate::fs::bytes::be;
-
-/// The magic number of the superblock and of descriptor, commit and revoke blocks (`JBD2_MAGIC_NUMBER`).
-pub(in super::super) const MAGIC: u32 = 0xc03b_3998;
 
 /// The size of a block's header (`journal_header_t`) in bytes.
 const HEADER: usize = 12;

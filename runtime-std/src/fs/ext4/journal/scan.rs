@@ -1,7 +1,6 @@
 //! Collects the committed transactions of the log.
 
 use super::{
-    JournalBlock,
     block::{self, BlockType, Tag},
     checksum::{ChecksumMode, TransactionChecksum},
     log_reader::{LogReader, MAX_BLOCKS},
@@ -18,6 +17,15 @@ pub(super) struct CommittedLog {
     pub(super) revokes: Vec<RevokeRecord>,
     /// The sequence number of the transaction after the last one.
     pub(super) next_sequence: u32,
+}
+
+/// The location of a copy of a block in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct JournalBlock {
+    /// The offset on the disk in bytes.
+    pub(in super::super) disk_offset: u64,
+    /// Whether the block starts with [`MAGIC`](super::MAGIC). The copy has zeros instead, to distinguish it from the blocks of the log itself.
+    pub(in super::super) is_escaped: bool,
 }
 
 /// A copy of a block in the log.

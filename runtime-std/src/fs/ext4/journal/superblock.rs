@@ -5,11 +5,11 @@ use std::{
     ops::{Range, RangeInclusive},
 };
 
-use super::{
-    block::MAGIC,
-    checksum::{ChecksumMode, matches_checksum},
-};
+use super::checksum::{ChecksumMode, matches_checksum};
 use crate::fs::{BlockDevice, Error, FileMap, bytes::be};
+
+/// The magic number of the superblock and of descriptor, commit and revoke blocks (`JBD2_MAGIC_NUMBER`).
+pub(in super::super) const MAGIC: u32 = 0xc03b_3998;
 
 /// The range of block sizes in bytes.
 const BLOCK_SIZES: RangeInclusive<u32> = 1024..=65_536;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Mapper;
+use super::mapper::Mapper;
 use crate::fs::{Error, bytes::le, ext4::inode::corrupt};
 
 /// The magic number of a node's header (`eh_magic`).

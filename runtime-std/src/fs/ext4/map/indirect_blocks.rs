@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Mapper;
+use super::mapper::Mapper;
 use crate::fs::{Error, bytes::le};
 
 /// The levels of the 15 pointers in `i_block`: 12 direct, then one single, one double and one triple indirect block.

@@ -5,23 +5,14 @@
 
 mod extent_tree;
 mod indirect_blocks;
+mod mapper;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
-
 pub(super) use self::extent_tree::MAGIC as EXTENT_MAGIC;
-use super::{
-    block_reader::BlockReader,
-    inode::{Inode, corrupt, unsupported},
-};
-use crate::fs::{
-    Error, FileMap,
-    limits::{Budget, MAX_EXTENTS},
-};
-
-/// The maximum number of extents in a tree plus the size of its nodes in KiB.
-const MAX_TREE: u64 = 65_536;
+use self::mapper::Mapper;
+use super::{block_reader::BlockReader, inode::Inode};
+use crate::fs::{Error, FileMap};
 
 /// Returns the size and the extents of an inode's content.
 ///
@@ -29,65 +20,11 @@ const MAX_TREE: u64 = 65_536;
 ///
 /// [`Error::Corrupt`], [`Error::Unsupported`] if there are too many extents, [`Error::Io`].
 pub(super) async fn map(blocks: &BlockReader, inode: &Inode) -> Result<FileMap, Error> {
-    let file = FileMap { size: inode.size, ..FileMap::default() };
-    let end = inode.size.div_ceil(blocks.block_size.into());
-    let mut mapper = Mapper { blocks, inode, end, budget: Budget::new(MAX_TREE), file };
+    let mut mapper = Mapper::new(blocks, inode);
     if inode.has_extents() {
         extent_tree::traverse(&mut mapper).await?;
     } else {
         indirect_blocks::traverse(&mut mapper).await?;
     }
-    Ok(mapper.file)
-}
-
-/// Collects the extents of a file while its tree is traversed.
-#[derive(Debug)]
-struct Mapper<'a> {
-    blocks: &'a BlockReader,
-    inode: &'a Inode,
-    /// The number of blocks of the file, including holes.
-    end: u64,
-    /// The number of extents and KiB of nodes that may still be read.
-    budget: Budget,
-    file: FileMap,
-}
-
-impl Mapper<'_> {
-    /// Adds a run of blocks that is mapped at block `logical` of the file.
-    fn push(&mut self, logical: u64, run: Range<u64>) -> Result<(), Error> {
-        if !self.blocks.are_data_blocks(&run) {
-            return Err(corrupt(self.inode.number, "extent outside the data blocks"));
-        }
-        let len = (run.end - run.start).min(self.end.saturating_sub(logical));
-        let file_offset = logical.checked_mul(self.blocks.block_size.into());
-        let file_offset =
-            file_offset.ok_or_else(|| corrupt(self.inode.number, "block beyond the maximum file size"))?;
-        for located in self.blocks.locate(file_offset, run.start..run.start + len) {
-            let (extent, patch) = located?;
-            self.file.push(extent);
-            self.file.patches.extend(patch);
-            if self.file.extents.len() > MAX_EXTENTS {
-                return Err(self.too_fragmented());
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a block of the tree.
-    async fn read_node(&mut self, block: u64) -> Result<Vec<u8>, Error> {
-        self.spend(u64::from(self.blocks.block_size) / 1024)?;
-        if !self.blocks.are_data_blocks(&(block..block.saturating_add(1))) {
-            return Err(corrupt(self.inode.number, "block of its map outside the data blocks"));
-        }
-        self.blocks.read(block, 0, self.blocks.block_size as usize).await
-    }
-
-    /// Spends a part of the budget.
-    fn spend(&mut self, steps: u64) -> Result<(), Error> {
-        if self.budget.spend(steps) { Ok(()) } else { Err(self.too_fragmented()) }
-    }
-
-    fn too_fragmented(&self) -> Error {
-        unsupported(self.inode.number, "too fragmented")
-    }
+    Ok(mapper.finish())
 }
