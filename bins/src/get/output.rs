@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use crate::args::Destination;
+use crate::cli::Destination;
 
 /// A place for the file while it comes.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::bar::bar;
+use rtftp::progress_bar::bar;
 
 /// How often the line is drawn, at most.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rtftp::progress_bar::megabytes;
 use rtftp_core::Receiver;
 use rtftp_runtime::{
     client::{Event, Fetched, describe, describe_packet},
     text::printable,
 };
 
-use crate::{args::Job, bar::megabytes, progress::Progress};
+use crate::{cli::Job, progress::Progress};
 
 /// Tells what happens while it happens.
 #[derive(Debug)]
