@@ -3,11 +3,12 @@
 use std::{
     io::ErrorKind,
     net::{SocketAddr, UdpSocket},
+    task::Poll,
     thread::{self, JoinHandle},
 };
 
 use rtftp_core::{
-    Packet, ReadFailed,
+    BlockReader, Packet, ReadFailed,
     wire::{
         options::{Limits, negotiate},
         packet::{ErrorCode, Options},
