@@ -77,30 +77,30 @@ impl Load {
     pub fn run(&self, server: SocketAddr, expected: &[u8]) -> io::Result<Report> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut report = Report::default();
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut fetches = Vec::new();
         for client in 0..self.clients {
-            fetches.push(Some(self.begin(&epoll, client, server)?));
+            fetches.push(Some(self.start_fetch(&epoll, client, server)?));
         }
         let mut buf = vec![0; 65_536];
         let mut events = vec![EpollEvent::empty(); 256];
-        let mut checked = begun;
+        let mut checked = started;
         let mut running = fetches.len();
         let mut left = vec![self.times.saturating_sub(1); fetches.len()];
-        while running > 0 && begun.elapsed() < self.limit {
+        while running > 0 && started.elapsed() < self.limit {
             let ready = epoll.wait(&mut events, EpollTimeout::from(20u8))?;
             for event in &events[..ready] {
                 let client = event.data() as usize;
                 let Some(fetch) = &mut fetches[client] else { continue };
                 let Some(end) = fetch.receive(self, &mut buf, expected) else { continue };
                 match end {
-                    Ok(()) => report.complete.push(fetch.begun.elapsed()),
+                    Ok(()) => report.complete.push(fetch.started.elapsed()),
                     Err(why) => report.fail(why),
                 }
                 report.repeated += fetch.repeated;
                 fetches[client] = if left[client] > 0 {
                     left[client] -= 1;
-                    Some(self.begin(&epoll, client as u16, server)?)
+                    Some(self.start_fetch(&epoll, client as u16, server)?)
                 } else {
                     running -= 1;
                     None
@@ -112,12 +112,12 @@ impl Load {
             }
         }
         fetches.iter().flatten().for_each(|_| report.fail("not complete within the limit".into()));
-        report.wall = begun.elapsed();
+        report.wall = started.elapsed();
         report.complete.sort();
         Ok(report)
     }
 
-    fn begin(&self, epoll: &Epoll, client: u16, server: SocketAddr) -> io::Result<Fetch> {
+    fn start_fetch(&self, epoll: &Epoll, client: u16, server: SocketAddr) -> io::Result<Fetch> {
         let socket = UdpSocket::bind((address(client), 0))?;
         socket.set_nonblocking(true)?;
         // Room for windows of large blocks; exceeding the system limit needs root.
@@ -138,7 +138,7 @@ impl Load {
             server,
             connected: false,
             request,
-            begun: now,
+            started: now,
             last_received: now,
             repeated: 0,
             blksize: 512,
@@ -171,7 +171,7 @@ struct Fetch {
     /// Whether the socket is connected to the server's port of this transfer.
     connected: bool,
     request: Vec<u8>,
-    begun: Instant,
+    started: Instant,
     last_received: Instant,
     repeated: u64,
     blksize: usize,

@@ -1,4 +1,4 @@
-//! ext2, ext3 and ext4, read as they would be after a replay of the journal. All checksums of metadata are verified.
+//! ext2, ext3 and ext4, read as they would be after a replay of the journal. The checksums of all metadata that is read are verified.
 //!
 //! [`superblock`] and [`group_descriptor`] locate the [`inode`]s, [`map`] maps their content to the disk, [`directory`] parses
 //! directory entries. All blocks are read through the [`block_reader`], which prefers the copies in the [`journal`].

@@ -82,7 +82,7 @@ impl Superblock {
         let features = Features::parse(bytes);
         let unsupported = features.unsupported();
         if !unsupported.is_empty() {
-            return Err(Error::unsupported("superblock", format!("unknown features {}", unsupported.join(", "))));
+            return Err(Error::unsupported("superblock", format!("unsupported features {}", unsupported.join(", "))));
         }
         let uuid = array_at(bytes, 0x68);
         let has_64bit = features.has(Feature::BIT64);

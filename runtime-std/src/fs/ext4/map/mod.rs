@@ -1,7 +1,7 @@
 //! Maps the content of inodes to the disk.
 //!
 //! An inode has either an extent tree or a tree of indirect blocks. Both are traversed iteratively, in the order of the file. The
-//! traversal ends on any disk: extents must be in ascending order, and their number and that of the blocks of the tree is limited.
+//! traversal ends on any disk: extents must be in ascending order, and the number of extents and tree nodes is limited.
 
 mod extent_tree;
 mod indirect_blocks;

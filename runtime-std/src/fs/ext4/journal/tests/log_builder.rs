@@ -57,21 +57,20 @@ impl LogBuilder {
 
     /// Returns an empty log of each format.
     pub(super) fn all(block_size: usize) -> impl Iterator<Item = Self> {
-        let kinds = [Checksums::None, Checksums::V1, Checksums::V2, Checksums::V3];
-        kinds
-            .into_iter()
+        let all = [Checksums::None, Checksums::V1, Checksums::V2, Checksums::V3];
+        all.into_iter()
             .flat_map(move |checksums| [false, true].map(|is_64bit| Self::new(block_size, checksums, is_64bit)))
     }
 
     /// Adds a committed transaction with revoke records, and copies with their block numbers.
     pub(super) fn transaction(&mut self, revokes: &[u64], copies: &[(u64, Vec<u8>)]) {
-        let revoked_per_block = (self.block_size - 16 - 4) / if self.is_64bit { 8 } else { 4 };
-        for revokes in revokes.chunks(revoked_per_block) {
+        let records_per_block = (self.block_size - 16 - 4) / if self.is_64bit { 8 } else { 4 };
+        for revokes in revokes.chunks(records_per_block) {
             self.revoke(revokes);
         }
-        let begin = self.blocks.len();
-        let per_block = (self.block_size - 12 - 16 - 4) / self.tag_len();
-        for copies in copies.chunks(per_block) {
+        let first = self.blocks.len();
+        let tags_per_block = (self.block_size - 12 - 16 - 4) / self.tag_len();
+        for copies in copies.chunks(tags_per_block) {
             self.descriptor(copies);
         }
         let mut commit = self.header(2);
@@ -80,7 +79,7 @@ impl LogBuilder {
             Checksums::None => {}
             Checksums::V1 => {
                 commit[12..14].copy_from_slice(&[1, 4]);
-                let checksum = crc32_be(&self.blocks[begin..]);
+                let checksum = crc32_be(&self.blocks[first..]);
                 commit[16..20].copy_from_slice(&checksum.to_be_bytes());
             }
             Checksums::V2 | Checksums::V3 => {
@@ -119,16 +118,16 @@ impl LogBuilder {
     /// Returns the superblock of a journal of `len` blocks whose log starts at block `start`.
     pub(super) fn superblock(&self, len: usize, start: usize) -> Vec<u8> {
         let mut block = vec![0; 1024];
-        let compatible = u32::from(self.checksums == Checksums::V1);
+        let compat = u32::from(self.checksums == Checksums::V1);
         let checksums = match self.checksums {
             Checksums::None | Checksums::V1 => 0,
             Checksums::V2 => 8,
             Checksums::V3 => 0x10,
         };
-        let incompatible = self.extra_features | 1 | u32::from(self.is_64bit) << 1 | checksums;
+        let incompat = self.extra_features | 1 | u32::from(self.is_64bit) << 1 | checksums;
         let fields = [4, 0, self.block_size as u32, len as u32, 1, self.first_sequence, start as u32, 0];
         block[..4].copy_from_slice(&MAGIC);
-        for (at, field) in fields.into_iter().chain([compatible, incompatible]).enumerate() {
+        for (at, field) in fields.into_iter().chain([compat, incompat]).enumerate() {
             put_u32(&mut block, 4 + at * 4, field);
         }
         block[0x30..0x40].copy_from_slice(&self.uuid);
@@ -154,7 +153,7 @@ impl LogBuilder {
     /// Adds a descriptor block and the copies that it describes.
     fn descriptor(&mut self, copies: &[(u64, Vec<u8>)]) {
         let mut block = self.header(1);
-        let mut logged = Vec::new();
+        let mut escaped_copies = Vec::new();
         let mut at = 12;
         for (index, (number, copy)) in copies.iter().enumerate() {
             let mut copy = copy.clone();
@@ -180,10 +179,10 @@ impl LogBuilder {
                 block[at..at + 16].copy_from_slice(&self.uuid);
                 at += 16;
             }
-            logged.push(copy);
+            escaped_copies.push(copy);
         }
         self.push_with_tail(block);
-        self.blocks.extend(logged);
+        self.blocks.extend(escaped_copies);
     }
 
     fn tag_len(&self) -> usize {
@@ -196,10 +195,10 @@ impl LogBuilder {
         }
     }
 
-    fn header(&self, kind: u32) -> Vec<u8> {
+    fn header(&self, block_type: u32) -> Vec<u8> {
         let mut block = vec![0; self.block_size];
         block[..4].copy_from_slice(&MAGIC);
-        put_u32(&mut block, 4, kind);
+        put_u32(&mut block, 4, block_type);
         put_u32(&mut block, 8, self.sequence);
         block
     }
