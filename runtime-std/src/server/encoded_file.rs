@@ -1,19 +1,11 @@
 //! The file of a transfer, encoded as its mode requires (RFC 1350 section 1).
 
-use std::{
-    fmt::Debug,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use rtftp_core::{BlockReader, ReadFailed, netascii::Netascii, wire::packet::Mode};
 
+use super::transfer::TransferFile;
 use crate::files::OpenFile;
-
-/// A file that a transfer can send.
-pub(super) trait TransferFile: BlockReader + Debug + Send + 'static {
-    /// Loads the data that the last read lacked. Ready when that is loaded or has failed, which the next read reports.
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()>;
-}
 
 /// An open file in the encoding of a transfer mode.
 #[derive(Debug)]

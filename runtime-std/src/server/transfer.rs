@@ -8,12 +8,12 @@ use std::{
     fmt::Debug,
     ops::{Deref, DerefMut},
     sync::{Arc, Weak},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use rtftp_core::{Instant, Outcome, Output, Sender};
+use rtftp_core::{BlockReader, Instant, Outcome, Output, Sender};
 use smol::{
     channel::Receiver,
     future::{or, pending},
@@ -21,7 +21,7 @@ use smol::{
 
 use super::{
     admission::{Delivery, SessionHandle},
-    encoded_file::{EncodedFile, TransferFile},
+    encoded_file::EncodedFile,
 };
 use crate::{
     clock,
@@ -36,6 +36,12 @@ const SEND_BUFFER: usize = 65_536;
 const MAX_DATAGRAMS: usize = 64;
 /// The interval at which progress is reported: with a thousand transfers, each report is an access to cold memory.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A file that a transfer can send.
+pub(super) trait TransferFile: BlockReader + Debug + Send + 'static {
+    /// Loads the data that the last read lacked. Ready when that is loaded or has failed, which the next read reports.
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()>;
+}
 
 /// A file being sent to a client.
 #[derive(Debug)]

@@ -3,12 +3,11 @@
 use std::{
     io::ErrorKind,
     net::{SocketAddr, UdpSocket},
-    task::Poll,
     thread::{self, JoinHandle},
 };
 
 use rtftp_core::{
-    BlockReader, Packet, ReadFailed,
+    Packet, ReadFailed,
     wire::{
         options::{Limits, negotiate},
         packet::{ErrorCode, Options},
