@@ -2,7 +2,8 @@
 //!
 //! # Modules and types
 //!
-//! - [`Receiver`] requests a file and receives it; [`ReceiverConfig`] has its options and times, [`Peer`] checks the source of its datagrams.
+//! - [`Receiver`] requests a file and receives it; [`ReceiverConfig`] has its options and times, [`Peer`] checks the source of every
+//!   packet.
 //! - [`Sender`] sends a file, with the [`Settings`](wire::options::Settings) that [`negotiate`](wire::options::negotiate) returns.
 //! - [`Output`] is the next action that either of them wants from its driver.
 //! - [`BlockSink`] stores the bytes of a received file, [`BlockReader`] provides those of a sent one.

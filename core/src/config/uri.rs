@@ -232,7 +232,7 @@ pub enum InvalidUri {
     Parameter,
     /// There is a fragment (`#`).
     Fragment,
-    /// A character is not percent-encoded that must be, or the decoded text is not UTF-8 or contains a NUL.
+    /// A character that must be percent-encoded is not, or the decoded text is not UTF-8 or contains a NUL.
     Encoding,
     /// The name of the export is longer than [`MAX_EXPORT`].
     ExportTooLong,
