@@ -17,8 +17,35 @@ use rustix::{
 };
 use slab::Slab;
 
-use super::{Handler, Next, run_queue::RunQueue};
+use super::run_queue::RunQueue;
 use crate::clock;
+
+/// A state machine that the event loop polls when its socket is ready, its deadline expires, or its waker is called. It must not
+/// block.
+pub(crate) trait Handler: Debug + Send {
+    /// Receives the datagrams that have arrived, without answering yet: all due handlers receive before any of them is polled.
+    ///
+    /// Edge-triggered: datagrams left unread raise no new event. They are read with the next event or deadline.
+    fn receive(&mut self);
+
+    /// Sends what is due, in one time slice, and returns what to wait for.
+    fn poll(&mut self) -> Next;
+}
+
+/// What a handler waits for after a poll. Whatever it is, a datagram or its waker makes it due earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// This instant.
+    Wait(Instant),
+    /// The next time slice, after the other due handlers.
+    Yield,
+    /// Its waker.
+    Sleep,
+    /// Space in the socket's send buffer.
+    Writable,
+    /// Nothing: it detaches from the event loop.
+    Detach,
+}
 
 /// The epoll token of the first socket; lower ones are the event loop's own.
 pub(super) const FIRST_TOKEN: u64 = 2;

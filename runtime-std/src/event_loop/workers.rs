@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use smol::channel::{Receiver, Sender, bounded};
 
-use super::{EventLoop, processors::Processors};
+use super::{epoll::EventLoop, processors::Processors};
 
 /// The largest number of workers. More would only wait for the network.
 const MAX_WORKERS: usize = 8;
@@ -50,7 +50,7 @@ impl Workers {
 
     /// Returns the event loop for the next socket.
     pub(crate) fn pick(&self) -> &Arc<EventLoop> {
-        if self.count == 1 || self.main.registry.lock().len() < MAIN_WORKER_SOCKETS {
+        if self.count == 1 || self.main.socket_count() < MAIN_WORKER_SOCKETS {
             return &self.main;
         }
         let useful = self.processors.lock().useful_workers(self.count);
@@ -61,7 +61,7 @@ impl Workers {
     fn least_loaded(&self, count: usize) -> &Arc<EventLoop> {
         let others = if count > 1 { self.others.get_or_init(|| self.start()).iter() } else { [].iter() };
         let candidates = iter::once(&self.main).chain(others).take(count);
-        candidates.min_by_key(|event_loop| event_loop.registry.lock().len()).unwrap_or(&self.main)
+        candidates.min_by_key(|event_loop| event_loop.socket_count()).unwrap_or(&self.main)
     }
 
     /// Starts the threads of the other workers, or as many as the system allows.
@@ -110,8 +110,8 @@ impl Drop for AbortOnPanic {
 mod tests {
     use super::{
         super::{
-            Next,
-            tests::{Script, register, send_to, sleep},
+            epoll::tests::{Script, register, send_to, sleep},
+            registry::Next,
         },
         *,
     };
@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn load(event_loop: &EventLoop) -> usize {
-        event_loop.registry.lock().len()
+        event_loop.socket_count()
     }
 
     #[test]

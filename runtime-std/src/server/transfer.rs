@@ -19,10 +19,7 @@ use smol::{
     future::{or, pending},
 };
 
-use super::{
-    admission::{Delivery, SessionHandle},
-    encoded_file::EncodedFile,
-};
+use super::admission::{Delivery, SessionHandle};
 use crate::{
     clock,
     event_loop::{Handler, Next, Workers},
@@ -45,7 +42,7 @@ pub(super) trait TransferFile: BlockReader + Debug + Send + 'static {
 
 /// A file being sent to a client.
 #[derive(Debug)]
-pub(super) struct Transfer<F = EncodedFile> {
+pub(super) struct Transfer<F> {
     sender: Sender,
     file: F,
     socket: TransferSocket,

@@ -5,7 +5,7 @@ use smol::{
     future::{or, poll_once, zip},
 };
 
-use super::*;
+use super::{super::registry::Next, *};
 
 const SOON: Duration = Duration::from_millis(20);
 
@@ -14,19 +14,19 @@ fn event_loop() -> Arc<EventLoop> {
 }
 
 /// Registers a socket on a free port of the loopback.
-pub(super) fn register(event_loop: &Arc<EventLoop>) -> Registered {
+pub(in crate::event_loop) fn register(event_loop: &Arc<EventLoop>) -> Registered {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.set_nonblocking(true).expect("set");
     Registered::new(event_loop, Arc::new(socket))
 }
 
-pub(super) fn send_to(socket: &Registered) {
+pub(in crate::event_loop) fn send_to(socket: &Registered) {
     let sender = UdpSocket::bind("127.0.0.1:0").expect("a port");
     sender.send_to(b"x", socket.get().local_addr().expect("bound")).expect("sent");
 }
 
 /// Waits for the deadline of a handler.
-pub(super) async fn sleep(event_loop: &Arc<EventLoop>, duration: Duration) {
+pub(in crate::event_loop) async fn sleep(event_loop: &Arc<EventLoop>, duration: Duration) {
     let socket = register(event_loop);
     socket.run_handler(Script::new(&socket, vec![Next::Detach, Next::Wait(clock::now().after(duration))])).await;
 }
@@ -41,19 +41,19 @@ fn soon() -> Next {
 
 /// A handler that returns the given results, the last one first, and records its calls.
 #[derive(Debug)]
-pub(super) struct Script {
+pub(in crate::event_loop) struct Script {
     socket: Arc<UdpSocket>,
     results: Vec<Next>,
     calls: Vec<&'static str>,
 }
 
 impl Script {
-    pub(super) fn new(socket: &Registered, results: Vec<Next>) -> Arc<Mutex<Self>> {
+    pub(in crate::event_loop) fn new(socket: &Registered, results: Vec<Next>) -> Arc<Mutex<Self>> {
         let socket = socket.get().try_clone().expect("a descriptor");
         Arc::new(Mutex::new(Self { socket: Arc::new(socket), results, calls: vec![] }))
     }
 
-    pub(super) fn polls(&self) -> usize {
+    pub(in crate::event_loop) fn polls(&self) -> usize {
         self.calls.iter().filter(|call| **call == "poll").count()
     }
 }
