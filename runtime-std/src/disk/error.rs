@@ -45,16 +45,16 @@ impl DiskError {
         }
     }
 
-    /// Returns the text for a client: short, without paths and addresses.
+    /// Returns a short text without paths and addresses, which TFTP clients receive in an ERROR packet.
     pub fn to_client(&self) -> &'static str {
         match self {
             Self::NotFound => "file not found",
             Self::Forbidden(_) => "not a regular file",
-            Self::InvalidDescription(_) => "the description of this client's disk is invalid",
+            Self::InvalidDescription(_) => "the description of this client's disk is not valid",
             Self::Connect { .. } => "the disk of this client cannot be reached",
-            Self::FileSystem(_) | Self::Start(_) | Self::Appliance(_) | Self::Timeout(_) => {
-                "the disk of this client cannot be read"
-            }
+            Self::FileSystem(_) => "the disk of this client cannot be read",
+            Self::Start(_) | Self::Appliance(_) => "disk not available",
+            Self::Timeout(_) => "the disk of this client is too slow",
             Self::Changed => "the file changed during the transfer",
             Self::Disconnected => "the disk was disconnected",
         }

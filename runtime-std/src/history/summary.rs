@@ -57,7 +57,7 @@ fn elapsed(since: Instant, now: WallClock) -> String {
     format_duration(now.instant().since(since).as_secs())
 }
 
-/// Formats a duration in seconds, minutes, hours or days: in the largest unit of which there are two.
+/// Formats a duration in the largest unit that gives at least two: seconds, minutes, hours or days.
 pub fn format_duration(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),

@@ -148,7 +148,7 @@ mod tests {
             ),
             (
                 OpenError::Disk { origin, error: disk_error() },
-                (0, "the description of this client's disk is invalid"),
+                (0, "the description of this client's disk is not valid"),
                 Level::Info,
                 State::Failed,
             ),
