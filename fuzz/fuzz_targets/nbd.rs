@@ -1,4 +1,4 @@
-//! Whatever an NBD server says, a reading ends: in exactly the bytes that were asked for, or in a message of one line.
+//! Arbitrary messages of an NBD server: each read returns exactly the requested bytes or an error of one line.
 #![no_main]
 
 use std::{
@@ -15,7 +15,7 @@ use smol::{
     io::{AsyncRead, AsyncWrite, Cursor},
 };
 
-/// A server that says its piece, however it is spoken to, and hangs up.
+/// A server that sends fixed bytes regardless of the requests, then closes the connection.
 struct Server(Cursor<Vec<u8>>);
 
 impl AsyncRead for Server {
@@ -42,25 +42,25 @@ fn is_one_line(message: &str) -> bool {
     !message.is_empty() && !message.contains(char::is_control)
 }
 
-async fn talk(words: Vec<u8>, executor: &Executor<'static>) {
-    let server = Server(Cursor::new(words));
+async fn read_from(messages: Vec<u8>, executor: &Executor<'static>) {
+    let server = Server(Cursor::new(messages));
     let nbd = match NbdClient::from_stream(server, "disk", Duration::from_secs(60), executor).await {
         Ok(nbd) => nbd,
         Err(error) => return assert!(is_one_line(&error.to_string()), "{error}"),
     };
-    // The requests have the cookies 1, 2, 3, ...
+    // The cookies of the requests are 1, 2, 3, ...
     let size = nbd.size();
-    let places = [(0, 16), (size / 2, 5), (size - 1, 1), (0, 3000), (size, 1)];
-    let readings = places.map(|(offset, len)| (len, nbd.read(offset, len)));
-    for (len, reading) in readings {
-        match reading.await {
+    let ranges = [(0, 16), (size / 2, 5), (size - 1, 1), (0, 3000), (size, 1)];
+    let reads = ranges.map(|(offset, len)| (len, nbd.read(offset, len)));
+    for (len, read) in reads {
+        match read.await {
             Ok(bytes) => assert_eq!(bytes.len(), len),
             Err(error) => assert!(is_one_line(&error.to_string()), "{error}"),
         }
     }
 }
 
-fuzz_target!(|words: &[u8]| {
+fuzz_target!(|messages: &[u8]| {
     let executor = Executor::new();
-    block_on(executor.run(talk(words.to_vec(), &executor)));
+    block_on(executor.run(read_from(messages.to_vec(), &executor)));
 });

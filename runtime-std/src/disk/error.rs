@@ -4,6 +4,11 @@ use std::{error, fmt, time::Duration};
 
 use crate::{fs, guestfs::HelperError, nbd::NbdError};
 
+/// How long a disk is retried after a transient error before it counts as damaged.
+pub(crate) const RETRY_LIMIT: Duration = Duration::from_secs(3);
+/// The delay before a retry.
+pub(crate) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The reason why a disk or a file on it cannot be read.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -13,13 +13,14 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
 use rtftp_core::{RequestPath, config::disk::DiskConfig};
 use smol::Executor;
 
 pub use self::error::DiskError;
+pub(crate) use self::error::{RETRY_INTERVAL, RETRY_LIMIT};
 use self::handle::Disk;
 pub(crate) use self::{
     connector::{Backend, Connector, DiskTimeouts},
@@ -28,11 +29,6 @@ pub(crate) use self::{
     snapshot::Contents,
 };
 use crate::{client_name::ClientName, event_loop::EventLoop, guestfs::Launcher};
-
-/// How long a disk with inconsistent contents is read again before it counts as damaged: it may be being written.
-pub(crate) const RETRY_LIMIT: Duration = Duration::from_secs(3);
-/// The delay before a disk is read again.
-pub(crate) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The disks that the `.nbd` files of a directory describe.
 #[derive(Debug)]

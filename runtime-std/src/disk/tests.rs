@@ -1,6 +1,6 @@
 //! Tests of disks against an NBD server in this process.
 
-use std::task::Poll;
+use std::{task::Poll, time::Duration};
 
 use rtftp_core::{BlockReader, ReadFailed};
 use smol::{

@@ -4,18 +4,15 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-use std::io;
-
-use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use smol::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use self::options::{
-    INFO_BLOCK_SIZE, INFO_EXPORT, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_STRUCTURED_REPLY, REP_ACK, REP_ERR,
-    REP_ERR_TLS_REQD, REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO, read_reply, send_option,
+    IHAVEOPT, INFO_BLOCK_SIZE, INFO_EXPORT, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_STRUCTURED_REPLY,
+    REP_ACK, REP_ERR, REP_ERR_TLS_REQD, REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO, read_array, read_reply, send_option,
 };
 use super::{NbdError, wire::Fields};
 
 const NBDMAGIC: u64 = u64::from_be_bytes(*b"NBDMAGIC");
-const IHAVEOPT: u64 = u64::from_be_bytes(*b"IHAVEOPT");
 const OLDSTYLE_MAGIC: u64 = 0x0000_4202_8186_1253;
 
 /// The handshake flags; those of the client have the same values.
@@ -188,18 +185,4 @@ fn parse_block_sizes(mut fields: Fields<'_>) -> Result<(u32, u32), NbdError> {
     let [min, _preferred, max] = [fields.u32()?, fields.u32()?, fields.u32()?];
     fields.end()?;
     Ok((min, max))
-}
-
-async fn read_array<const N: usize>(stream: &mut (impl AsyncRead + Unpin)) -> Result<[u8; N], NbdError> {
-    let mut bytes = [0; N];
-    read(stream, &mut bytes).await?;
-    Ok(bytes)
-}
-
-/// Fills the whole buffer.
-async fn read(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> Result<(), NbdError> {
-    stream.read_exact(buffer).await.map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => NbdError::Closed,
-        _ => error.into(),
-    })
 }

@@ -1,12 +1,15 @@
 //! Option haggling: the messages that negotiate options. Names are those of the protocol, without the prefix `NBD_`.
 
+use std::io;
+
 use smol::{
     future::yield_now,
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
 };
 
-use super::{IHAVEOPT, read, read_array};
 use crate::nbd::{NbdError, wire::Fields};
+
+pub(super) const IHAVEOPT: u64 = u64::from_be_bytes(*b"IHAVEOPT");
 
 pub(super) const OPT_EXPORT_NAME: u32 = 1;
 pub(super) const OPT_ABORT: u32 = 2;
@@ -54,4 +57,19 @@ pub(super) async fn read_reply(stream: &mut (impl AsyncRead + Unpin), option: u3
     let mut data = vec![0; len as usize];
     read(stream, &mut data).await?;
     Ok((reply_type, data))
+}
+
+/// Reads an array of bytes.
+pub(super) async fn read_array<const N: usize>(stream: &mut (impl AsyncRead + Unpin)) -> Result<[u8; N], NbdError> {
+    let mut bytes = [0; N];
+    read(stream, &mut bytes).await?;
+    Ok(bytes)
+}
+
+/// Fills the whole buffer.
+async fn read(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> Result<(), NbdError> {
+    stream.read_exact(buffer).await.map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => NbdError::Closed,
+        _ => error.into(),
+    })
 }
