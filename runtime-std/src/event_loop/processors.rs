@@ -26,7 +26,7 @@ pub(super) struct Processors {
 struct Sample {
     at: Instant,
     /// The processor time used by this process.
-    ours: Duration,
+    used: Duration,
     /// The idle time of all processors.
     idle: Duration,
 }
@@ -54,7 +54,7 @@ impl Sample {
         let len = stat.and_then(|stat| stat.read_at(&mut buf, 0).ok()).unwrap_or_default();
         Self {
             at: clock::now(),
-            ours: clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default(),
+            used: clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default(),
             idle: idle(&buf[..len]).unwrap_or_default(),
         }
     }
@@ -64,10 +64,10 @@ impl Sample {
 fn useful_workers(current: usize, before: &Sample, now: &Sample) -> usize {
     let seconds = now.at.since(before.at).as_secs_f64();
     let processors = |now: Duration, before| now.saturating_sub(before).as_secs_f64() / seconds;
-    let (ours, idle) = (processors(now.ours, before.ours), processors(now.idle, before.idle));
-    if ours >= 0.85 * current as f64 && idle >= 0.33 {
+    let (used, idle) = (processors(now.used, before.used), processors(now.idle, before.idle));
+    if used >= 0.85 * current as f64 && idle >= 0.33 {
         current + 1
-    } else if ours < 0.7 * (current - 1) as f64 {
+    } else if used < 0.7 * (current - 1) as f64 {
         current - 1
     } else {
         current
@@ -86,11 +86,11 @@ fn idle(stat: &[u8]) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// Returns the number of useful workers after a second in which this process used `ours` processors and `idle` were idle.
-    fn after(current: usize, ours: f64, idle: f64) -> usize {
+    /// Returns the number of useful workers after a second in which this process used `used` processors and `idle` were idle.
+    fn after(current: usize, used: f64, idle: f64) -> usize {
         let sample = |second: u32| Sample {
             at: Instant::from_micros(7 + 1_000_000 * u64::from(second)),
-            ours: Duration::from_secs(3) + Duration::from_secs_f64(ours) * second,
+            used: Duration::from_secs(3) + Duration::from_secs_f64(used) * second,
             idle: Duration::from_secs(5) + Duration::from_secs_f64(idle) * second,
         };
         useful_workers(current, &sample(0), &sample(1))
@@ -123,6 +123,6 @@ mod tests {
     #[test]
     fn samples_this_machine() {
         let processors = Processors::new();
-        assert!(processors.last.ours > Duration::ZERO && processors.last.idle > Duration::ZERO, "{processors:?}");
+        assert!(processors.last.used > Duration::ZERO && processors.last.idle > Duration::ZERO, "{processors:?}");
     }
 }

@@ -28,16 +28,16 @@ pub(crate) trait Handler: Debug + Send {
     /// Edge-triggered: datagrams left unread raise no new event. They are read with the next event or deadline.
     fn receive(&mut self);
 
-    /// Sends what is due, in one time slice, and returns what to wait for.
+    /// Sends the packets that are due, for a limited time, and returns the event to wait for.
     fn poll(&mut self) -> Next;
 }
 
-/// What a handler waits for after a poll. Whatever it is, a datagram or its waker makes it due earlier.
+/// The event that a handler waits for after a poll. A datagram, or a call of its waker, makes it due earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     /// This instant.
     Wait(Instant),
-    /// The next time slice, after the other due handlers.
+    /// Another poll, after the other due handlers.
     Yield,
     /// Its waker.
     Sleep,
@@ -136,7 +136,7 @@ impl Registry {
         })
     }
 
-    /// Removes a socket and returns what is left of it, to be dropped once the registry is unlocked.
+    /// Removes a socket and returns its registration, to be dropped once the registry is unlocked.
     pub(super) fn deregister(&mut self, epoll: &OwnedFd, id: usize) -> Option<Registration> {
         let mut registration = self.registrations.try_remove(id)?;
         registration.request(epoll, id, EventFlags::empty());

@@ -1,4 +1,4 @@
-//! UDP sockets: the listening socket, the sockets of transfers, and what the kernel knows about routes and neighbours.
+//! UDP sockets of the server and its transfers, path MTUs, and the kernel's neighbour table.
 
 mod listener;
 pub(crate) mod mtu;

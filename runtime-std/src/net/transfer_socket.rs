@@ -58,7 +58,7 @@ impl TransferSocket {
             (IpAddr::V6(ip), SocketAddr::V6(client)) => SocketAddrV6::new(ip, 0, 0, client.scope_id()).into(),
             (ip, _) => SocketAddr::new(ip, 0),
         };
-        let context = |what, error| io::Error::other(format!("{what}: {error}"));
+        let context = |problem, error| io::Error::other(format!("{problem}: {error}"));
         let socket = ports.open(local, open).map_err(|error| context("no port for a transfer", error))?;
         // With DF set, the kernel does not number datagrams for reassembly, which is slow with many clients.
         if local.is_ipv4()

@@ -43,7 +43,7 @@ impl ErrorReply {
     }
 }
 
-/// A request that is answered with an ERROR, and what the log and the history say about it.
+/// The rejection of a request: the ERROR reply, and the texts for the log and the history.
 #[derive(Debug)]
 pub(super) struct Rejection {
     pub(super) reply: ErrorReply,
