@@ -1,4 +1,4 @@
-//! The socket itself: binding, accepting connections, and removing its file.
+//! The socket: its path, binding, accepting connections, and removing its file.
 
 use std::{
     fs::{self, Metadata, Permissions},
@@ -19,8 +19,11 @@ use nix::{
 };
 use smol::{Executor, Timer, lock::Semaphore, net::unix::UnixListener};
 
-use super::{DEFAULT_SOCKET, StatusSocket, connection::serve_connection};
+use super::connection::serve_connection;
 use crate::{history::History, unsandboxed};
+
+/// The default path of the status socket.
+pub const DEFAULT_SOCKET: &str = "/run/rtftp/status.sock";
 
 /// The number of connections served at a time. Further connections are closed without a reply.
 const MAX_CONNECTIONS: usize = 32;
@@ -28,6 +31,17 @@ const MAX_CONNECTIONS: usize = 32;
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Owner and group may connect: nobody else needs to know which clients boot.
 pub(super) const MODE: u32 = 0o660;
+
+/// The path of the status socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatusSocket {
+    /// [`DEFAULT_SOCKET`] if its directory is writable, otherwise none.
+    Default,
+    /// This path. The server does not start without the socket.
+    At(PathBuf),
+    /// No status socket.
+    Disabled,
+}
 
 /// A listening status socket. Dropping it removes its file.
 #[derive(Debug)]
