@@ -1,4 +1,4 @@
-# bash completion for rtftp-get(1). Generated from bins/src/options.rs.
+# bash completion for rtftp-get(1)
 
 _rtftp_get() {
     local word=${COMP_WORDS[COMP_CWORD]} option=${COMP_WORDS[COMP_CWORD - 1]}
@@ -15,13 +15,13 @@ _rtftp_get() {
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
         ;;
-    --blksize | --windowsize | --timeout | --patience)
-        return
-        ;;
+    --blksize | --windowsize | --timeout | --patience) return ;;
     esac
 
     if [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--output --blksize --windowsize --timeout --no-options --patience --verify --trace --quiet --help --version' -- "$word")
+        local words='--output --blksize --windowsize --timeout --no-options --patience --verify --trace --quiet --help
+            --version'
+        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
     elif [[ $COMP_CWORD == 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -A hostname -- "$word")
     fi

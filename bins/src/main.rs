@@ -1,11 +1,13 @@
 //! The rtftp daemon: a TFTP boot server that hands every machine the boot files of its own disk.
 
+mod args;
+mod bar;
 mod check;
-mod cli;
 mod http;
 mod logging;
 mod service;
 mod status;
+mod values;
 
 use std::{
     io,
@@ -23,13 +25,13 @@ use rtftp_runtime::{
 use smol::future::{or, pending};
 
 use crate::{
-    cli::Action,
+    args::Action,
     http::{Http, Place},
     service::Manager,
 };
 
 fn main() -> ExitCode {
-    match cli::parse(std::env::args_os().skip(1).collect()) {
+    match args::parse(std::env::args_os().skip(1).collect()) {
         Ok(Action::Print(text)) => {
             print!("{text}");
             ExitCode::SUCCESS

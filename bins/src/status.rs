@@ -16,13 +16,29 @@ use std::{
 };
 
 use pico_args::Arguments;
-use rtftp::{
-    arguments::{flag, operands, path},
-    options,
-};
 use rtftp_runtime::{history::snapshot::Snapshot, status::DEFAULT_SOCKET};
 
-use crate::cli::Action;
+use crate::{
+    args::Action,
+    values::{Names::Long, operands, path},
+};
+
+/// What `--help` prints.
+const HELP: &str = "\
+rtftp status - shows who boots, and where boots stopped
+
+Usage: rtftp status [CLIENT] [OPTIONS]
+
+Shows a line for each client and one for each running transfer, again every
+second on a terminal, otherwise once; of one CLIENT, its last boots file by file.
+
+Options:
+      --socket PATH  where the daemon answers [default: /run/rtftp/status.sock]
+      --once         show it once
+      --json         print it as JSON
+      --follow       print every request that is over, as a line of JSON
+  -h, --help         print this
+";
 
 /// How often the table is drawn.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -51,12 +67,12 @@ enum Form {
 /// What is wrong, in one line.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
     let mut args = Arguments::from_vec(args);
-    if flag(&mut args, &options::HELP) {
-        return Ok(Action::Print(options::STATUS.help()));
+    if args.contains(["-h", "--help"]) {
+        return Ok(Action::Print(HELP.into()));
     }
-    let socket = path(&mut args, &options::SOCKET, "a path")?.unwrap_or_else(|| DEFAULT_SOCKET.into());
-    let once = flag(&mut args, &options::ONCE);
-    let form = match (flag(&mut args, &options::JSON), flag(&mut args, &options::FOLLOW)) {
+    let socket = path(&mut args, Long("--socket"), "a path")?.unwrap_or_else(|| DEFAULT_SOCKET.into());
+    let once = args.contains("--once");
+    let form = match (args.contains("--json"), args.contains("--follow")) {
         (false, false) => Form::Text,
         (true, false) => Form::Json,
         (false, true) => Form::Follow,

@@ -29,7 +29,7 @@ fn prints_help_and_version_to_standard_output() {
         "--status-listen",
     ];
     for option in options.into_iter().chain(["--help", "--version", "-l", "-p", "-r", "-t", "-m"]) {
-        assert!(text.contains(option), "{option} not found in\n{text}");
+        assert!(text.contains(option), "{option} is missing in\n{text}");
     }
     let version = run_with_bad_arguments(["--version"]);
     assert!(version.status.success());

@@ -1,11 +1,15 @@
 //! rtftp-get: fetches a file from a TFTP server, whole or not at all, and shows what happens on the way.
 
-mod cli;
+mod args;
+#[path = "../bar.rs"]
+mod bar;
 mod compare;
 mod output;
 mod progress;
 mod report;
 mod sink;
+#[path = "../values.rs"]
+mod values;
 
 use std::{fmt, future::pending, io, io::Write, process::ExitCode, time::Instant};
 
@@ -14,7 +18,7 @@ use rtftp_runtime::client::{FetchError, Fetched, Request, fetch, resolve};
 use smol::{block_on, future::or, stream::StreamExt};
 
 use crate::{
-    cli::{Action, Job},
+    args::{Action, Job},
     report::{Report, say, summary},
     sink::Sink,
 };
@@ -54,7 +58,7 @@ impl fmt::Display for Failure {
 }
 
 fn main() -> ExitCode {
-    match cli::parse(std::env::args_os().skip(1).collect()) {
+    match args::parse(std::env::args_os().skip(1).collect()) {
         Ok(Action::Print(text)) => {
             let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
@@ -113,7 +117,7 @@ async fn transfer(job: &Job, sink: &mut Sink, report: &mut Report) -> Result<Fet
     .await?;
     let mut last = FetchError::Interrupted;
     for server in servers {
-        let request = Request { server, file: &job.file, options: job.requested, patience: job.patience };
+        let request = Request { server, file: &job.file, options: job.wanted, patience: job.patience };
         match fetch(&request, sink, interrupted(), |receiver, event| report.event(receiver, event)).await {
             Err(error @ FetchError::Unreachable { .. }) => last = error,
             ended => return ended,

@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use crate::cli::Destination;
+use crate::args::Destination;
 
 /// A place for the file while it comes.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp::progress_bar::bar;
+use crate::bar::bar;
 
 /// How often the line is drawn, at most.
 const PAUSE: Duration = Duration::from_millis(100);

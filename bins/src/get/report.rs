@@ -5,14 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp::progress_bar::megabytes;
 use rtftp_core::Receiver;
 use rtftp_runtime::{
     client::{Event, Fetched, describe, describe_packet},
     text::printable,
 };
 
-use crate::{cli::Job, progress::Progress};
+use crate::{args::Job, bar::megabytes, progress::Progress};
 
 /// Tells what happens while it happens.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::{io::ErrorKind, path::Path};
 
 use rtftp_core::{BlockSink, WriteFailed};
 
-use crate::{cli::Destination, compare::Compare, output::Output};
+use crate::{args::Destination, compare::Compare, output::Output};
 
 /// The file as it comes.
 #[derive(Debug)]

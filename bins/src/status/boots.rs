@@ -1,9 +1,9 @@
 //! The boots of one client, file by file.
 
-use rtftp::progress_bar::{bar, megabytes};
 use rtftp_runtime::history::snapshot::{Boot, Client, File, State};
 
 use super::text::{ago, harmless};
+use crate::bar::{bar, megabytes};
 
 /// Where the client stands, and then its boots, the newest first.
 pub(super) fn lines(client: &Client, now: f64) -> Vec<String> {

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use rtftp::progress_bar::{bar, megabytes};
 use rtftp_runtime::history::snapshot::{Boot, Client, File, Snapshot, State};
 
 use super::text::{ago, harmless};
+use crate::bar::{bar, megabytes};
 
 /// What there is now; rates are those since the snapshot `before`, if there is one.
 pub(super) fn lines(now: &Snapshot, before: Option<&Snapshot>) -> Vec<String> {

@@ -3,13 +3,37 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use pico_args::Arguments;
-use rtftp::{
-    arguments::{flag, operands, path, seconds},
-    options,
-};
 use rtftp_runtime::check::Limits;
 
-use crate::cli::Action;
+use crate::{
+    args::{Action, seconds},
+    values::{
+        Names::{Both, Long},
+        operands, path,
+    },
+};
+
+/// The text of `rtftp check --help`.
+const HELP: &str = "\
+rtftp check - checks a root directory and the disks that it describes
+
+Usage: rtftp check DIR [OPTIONS]
+
+Reads each .nbd file in DIR as the server does, connects to its disk, and prints a line with the
+partitions, the mounts and the backend, the number of files that the client can read, the most
+likely kernel, and the partitions in use (mounted elsewhere, or not unmounted cleanly). A line for
+each problem follows. The check writes nothing and does not disturb a running server.
+
+Options:
+  -r, --root-dir DIR          the same as DIR
+      --json                  print one JSON document instead
+      --open-limit SECONDS    time limit for opening a disk; connecting to its NBD server is limited
+                              to 5 seconds [default: 120]
+      --read-limit SECONDS    time limit for one answer of an open disk [default: 10]
+  -h, --help                  print this help
+
+Exit code 0 without problems, 1 with problems, 2 for wrong arguments.
+";
 
 /// The arguments of a check.
 #[derive(Debug)]
@@ -26,13 +50,13 @@ pub(crate) struct Job {
 /// Returns the problem with the arguments in one line.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
     let mut args = Arguments::from_vec(args);
-    if flag(&mut args, &options::HELP) {
-        return Ok(Action::Print(options::CHECK.help()));
+    if args.contains(["-h", "--help"]) {
+        return Ok(Action::Print(HELP.into()));
     }
-    let json = flag(&mut args, &options::CHECK_JSON);
-    let root_dir = path(&mut args, &options::CHECK_ROOT_DIR, "a directory")?;
-    let open = seconds(&mut args, &options::OPEN_LIMIT)?;
-    let answer = seconds(&mut args, &options::READ_LIMIT)?;
+    let json = args.contains("--json");
+    let root_dir = path(&mut args, Both("-r", "--root-dir"), "a directory")?;
+    let open = seconds(&mut args, Long("--open-limit"), 120)?;
+    let answer = seconds(&mut args, Long("--read-limit"), 10)?;
     let mut roots = operands(args)?;
     roots.extend(root_dir.map(OsString::from));
     let mut roots = roots.into_iter();
@@ -50,7 +74,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Action, String> {
-        crate::cli::parse(line.split_whitespace().map(OsString::from).collect())
+        crate::args::parse(line.split_whitespace().map(OsString::from).collect())
     }
 
     #[test]

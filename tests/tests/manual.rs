@@ -1,9 +1,16 @@
-//! The completions of bash, as bash runs them. The unit tests of `bins/src/options` compare all completions, manual pages and README
-//! with the options.
+//! Manual pages, shell completions and README list exactly the options of the programs.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use rtftp_tests::{binary, run};
+
+/// The commands and their manual pages, grouped by program.
+const COMMANDS: [(&[&str], &str); 4] = [
+    (&["rtftp"], "rtftp.8"),
+    (&["rtftp", "check"], "rtftp-check.1"),
+    (&["rtftp", "status"], "rtftp-status.1"),
+    (&["rtftp-get"], "rtftp-get.1"),
+];
 
 /// Returns the long options in a text.
 fn long_options(text: &str) -> BTreeSet<String> {
@@ -18,6 +25,12 @@ fn options_of(command: &[&str]) -> BTreeSet<String> {
     let options = long_options(&String::from_utf8_lossy(&help.stdout));
     assert!(options.contains("--help"), "{command:?} --help lists {options:?}");
     options
+}
+
+/// Reads a file below `bins/`.
+fn read_file(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bins").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Returns the completions of bash for the last of these words.
@@ -37,10 +50,40 @@ fn bash_completions(words: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn bash_offers_every_option() {
-    for command in [&["rtftp"][..], &["rtftp", "check"], &["rtftp", "status"], &["rtftp-get"]] {
+fn manual_pages_describe_all_options() {
+    for (command, name) in COMMANDS {
+        let page = read_file(&format!("man/{name}"));
+        // `.Fl` puts one hyphen before each of its words.
+        let entries = page.lines().filter_map(|line| line.strip_prefix(".It Fl "));
+        let words = entries.flat_map(str::split_whitespace).filter(|word| word.starts_with('-'));
+        let described: BTreeSet<_> = words.map(|word| format!("-{word}")).collect();
+        assert_eq!(described, options_of(command), "{name} (left) and --help");
+    }
+}
+
+#[test]
+fn readme_lists_all_options() {
+    let named = long_options(include_str!("../../README.md"));
+    for (command, _) in COMMANDS {
+        let missing: Vec<_> = options_of(command).into_iter().filter(|option| !named.contains(option)).collect();
+        assert!(missing.is_empty(), "{command:?}: {missing:?} missing in README");
+    }
+}
+
+#[test]
+fn completions_offer_all_options() {
+    for (command, _) in COMMANDS {
         let offered: BTreeSet<_> = bash_completions(&[command, &["--"]].concat()).into_iter().collect();
-        assert_eq!(offered, options_of(command), "{command:?}: bash (left) and --help");
+        assert_eq!(offered, options_of(command), "bash (left) and {command:?} --help");
+    }
+    for commands in COMMANDS.chunk_by(|(one, _), (next, _)| one[0] == next[0]) {
+        let program = commands[0].0[0];
+        let options: BTreeSet<_> = commands.iter().flat_map(|(command, _)| options_of(command)).collect();
+        assert_eq!(long_options(&read_file(&format!("completions/_{program}"))), options, "zsh (left) and --help");
+        let fish = read_file(&format!("completions/{program}.fish"));
+        let words: Vec<_> = fish.split_whitespace().collect();
+        let offered = words.windows(2).filter(|pair| pair[0] == "-l").map(|pair| format!("--{}", pair[1]));
+        assert_eq!(offered.collect::<BTreeSet<_>>(), options, "fish (left) and --help");
     }
 }
 

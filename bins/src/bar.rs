@@ -1,25 +1,25 @@
-//! The progress of a transfer in one line.
+//! How far a transfer is, in one line, for both programs.
 
-/// The length of the bar in characters.
-const BAR_LENGTH: usize = 24;
+/// How many characters the bar has.
+const BAR: usize = 24;
 
-/// Formats percentage, bar, bytes, rate and time left, as far as they are known. The rate is in bytes per second.
-pub fn bar(bytes: u64, size: Option<u64>, rate: f64) -> String {
-    let received = format!("{:.1} MB  {:.1} MB/s", megabytes(bytes as f64), megabytes(rate));
-    // Some servers that do not know the size answer `tsize` with 0.
-    let Some(size) = size.filter(|&size| size > 0 && bytes <= size) else { return received };
+/// Percent, a bar, bytes, rate and time left, as far as they are known. The rate is in bytes a second.
+pub(crate) fn bar(bytes: u64, size: Option<u64>, rate: f64) -> String {
+    let came = format!("{:.1} MB  {:.1} MB/s", megabytes(bytes as f64), megabytes(rate));
+    // Some servers answer `tsize` with 0 because they do not know it.
+    let Some(size) = size.filter(|&size| size > 0 && bytes <= size) else { return came };
     let part = bytes as f64 / size as f64;
-    let bar = "=".repeat((part * BAR_LENGTH as f64) as usize);
+    let bar = "=".repeat((part * BAR as f64) as usize);
     let left = if rate > 0.0 { clock(((size - bytes) as f64 / rate) as u64) } else { "-:--".into() };
-    format!("{:3.0}% [{bar:BAR_LENGTH$}] {received}  {left} left", (part * 100.0).floor())
+    format!("{:3.0}% [{bar:BAR$}] {came}  {left} left", (part * 100.0).floor())
 }
 
-/// Converts bytes to megabytes.
-pub fn megabytes(bytes: f64) -> f64 {
+/// Bytes in millions.
+pub(crate) fn megabytes(bytes: f64) -> f64 {
     bytes / 1e6
 }
 
-/// Formats seconds as minutes and seconds, or as hours, minutes and seconds.
+/// Seconds as minutes and seconds, or hours, minutes and seconds.
 fn clock(seconds: u64) -> String {
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_the_known_values() {
+    fn the_line_tells_what_is_known() {
         for (bytes, size, line) in [
             (0, Some(1_000_000), "  0% [                        ] 0.0 MB  0.0 MB/s  -:-- left"),
             (500_000, Some(1_000_000), " 50% [============            ] 0.5 MB  0.5 MB/s  0:01 left"),
