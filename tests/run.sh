@@ -106,8 +106,8 @@ tests() {
 # The packages of these servers start them and conflict with each other, so the step `packages` does not install them.
 foreign_server() { # TEST PROGRAM START-OF-ITS-VERSION
     local version
-    # With atftpd installed, in.tftpd is another name of it.
-    version=$(PATH=$PATH:/usr/sbin "$2" --version 2>&1 || true)
+    # With atftpd installed, in.tftpd is another name of it. `env` runs the program, not the function of that name below.
+    version=$(env PATH="$PATH:/usr/sbin" "$2" --version 2>&1 || true)
     if [[ $version != "$3"* ]]; then
         not_tested "$1 is not installed"
     elif [ "$(id -u)" != 0 ]; then
