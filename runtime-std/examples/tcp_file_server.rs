@@ -2,12 +2,20 @@
 //!
 //!     cargo run -p rtftp-runtime --example tcp_file_server -- /srv/tftp 127.0.0.1:7000
 
-use std::{env, error::Error, net::SocketAddr, net::TcpListener, net::TcpStream, sync::Arc};
+use std::{
+    env,
+    error::Error,
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+};
 
 use rtftp_runtime::{
     files::FileStore,
     rtftp_core::RequestPath,
-    smol::{Async, Executor, block_on, io::AsyncBufReadExt, io::AsyncReadExt, io::AsyncWriteExt, io::BufReader},
+    smol::{
+        Async, Executor, block_on,
+        io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    },
 };
 
 /// Sends the requested file.
@@ -50,7 +58,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Read, io::Write, net::Shutdown, thread};
+    use std::{
+        fs,
+        io::{Read, Write},
+        net::Shutdown,
+        thread,
+    };
 
     use super::*;
 

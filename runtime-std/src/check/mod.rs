@@ -6,6 +6,7 @@ mod disk;
 mod files;
 mod kernel;
 mod layout;
+mod limits;
 mod problem;
 mod report;
 mod trees;
@@ -19,6 +20,7 @@ use smol::{Executor, Task, lock::Semaphore};
 pub use self::{
     files::{Files, Incomplete},
     kernel::Kernel,
+    limits::Limits,
     problem::{Problem, ProblemKind},
     report::{Client, Directory, Disk, Mount, Partition, Report},
 };
@@ -31,15 +33,6 @@ use crate::{
 
 /// The number of disks that are checked at the same time: each may need a virtual machine of up to 580 MB.
 const MAX_CONCURRENT_DISKS: usize = 4;
-
-/// The time limits of a check.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// For opening a disk.
-    pub open: Duration,
-    /// For one answer of an NBD server or a helper.
-    pub answer: Duration,
-}
 
 /// Checks a root directory and all disks that are described in it. Blocks the thread for a bounded time.
 ///

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
-use super::report::as_text;
+use serde::{Serialize, Serializer};
 
 /// A problem with a name in the root directory. `Display` writes one line without control characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -85,4 +83,9 @@ impl fmt::Display for ProblemKind {
             Self::MoreUnreadableFiles(count) => write!(f, "{count} more files cannot be read"),
         }
     }
+}
+
+/// Serialises a value as the text of its `Display`.
+fn as_text<S: Serializer>(value: &ProblemKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }

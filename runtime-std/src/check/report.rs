@@ -1,7 +1,5 @@
 //! The result of a check. It serialises to the JSON of `rtftp check --json`.
 
-use std::fmt;
-
 use rtftp_core::config::disk::Backend;
 use serde::{Serialize, Serializer};
 
@@ -104,9 +102,4 @@ fn backend_name<S: Serializer>(backend: &Option<Backend>, serializer: S) -> Resu
         _ => "native",
     });
     name.serialize(serializer)
-}
-
-/// Serialises a value as the text of its `Display`.
-pub(super) fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
 }

@@ -20,11 +20,11 @@ use rtftp_core::{RequestPath, config::disk::DiskConfig};
 use smol::Executor;
 
 pub use self::error::DiskError;
-pub(crate) use self::error::{RETRY_INTERVAL, RETRY_LIMIT};
 use self::handle::Disk;
 pub(crate) use self::{
     connector::{Backend, Connector, DiskTimeouts},
     description::{file_name, parse_file_name, read_description},
+    error::{RETRY_INTERVAL, RETRY_LIMIT},
     remote_file::RemoteFile,
     snapshot::Contents,
 };

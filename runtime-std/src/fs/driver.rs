@@ -1,36 +1,11 @@
 //! The table of file systems that are read natively, and the signatures of others.
 
-use super::{BoxedFileSystem, Error, FsFuture, Problem, Volume, ext4, fat};
+use super::{BoxedFileSystem, Detected, Driver, Error, Problem, Volume, ext4, fat};
 
 /// The file systems that are read natively, in the order in which they are probed.
 ///
 /// To add a file system, add its directory to this module and its driver to this table.
 pub const DRIVERS: &[Driver] = &[ext4::DRIVER, fat::DRIVER];
-
-/// How to recognise and open a kind of file system.
-#[derive(Debug, Clone, Copy)]
-pub struct Driver {
-    /// The name of the driver.
-    pub name: &'static str,
-    /// Recognises a file system while reading as little as possible; `None` if the volume holds another one or none.
-    ///
-    /// Fails like [`open`](Self::open).
-    pub probe: for<'a> fn(&'a Volume) -> FsFuture<'a, Option<Detected>>,
-    /// Opens the file system in a volume; `None` if the volume holds another one or none.
-    ///
-    /// Fails with [`Error::Unsupported`] if the file system uses features that are not supported, [`Error::Corrupt`] or
-    /// [`Error::Io`].
-    pub open: fn(Volume) -> FsFuture<'static, Option<BoxedFileSystem>>,
-}
-
-/// A file system recognised by [`probe`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Detected {
-    /// The name, such as `ext4` or `XFS`.
-    pub name: &'static str,
-    /// Whether it is mounted read-write elsewhere, or was not unmounted cleanly; `None` if unknown.
-    pub in_use: Option<bool>,
-}
 
 /// Opens the file system in a volume.
 ///

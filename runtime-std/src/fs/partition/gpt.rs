@@ -2,7 +2,7 @@
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 
-use super::{MAX_NUMBER, Partition, SECTOR, sectors};
+use super::entry::{MAX_NUMBER, Partition, SECTOR, sectors};
 use crate::fs::{
     Error, Volume,
     bytes::{array_at, le},

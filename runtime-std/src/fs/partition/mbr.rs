@@ -1,6 +1,6 @@
 //! The MBR and the chain of logical partitions in an extended partition (block/partitions/msdos.c).
 
-use super::{MAX_NUMBER, Partition, SECTOR, sectors};
+use super::entry::{MAX_NUMBER, Partition, SECTOR, sectors};
 use crate::fs::{Error, Volume, bytes::le};
 
 /// The offset of the four entries in their sector.
