@@ -1,8 +1,9 @@
-# bash completion for rtftp-get(1)
+# Bash completion for rtftp-get.
+# Generated from bins/src/options.rs: see bins/src/reference.rs.
 
 _rtftp_get() {
-    local word=${COMP_WORDS[COMP_CWORD]} option=${COMP_WORDS[COMP_CWORD - 1]}
-    # `--option=value` arrives as three words.
+    local word=${COMP_WORDS[COMP_CWORD]} option=${COMP_WORDS[COMP_CWORD - 1]} words='' directories=''
+    # Bash splits `--option=value` into three words.
     if [[ $word == = ]]; then
         word=
     elif [[ $option == = ]]; then
@@ -10,20 +11,21 @@ _rtftp_get() {
     fi
 
     case $option in
-    -o | --output | --verify)
-        compopt -o filenames
-        mapfile -t COMPREPLY < <(compgen -f -- "$word")
-        return
+    -o | --output | --verify) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+    --blksize | --patience | --timeout | --windowsize) return ;;
+    *)
+        case $COMP_CWORD,${COMP_WORDS[1]} in
+        1,[!-]* | 1,) mapfile -t COMPREPLY < <(compgen -A hostname -- "$word"); return ;;
+        *,*) [[ $word == -* ]] || return ;;&
+        *) words='--output --blksize --windowsize --timeout --no-options --patience --verify --trace --quiet --help --version' ;;
+        esac
         ;;
-    --blksize | --windowsize | --timeout | --patience) return ;;
     esac
-
-    if [[ $word == -* ]]; then
-        local words='--output --blksize --windowsize --timeout --no-options --patience --verify --trace --quiet --help
-            --version'
+    if [[ $directories ]]; then
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -d -- "$word")
+    else
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
-    elif [[ $COMP_CWORD == 1 ]]; then
-        mapfile -t COMPREPLY < <(compgen -A hostname -- "$word")
     fi
 }
 

@@ -1,13 +1,17 @@
-complete -c rtftp-get -f -n 'test (count (commandline -opc)) -eq 1' -a '(__fish_print_hostnames)'
+# Fish completion for rtftp-get.
+# Generated from bins/src/options.rs: see bins/src/reference.rs.
+
 complete -c rtftp-get -f
-complete -c rtftp-get -s o -l output -r -F -d 'Write to this file, or to standard output (-)'
-complete -c rtftp-get -l blksize -x -d 'Ask for blocks of this size (1428)'
-complete -c rtftp-get -l windowsize -x -d 'Ask for windows of this size (16)'
-complete -c rtftp-get -l timeout -x -d 'Ask the server to repeat a packet after this time'
-complete -c rtftp-get -l no-options -d 'Ask for no options (RFC 1350)'
-complete -c rtftp-get -l patience -x -d 'Give up when the server is silent this long (60)'
-complete -c rtftp-get -l verify -r -F -d 'Compare with a local file'
-complete -c rtftp-get -l trace -d 'Print every packet'
-complete -c rtftp-get -s q -l quiet -d 'Print errors only'
-complete -c rtftp-get -s h -l help -d 'Print a summary of the options'
-complete -c rtftp-get -s V -l version -d 'Print the version'
+complete -c rtftp-get -n 'test (count (commandline -opc)) -eq 1' -a '(__fish_print_hostnames)'
+
+complete -c rtftp-get -s o -l output -r -F -d 'write to this file; - is standard output (the last part of FILE, in this directory)'
+complete -c rtftp-get -l blksize -x -d 'request this block size, 8 to 65464 (1428)'
+complete -c rtftp-get -l windowsize -x -d 'request this window size, 1 to 32767 (16)'
+complete -c rtftp-get -l timeout -x -d 'request this retransmission timeout of the server, 1 to 255 (not requested)'
+complete -c rtftp-get -l no-options -d 'request no options, as in RFC 1350'
+complete -c rtftp-get -l patience -x -d 'give up after SECONDS without an answer, 1 to 60 (60)'
+complete -c rtftp-get -l verify -r -F -d 'compare with a local file; write nothing unless -o is given'
+complete -c rtftp-get -l trace -d 'print each packet with its time in seconds'
+complete -c rtftp-get -s q -l quiet -d 'print errors only'
+complete -c rtftp-get -s h -l help -d 'print this help'
+complete -c rtftp-get -s V -l version -d 'print the version'

@@ -1,13 +1,16 @@
-//! The rtftp daemon: a TFTP boot server that hands every machine the boot files of its own disk.
+//! The rtftp daemon: a TFTP boot server that reads the boot files of each machine from its own disk.
 
-mod args;
-mod bar;
 mod check;
-mod http;
+mod cli;
 mod logging;
+mod options;
+mod parser;
+mod progress_bar;
+#[cfg(test)]
+mod reference;
 mod service;
 mod status;
-mod values;
+mod status_page;
 
 use std::{
     io,
@@ -25,13 +28,12 @@ use rtftp_runtime::{
 use smol::future::{or, pending};
 
 use crate::{
-    args::Action,
-    http::{Http, Place},
-    service::Manager,
+    cli::Action,
+    status_page::{ListenAddress, StatusPage},
 };
 
 fn main() -> ExitCode {
-    match args::parse(std::env::args_os().skip(1).collect()) {
+    match cli::parse(std::env::args_os().skip(1).collect()) {
         Ok(Action::Print(text)) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -40,7 +42,13 @@ fn main() -> ExitCode {
         Ok(Action::Status(job)) => status::run(&job),
         Ok(Action::Serve { config, status_listen, log_level, sandbox }) => {
             logging::start(log_level);
-            serve(config, status_listen, sandbox)
+            match serve(config, status_listen, sandbox) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    log::error!("{error}");
+                    ExitCode::FAILURE
+                }
+            }
         }
         Err(error) => {
             eprintln!("rtftp: {error}\nTry `rtftp --help`.");
@@ -49,62 +57,56 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config, status_listen: Option<Place>, sandbox: bool) -> ExitCode {
+/// Runs the daemon until a signal ends it.
+fn serve(config: Config, status_listen: Option<ListenAddress>, sandbox: bool) -> io::Result<()> {
     let root = config.root_dir.display().to_string();
-    let http = status_listen.map(Http::bind).transpose();
-    match http.and_then(|http| Ok((http, start(config, sandbox)?))) {
-        Ok((http, (server, address, signals))) => {
-            log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
-            if let Some(http) = &http {
-                log::info!("status page at http://{}/", http.address());
-            }
-            let serving = format!("serving {root} on {address}");
-            let history = server.history();
-            let page = async move {
-                match http {
-                    Some(http) => http.serve(history).await,
-                    None => pending().await,
-                }
-            };
-            server.clone().run(or(Manager::from_env().attend(server, signals, serving), page));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            log::error!("{error}");
-            ExitCode::FAILURE
-        }
+    let page = status_listen.map(StatusPage::bind).transpose()?;
+    let (server, address, signals) = start(config, sandbox)?;
+    log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
+    if let Some(page) = &page {
+        log::info!("status page at http://{}/", page.address());
     }
+    let history = server.history();
+    let serve_page = async move {
+        match page {
+            Some(page) => page.serve(history).await,
+            None => pending().await,
+        }
+    };
+    let service = service::run(server.clone(), signals, format!("serving {root} on {address}"));
+    server.run(or(service, serve_page));
+    Ok(())
 }
 
-/// Listens, lets go of what is not needed for that any more, and begins to catch signals.
+/// Opens the listening socket, enters the sandbox, and starts to catch signals.
 fn start(config: Config, sandbox: bool) -> io::Result<(Arc<Server>, SocketAddr, Signals)> {
     let root = config.root_dir.clone();
-    let server = match service::socket().map_err(io::Error::other)? {
+    let server = match service::activated_socket().map_err(io::Error::other)? {
         Some((socket, name)) => {
-            log::info!("the socket is the service manager's ({name}), whatever --listen-ip and --listen-port say");
+            log::info!("listening on socket {name} of the service manager: ignoring --listen-ip and --listen-port");
             Server::on(socket, config)?
         }
         None => Server::bind(config)?,
     };
-    // Before anything starts a thread.
+    // Before the first thread is started, since a sandbox applies to the threads that its thread starts.
     if sandbox {
-        confine(&root);
+        enter_sandbox(&root);
     } else {
-        log::info!("not confined: --no-sandbox");
+        log::info!("sandbox disabled by --no-sandbox");
     }
     let signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
     let address = server.local_addr()?;
     Ok((Arc::new(server), address, signals))
 }
 
-/// Has the kernel refuse all files but those that are served.
-fn confine(root: &Path) {
+/// Restricts the process to reading the served files. The daemon continues without a sandbox if the kernel has none.
+fn enter_sandbox(root: &Path) {
     match sandbox::confine(root) {
-        Ok(linked) => {
-            let readable = [root].into_iter().chain(linked.iter().map(PathBuf::as_path));
+        Ok(link_targets) => {
+            let readable = [root].into_iter().chain(link_targets.iter().map(PathBuf::as_path));
             let readable: Vec<String> = readable.map(|path| path.display().to_string()).collect();
-            log::info!("confined: no files but those below {} can be opened, and none be written", readable.join(", "));
+            log::info!("sandbox enabled: only files below {} can be read, none can be written", readable.join(", "));
         }
-        Err(why) => log::warn!("not confined: {why}"),
+        Err(error) => log::warn!("sandbox disabled: {error}"),
     }
 }

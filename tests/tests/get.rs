@@ -42,7 +42,7 @@ fn fetch_all(getter: &RtftpGet, server: &str, put: impl Fn(&str, &[u8])) {
         getter.get(&[&[server, "large"], options].concat()).assert_exit(0, &["large: 41943040 bytes in "]);
         assert_same(&getter.read("large"), &large, &format!("{options:?} large"));
     }
-    getter.get(&[server, "missing"]).assert_exit(1, &["refuses: ERROR 1 (file not found)"]);
+    getter.get(&[server, "missing"]).assert_exit(1, &[": ERROR 1 (file not found)"]);
     assert!(!getter.files().contains(&"missing".to_owned()));
 }
 
@@ -167,9 +167,11 @@ fn verify_compares_without_writing() {
     fs::write(getter.path("local"), &file).expect("written");
     getter.get(&[&server, "dir/f", "--verify", "local"]).assert_exit(5, &["local differs at byte 3210"]);
     fs::write(getter.path("local"), &file[..3000]).expect("written");
-    getter.get(&[&server, "dir/f", "--verify", "local"]).assert_exit(5, &["local ends after 3000 bytes"]);
+    getter
+        .get(&[&server, "dir/f", "--verify", "local"])
+        .assert_exit(5, &["local is shorter: it ends after 3000 bytes"]);
     assert_eq!(getter.files(), ["local"]);
-    getter.get(&[&server, "dir/f", "--verify", "local", "-o", "new"]).assert_exit(5, &["local ends after"]);
+    getter.get(&[&server, "dir/f", "--verify", "local", "-o", "new"]).assert_exit(5, &["local is shorter"]);
     assert_eq!((getter.read("new").len(), getter.read("local").len()), (5000, 3000));
     getter.get(&[&server, "dir/f", "--verify", "nothing"]).assert_exit(4, &["cannot read nothing: No such file"]);
 }

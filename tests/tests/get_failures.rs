@@ -36,7 +36,7 @@ fn run_with_server(args: &[&str], script: impl FnOnce(&mut ScriptedServer)) -> G
 #[test]
 fn escapes_control_characters_in_errors_of_the_server() {
     let got = run_with_server(&[], |server| server.send(&error(2, "not \x1b[31mfor you\r\n")));
-    got.assert_exit(1, &["127.0.0.1:", r"refuses: ERROR 2 (access violation): not \u{1b}[31mfor you\r\n"]);
+    got.assert_exit(1, &["127.0.0.1:", r": ERROR 2 (access violation): not \u{1b}[31mfor you\r\n"]);
     let got = run_with_server(&["--trace"], |server| {
         server.send(OACK);
         assert_eq!(server.receive(), ack(0));
@@ -68,7 +68,7 @@ fn reports_closed_port() {
     closed.connect("127.0.0.1:1").expect("an address");
     let (getter, started) = (RtftpGet::new(), Instant::now());
     let address = closed.local_addr().expect("bound").to_string();
-    getter.get(&[&address, "f"]).assert_exit(3, &["nobody listens on", &address, "is the server running"]);
+    getter.get(&[&address, "f"]).assert_exit(3, &[&address, "port closed", "is the server running"]);
     assert!(started.elapsed().as_secs() < 30, "the failure is reported before the time limit");
     assert_eq!(getter.files(), Vec::<String>::new());
 }
@@ -81,7 +81,7 @@ fn reports_missing_answer() {
         let silent = server.client();
         poll_until("the end of the client", Duration::from_secs(30), || UdpSocket::bind(silent).ok());
     });
-    got.assert_exit(3, &["no answer from 127.0.0.1:", "firewall"]);
+    got.assert_exit(3, &["127.0.0.1:", "no answer", "firewall"]);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn reports_answer_from_another_address() {
     server.send(OACK);
     assert_eq!(server.receive(), error(5, "unknown transfer ID"));
     let other_address = server.transfer_port().to_string();
-    let words = [&format!("no answer from {address}, but one from {other_address}"), "(not the server) OACK"];
+    let words = [&format!("{address}: no answer, but one from {other_address}"), "(not the server) OACK"];
     running.end().assert_exit(3, &words);
 }
 
@@ -105,7 +105,7 @@ fn reports_server_that_closes_its_port() {
         server.receive();
         server.send(&data(1, 1428));
     });
-    got.assert_exit(3, &["127.0.0.1:", "went away after 1428 bytes", "Connection refused"]);
+    got.assert_exit(3, &["127.0.0.1:", "closed its port after 1428 bytes", "Connection refused"]);
     assert!(started.elapsed().as_secs() < 30, "the failure is reported before the time limit");
 }
 
@@ -117,7 +117,7 @@ fn sends_error_to_unresponsive_server() {
         server.send(&data(1, 1428));
         while server.receive() != error(0, "timed out") {}
     });
-    got.assert_exit(3, &["127.0.0.1:", "fell silent after 1428 bytes"]);
+    got.assert_exit(3, &["127.0.0.1:", "timed out after 1428 bytes"]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn rejects_oack_with_options_that_were_not_requested() {
             server.send(oack);
             assert_eq!(server.receive()[..4], [0, 5, 0, 8], "{words}");
         });
-        got.assert_exit(3, &["broke the rules", "were not asked for", words]);
+        got.assert_exit(3, &["protocol violation", "does not match the request", words]);
     }
     let got = run_with_server(&["--no-options"], |server| {
         server.send(b"\0\x06blksize\x00512\0");
@@ -151,7 +151,7 @@ fn rejects_oversized_block() {
         server.send(&data(1, 1429));
         assert_eq!(server.receive()[..4], [0, 5, 0, 4]);
     });
-    got.assert_exit(3, &["broke the rules", "longer block"]);
+    got.assert_exit(3, &["protocol violation", "larger than negotiated"]);
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn updates_while_boards_boot() {
     let mut browser = Browser::start();
     browser.show(1100, 900, "light");
     browser.open(&url);
-    wait(&mut browser, "document.getElementById('empty').textContent.includes('No client has asked')");
+    wait(&mut browser, "document.getElementById('empty').textContent.includes('No requests yet')");
 
     let (_stalled, _server) = boot_many(&daemon);
     let mut loading = load(&daemon, "127.0.0.7", 4);

@@ -117,8 +117,7 @@ fn confined_daemon_serves_all_kinds_of_files_and_disks() {
     let disk = board_disk(1);
     let (tcp, unix) = (NbdServer::qemu(&disk), NbdServer::unix(&disk));
     let daemon = Rtftp::start();
-    daemon
-        .logged(&["confined: no files but those below ", daemon.path("").display().to_string().trim_end_matches('/')]);
+    daemon.logged(&["sandbox enabled: only files below ", daemon.path("").display().to_string().trim_end_matches('/')]);
     daemon.put("default/local", "local");
     daemon.put("127.0.0.6/own", "own");
     assert_eq!(daemon.fetch("127.0.0.6", "local").as_deref(), Ok("local"));
@@ -148,8 +147,8 @@ fn confined_daemon_serves_all_kinds_of_files_and_disks() {
 #[test]
 fn no_sandbox_option_disables_it() {
     let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--no-sandbox"]);
-    daemon.logged(&["not confined: --no-sandbox"]);
-    assert!(daemon.log_lines(&["confined: no files"]).is_empty());
+    daemon.logged(&["sandbox disabled by --no-sandbox"]);
+    assert!(daemon.log_lines(&["sandbox enabled"]).is_empty());
     assert!(confined_threads(&daemon).values().all(|is_confined| !is_confined) || !can_detect_confinement());
 }
 

@@ -228,11 +228,11 @@ fn activation_error(descriptor: impl Into<OwnedFd>, count: u32) -> String {
 fn rejects_unsuitable_sockets() {
     let expected = "socket activation (rtftp.socket): expected a UDP socket (ListenDatagram=69), found ";
     let stderr = activation_error(TcpListener::bind("127.0.0.1:0").expect("a port"), 1);
-    assert!(stderr.contains(&format!("{expected}a stream socket, as ListenStream= makes it\n")), "{stderr}");
+    assert!(stderr.contains(&format!("{expected}a stream socket, as from ListenStream=\n")), "{stderr}");
     let stderr = activation_error(UnixDatagram::unbound().expect("a socket"), 1);
-    assert!(stderr.contains(&format!("{expected}a datagram socket that is not of IPv4 or IPv6\n")), "{stderr}");
+    assert!(stderr.contains(&format!("{expected}a datagram socket that is neither IPv4 nor IPv6\n")), "{stderr}");
     let stderr = activation_error(fs::File::open("/dev/null").expect("a file"), 1);
-    assert!(stderr.contains(&format!("{expected}a file that is no socket\n")), "{stderr}");
+    assert!(stderr.contains(&format!("{expected}a file that is not a socket\n")), "{stderr}");
     let stderr = activation_error(UdpSocket::bind("127.0.0.1:0").expect("a port"), 2);
     assert!(stderr.contains("expected one UDP socket, found 2"), "{stderr}");
 }

@@ -163,12 +163,12 @@ fn reports_unknown_clients_and_missing_daemons() {
     let (_directory, socket, daemon) = daemon();
     let unknown = status(&socket, &["10.9.8.7"]);
     assert_eq!(unknown.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("10.9.8.7 has not asked"));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("10.9.8.7: no requests in the history"));
     daemon.stop(Signal::SIGTERM);
     for args in [&[][..], &["--json"], &["--follow"]] {
         let nobody = status(&socket, args);
         let stderr = String::from_utf8_lossy(&nobody.stderr).into_owned();
-        assert!(nobody.status.code() == Some(1) && stderr.contains("does rtftp run"), "{args:?}: {stderr}");
+        assert!(nobody.status.code() == Some(1) && stderr.contains("is rtftp running"), "{args:?}: {stderr}");
     }
     assert_eq!(status(&socket, &["--colour"]).status.code(), Some(2));
     assert!(run_with_bad_arguments(["status", "--help"]).status.success());

@@ -1,6 +1,6 @@
 //! `rtftp check`: checks a root directory and the disks that it describes.
 
-mod args;
+mod cli;
 mod json;
 mod table;
 
@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 
-pub(crate) use self::args::{Job, parse};
+pub(crate) use self::cli::{Job, parse};
 
 /// Runs a check and prints its report. The exit code is 0 without problems and 1 with problems.
 pub(crate) fn run(job: &Job) -> ExitCode {

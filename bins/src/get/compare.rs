@@ -1,4 +1,4 @@
-//! Comparing what comes with a local file.
+//! Compares the fetched file with a local one.
 
 use std::{
     fs::File,
@@ -6,76 +6,77 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A local file, and whether what has come so far equals it.
+/// A comparison with a local file, in the order of the bytes.
 #[derive(Debug)]
-pub(crate) struct Compare {
+pub(crate) struct Comparison {
     local: BufReader<File>,
     path: PathBuf,
-    /// What is compared, of the local file.
+    /// The bytes of the local file that are compared.
     buf: Vec<u8>,
-    /// How much has come.
+    /// The number of bytes of the fetched file so far.
     offset: u64,
-    /// Where the first difference is, and what it is.
+    /// The first difference.
     difference: Option<String>,
 }
 
-impl Compare {
+impl Comparison {
     /// Opens the local file.
     ///
     /// # Errors
     ///
-    /// What cannot be read, and why.
+    /// Returns a message if the file cannot be opened.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        let file = File::open(path).map_err(|error| failed(path, &error))?;
+        let file = File::open(path).map_err(|error| read_error(path, &error))?;
         Ok(Self { local: BufReader::new(file), path: path.to_owned(), buf: Vec::new(), offset: 0, difference: None })
     }
 
-    /// Compares the next bytes.
+    /// Compares the next bytes of the fetched file.
     ///
     /// # Errors
     ///
-    /// What cannot be read, and why.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
+    /// Returns a message if the local file cannot be read.
+    pub(crate) fn compare(&mut self, bytes: &[u8]) -> Result<(), String> {
         if self.difference.is_none() {
-            let expected = self.next(bytes.len())?;
-            let same = expected.iter().zip(bytes).take_while(|(expected, byte)| expected == byte).count();
-            if same < expected.len() {
-                self.differs(format!("differs at byte {}", self.offset + same as u64));
-            } else if same < bytes.len() {
-                self.differs(format!("ends after {} bytes, the server's file does not", self.offset + same as u64));
+            let local = self.read(bytes.len())?;
+            let equal = local.iter().zip(bytes).take_while(|(local, byte)| local == byte).count();
+            let is_within = equal < local.len();
+            let end = self.offset + equal as u64;
+            if is_within {
+                self.set_difference(format!("differs at byte {end}"));
+            } else if equal < bytes.len() {
+                self.set_difference(format!("is shorter: it ends after {end} bytes"));
             }
         }
         self.offset += bytes.len() as u64;
         Ok(())
     }
 
-    /// The first difference to the whole file, if there is one.
+    /// Ends the comparison at the end of the fetched file; returns the first difference.
     ///
     /// # Errors
     ///
-    /// What cannot be read, and why.
+    /// Returns a message if the local file cannot be read.
     pub(crate) fn finish(mut self) -> Result<Option<String>, String> {
-        if self.difference.is_none() && !self.next(1)?.is_empty() {
-            self.differs(format!("goes on after {} bytes, where the server's file ends", self.offset));
+        if self.difference.is_none() && !self.read(1)?.is_empty() {
+            self.set_difference(format!("is longer: the fetched file ends after {} bytes", self.offset));
         }
         Ok(self.difference)
     }
 
-    /// The next bytes of the local file, fewer where it ends.
-    fn next(&mut self, len: usize) -> Result<&[u8], String> {
+    /// Reads up to `len` bytes of the local file, fewer at its end.
+    fn read(&mut self, len: usize) -> Result<&[u8], String> {
         self.buf.clear();
         let read = self.local.by_ref().take(len as u64).read_to_end(&mut self.buf);
-        read.map_err(|error| failed(&self.path, &error))?;
+        read.map_err(|error| read_error(&self.path, &error))?;
         Ok(&self.buf)
     }
 
-    fn differs(&mut self, how: String) {
-        self.difference = Some(format!("{} {how}", self.path.display()));
+    fn set_difference(&mut self, difference: String) {
+        self.difference = Some(format!("{} {difference}", self.path.display()));
     }
 }
 
-/// A line about what cannot be read.
-fn failed(path: &Path, error: &io::Error) -> String {
+fn read_error(path: &Path, error: &io::Error) -> String {
     format!("cannot read {}: {error}", path.display())
 }
 
@@ -85,33 +86,33 @@ mod tests {
 
     use super::*;
 
-    /// What comparing `file`, in blocks of three bytes, with a local file says.
-    fn compared(local: &[u8], file: &[u8]) -> Option<String> {
+    /// Compares `file`, in blocks of three bytes, with a local file; returns the first difference.
+    fn difference(local: &[u8], file: &[u8]) -> Option<String> {
         let mut stored = tempfile::NamedTempFile::new().expect("a file");
         stored.write_all(local).expect("written");
-        let mut compare = Compare::open(stored.path()).expect("opened");
+        let mut comparison = Comparison::open(stored.path()).expect("opened");
         for block in file.chunks(3).chain([&b""[..]]) {
-            compare.take(block).expect("read");
+            comparison.compare(block).expect("read");
         }
-        let difference = compare.finish().expect("read")?;
+        let difference = comparison.finish().expect("read")?;
         Some(difference.strip_prefix(stored.path().to_str().expect("text")).expect("its name").trim().to_owned())
     }
 
     #[test]
-    fn the_first_difference_is_told() {
+    fn reports_the_first_difference() {
         for same in [&b""[..], b"a", b"abc", b"abcdefg"] {
-            assert_eq!(compared(same, same), None);
+            assert_eq!(difference(same, same), None);
         }
-        for (local, file, difference) in [
+        for (local, file, expected) in [
             (&b"abcdefg"[..], &b"abcdeFG"[..], "differs at byte 5"),
             (b"Abc", b"abc", "differs at byte 0"),
-            (b"abcd", b"abcde", "ends after 4 bytes, the server's file does not"),
-            (b"", b"a", "ends after 0 bytes, the server's file does not"),
-            (b"abcd", b"abc", "goes on after 3 bytes, where the server's file ends"),
-            (b"a", b"", "goes on after 0 bytes, where the server's file ends"),
+            (b"abcd", b"abcde", "is shorter: it ends after 4 bytes"),
+            (b"", b"a", "is shorter: it ends after 0 bytes"),
+            (b"abcd", b"abc", "is longer: the fetched file ends after 3 bytes"),
+            (b"a", b"", "is longer: the fetched file ends after 0 bytes"),
             (b"abXd", b"abcdef", "differs at byte 2"),
         ] {
-            assert_eq!(compared(local, file).as_deref(), Some(difference));
+            assert_eq!(difference(local, file).as_deref(), Some(expected));
         }
     }
 }

@@ -1,15 +1,17 @@
-//! rtftp-get: fetches a file from a TFTP server, whole or not at all, and shows what happens on the way.
+//! `rtftp-get`: fetches a file from a TFTP server, completely or not at all.
 
-mod args;
-#[path = "../bar.rs"]
-mod bar;
+mod cli;
 mod compare;
+#[path = "../options.rs"]
+mod options;
 mod output;
+#[path = "../parser.rs"]
+mod parser;
 mod progress;
+#[path = "../progress_bar.rs"]
+mod progress_bar;
 mod report;
 mod sink;
-#[path = "../values.rs"]
-mod values;
 
 use std::{fmt, future::pending, io, io::Write, process::ExitCode, time::Instant};
 
@@ -18,28 +20,28 @@ use rtftp_runtime::client::{FetchError, Fetched, Request, fetch, resolve};
 use smol::{block_on, future::or, stream::StreamExt};
 
 use crate::{
-    args::{Action, Job},
-    report::{Report, say, summary},
+    cli::{Action, Job},
+    report::{Report, print_line, summary},
     sink::Sink,
 };
 
-/// Why the program ends without success.
+/// An error that determines the exit code.
 #[derive(Debug)]
-enum Failure {
+enum GetError {
     Fetch(FetchError),
-    /// A file of this machine cannot be written or read.
+    /// A local file cannot be written or read.
     Local(String),
-    /// The local file is another one.
+    /// The local file differs.
     Differs(String),
 }
 
-impl Failure {
-    /// The exit code, as `--help` has it.
-    fn code(&self) -> u8 {
+impl GetError {
+    /// Returns the exit code that `--help` lists.
+    fn exit_code(&self) -> u8 {
         match self {
             Self::Fetch(FetchError::Refused { .. }) => 1,
-            Self::Fetch(FetchError::Name(_)) => 2,
-            Self::Fetch(FetchError::Host { error, .. }) if error.kind() == io::ErrorKind::InvalidInput => 2,
+            Self::Fetch(FetchError::InvalidPath(_)) => 2,
+            Self::Fetch(FetchError::Resolve { error, .. }) if error.kind() == io::ErrorKind::InvalidInput => 2,
             Self::Fetch(FetchError::Sink(_)) | Self::Local(_) => 4,
             Self::Fetch(FetchError::Interrupted) => 130,
             Self::Fetch(_) => 3,
@@ -48,60 +50,61 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fetch(error) => error.fmt(f),
-            Self::Local(text) | Self::Differs(text) => f.write_str(text),
+            Self::Local(message) | Self::Differs(message) => f.write_str(message),
         }
     }
 }
 
 fn main() -> ExitCode {
-    match args::parse(std::env::args_os().skip(1).collect()) {
+    match cli::parse(std::env::args_os().skip(1).collect()) {
         Ok(Action::Print(text)) => {
             let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Ok(Action::Fetch(job)) => match get(&job) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                say(&format!("rtftp-get: {failure}"));
-                ExitCode::from(failure.code())
+            Err(error) => {
+                print_line(&format!("rtftp-get: {error}"));
+                ExitCode::from(error.exit_code())
             }
         },
         Err(error) => {
-            say(&format!("rtftp-get: {error}\nTry `rtftp-get --help`."));
+            print_line(&format!("rtftp-get: {error}\nTry `rtftp-get --help`."));
             ExitCode::from(2)
         }
     }
 }
 
-/// Does the whole job: fetches, puts the file in its place, compares, and reports.
-fn get(job: &Job) -> Result<(), Failure> {
-    let mut sink = Sink::open(&job.output, job.verify.as_deref()).map_err(Failure::Local)?;
+/// Fetches the file, completes the output, compares, and prints the summary.
+fn get(job: &Job) -> Result<(), GetError> {
+    let mut sink = Sink::open(&job.output, job.verify.as_deref()).map_err(GetError::Local)?;
     let mut report = Report::new(job);
     let started = Instant::now();
     let fetched = block_on(transfer(job, &mut sink, &mut report));
     let elapsed = started.elapsed();
+    // Erases the progress line.
     drop(report);
-    let fetched = fetched.map_err(|error| match sink.take_failure() {
-        Some(failure) => Failure::Local(failure),
-        None => Failure::Fetch(error),
+    let fetched = fetched.map_err(|error| match sink.take_error() {
+        Some(message) => GetError::Local(message),
+        None => GetError::Fetch(error),
     })?;
-    let difference = sink.finish().map_err(Failure::Local)?;
+    let difference = sink.finish().map_err(GetError::Local)?;
     if !job.quiet {
-        say(&summary(job, &fetched, elapsed));
+        print_line(&summary(job, &fetched, elapsed));
     }
     if let Some(size) = fetched.size.filter(|&size| size > 0 && size != fetched.bytes) {
-        say(&format!("rtftp-get: warning: the server announced {size} bytes and sent {}", fetched.bytes));
+        print_line(&format!("rtftp-get: warning: the server announced {size} bytes and sent {}", fetched.bytes));
     }
-    difference.map_or(Ok(()), |difference| Err(Failure::Differs(difference)))
+    difference.map_or(Ok(()), |difference| Err(GetError::Differs(difference)))
 }
 
-/// Fetches from the first of the server's addresses where somebody listens.
+/// Fetches from the first reachable address of the server.
 async fn transfer(job: &Job, sink: &mut Sink, report: &mut Report) -> Result<Fetched, FetchError> {
-    // Only where something is to be cleaned up: a write to a FIFO that nobody reads would outlast a signal that is caught.
+    // Signals are caught only to remove a temporary file: with the default action, a signal also ends a blocked write to a FIFO.
     let mut signals = match sink.is_temporary() {
         true => Some(Signals::new([Signal::Int, Signal::Term, Signal::Hup]).map_err(FetchError::Socket)?),
         false => None,
@@ -115,13 +118,13 @@ async fn transfer(job: &Job, sink: &mut Sink, report: &mut Report) -> Result<Fet
         Err(FetchError::Interrupted)
     })
     .await?;
-    let mut last = FetchError::Interrupted;
+    let mut last_error = FetchError::Interrupted;
     for server in servers {
-        let request = Request { server, file: &job.file, options: job.wanted, patience: job.patience };
+        let request = Request { server, file: &job.file, options: job.options, patience: job.patience };
         match fetch(&request, sink, interrupted(), |receiver, event| report.event(receiver, event)).await {
-            Err(error @ FetchError::Unreachable { .. }) => last = error,
-            ended => return ended,
+            Err(error @ FetchError::Unreachable { .. }) => last_error = error,
+            result => return result,
         }
     }
-    Err(last)
+    Err(last_error)
 }

@@ -1,4 +1,4 @@
-//! Where the file goes: whole or not at all.
+//! Writes the fetched file, completely or not at all.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -9,37 +9,37 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use crate::args::Destination;
+use crate::cli::Destination;
 
-/// A place for the file while it comes.
+/// The output of a transfer.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// A file beside the one that is meant, which takes that name when it is whole; gone when dropped before.
+    /// A temporary file in the directory of the target, renamed to the target when complete and removed when dropped.
     Temporary { file: NamedTempFile, target: PathBuf },
-    /// A device or a FIFO, which cannot be replaced.
+    /// A device or a FIFO, which cannot be replaced by a rename.
     Special { file: File, target: PathBuf },
     /// Standard output.
     Stdout(Stdout),
-    /// Nobody keeps it.
-    Nowhere,
+    /// The bytes are discarded.
+    Discard,
 }
 
 impl Output {
-    /// Prepares the place.
+    /// Opens the output.
     ///
     /// # Errors
     ///
-    /// What cannot be written, and why.
+    /// Returns a message if the output cannot be written.
     pub(crate) fn open(destination: &Destination) -> Result<Self, String> {
         match destination {
             Destination::Stdout => Ok(Self::Stdout(io::stdout())),
-            Destination::Nowhere => Ok(Self::Nowhere),
-            Destination::File(path) => Self::file(path).map_err(|error| failed(path, &error)),
+            Destination::Discard => Ok(Self::Discard),
+            Destination::File(path) => Self::file(path).map_err(|error| write_error(path, &error)),
         }
     }
 
     fn file(path: &Path) -> io::Result<Self> {
-        // What a link points to is replaced, not the link.
+        // Replaces the target of a symbolic link, not the link.
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         match target.metadata() {
             Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
@@ -50,7 +50,7 @@ impl Output {
                 let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty());
                 let file = tempfile::Builder::new()
                     .prefix(".rtftp-get-")
-                    // As any other new file: the umask has its say.
+                    // The umask applies, as for other new files.
                     .permissions(Permissions::from_mode(0o666))
                     .tempfile_in(directory.unwrap_or(Path::new(".")))?;
                 Ok(Self::Temporary { file, target })
@@ -58,54 +58,53 @@ impl Output {
         }
     }
 
-    /// Whether something must be cleaned up when the program ends early.
+    /// Returns whether an early exit must remove a temporary file.
     pub(crate) fn is_temporary(&self) -> bool {
         matches!(self, Self::Temporary { .. })
     }
 
-    /// Takes the next bytes of the file.
-    ///
-    /// Not buffered: whether there is room for them is known when they are acknowledged.
+    /// Writes the next bytes of the file, unbuffered: bytes are acknowledged only after the write has succeeded.
     ///
     /// # Errors
     ///
-    /// The error, and a line about it.
+    /// Returns the error and a message.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), (io::Error, String)> {
         let (result, path) = match self {
-            // Not to `NamedTempFile`, whose errors name the temporary file.
+            // `as_file`, since the errors of `NamedTempFile` contain the temporary name.
             Self::Temporary { file, target } => (file.as_file().write_all(bytes), &**target),
             Self::Special { file, target } => (file.write_all(bytes), &**target),
             Self::Stdout(stdout) => (stdout.lock().write_all(bytes), Path::new("standard output")),
-            Self::Nowhere => (Ok(()), Path::new("")),
+            Self::Discard => (Ok(()), Path::new("")),
         };
         result.map_err(|error| {
-            let line = failed(path, &error);
-            (error, line)
+            let message = write_error(path, &error);
+            (error, message)
         })
     }
 
-    /// Puts the whole file in its place.
+    /// Completes the output; a temporary file takes its final name.
     ///
     /// # Errors
     ///
-    /// What cannot be written, and why.
+    /// Returns a message if the output cannot be written.
     pub(crate) fn finish(self) -> Result<(), String> {
         match self {
             Self::Temporary { file, target } => {
-                // Only what is on the disk takes the name: a crash must not leave an empty file, nor a full network file
-                // system a part of one.
+                // Synchronised before the rename: a crash must not leave an empty file, and a full network file system may
+                // report its error only now.
                 let stored = file.as_file().sync_all();
                 stored
                     .and_then(|()| file.persist(&target).map(drop).map_err(|error| error.error))
-                    .map_err(|error| failed(&target, &error))
+                    .map_err(|error| write_error(&target, &error))
             }
-            Self::Stdout(mut stdout) => stdout.flush().map_err(|error| failed(Path::new("standard output"), &error)),
-            Self::Special { .. } | Self::Nowhere => Ok(()),
+            Self::Stdout(mut stdout) => {
+                stdout.flush().map_err(|error| write_error(Path::new("standard output"), &error))
+            }
+            Self::Special { .. } | Self::Discard => Ok(()),
         }
     }
 }
 
-/// A line about what cannot be written.
-fn failed(path: &Path, error: &io::Error) -> String {
+fn write_error(path: &Path, error: &io::Error) -> String {
     format!("cannot write {}: {error}", path.display())
 }

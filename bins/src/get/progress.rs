@@ -1,44 +1,44 @@
-//! The line on a terminal that shows how far it is.
+//! The progress line on a terminal.
 
 use std::{
     io::{self, Write},
     time::{Duration, Instant},
 };
 
-use crate::bar::bar;
+use crate::progress_bar::progress_bar;
 
-/// How often the line is drawn, at most.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The minimum interval between two updates.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A line on standard error that is drawn over and over; gone when dropped.
+/// A line on standard error that is updated in place, and erased when dropped.
 #[derive(Debug)]
 pub(crate) struct Progress {
     started: Instant,
-    drawn: Option<Instant>,
+    updated: Option<Instant>,
 }
 
 impl Progress {
-    /// Starts the clock; nothing is shown yet.
+    /// Starts the clock. Nothing is shown before the first [`show`](Self::show).
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), drawn: None }
+        Self { started: Instant::now(), updated: None }
     }
 
-    /// Shows that so many bytes have come, if the line was not drawn just now.
+    /// Shows the number of bytes fetched so far, unless the line was updated a moment ago.
     pub(crate) fn show(&mut self, bytes: u64, size: Option<u64>) {
         let now = Instant::now();
-        if self.drawn.is_some_and(|drawn| now - drawn < PAUSE) {
+        if self.updated.is_some_and(|updated| now - updated < UPDATE_INTERVAL) {
             return;
         }
-        self.drawn = Some(now);
+        self.updated = Some(now);
         let rate = bytes as f64 / (now - self.started).as_secs_f64().max(0.001);
-        // The rest of a longer line that was there is erased. A terminal that is gone is no reason to stop.
-        let _ = write!(io::stderr(), "\r{}\x1b[K", bar(bytes, size, rate));
+        // `\x1b[K` erases the rest of a longer line. A closed terminal does not end the transfer.
+        let _ = write!(io::stderr(), "\r{}\x1b[K", progress_bar(bytes, size, rate));
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.drawn.is_some() {
+        if self.updated.is_some() {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }

@@ -1,4 +1,4 @@
-//! What people are told: every packet if they want it, or how far it is; and a summary.
+//! The output for the user: the trace of packets, the progress line and the summary.
 
 use std::{
     io::{IsTerminal, Write, stderr},
@@ -11,9 +11,9 @@ use rtftp_runtime::{
     text::printable,
 };
 
-use crate::{args::Job, bar::megabytes, progress::Progress};
+use crate::{cli::Job, progress::Progress, progress_bar::megabytes};
 
-/// Tells what happens while it happens.
+/// Reports the events of a transfer.
 #[derive(Debug)]
 pub(crate) struct Report {
     started: Instant,
@@ -22,16 +22,16 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Starts the clock. Progress is for people, who sit at terminals, and would be torn apart by a trace.
+    /// Starts the clock. The progress line needs a terminal and excludes a trace.
     pub(crate) fn new(job: &Job) -> Self {
-        let shown = !job.quiet && !job.trace && stderr().is_terminal();
-        Self { started: Instant::now(), trace: job.trace, progress: shown.then(Progress::new) }
+        let has_progress = !job.quiet && !job.trace && stderr().is_terminal();
+        Self { started: Instant::now(), trace: job.trace, progress: has_progress.then(Progress::new) }
     }
 
-    /// Takes in what happened.
+    /// Reports an event.
     pub(crate) fn event(&mut self, receiver: &Receiver, event: Event<'_>) {
         if self.trace {
-            say(&format!("{:10.6} {}", self.started.elapsed().as_secs_f64(), line(event)));
+            print_line(&format!("{:10.6} {}", self.started.elapsed().as_secs_f64(), trace_line(event)));
         }
         if let Some(progress) = &mut self.progress {
             progress.show(receiver.delivered(), receiver.size());
@@ -39,22 +39,22 @@ impl Report {
     }
 }
 
-/// Prints a line on standard error. That nobody is there to read it is no reason to stop.
-pub(crate) fn say(line: &str) {
+/// Prints a line on standard error. A closed standard error does not end the transfer.
+pub(crate) fn print_line(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// An event in words: where it goes or comes from, and what it is.
-fn line(event: Event<'_>) -> String {
+/// Describes an event: direction, address and packet.
+fn trace_line(event: Event<'_>) -> String {
     match event {
         Event::Sent(to, datagram) => format!("-> {to} {}", describe(datagram)),
         Event::Received(from, len, packet) => format!("<- {from} {}", describe_packet(len, packet)),
-        Event::Stranger(from, datagram) => format!("<- {from} (not the server) {}", describe(datagram)),
+        Event::UnknownSource(from, datagram) => format!("<- {from} (not the server) {}", describe(datagram)),
         Event::Unreachable(server, error) => format!("!! {server} {error}"),
     }
 }
 
-/// One line about a file that was fetched.
+/// Returns a line about a fetched file.
 pub(crate) fn summary(job: &Job, fetched: &Fetched, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64();
     let rate = megabytes(fetched.bytes as f64 / seconds.max(1e-6));
@@ -80,17 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_one_line_each() {
+    fn traces_each_event_in_one_line() {
         let server = "[::1]:6969".parse().expect("an address");
         let refused = std::io::Error::other("Connection refused");
         let data = Packet::Data { block: 1, payload: b"abc" };
         for (event, expected) in [
             (Event::Sent(server, b"\0\x04\0\x10"), "-> [::1]:6969 ACK 16"),
             (Event::Received(server, 7, Some(data)), "<- [::1]:6969 DATA 1, 3 bytes"),
-            (Event::Stranger(server, b"\n"), "<- [::1]:6969 (not the server) no TFTP packet, 1 bytes"),
+            (Event::UnknownSource(server, b"\n"), "<- [::1]:6969 (not the server) not a TFTP packet, 1 bytes"),
             (Event::Unreachable(server, &refused), "!! [::1]:6969 Connection refused"),
         ] {
-            assert_eq!(line(event), expected);
+            assert_eq!(trace_line(event), expected);
         }
     }
 }

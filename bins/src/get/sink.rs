@@ -1,65 +1,65 @@
-//! What takes the file in: the place where it goes, and the comparison.
+//! Receives the blocks of the file: writes and compares them.
 
 use std::{io::ErrorKind, path::Path};
 
 use rtftp_core::{BlockSink, WriteFailed};
 
-use crate::{args::Destination, compare::Compare, output::Output};
+use crate::{cli::Destination, compare::Comparison, output::Output};
 
-/// The file as it comes.
+/// The output and the comparison of a transfer.
 #[derive(Debug)]
 pub(crate) struct Sink {
     output: Output,
-    compare: Option<Compare>,
-    /// Why it was not taken, in a line.
-    failure: Option<String>,
+    comparison: Option<Comparison>,
+    /// The message of the error that ended the transfer.
+    error: Option<String>,
 }
 
 impl Sink {
-    /// Prepares everything that can fail before the server is asked.
+    /// Opens output and local file, before the first request is sent.
     ///
     /// # Errors
     ///
-    /// What cannot be written or read, and why.
+    /// Returns a message if one of them cannot be opened.
     pub(crate) fn open(destination: &Destination, verify: Option<&Path>) -> Result<Self, String> {
-        let compare = verify.map(Compare::open).transpose()?;
-        Ok(Self { output: Output::open(destination)?, compare, failure: None })
+        let comparison = verify.map(Comparison::open).transpose()?;
+        Ok(Self { output: Output::open(destination)?, comparison, error: None })
     }
 
-    /// Whether something must be cleaned up when the program ends early.
+    /// Returns whether an early exit must remove a temporary file.
     pub(crate) fn is_temporary(&self) -> bool {
         self.output.is_temporary()
     }
 
-    /// Why the file was not taken, if it was not.
-    pub(crate) fn take_failure(&mut self) -> Option<String> {
-        self.failure.take()
+    /// Takes the message of the error that ended the transfer.
+    pub(crate) fn take_error(&mut self) -> Option<String> {
+        self.error.take()
     }
 
-    /// Puts the whole file in its place; returns the first difference to what it was compared with.
+    /// Completes the output; returns the first difference to the local file.
     ///
     /// # Errors
     ///
-    /// What cannot be written or read, and why.
+    /// Returns a message if the output cannot be written or the local file cannot be read.
     pub(crate) fn finish(self) -> Result<Option<String>, String> {
         self.output.finish()?;
-        self.compare.map_or(Ok(None), Compare::finish)
+        self.comparison.map_or(Ok(None), Comparison::finish)
     }
 }
 
 impl BlockSink for Sink {
     fn write(&mut self, _offset: u64, bytes: &[u8]) -> Result<(), WriteFailed> {
-        if let Some(compare) = &mut self.compare {
-            compare.take(bytes).map_err(|failure| {
-                self.failure = Some(failure);
+        if let Some(comparison) = &mut self.comparison {
+            comparison.compare(bytes).map_err(|message| {
+                self.error = Some(message);
                 WriteFailed("cannot compare the file")
             })?;
         }
-        self.output.write(bytes).map_err(|(error, failure)| {
-            self.failure = Some(failure);
+        self.output.write(bytes).map_err(|(error, message)| {
+            self.error = Some(message);
             WriteFailed(match error.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "no space left",
-                ErrorKind::BrokenPipe => "nobody reads the file any more",
+                ErrorKind::BrokenPipe => "the output was closed",
                 _ => "cannot write the file",
             })
         })

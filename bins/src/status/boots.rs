@@ -1,13 +1,13 @@
-//! The boots of one client, file by file.
+//! Prints the boots of one client, file by file.
 
 use rtftp_runtime::history::snapshot::{Boot, Client, File, State};
 
-use super::text::{ago, harmless};
-use crate::bar::{bar, megabytes};
+use super::text::{age, escape};
+use crate::progress_bar::{megabytes, progress_bar};
 
-/// Where the client stands, and then its boots, the newest first.
+/// Returns the summary of the client and its boots, the newest first.
 pub(super) fn lines(client: &Client, now: f64) -> Vec<String> {
-    let mut lines = vec![format!("{}: {}", harmless(&client.client), harmless(&client.summary))];
+    let mut lines = vec![format!("{}: {}", escape(&client.client), escape(&client.summary))];
     for boot in &client.boots {
         lines.push(String::new());
         lines.push(headline(boot, now));
@@ -17,13 +17,12 @@ pub(super) fn lines(client: &Client, now: f64) -> Vec<String> {
 }
 
 fn headline(boot: &Boot, now: f64) -> String {
-    let more =
-        if boot.more > 0 { format!(", and {} earlier ones that are not kept", boot.more) } else { String::new() };
-    let lasted = (boot.last - boot.began).max(0.0);
-    format!("boot {} ago, {lasted:.1} s, {} requests{more}", ago(now - boot.began), boot.files.len())
+    let more = if boot.more > 0 { format!(", {} earlier requests omitted", boot.more) } else { String::new() };
+    let duration = (boot.last - boot.began).max(0.0);
+    format!("boot {} ago, {duration:.1} s, {} requests{more}", age(now - boot.began), boot.files.len())
 }
 
-/// One request: when in the boot, and what came of it.
+/// Returns a line about a request: its time in the boot, its state and the details.
 fn line(file: &File, boot: &Boot) -> String {
     let state = match file.state {
         State::Running => "running",
@@ -33,10 +32,13 @@ fn line(file: &File, boot: &Boot) -> String {
         State::Refused => "refused",
         State::Failed => "failed",
     };
-    let mut line = format!("  {:>+9.3} s  {:<32} {state:<8}", file.began - boot.began, harmless(&file.name));
+    let mut line = format!("  {:>+9.3} s  {:<32} {state:<8}", file.began - boot.began, escape(&file.name));
     let is_sent = file.blksize > 0;
     if is_sent && file.state == State::Running {
-        line += &format!("  {}", bar(file.acknowledged, file.size, file.acknowledged as f64 / file.seconds.max(0.001)));
+        line += &format!(
+            "  {}",
+            progress_bar(file.acknowledged, file.size, file.acknowledged as f64 / file.seconds.max(0.001))
+        );
     } else if is_sent && file.state != State::Probe {
         let rate = megabytes(file.acknowledged as f64 / file.seconds.max(1e-6));
         let size = file.size.filter(|&size| size != file.acknowledged).map(|size| format!(" of {size}"));
@@ -49,11 +51,11 @@ fn line(file: &File, boot: &Boot) -> String {
     line.trim_end().to_owned()
 }
 
-/// What else is worth telling: only what is out of the ordinary, besides the origin.
+/// Returns the origin of a file and everything unusual about its transfer.
 fn details(file: &File) -> String {
     let mut details = vec![];
     if let Some(why) = &file.why {
-        details.push(harmless(why));
+        details.push(escape(why));
     }
     if file.blksize > 0 {
         details.push(format!("blocks of {} x {}", file.blksize, file.windowsize));
@@ -62,11 +64,11 @@ fn details(file: &File) -> String {
         details.push(format!("{} retransmitted", file.retransmitted));
     }
     if file.copies > 0 {
-        details.push(format!("asked {} times", file.copies.saturating_add(1)));
+        details.push(format!("requested {} times", file.copies.saturating_add(1)));
     }
     if let Some(origin) = &file.origin {
-        let seen = file.snapshot_age.map(|age| format!(" as it was {age:.1} s before")).unwrap_or_default();
-        details.push(format!("from {}{seen}", harmless(origin)));
+        let snapshot = file.snapshot_age.map(|age| format!(" ({age:.1} s old snapshot)")).unwrap_or_default();
+        details.push(format!("from {}{snapshot}", escape(origin)));
     }
     if details.is_empty() { String::new() } else { format!("  {}", details.join("; ")) }
 }
@@ -75,13 +77,13 @@ fn details(file: &File) -> String {
 pub(super) mod tests {
     use super::*;
 
-    /// A client that began its boot at 1000 s.
+    /// Returns a client whose boot began at 1000 s.
     pub(in super::super) fn client(files: Vec<File>) -> Client {
         let boot = Boot { began: 1000.0, last: 1010.5, more: 0, files };
         Client { client: "10.0.0.5".into(), summary: "loading kernel8.img at 40 %".into(), boots: vec![boot] }
     }
 
-    /// A request that took 2 s of a file of 1 MB, of which nothing was sent.
+    /// Returns a request of 2 s for a file of 1 MB, without data sent.
     pub(in super::super) fn file(name: &str, state: State) -> File {
         File {
             name: name.into(),
@@ -101,7 +103,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_state_has_its_line() {
+    fn prints_a_line_for_each_state() {
         let sent = |file: File| File { blksize: 1468, windowsize: 4, origin: Some("10.0.0.5.nbd".into()), ..file };
         let failed = File { acknowledged: 400_000, why: Some("timed out".into()), ..file("initrd", State::Failed) };
         let complete = File { acknowledged: 1_000_000, retransmitted: 3, copies: 1, ..file("kernel", State::Complete) };
@@ -124,11 +126,11 @@ pub(super) mod tests {
         let expected = "\
 10.0.0.5: loading kernel8.img at 40 %
 
-boot 2 min ago, 10.5 s, 7 requests, and 7 earlier ones that are not kept
+boot 2 min ago, 10.5 s, 7 requests, 7 earlier requests omitted
      +0.250 s  start4.elf                       missing
      +0.250 s  config.txt                       probe     blocks of 1468 x 4; from 10.0.0.5.nbd
      +0.250 s  kernel                           complete  1000000 bytes in 2.000 s, 0.5 MB/s  \
-blocks of 1468 x 4; 3 retransmitted; asked 2 times; from 10.0.0.5.nbd as it was 0.0 s before
+blocks of 1468 x 4; 3 retransmitted; requested 2 times; from 10.0.0.5.nbd (0.0 s old snapshot)
      +0.250 s  initrd                           failed    400000 of 1000000 bytes in 2.000 s, 0.2 MB/s  \
 timed out; blocks of 1468 x 4; from 10.0.0.5.nbd
      +0.250 s  a                                failed    no route\\u{1b}; from 10.0.0.5.nbd

@@ -1,27 +1,27 @@
-//! The table: a line a client, and one for each running transfer.
+//! The table of clients and running transfers.
 
 use std::collections::HashMap;
 
 use rtftp_runtime::history::snapshot::{Boot, Client, File, Snapshot, State};
 
-use super::text::{ago, harmless};
-use crate::bar::{bar, megabytes};
+use super::text::{age, escape};
+use crate::progress_bar::{megabytes, progress_bar};
 
-/// What there is now; rates are those since the snapshot `before`, if there is one.
-pub(super) fn lines(now: &Snapshot, before: Option<&Snapshot>) -> Vec<String> {
-    let reached = before.map(reached).unwrap_or_default();
+/// Returns the lines of the table. Rates are those since the `previous` snapshot, or the average of the transfer without one.
+pub(super) fn lines(now: &Snapshot, previous: Option<&Snapshot>) -> Vec<String> {
+    let positions = previous.map(positions).unwrap_or_default();
     let mut lines = vec![headline(now), format!("{:<15} {:>12} {:>6} {:>9}  WHERE", "CLIENT", "BOOT", "FILES", "MB")];
     for client in &now.clients {
         let Some(boot) = client.boots.first() else { continue };
         lines.push(line(client, boot, now.now));
         for file in boot.files.iter().filter(|file| file.state == State::Running && file.blksize > 0) {
-            let before = reached.get(&key(client, file)).zip(before.map(|before| before.now));
-            let (bytes, seconds) = match before {
+            let position = positions.get(&key(client, file)).zip(previous.map(|previous| previous.now));
+            let (bytes, seconds) = match position {
                 Some((acknowledged, then)) => (file.acknowledged.saturating_sub(*acknowledged), now.now - then),
                 None => (file.acknowledged, file.seconds),
             };
             let rate = bytes as f64 / seconds.max(0.001);
-            lines.push(format!("    {:<24} {}", harmless(&file.name), bar(file.acknowledged, file.size, rate)));
+            lines.push(format!("    {:<24} {}", escape(&file.name), progress_bar(file.acknowledged, file.size, rate)));
         }
     }
     lines
@@ -31,8 +31,8 @@ fn headline(now: &Snapshot) -> String {
     let totals = &now.totals;
     format!(
         "rtftp {}, up {}: {} requests, {} complete, {} probes, {} missing, {} refused, {} failed, {} running; {:.1} MB",
-        harmless(&now.version),
-        ago(now.now - now.started),
+        escape(&now.version),
+        age(now.now - now.started),
         totals.requests,
         totals.complete,
         totals.probes,
@@ -44,27 +44,27 @@ fn headline(now: &Snapshot) -> String {
     )
 }
 
-/// A client and its last boot.
+/// Returns the line of a client and its last boot.
 fn line(client: &Client, boot: &Boot, now: f64) -> String {
     let complete = boot.files.iter().filter(|file| file.state == State::Complete).count();
     let bytes: u64 = boot.files.iter().map(|file| file.acknowledged).fold(0, u64::saturating_add);
     format!(
         "{:<15} {:>12} {complete:>6} {:>9.1}  {}",
-        harmless(&client.client),
-        ago(now - boot.began) + " ago",
+        escape(&client.client),
+        age(now - boot.began) + " ago",
         megabytes(bytes as f64),
-        harmless(&client.summary),
+        escape(&client.summary),
     )
 }
 
-/// What tells a transfer from all others.
+/// Returns the key of a transfer, the same in each snapshot.
 fn key<'a>(client: &'a Client, file: &'a File) -> (&'a str, &'a str, i64) {
-    // The same moment is told a little differently when the clock on the wall was set.
+    // Rounded, since a time differs slightly between snapshots when the system clock was set.
     (&client.client, &file.name, file.began.round() as i64)
 }
 
-/// How far the running transfers are.
-fn reached(snapshot: &Snapshot) -> HashMap<(&str, &str, i64), u64> {
+/// Returns the acknowledged bytes of the running transfers.
+fn positions(snapshot: &Snapshot) -> HashMap<(&str, &str, i64), u64> {
     let last_boots = snapshot.clients.iter().filter_map(|client| Some((client, client.boots.first()?)));
     let files = last_boots.flat_map(|(client, boot)| boot.files.iter().map(move |file| (client, file)));
     let running = files.filter(|(_, file)| file.state == State::Running);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_a_client_and_one_a_running_transfer() {
+    fn prints_a_line_for_each_client_and_running_transfer() {
         let done = file("start4.elf", State::Complete);
         let kernel = File { acknowledged: 400_000, blksize: 1468, ..file("kernel8.img", State::Running) };
         let waits = file("config.txt", State::Running);
@@ -108,11 +108,11 @@ mod tests {
             "    kernel8.img               40% [=========               ] 0.4 MB  0.1 MB/s  0:06 left",
         ];
         assert_eq!(lines(&now, Some(&before)), expected);
-        assert!(lines(&now, None)[3].contains("0.2 MB/s"), "on average: {:?}", lines(&now, None));
+        assert!(lines(&now, None)[3].contains("0.2 MB/s"), "the average rate in {:?}", lines(&now, None));
     }
 
     #[test]
-    fn what_others_have_named_is_escaped() {
+    fn escapes_names() {
         let mut hostile = client(vec![File { blksize: 512, ..file("\u{1b}[2J", State::Running) }]);
         hostile.client = "\u{1b}[1m".into();
         hostile.summary = "loading \u{1b}[2J\n".into();

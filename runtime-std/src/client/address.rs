@@ -1,4 +1,4 @@
-//! Servers as people name them.
+//! Resolves the name of a server.
 
 use std::{io, net::SocketAddr};
 
@@ -7,36 +7,36 @@ use super::FetchError;
 /// The port for requests (RFC 1350 section 4).
 const TFTP_PORT: u16 = 69;
 
-/// Finds the addresses of `HOST[:PORT]`, a name or an address, in the order in which they should be tried.
+/// Resolves `HOST[:PORT]`, a name or an address, to addresses in the order in which they should be tried.
 ///
-/// An IPv6 address with a port stands in brackets: `[::1]:6969`. The port is 69 unless given.
+/// An IPv6 address with a port stands in brackets: `[::1]:6969`. The default port is 69.
 ///
 /// # Errors
 ///
-/// [`FetchError::Host`] when that is no host, or nobody knows it.
+/// Returns [`FetchError::Resolve`] if the text is malformed or the name is unknown.
 pub async fn resolve(server: &str) -> Result<Vec<SocketAddr>, FetchError> {
-    let unknown = |error| FetchError::Host { host: server.to_owned(), error };
+    let resolve_error = |error| FetchError::Resolve { host: server.to_owned(), error };
     let (host, port) = split(server).ok_or_else(|| {
         let expected = "expected HOST or HOST:PORT, an IPv6 address with a port as [ADDRESS]:PORT";
-        unknown(io::Error::new(io::ErrorKind::InvalidInput, expected))
+        resolve_error(io::Error::new(io::ErrorKind::InvalidInput, expected))
     })?;
-    let mut addresses = smol::net::resolve((host, port)).await.map_err(unknown)?;
-    // A resolver names an address once for every way to use it.
+    let mut addresses = smol::net::resolve((host, port)).await.map_err(resolve_error)?;
+    // The resolver returns an address once for each socket type.
     addresses.dedup();
     if addresses.is_empty() {
-        return Err(unknown(io::Error::new(io::ErrorKind::NotFound, "no address")));
+        return Err(resolve_error(io::Error::new(io::ErrorKind::NotFound, "no address")));
     }
     Ok(addresses)
 }
 
-/// Splits the port off, if there is one.
+/// Splits a text into host and port; returns `None` if it is malformed.
 fn split(server: &str) -> Option<(&str, u16)> {
     if let Some(bracketed) = server.strip_prefix('[') {
         let (host, rest) = bracketed.split_once(']')?;
         return Some((host, if rest.is_empty() { TFTP_PORT } else { port(rest.strip_prefix(':')?)? }));
     }
     let (host, port) = match server.split_once(':') {
-        // More than one colon without brackets: an IPv6 address alone.
+        // Several colons without brackets: an IPv6 address without a port.
         Some((_, rest)) if rest.contains(':') => (server, TFTP_PORT),
         Some((host, rest)) => (host, port(rest)?),
         None => (server, TFTP_PORT),
@@ -44,7 +44,7 @@ fn split(server: &str) -> Option<(&str, u16)> {
     if host.is_empty() { None } else { Some((host, port)) }
 }
 
-/// Reads a port, which nobody can send to when it is 0.
+/// Parses a port. Port 0 is not an address.
 fn port(digits: &str) -> Option<u16> {
     digits.parse().ok().filter(|&port| port > 0)
 }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_named_in_many_ways() {
+    fn splits_host_and_port() {
         for (server, expected) in [
             ("boot", Some(("boot", 69))),
             ("boot:6969", Some(("boot", 6969))),
@@ -77,10 +77,10 @@ mod tests {
     }
 
     #[test]
-    fn addresses_need_no_resolver() {
+    fn resolves_addresses_and_reports_malformed_ones() {
         let addresses = smol::block_on(resolve("[::1]:6969")).expect("an address");
         assert_eq!(addresses, ["[::1]:6969".parse().expect("an address")]);
-        let error = smol::block_on(resolve("[::1")).expect_err("no host").to_string();
+        let error = smol::block_on(resolve("[::1")).expect_err("an error").to_string();
         assert!(error.contains("`[::1`") && error.contains("HOST:PORT"), "{error}");
     }
 }

@@ -1,9 +1,9 @@
-//! The client's end of a transfer: the core's receiver, driven by a socket, a sink and the clock.
+//! The client: fetches a file with the receiver of `rtftp-core`, a socket and a clock.
 
 mod address;
-mod failure;
-mod port;
-mod words;
+mod describe;
+mod error;
+mod socket;
 
 use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
@@ -19,21 +19,28 @@ use smol::{Timer, future::or};
 
 pub use self::{
     address::resolve,
-    failure::FetchError,
-    words::{describe, describe_packet},
+    describe::{describe, describe_packet},
+    error::FetchError,
 };
-use self::{port::Port, words::pairs};
+use self::{
+    describe::describe_options,
+    socket::{Received, TransferSocket},
+};
 use crate::{clock, text::printable};
 
-/// Room for the largest datagram, and for as many smaller ones as the kernel hands over at once.
+/// The size of the receive buffer: the largest datagram, or several smaller ones that the kernel returns together.
 const RECEIVE_BUFFER: usize = 65_536;
 
-/// What is wanted, and from whom.
+/// The number of consecutive errors of the network after which the server counts as unreachable. A single one may come from a
+/// server that is being started.
+const MAX_UNREACHABLE: u32 = 2;
+
+/// The file to fetch, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// Where requests go; the server answers from a port of its own choice, its TID.
+    /// The address for requests; the server answers from a port of its choice, its TID.
     pub server: SocketAddr,
-    /// The name of the file, as the server calls it.
+    /// The path of the file on the server.
     pub file: &'a [u8],
     /// The options to request.
     pub options: RequestedOptions,
@@ -41,52 +48,49 @@ pub struct Request<'a> {
     pub patience: Duration,
 }
 
-/// A file that was fetched.
+/// A fetched file.
 #[derive(Debug, Clone, Copy)]
 pub struct Fetched {
-    /// How long it is.
+    /// The size in bytes.
     pub bytes: u64,
-    /// How long it is by the server's own account, if the server gave one.
+    /// The size that the server announced.
     pub size: Option<u64>,
-    /// What client and server agreed on.
+    /// The negotiated settings.
     pub settings: Settings,
-    /// How many packets of the client were sent a second time.
+    /// The number of packets that the client has retransmitted.
     pub retransmitted: u64,
 }
 
-/// Something that happened on the network, for those who watch.
+/// An event on the network.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// A datagram left for the server.
+    /// A datagram was sent to the server.
     Sent(SocketAddr, &'a [u8]),
     /// A datagram of this length came from the server: a packet, or `None` if it is not one.
     Received(SocketAddr, usize, Option<Packet<'a>>),
-    /// A datagram came from somebody who has no part in the transfer.
-    Stranger(SocketAddr, &'a [u8]),
-    /// The network, or this machine, says that the server cannot be reached.
+    /// A datagram came from an unknown source.
+    UnknownSource(SocketAddr, &'a [u8]),
+    /// The kernel reports that the server is unreachable.
     Unreachable(SocketAddr, &'a io::Error),
 }
 
-/// What the transfer waited for.
+/// The end of a wait.
 enum Wake {
-    /// Datagrams, or why there will be none.
-    Heard(io::Result<port::Received>),
-    /// The end of a wait.
-    Expired,
-    /// The word to stop.
+    Datagrams(io::Result<Received>),
+    Timeout,
     Stop,
 }
 
-/// Fetches a file into `sink`. When `stop` comes first, the server is told that the transfer is over.
+/// Fetches a file into `sink`. If `stop` completes first, the transfer is aborted with an ERROR to the server.
 ///
-/// `watch` is called for every event, with the receiver as it is after it.
+/// `watch` is called after each event, with the current state of the receiver.
 ///
-/// When this returns the file is whole and the last ACK has left. Should that ACK get lost, the server repeats the last block
-/// in vain: people wait for this end of the transfer, and RFC 1350 section 6 allows it to leave.
+/// Returns when the file is complete and the last ACK is sent. If that ACK is lost, the server repeats the last block without an
+/// answer: RFC 1350 section 6 permits this, and the user need not wait.
 ///
 /// # Errors
 ///
-/// [`FetchError`], whose `Display` is for people; what the sink has then is a part of the file at most.
+/// Returns [`FetchError`]; the sink then contains at most a part of the file.
 pub async fn fetch(
     request: &Request<'_>,
     sink: &mut impl BlockSink,
@@ -95,107 +99,107 @@ pub async fn fetch(
 ) -> Result<Fetched, FetchError> {
     let config =
         ReceiverConfig { options: request.options, patience: request.patience, dally: 0, ..ReceiverConfig::default() };
-    let mut receiver = Receiver::new(clock::now(), request.file, config).map_err(FetchError::Name)?;
-    let mut port = Port::open(request.server).map_err(FetchError::Socket)?;
+    let mut receiver = Receiver::new(clock::now(), request.file, config).map_err(FetchError::InvalidPath)?;
+    let mut socket = TransferSocket::open(request.server).map_err(FetchError::Socket)?;
     let mut details = Details::default();
     let mut stop = pin!(stop);
     let mut packet = [0; MAX_REQUEST];
     let mut received = vec![0; RECEIVE_BUFFER];
     loop {
-        let until = match receiver.poll(clock::now(), &mut packet) {
+        let deadline = match receiver.poll(clock::now(), &mut packet) {
             Output::Transmit(transmit) => {
                 let datagram = &packet[..transmit.len];
-                let sent = port.send(datagram).await;
-                watch(&receiver, Event::Sent(port.server(), datagram));
+                let sent = socket.send(datagram).await;
+                watch(&receiver, Event::Sent(socket.server(), datagram));
                 if let Err(error) = sent {
-                    unreachable(&mut port, &receiver, error, &mut watch)?;
+                    handle_error(&mut socket, &receiver, error, &mut watch)?;
                 }
                 continue;
             }
-            Output::Finished(outcome) => return details.end(outcome, &receiver, &port),
+            Output::Finished(outcome) => return details.result(outcome, &receiver, &socket),
             Output::Wait(until) => until,
             // Only a sender needs data.
             Output::NeedData => clock::now(),
         };
-        let datagrams = async { Wake::Heard(port.recv(&mut received).await) };
+        let datagrams = async { Wake::Datagrams(socket.receive(&mut received).await) };
         let stopped = async {
             stop.as_mut().await;
             Wake::Stop
         };
-        let expired = async {
-            Timer::at(clock::to_std(until)).await;
-            Wake::Expired
+        let timeout = async {
+            Timer::at(clock::to_std(deadline)).await;
+            Wake::Timeout
         };
-        match or(or(datagrams, stopped), expired).await {
-            Wake::Heard(Ok(batch)) => {
+        match or(or(datagrams, stopped), timeout).await {
+            Wake::Datagrams(Ok(batch)) => {
                 for datagram in received[..batch.len].chunks(batch.segment) {
-                    if !port.accepts(batch.from) {
-                        details.stranger = Some(batch.from);
-                        port.refuse(batch.from, datagram);
-                        watch(&receiver, Event::Stranger(batch.from, datagram));
+                    if !socket.accepts(batch.source) {
+                        details.unknown_source = Some(batch.source);
+                        socket.reject(batch.source, datagram);
+                        watch(&receiver, Event::UnknownSource(batch.source, datagram));
                         continue;
                     }
                     let packet = Packet::parse(datagram).ok();
                     if let Some(packet) = packet {
                         details.note(&receiver, packet);
-                        port.handle(&mut receiver, batch.from, packet, sink);
+                        socket.handle(&mut receiver, batch.source, packet, sink);
                     }
-                    watch(&receiver, Event::Received(batch.from, datagram.len(), packet));
+                    watch(&receiver, Event::Received(batch.source, datagram.len(), packet));
                 }
             }
-            Wake::Heard(Err(error)) => unreachable(&mut port, &receiver, error, &mut watch)?,
-            Wake::Expired => {}
+            Wake::Datagrams(Err(error)) => handle_error(&mut socket, &receiver, error, &mut watch)?,
+            Wake::Timeout => {}
             Wake::Stop => receiver.abort("interrupted"),
         }
     }
 }
 
-/// Notes what the kernel says of the server. The second word in a row, with the server silent in between, is believed: one may
-/// come from a server that is just being started.
-fn unreachable(
-    port: &mut Port,
+/// Handles an error of the socket. Fails after [`MAX_UNREACHABLE`] consecutive errors that concern the server.
+fn handle_error(
+    socket: &mut TransferSocket,
     receiver: &Receiver,
     error: io::Error,
     watch: &mut impl FnMut(&Receiver, Event<'_>),
 ) -> Result<(), FetchError> {
-    if !port.concerns_server() {
+    if !socket.error_concerns_server() {
         return Ok(());
     }
-    watch(receiver, Event::Unreachable(port.server(), &error));
-    if port.unreachable() < 2 {
+    watch(receiver, Event::Unreachable(socket.server(), &error));
+    if socket.count_unreachable() < MAX_UNREACHABLE {
         return Ok(());
     }
-    let server = port.server();
+    let server = socket.server();
     Err(if receiver.has_peer() {
-        FetchError::Gone { server, bytes: receiver.delivered(), error }
+        FetchError::PortClosed { server, bytes: receiver.delivered(), error }
     } else {
         FetchError::Unreachable { server, error }
     })
 }
 
-/// Details for the report that the receiver does not keep.
+/// Details for error messages that the receiver does not keep.
 #[derive(Debug, Default)]
 struct Details {
-    /// The options of the OACK in words.
+    /// The options of the OACK as text.
     oack: Option<String>,
     /// The text of the server's ERROR, printable.
     error: String,
     /// The last unknown source that sent a datagram.
-    stranger: Option<SocketAddr>,
+    unknown_source: Option<SocketAddr>,
 }
 
 impl Details {
     /// Keeps the details of a packet that the receiver has not handled yet.
     fn note(&mut self, receiver: &Receiver, packet: Packet<'_>) {
         match packet {
-            Packet::OptionAck(options) if !receiver.has_peer() => self.oack = Some(pairs(options)),
+            Packet::OptionAck(options) if !receiver.has_peer() => self.oack = Some(describe_options(options)),
             Packet::Error { message, .. } => self.error = printable(message),
             _ => {}
         }
     }
 
-    fn end(self, outcome: Outcome, receiver: &Receiver, port: &Port) -> Result<Fetched, FetchError> {
-        let (server, bytes) = (port.server(), receiver.delivered());
+    /// Converts the outcome of a transfer.
+    fn result(self, outcome: Outcome, receiver: &Receiver, socket: &TransferSocket) -> Result<Fetched, FetchError> {
+        let (server, bytes) = (socket.server(), receiver.delivered());
         Err(match outcome {
             Outcome::Complete => {
                 return Ok(Fetched {
@@ -206,12 +210,14 @@ impl Details {
                 });
             }
             Outcome::PeerError(code) => FetchError::Refused { server, code, text: self.error },
-            Outcome::Refused(ErrorCode::OPTIONS_REFUSED) => FetchError::Broken { server, bytes, options: self.oack },
-            Outcome::Refused(_) => FetchError::Broken { server, bytes, options: None },
+            Outcome::Refused(ErrorCode::OPTIONS_REFUSED) => {
+                FetchError::ProtocolViolation { server, bytes, options: self.oack }
+            }
+            Outcome::Refused(_) => FetchError::ProtocolViolation { server, bytes, options: None },
             Outcome::WriteFailed(failed) => FetchError::Sink(failed),
-            Outcome::TimedOut if receiver.has_peer() => FetchError::Silent { server, bytes },
-            Outcome::TimedOut => FetchError::NoAnswer { server, stranger: self.stranger },
-            // The last two are those of a sender.
+            Outcome::TimedOut if receiver.has_peer() => FetchError::TimedOut { server, bytes },
+            Outcome::TimedOut => FetchError::NoAnswer { server, unknown_source: self.unknown_source },
+            // `Probed` and `ReadFailed` are outcomes of a sender.
             Outcome::Aborted | Outcome::Probed | Outcome::ReadFailed(_) => FetchError::Interrupted,
         })
     }

@@ -1,4 +1,4 @@
-//! The page for people: one file that needs nothing else, and asks for `/boots.json` every second.
+//! The status page: a single file that requests `/boots.json` every second.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -7,12 +7,12 @@ use std::{
 
 use super::response::Response;
 
-/// The page. Its style and its script carry the word [`NONCE`].
+/// The page. Its style and script elements contain [`NONCE`].
 const PAGE: &str = include_str!("page.html");
-/// What stands in the page for the nonce of an answer.
+/// The placeholder for the nonce of a response.
 const NONCE: &str = "{nonce}";
 
-/// The answer to `/`. A browser runs the script and the style that are in it, and no others.
+/// Returns the response to `/`. Its policy allows the script and the style of the page only.
 pub(super) fn response() -> Response {
     let nonce = nonce();
     let page = PAGE.replace(NONCE, &nonce).into_bytes();
@@ -20,13 +20,13 @@ pub(super) fn response() -> Response {
         "style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; \
          form-action 'none'"
     );
-    Response::new("text/html; charset=utf-8", Arc::new(page)).allowing(&policy)
+    Response::new("text/html; charset=utf-8", Arc::new(page)).with_policy(&policy)
 }
 
-/// A word that nobody can guess: of the keys that the standard library seeds its maps with.
+/// Returns 128 unpredictable bits in hexadecimal, from the random keys of the standard library's hash maps.
 fn nonce() -> String {
-    let word = || RandomState::new().hash_one(());
-    format!("{:016x}{:016x}", word(), word())
+    let random = || RandomState::new().hash_one(());
+    format!("{:016x}{:016x}", random(), random())
 }
 
 #[cfg(test)]
@@ -34,20 +34,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_style_and_the_script_of_the_page_are_allowed() {
-        let (answer, other) = (response(), response());
-        let page = String::from_utf8(answer.body.to_vec()).expect("UTF-8");
+    fn the_policy_allows_only_the_style_and_script_of_the_page() {
+        let (response, other) = (super::response(), super::response());
+        let page = String::from_utf8(response.body.to_vec()).expect("UTF-8");
         let nonce = page.split("<style nonce=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a nonce");
         assert_eq!(nonce.len(), 32);
         assert_eq!(page.matches(nonce).count(), 2, "the style and the script");
-        assert_eq!(answer.head().matches(&format!("'nonce-{nonce}'")).count(), 2);
-        assert!(!other.head().contains(nonce), "each answer has its own");
+        assert_eq!(response.head().matches(&format!("'nonce-{nonce}'")).count(), 2);
+        assert!(!other.head().contains(nonce), "each response has its own nonce");
         assert!(!page.contains(NONCE));
     }
 
-    /// What a client has named must not become a part of the page, and the page must not need anything else.
+    /// Names from the network must not become part of the markup, and the page must not load anything.
     #[test]
-    fn the_page_takes_text_as_text_and_stands_alone() {
+    fn the_page_uses_no_markup_from_strings_and_no_other_resources() {
         for word in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", " src=", "http:", "https:"]
         {
             assert!(!PAGE.contains(word), "`{word}` in the page");

@@ -1,4 +1,4 @@
-//! What is asked: the line and the headers of a request (RFC 9112). A body is not looked at.
+//! Parses the request line and the headers of a request (RFC 9112). A body is ignored.
 
 use std::{
     io,
@@ -9,15 +9,17 @@ use smol::io::{AsyncRead, AsyncReadExt};
 
 use super::response::Status;
 
-/// How long a request may be, in bytes, and how many headers it may have.
-const MOST: (usize, usize) = (8 << 10, 64);
+/// The maximum size of a request in bytes.
+const MAX_REQUEST: usize = 8 << 10;
+/// The maximum number of headers.
+const MAX_HEADERS: usize = 64;
 
-/// How something is asked for.
+/// The method of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
     Get,
     Head,
-    /// A method that means nothing here.
+    /// Any other method, which is not allowed.
     Other,
 }
 
@@ -25,23 +27,23 @@ pub(super) enum Method {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) method: Method,
-    /// Without what follows a question mark.
+    /// The path without the query.
     pub(super) path: String,
-    /// The name that the server was asked by; only HTTP/1.0 does without.
+    /// The Host header; only HTTP/1.0 allows a request without one.
     host: Option<String>,
 }
 
-/// Reads a request, or what is wrong with it.
+/// Reads a request; returns the status of the response if it is not valid.
 ///
 /// # Errors
 ///
-/// The connection ends before the request does.
+/// Fails if the connection ends before the request does.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Result<Request, Status>> {
-    let (mut bytes, mut len) = ([0; MOST.0], 0);
+    let (mut bytes, mut len) = ([0; MAX_REQUEST], 0);
     loop {
         match stream.read(&mut bytes[len..]).await? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            more => len += more,
+            read => len += read,
         }
         match parse(&bytes[..len]) {
             Ok(Some(request)) => return Ok(Ok(request)),
@@ -52,9 +54,9 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Re
     }
 }
 
-/// Takes a request apart, if it is all there.
+/// Parses a request; returns `None` if it is incomplete.
 fn parse(bytes: &[u8]) -> Result<Option<Request>, Status> {
-    let mut headers = [httparse::EMPTY_HEADER; MOST.1];
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {
         Ok(httparse::Status::Complete(_)) => {}
@@ -66,7 +68,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Request>, Status> {
         return Err(Status::BadRequest);
     };
     let mut hosts = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("host"));
-    // RFC 9112, section 3.2: one Host, neither none nor two.
+    // RFC 9112, section 3.2: exactly one Host header.
     let host = match (hosts.next(), hosts.next()) {
         (None, _) if version == 0 => None,
         (Some(host), None) => Some(std::str::from_utf8(host.value).map_err(|_| Status::BadRequest)?.to_owned()),
@@ -82,10 +84,10 @@ fn parse(bytes: &[u8]) -> Result<Option<Request>, Status> {
 }
 
 impl Request {
-    /// Whether the server was asked by a name that nobody else can let point to it: an address, or `localhost`.
-    pub(super) fn host_is_safe(&self) -> bool {
+    /// Returns whether the Host header is an address or `localhost`, which no foreign site can use.
+    pub(super) fn host_is_trusted(&self) -> bool {
         let Some(host) = &self.host else {
-            // A browser always says it.
+            // Browsers always send the header.
             return true;
         };
         let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -107,12 +109,12 @@ mod tests {
 
     use super::*;
 
-    fn asked(request: &str) -> Result<Request, Status> {
-        block_on(read(&mut Cursor::new(request.as_bytes()))).expect("a whole request")
+    fn parsed(request: &str) -> Result<Request, Status> {
+        block_on(read(&mut Cursor::new(request.as_bytes()))).expect("a complete request")
     }
 
     #[test]
-    fn requests_are_read() {
+    fn reads_method_and_path() {
         for (request, method, path) in [
             ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", Method::Get, "/"),
             ("HEAD /boots.json?at=1 HTTP/1.1\r\nhOsT: 10.0.0.1\r\nAccept: */*\r\n\r\n", Method::Head, "/boots.json"),
@@ -120,13 +122,13 @@ mod tests {
             ("get / HTTP/1.1\r\nHost: a\r\n\r\n", Method::Other, "/"),
             ("GET / HTTP/1.0\r\n\r\n", Method::Get, "/"),
         ] {
-            let asked = asked(request).expect(request);
-            assert_eq!((asked.method, asked.path.as_str()), (method, path), "{request}");
+            let found = parsed(request).expect(request);
+            assert_eq!((found.method, found.path.as_str()), (method, path), "{request}");
         }
     }
 
     #[test]
-    fn a_request_may_come_in_pieces_but_not_end_early() {
+    fn reads_a_request_in_fragments() {
         let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
         for len in 1..request.len() {
             assert_eq!(parse(&request[..len]), Ok(None), "{len} bytes");
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_refused() {
+    fn rejects_malformed_requests() {
         for request in [
             "\0\0\0\0",
             "\u{16}\u{3}\u{1}\u{2}\0\u{1}",
@@ -147,35 +149,36 @@ mod tests {
             "GET / HTTP/1.1\r\nHo st: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: \u{1}\r\n\r\n",
         ] {
-            assert_eq!(asked(request), Err(Status::BadRequest), "{request:?}");
+            assert_eq!(parsed(request), Err(Status::BadRequest), "{request:?}");
         }
     }
 
     #[test]
-    fn a_request_has_a_size_and_a_number_of_headers() {
+    fn limits_size_and_headers() {
         let padded = |len: usize| {
             let head = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
             format!("{head}{}\r\n\r\n", "x".repeat(len - head.len() - 4))
         };
-        assert!(asked(&padded(MOST.0)).is_ok());
-        assert_eq!(asked(&padded(MOST.0 + 1)), Err(Status::TooLarge));
-        assert_eq!(asked(&format!("GET /{}", "a".repeat(MOST.0))), Err(Status::TooLarge));
+        assert!(parsed(&padded(MAX_REQUEST)).is_ok());
+        assert_eq!(parsed(&padded(MAX_REQUEST + 1)), Err(Status::TooLarge));
+        assert_eq!(parsed(&format!("GET /{}", "a".repeat(MAX_REQUEST))), Err(Status::TooLarge));
         let headers = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count - 1));
-        assert!(asked(&headers(MOST.1)).is_ok());
-        assert_eq!(asked(&headers(MOST.1 + 1)), Err(Status::TooLarge));
+        assert!(parsed(&headers(MAX_HEADERS)).is_ok());
+        assert_eq!(parsed(&headers(MAX_HEADERS + 1)), Err(Status::TooLarge));
     }
 
     #[test]
-    fn only_addresses_and_localhost_are_names_that_nobody_else_can_use() {
-        let safe = |host: &str| asked(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).expect(host).host_is_safe();
+    fn trusts_only_addresses_and_localhost() {
+        let trusted =
+            |host: &str| parsed(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).expect(host).host_is_trusted();
         for host in ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8080", "10.0.0.1"] {
-            assert!(safe(host), "{host}");
+            assert!(trusted(host), "{host}");
         }
         for host in
             ["", "example.org", "example.org:80", "localhost.example.org", "127.0.0.1.example.org", "[::1", "x:y"]
         {
-            assert!(!safe(host), "{host}");
+            assert!(!trusted(host), "{host}");
         }
-        assert!(asked("GET / HTTP/1.0\r\n\r\n").expect("a request").host_is_safe());
+        assert!(parsed("GET / HTTP/1.0\r\n\r\n").expect("a request").host_is_trusted());
     }
 }

@@ -1,4 +1,4 @@
-//! Packets in words, safe to print on a terminal.
+//! Describes packets as text that is safe to print on a terminal.
 
 use rtftp_core::{
     Packet,
@@ -7,9 +7,7 @@ use rtftp_core::{
 
 use crate::text::printable;
 
-/// Puts a datagram into words: the packet's name, its numbers and texts, and its length.
-///
-/// One line without control characters, whatever the datagram holds.
+/// Describes a datagram in one line of printable text: type, fields and length of the packet.
 pub fn describe(datagram: &[u8]) -> String {
     describe_packet(datagram.len(), Packet::parse(datagram).ok())
 }
@@ -17,34 +15,34 @@ pub fn describe(datagram: &[u8]) -> String {
 /// Describes a datagram of `len` bytes that is this packet, or `None` if it is not one. See [`describe`].
 pub fn describe_packet(len: usize, packet: Option<Packet<'_>>) -> String {
     match packet {
-        Some(Packet::ReadRequest(asked)) => format!("RRQ {}, {len} bytes", request(asked)),
-        Some(Packet::WriteRequest(asked)) => format!("WRQ {}, {len} bytes", request(asked)),
+        Some(Packet::ReadRequest(request)) => format!("RRQ {}, {len} bytes", describe_request(request)),
+        Some(Packet::WriteRequest(request)) => format!("WRQ {}, {len} bytes", describe_request(request)),
         Some(Packet::Data { block, payload }) => format!("DATA {block}, {} bytes", payload.len()),
         Some(Packet::Ack { block }) => format!("ACK {block}"),
-        Some(Packet::Error { code, message }) => format!("ERROR {}", error(code, &printable(message))),
-        Some(Packet::OptionAck(options)) => format!("OACK {}, {len} bytes", pairs(options)),
-        None => format!("no TFTP packet, {len} bytes"),
+        Some(Packet::Error { code, message }) => format!("ERROR {}", describe_error(code, &printable(message))),
+        Some(Packet::OptionAck(options)) => format!("OACK {}, {len} bytes", describe_options(options)),
+        None => format!("not a TFTP packet, {len} bytes"),
     }
 }
 
-/// Options as `name=value`, with blanks between them.
-pub(super) fn pairs(options: Options<'_>) -> String {
+/// Describes options as `name=value`, separated by spaces.
+pub(super) fn describe_options(options: Options<'_>) -> String {
     let words = options.map(|(name, value)| format!("{}={}", printable(name), printable(value)));
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// An error code, what it means, and the text that came with it.
-pub(super) fn error(code: ErrorCode, text: &str) -> String {
+/// Describes an ERROR: its code, the meaning of the code, and its text.
+pub(super) fn describe_error(code: ErrorCode, text: &str) -> String {
     format!("{code}: {text}")
 }
 
-fn request(asked: Request<'_>) -> String {
-    let mode = match asked.mode {
+fn describe_request(request: Request<'_>) -> String {
+    let mode = match request.mode {
         Mode::Octet => "octet",
         Mode::Netascii => "netascii",
         Mode::Other => "other mode",
     };
-    let words = [printable(asked.file), mode.to_owned(), pairs(asked.options)];
+    let words = [printable(request.file), mode.to_owned(), describe_options(request.options)];
     words.iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>().join(" ")
 }
 
@@ -53,8 +51,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_are_put_into_words() {
-        for (datagram, words) in [
+    fn describes_packets() {
+        for (datagram, description) in [
             (
                 &b"\0\x01boot/vmlinuz\0octet\0tsize\x000\0blksize\x001428\0"[..],
                 "RRQ boot/vmlinuz octet tsize=0 blksize=1428, 42 bytes",
@@ -66,15 +64,15 @@ mod tests {
             (b"\0\x05\0\x01no such file\0", "ERROR 1 (file not found): no such file"),
             (b"\0\x05\0\x63what", "ERROR 99 (unknown code): what"),
             (b"\0\x06blksize\x001428\0tsize\x009\0", "OACK blksize=1428 tsize=9, 23 bytes"),
-            (b"\0\x09", "no TFTP packet, 2 bytes"),
-            (b"", "no TFTP packet, 0 bytes"),
+            (b"\0\x09", "not a TFTP packet, 2 bytes"),
+            (b"", "not a TFTP packet, 0 bytes"),
         ] {
-            assert_eq!(describe(datagram), words);
+            assert_eq!(describe(datagram), description);
         }
     }
 
     #[test]
-    fn what_could_move_a_cursor_is_escaped() {
+    fn escapes_control_sequences() {
         assert_eq!(describe(b"\0\x05\0\0\x1b]0;title\x07\0"), r"ERROR 0 (see the text): \u{1b}]0;title\u{7}");
     }
 }

@@ -1,11 +1,11 @@
-//! What is answered. Nothing of a request goes into an answer.
+//! Responses. No part of a request is repeated in a response.
 
 use std::sync::Arc;
 
-/// What everybody may do with the answer: nothing but show it.
-const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
+/// The policy of all responses: a browser loads nothing and shows them in no frame.
+const BASE_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
-/// How a request ended (RFC 9110, section 15).
+/// The status of a response (RFC 9110, section 15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     Ok,
@@ -18,7 +18,7 @@ pub(super) enum Status {
 }
 
 impl Status {
-    /// As it stands in the first line.
+    /// Returns code and reason phrase.
     fn line(self) -> &'static str {
         match self {
             Self::Ok => "200 OK",
@@ -31,49 +31,49 @@ impl Status {
         }
     }
 
-    /// What to do.
-    fn advice(self) -> &'static str {
+    /// Returns the explanation in the body.
+    fn explanation(self) -> &'static str {
         match self {
             Self::Ok => "",
-            Self::BadRequest => "this is not a request of HTTP/1.1",
-            Self::NotFound => "there are /, /boots.json and /metrics",
-            Self::MethodNotAllowed => "only GET and HEAD are possible",
-            Self::RequestTimeout => "a request must be here within 5 s",
-            Self::Misdirected => "ask for this server by its address, or as localhost",
-            Self::TooLarge => "a request may have 8192 bytes and 64 headers",
+            Self::BadRequest => "not an HTTP/1.1 request",
+            Self::NotFound => "the paths are /, /boots.json and /metrics",
+            Self::MethodNotAllowed => "use GET or HEAD",
+            Self::RequestTimeout => "the request was not complete within 5 s",
+            Self::Misdirected => "use the address of this server, or localhost",
+            Self::TooLarge => "the limits are 8192 bytes and 64 headers",
         }
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(super) struct Response {
     status: Status,
     content_type: &'static str,
-    /// What a browser may do with it.
+    /// The Content-Security-Policy.
     policy: String,
     pub(super) body: Arc<Vec<u8>>,
 }
 
 impl Response {
-    /// What was asked for.
+    /// Creates a successful response.
     pub(super) fn new(content_type: &'static str, body: Arc<Vec<u8>>) -> Self {
-        Self { status: Status::Ok, content_type, policy: NOTHING.into(), body }
+        Self { status: Status::Ok, content_type, policy: BASE_POLICY.into(), body }
     }
 
-    /// Why there is no other answer, for people.
-    pub(super) fn refusal(status: Status) -> Self {
-        let body = format!("{}: {}\n", status.line(), status.advice()).into_bytes();
+    /// Creates an error response with an explanation.
+    pub(super) fn error(status: Status) -> Self {
+        let body = format!("{}: {}\n", status.line(), status.explanation()).into_bytes();
         Self { status, ..Self::new("text/plain; charset=utf-8", Arc::new(body)) }
     }
 
-    /// Allows a browser more than to show it, by directives of a Content-Security-Policy.
-    pub(super) fn allowing(mut self, directives: &str) -> Self {
-        self.policy = format!("{NOTHING}; {directives}");
+    /// Adds directives to the Content-Security-Policy.
+    pub(super) fn with_policy(mut self, directives: &str) -> Self {
+        self.policy = format!("{BASE_POLICY}; {directives}");
         self
     }
 
-    /// The first line and the headers, with the empty line at their end.
+    /// Returns the status line and the headers, with the final empty line.
     pub(super) fn head(&self) -> String {
         let allow = if self.status == Status::MethodNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
         format!(
@@ -101,27 +101,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_is_lines_of_names_and_values() {
-        let answers = [
+    fn head_consists_of_valid_header_lines() {
+        let responses = [
             Response::new("application/json", Arc::new(b"{}".into())),
-            Response::new("text/html", Arc::default()).allowing("img-src data:"),
-            Response::refusal(Status::MethodNotAllowed),
+            Response::new("text/html", Arc::default()).with_policy("img-src data:"),
+            Response::error(Status::MethodNotAllowed),
         ];
-        for answer in answers {
-            let head = answer.head();
+        for response in responses {
+            let head = response.head();
             let lines = head.strip_suffix("\r\n\r\n").expect("an empty line at the end");
             for line in lines.split("\r\n").skip(1) {
                 let (name, value) = line.split_once(": ").expect(line);
                 assert!(name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-'), "{line}");
                 assert!(!value.is_empty() && value.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line}");
             }
-            assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", answer.body.len())), "{head}");
+            assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", response.body.len())), "{head}");
         }
     }
 
     #[test]
-    fn only_a_wrong_method_is_told_the_right_ones() {
-        assert!(Response::refusal(Status::MethodNotAllowed).head().contains("\r\nAllow: GET, HEAD\r\n"));
-        assert!(!Response::refusal(Status::NotFound).head().contains("Allow:"));
+    fn only_method_not_allowed_has_an_allow_header() {
+        assert!(Response::error(Status::MethodNotAllowed).head().contains("\r\nAllow: GET, HEAD\r\n"));
+        assert!(!Response::error(Status::NotFound).head().contains("Allow:"));
     }
 }

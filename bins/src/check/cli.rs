@@ -2,38 +2,12 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use pico_args::Arguments;
 use rtftp_runtime::check::Limits;
 
 use crate::{
-    args::{Action, seconds},
-    values::{
-        Names::{Both, Long},
-        operands, path,
-    },
+    cli::{Action, seconds},
+    parser::Parser,
 };
-
-/// The text of `rtftp check --help`.
-const HELP: &str = "\
-rtftp check - checks a root directory and the disks that it describes
-
-Usage: rtftp check DIR [OPTIONS]
-
-Reads each .nbd file in DIR as the server does, connects to its disk, and prints a line with the
-partitions, the mounts and the backend, the number of files that the client can read, the most
-likely kernel, and the partitions in use (mounted elsewhere, or not unmounted cleanly). A line for
-each problem follows. The check writes nothing and does not disturb a running server.
-
-Options:
-  -r, --root-dir DIR          the same as DIR
-      --json                  print one JSON document instead
-      --open-limit SECONDS    time limit for opening a disk; connecting to its NBD server is limited
-                              to 5 seconds [default: 120]
-      --read-limit SECONDS    time limit for one answer of an open disk [default: 10]
-  -h, --help                  print this help
-
-Exit code 0 without problems, 1 with problems, 2 for wrong arguments.
-";
 
 /// The arguments of a check.
 #[derive(Debug)]
@@ -49,15 +23,15 @@ pub(crate) struct Job {
 ///
 /// Returns the problem with the arguments in one line.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
-    let mut args = Arguments::from_vec(args);
-    if args.contains(["-h", "--help"]) {
-        return Ok(Action::Print(HELP.into()));
+    let mut parser = Parser::new("rtftp check", args);
+    if let Some(text) = parser.help_or_version() {
+        return Ok(Action::Print(text));
     }
-    let json = args.contains("--json");
-    let root_dir = path(&mut args, Both("-r", "--root-dir"), "a directory")?;
-    let open = seconds(&mut args, Long("--open-limit"), 120)?;
-    let answer = seconds(&mut args, Long("--read-limit"), 10)?;
-    let mut roots = operands(args)?;
+    let json = parser.flag("--json");
+    let root_dir = parser.path("--root-dir")?;
+    let open = seconds(&mut parser, "--open-limit")?;
+    let answer = seconds(&mut parser, "--read-limit")?;
+    let mut roots = parser.operands()?;
     roots.extend(root_dir.map(OsString::from));
     let mut roots = roots.into_iter();
     let root = roots.next().ok_or("DIR is missing: give the root directory to check")?.into();
@@ -74,7 +48,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Action, String> {
-        crate::args::parse(line.split_whitespace().map(OsString::from).collect())
+        crate::cli::parse(line.split_whitespace().map(OsString::from).collect())
     }
 
     #[test]

@@ -1,0 +1,240 @@
+//! The command line of the daemon, and the choice of its subcommand.
+
+use std::{ffi::OsString, ops::RangeInclusive, time::Duration};
+
+use log::LevelFilter;
+use rtftp_runtime::{
+    server::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE},
+    status::StatusSocket,
+};
+
+use crate::{
+    check,
+    parser::{Parser, unknown_argument},
+    status,
+    status_page::ListenAddress,
+};
+
+/// The range of time limits, in seconds.
+const SECONDS: RangeInclusive<u64> = 1..=1_000_000;
+
+/// The action that a command line requests.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Prints a text and exits.
+    Print(String),
+    /// Checks a root directory.
+    Check(check::Job),
+    /// Shows the status of a running daemon.
+    Status(status::Job),
+    /// Runs the daemon.
+    Serve { config: Config, status_listen: Option<ListenAddress>, log_level: LevelFilter, sandbox: bool },
+}
+
+/// Parses the arguments after the name of the program.
+///
+/// # Errors
+///
+/// Returns the problem with the arguments in one line.
+pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
+    if args.first().is_some_and(|arg| arg == "check") {
+        return check::parse(args.split_off(1));
+    }
+    if args.first().is_some_and(|arg| arg == "status") {
+        return status::parse(args.split_off(1));
+    }
+    complete_monitor_configs(&mut args);
+    let mut parser = Parser::new("rtftp", args);
+    if let Some(text) = parser.help_or_version() {
+        return Ok(Action::Print(text));
+    }
+    let listen_ip = parser.value("--listen-ip", "an IPv4 or IPv6 address")?;
+    let listen_port = parser.value_or_default("--listen-port", "a port from 0 to 65535")?;
+    let root_dir = parser.path("--root-dir")?;
+    let idle_timeout = seconds(&mut parser, "--idle-timeout")?;
+    let view_gap = Duration::from_secs(parser.number("--view-gap", 0..=*SECONDS.end())?);
+    let monitor_configs = parser.value_or_default("--monitor-configs", "true or false")?;
+    let limits = Limits {
+        blksize: parser.number("--max-blksize", 8..=MAX_BLKSIZE)?,
+        windowsize: parser.number("--max-windowsize", 1..=MAX_WINDOWSIZE)?,
+        window_bytes: parser.number("--max-window-bytes", 1..=1 << 30)?,
+    };
+    let capacity = Capacity {
+        transfers: parser.number("--max-transfers", 1..=1_000_000)?,
+        per_client: parser.number("--max-per-client", 1..=1_000_000)?,
+    };
+    let mtu_clamp = parser.flag("--mtu-clamp");
+    let port_range = port_range(&mut parser)?;
+    let single_port = parser.flag("--single-port");
+    if single_port && port_range.is_some() {
+        return Err("--single-port and --port-range cannot be combined".into());
+    }
+    let open_limit = seconds(&mut parser, "--open-limit")?;
+    let read_limit = seconds(&mut parser, "--read-limit")?;
+    let status_socket = match parser.path("--status-socket")? {
+        None => StatusSocket::Default,
+        Some(none) if none.as_os_str() == "none" => StatusSocket::Disabled,
+        Some(path) => StatusSocket::At(path),
+    };
+    let status_listen = parser.value("--status-listen", "IP:PORT or PORT")?;
+    let sandbox = !parser.flag("--no-sandbox");
+    let log_level = parser.value_or_default("--log-level", "error, warn, info, debug or trace")?;
+    if let Some(unknown) = parser.operands()?.first() {
+        return Err(unknown_argument(unknown));
+    }
+    let root_dir = root_dir.ok_or("--root-dir is missing: give the directory to serve")?;
+    let config = Config {
+        listen_ip,
+        listen_port,
+        root_dir,
+        idle_timeout,
+        view_gap,
+        monitor_configs,
+        limits,
+        mtu_clamp,
+        port_range,
+        single_port,
+        capacity,
+        open_limit,
+        read_limit,
+        status_socket,
+    };
+    Ok(Action::Serve { config, status_listen, log_level, sandbox })
+}
+
+/// Inserts the value `true` after a `--monitor-configs` without a value, since pico-args has no optional values.
+fn complete_monitor_configs(args: &mut Vec<OsString>) {
+    let is_value = |arg: &OsString| arg == "true" || arg == "false";
+    if let Some(at) = args.iter().position(|arg| arg == "-m" || arg == "--monitor-configs")
+        && !args.get(at + 1).is_some_and(is_value)
+    {
+        args.insert(at + 1, "true".into());
+    }
+}
+
+/// Returns the value of an option in seconds.
+pub(crate) fn seconds(parser: &mut Parser, long: &'static str) -> Result<Duration, String> {
+    parser.number(long, SECONDS).map(Duration::from_secs)
+}
+
+/// Returns the value of `--port-range`.
+fn port_range(parser: &mut Parser) -> Result<Option<RangeInclusive<u16>>, String> {
+    let expected = "two ports from 1 to 65535, the lower first, as in 50000-50999";
+    let Some(value) = parser.value::<String>("--port-range", expected)? else { return Ok(None) };
+    let range = value.split_once('-').and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+    match range.filter(|range| *range.start() > 0 && !range.is_empty()) {
+        None => Err(format!("--port-range: expected {expected}, found `{value}`")),
+        range => Ok(range),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::IpAddr, path::PathBuf};
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Action, String> {
+        parse(line.split_whitespace().map(OsString::from).collect())
+    }
+
+    #[track_caller]
+    fn config(line: &str) -> Config {
+        match parsed(line) {
+            Ok(Action::Serve { config, .. }) => config,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_the_root_directory_is_required() {
+        let config = config("--root-dir /srv/tftp");
+        assert_eq!((config.listen_ip, config.listen_port), (None, 69));
+        assert_eq!(config.root_dir, PathBuf::from("/srv/tftp"));
+        assert_eq!(config.idle_timeout, Duration::from_secs(60));
+        assert!(config.monitor_configs);
+        assert_eq!((config.mtu_clamp, config.port_range), (false, None));
+    }
+
+    #[test]
+    fn parses_ports_and_mtu_clamp() {
+        let config = config("-r /r --mtu-clamp --port-range 50000-50000");
+        assert_eq!((config.mtu_clamp, config.port_range), (true, Some(50_000..=50_000)));
+        assert!(self::config("-r /r --single-port").single_port && !config.single_port);
+        for value in ["", "1", "-", "1-", "-1", "0-9", "9-1", "1-65536", "1-2-3", "a-b", "1..2"] {
+            let message = "--port-range: expected two ports from 1 to 65535, the lower first, as in 50000-50999";
+            match parsed(&format!("-r /r --port-range={value}")) {
+                Err(error) if error == format!("{message}, found `{value}`") => {}
+                // pico-args takes an empty value after `=` for a missing one.
+                Err(_) if value.is_empty() => {}
+                other => panic!("{value}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn accepts_long_short_and_joined_options() {
+        for line in [
+            "--listen-ip 10.0.0.1 --listen-port 6969 --root-dir /r --idle-timeout 5 --monitor-configs false",
+            "-l 10.0.0.1 -p 6969 -r /r -t 5 -m false",
+            "-m=false -t=5 -r=/r -p=6969 -l=10.0.0.1",
+            "--monitor-configs=false --idle-timeout=5 --root-dir=/r --listen-port=6969 --listen-ip=10.0.0.1",
+        ] {
+            let config = config(line);
+            assert_eq!(config.listen_ip, Some(IpAddr::from([10, 0, 0, 1])), "{line}");
+            assert_eq!((config.listen_port, config.monitor_configs), (6969, false), "{line}");
+            assert_eq!((config.root_dir, config.idle_timeout), (PathBuf::from("/r"), Duration::from_secs(5)), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_value_of_monitor_configs_is_optional() {
+        for (line, monitor) in [
+            ("-r /r -m", true),
+            ("-m -r /r", true),
+            ("--monitor-configs -r /r", true),
+            ("--monitor-configs true -r /r", true),
+            ("--monitor-configs=true -r /r", true),
+            ("-r /r -m false", false),
+        ] {
+            assert_eq!(config(line).monitor_configs, monitor, "{line}");
+        }
+    }
+
+    #[test]
+    fn parses_the_status_socket() {
+        for (line, socket) in [
+            ("-r /r", StatusSocket::Default),
+            ("-r /r --status-socket none", StatusSocket::Disabled),
+            ("-r /r --status-socket /s", StatusSocket::At("/s".into())),
+            ("-r /r --status-socket=./none", StatusSocket::At("./none".into())),
+        ] {
+            assert_eq!(config(line).status_socket, socket, "{line}");
+        }
+    }
+
+    #[test]
+    fn reports_wrong_arguments() {
+        for (line, message) in [
+            ("", "--root-dir is missing: give the directory to serve"),
+            ("-r /r --colour", "unknown argument `--colour`"),
+            ("-r /r extra", "unknown argument `extra`"),
+            ("-r /r -p 70000", "--listen-port: expected a port from 0 to 65535, found `70000`"),
+            ("-r /r -l here", "--listen-ip: expected an IPv4 or IPv6 address, found `here`"),
+            ("-r /r --status-listen here", "--status-listen: expected IP:PORT or PORT, found `here`"),
+            ("-r /r -t 0", "--idle-timeout: expected a whole number from 1 to 1000000, found `0`"),
+            ("-r /r -t 1.5", "--idle-timeout: expected a whole number from 1 to 1000000, found `1.5`"),
+            ("-r /r -m=maybe", "--monitor-configs: expected true or false, found `maybe`"),
+            ("-r /r --log-level loud", "--log-level: expected error, warn, info, debug or trace, found `loud`"),
+            ("-r /r --max-blksize 7", "--max-blksize: expected a whole number from 8 to 65464, found `7`"),
+            ("-r /r --max-windowsize x", "--max-windowsize: expected a whole number from 1 to 32767, found `x`"),
+            ("-r /r --port-range 1-9 --single-port", "--single-port and --port-range cannot be combined"),
+            ("-r /r -p", "the '-p' option doesn't have an associated value"),
+        ] {
+            match parsed(line) {
+                Err(error) => assert_eq!(error, message, "{line}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+}

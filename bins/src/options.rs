@@ -1,0 +1,295 @@
+//! The options of all commands, in one table.
+//!
+//! `--help` is made from this table. The shell completions, the option tables of the manual pages and those of README.md are
+//! generated from it by the tests in `reference.rs`.
+
+use std::fmt::Write as _;
+
+/// A command: a program, or a subcommand of one.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// The program and its subcommand, such as `rtftp check`.
+    pub(crate) name: &'static str,
+    /// The text of `--help` before the options.
+    before: &'static str,
+    pub(crate) options: &'static [Flag],
+    /// The text of `--help` after the options.
+    after: &'static str,
+}
+
+/// An option. Words between backquotes are literal in all texts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flag {
+    /// The short name, such as `-r`.
+    pub(crate) short: Option<&'static str>,
+    /// The long name, such as `--root-dir`.
+    pub(crate) long: &'static str,
+    /// The name of the value; `[=BOOL]` if it may be left out.
+    pub(crate) value: Option<&'static str>,
+    /// The description: a phrase that begins in lower case and ends without a full stop.
+    pub(crate) help: &'static str,
+    pub(crate) default: Option<&'static str>,
+    /// Further sentences for the manual page.
+    #[allow(dead_code, reason = "read by the tests in reference.rs")]
+    pub(crate) details: &'static str,
+    /// The completions of the value.
+    #[allow(dead_code, reason = "read by the tests in reference.rs")]
+    pub(crate) completion: Completion,
+}
+
+/// The completions of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Completion {
+    Nothing,
+    File,
+    Directory,
+    OneOf(&'static str),
+}
+
+const fn flag(long: &'static str, help: &'static str) -> Flag {
+    Flag { short: None, long, value: None, help, default: None, details: "", completion: Completion::Nothing }
+}
+
+const fn option(long: &'static str, value: &'static str, help: &'static str) -> Flag {
+    Flag { value: Some(value), ..flag(long, help) }
+}
+
+impl Flag {
+    const fn short(self, short: &'static str) -> Self {
+        Self { short: Some(short), ..self }
+    }
+
+    const fn default(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+
+    const fn details(self, details: &'static str) -> Self {
+        Self { details, ..self }
+    }
+
+    const fn completes(self, completion: Completion) -> Self {
+        Self { completion, ..self }
+    }
+}
+
+const HELP: Flag = flag("--help", "print this help").short("-h");
+const VERSION: Flag = flag("--version", "print the version").short("-V");
+const OPEN_LIMIT: Flag = option("--open-limit", "SECONDS", "time limit for opening a disk").default("120");
+const READ_LIMIT: Flag = option("--read-limit", "SECONDS", "time limit for each answer of an open disk").default("10");
+
+/// The commands of both programs.
+pub(crate) static COMMANDS: [Command; 4] = [
+    Command {
+        name: "rtftp",
+        before: "\
+rtftp - TFTP boot server that reads the boot files of each machine from its own disk
+
+Usage: rtftp --root-dir DIR [OPTIONS]
+       rtftp check DIR [OPTIONS]         check DIR and the disks that it describes
+       rtftp status [CLIENT] [OPTIONS]   show the boots that a running server serves
+
+For client X.X.X.X a file is searched in DIR/X.X.X.X/, then on the disk that
+DIR/X.X.X.X.nbd describes, then in DIR/default/. Before DIR/default/, the
+client's MAC address (aa-bb-cc-dd-ee-ff) and the serial number in the paths of
+a Raspberry Pi (9ffefdef) are tried in the same way.
+",
+        options: &[
+            option("--root-dir", "DIR", "the directory to serve").short("-r").completes(Completion::Directory),
+            option("--listen-ip", "IP", "listen on this address only").short("-l").default("all, IPv4 and IPv6"),
+            option("--listen-port", "PORT", "listen on this UDP port; 0 selects a free one")
+                .short("-p")
+                .default("69")
+                .details("Ports below 1024 need the capability `CAP_NET_BIND_SERVICE`. The log shows the selected port."),
+            option("--idle-timeout", "SECONDS", "disconnect a disk after SECONDS without a request")
+                .short("-t")
+                .default("60"),
+            option("--view-gap", "SECONDS", "take a new snapshot of a disk after SECONDS without a request")
+                .default("5")
+                .details("All files of a boot come from one snapshot. With 0, each request takes a new snapshot."),
+            option("--monitor-configs", "[=BOOL]", "connect a disk when its `.nbd` file appears or changes")
+                .short("-m")
+                .default("true")
+                .details("With `false`, a disk is connected at the first request of its client.")
+                .completes(Completion::OneOf("true false")),
+            option("--max-blksize", "BYTES", "limit the block size").default("65464"),
+            flag("--mtu-clamp", "limit the block size to the MTU of the route to the client")
+                .details("The kernel's routing table and its path MTU cache are used."),
+            option("--max-windowsize", "BLOCKS", "limit the window size in blocks").default("32767"),
+            option("--max-window-bytes", "BYTES", "limit the window size in bytes").default("4194304"),
+            option("--max-transfers", "N", "limit the number of concurrent transfers").default("4096"),
+            option("--max-per-client", "N", "limit the number of concurrent transfers of one address").default("128"),
+            option("--port-range", "A-B", "use only these UDP ports for transfers, one for each")
+                .default("any")
+                .details("While all ports are in use, new requests get no answer and clients retry."),
+            flag("--single-port", "serve all transfers from the listening port, for networks that drop replies from other ports")
+                .details(
+                    "RFC 1350 gives each transfer its own port, which protects running transfers from a flood of requests \
+                     and spreads them over several processors. Cannot be combined with `--port-range`.",
+                ),
+            OPEN_LIMIT,
+            READ_LIMIT,
+            option("--status-socket", "PATH", "provide the status at this Unix socket; `none` disables it")
+                .default("`/run/rtftp/status.sock`, if its directory is writable")
+                .completes(Completion::File),
+            option("--status-listen", "IP:PORT", "serve the status over HTTP; PORT alone listens on 127.0.0.1")
+                .default("off")
+                .details(
+                    "Everyone who can connect sees the page at `/`, the history as JSON at `/boots.json`, and metrics for \
+                     Prometheus at `/metrics`.",
+                ),
+            flag("--no-sandbox", "disable the Landlock sandbox"),
+            option("--log-level", "LEVEL", "log level: `error`, `warn`, `info`, `debug` or `trace`")
+                .default("info")
+                .details("At `info` there is one line for each transfer and for each event of a disk.")
+                .completes(Completion::OneOf("error warn info debug trace")),
+            HELP,
+            VERSION,
+        ],
+        after: "",
+    },
+    Command {
+        name: "rtftp check",
+        before: "\
+rtftp check - checks a root directory and the disks that it describes
+
+Usage: rtftp check DIR [OPTIONS]
+
+Reads each .nbd file in DIR as the server does, connects to its disk, and prints
+a line with the partitions, the mounts and the backend, the number of files that
+the client can read, the most likely kernel, and the partitions in use (mounted
+elsewhere, or not unmounted cleanly). A line for each problem follows. The check
+writes nothing and does not disturb a running server.
+",
+        options: &[
+            option("--root-dir", "DIR", "the same as the operand DIR").short("-r").completes(Completion::Directory),
+            flag("--json", "print one JSON document instead"),
+            OPEN_LIMIT.details("The time limit for connecting to the NBD server is at most 5 seconds."),
+            READ_LIMIT,
+            HELP,
+        ],
+        after: "\nExit code 0 without problems, 1 with problems, 2 for wrong arguments.\n",
+    },
+    Command {
+        name: "rtftp status",
+        before: "\
+rtftp status - shows the boots that a running server serves
+
+Usage: rtftp status [CLIENT] [OPTIONS]
+
+Prints a line for each client and for each running transfer: every second on a
+terminal, otherwise once. For a CLIENT, prints its last boots file by file.
+",
+        options: &[
+            option("--socket", "PATH", "the Unix socket of the server")
+                .default("`/run/rtftp/status.sock`")
+                .completes(Completion::File),
+            flag("--once", "print once, also on a terminal"),
+            flag("--json", "print JSON"),
+            flag("--follow", "print each finished request as a line of JSON, until interrupted"),
+            HELP,
+        ],
+        after: "",
+    },
+    Command {
+        name: "rtftp-get",
+        before: "\
+rtftp-get - fetches a file from a TFTP server, completely or not at all
+
+Usage: rtftp-get HOST[:PORT] FILE [OPTIONS]
+
+HOST is a name or an address; an IPv6 address with a port stands in brackets,
+[fe80::1%eth0]:6969. The default port is 69.
+",
+        options: &[
+            option("--output", "OUT", "write to this file; `-` is standard output")
+                .short("-o")
+                .default("the last part of FILE, in this directory")
+                .completes(Completion::File),
+            option("--blksize", "BYTES", "request this block size, 8 to 65464")
+                .default("1428")
+                .details("The default fits into an Ethernet frame, also with IPv6 and a tunnel."),
+            option("--windowsize", "BLOCKS", "request this window size, 1 to 32767").default("16"),
+            option("--timeout", "SECONDS", "request this retransmission timeout of the server, 1 to 255")
+                .default("not requested"),
+            flag("--no-options", "request no options, as in RFC 1350"),
+            option("--patience", "SECONDS", "give up after SECONDS without an answer, 1 to 60").default("60"),
+            option("--verify", "LOCAL", "compare with a local file; write nothing unless `-o` is given")
+                .completes(Completion::File),
+            flag("--trace", "print each packet with its time in seconds"),
+            flag("--quiet", "print errors only").short("-q"),
+            HELP,
+            VERSION,
+        ],
+        after: "
+Progress, on a terminal, and all other messages go to standard error.
+
+Exit codes:
+  0    fetched, and equal if compared
+  1    the server refused; its ERROR is printed
+  2    wrong arguments
+  3    no answer, the transfer failed, or the server violated the protocol
+  4    OUT cannot be written, or LOCAL cannot be read
+  5    LOCAL differs
+  130  interrupted
+",
+    },
+];
+
+/// The width of a line of `--help`.
+const WIDTH: usize = 100;
+
+impl Command {
+    /// Returns the option of this long name.
+    pub(crate) fn option(&self, long: &str) -> Option<&Flag> {
+        self.options.iter().find(|option| option.long == long)
+    }
+
+    /// Returns the text of `--help`.
+    pub(crate) fn help(&self) -> String {
+        let column = self.options.iter().map(|option| option.usage().len()).max().unwrap_or(0) + 4;
+        let mut text = format!("{}\nOptions:\n", self.before);
+        for option in self.options {
+            let default = option.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+            let description = format!("{}{default}", option.help).replace('`', "");
+            let mut lines = wrap(&description, WIDTH - column).into_iter();
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {:<1$}{2}", option.usage(), column - 2, lines.next().unwrap_or_default());
+            for line in lines {
+                let _ = writeln!(text, "{:column$}{line}", "");
+            }
+        }
+        text + self.after
+    }
+}
+
+impl Flag {
+    /// Returns the names and the value, such as `-r, --root-dir DIR`.
+    fn usage(&self) -> String {
+        let short = self.short.map_or("    ".to_owned(), |short| format!("{short}, "));
+        format!("{short}{}{}", self.long, self.value_suffix())
+    }
+
+    /// Returns the value as it follows the long name: ` DIR`, `[=BOOL]` or nothing.
+    pub(crate) fn value_suffix(&self) -> String {
+        match self.value {
+            Some(value) if value.starts_with('[') => value.to_owned(),
+            Some(value) => format!(" {value}"),
+            None => String::new(),
+        }
+    }
+}
+
+/// Breaks a text into lines of at most `width` bytes.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}

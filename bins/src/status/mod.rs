@@ -1,0 +1,204 @@
+//! `rtftp status`: shows the boots that a running daemon serves.
+
+mod boots;
+mod query;
+mod table;
+mod text;
+
+use std::{
+    ffi::OsString,
+    fmt,
+    io::{self, IsTerminal, Write, stdout},
+    net::IpAddr,
+    path::PathBuf,
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
+
+use rtftp_runtime::{history::snapshot::Snapshot, status::DEFAULT_SOCKET};
+
+use crate::{
+    cli::Action,
+    parser::{Parser, unknown_argument},
+};
+
+/// The interval between two tables on a terminal.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The arguments of `rtftp status`.
+#[derive(Debug)]
+pub(crate) struct Job {
+    client: Option<String>,
+    socket: PathBuf,
+    format: Format,
+    once: bool,
+}
+
+/// The output format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+    Events,
+}
+
+/// Parses the arguments after `status`.
+///
+/// # Errors
+///
+/// Returns the problem with the arguments in one line.
+pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
+    let mut parser = Parser::new("rtftp status", args);
+    if let Some(text) = parser.help_or_version() {
+        return Ok(Action::Print(text));
+    }
+    let socket = parser.path("--socket")?.unwrap_or_else(|| DEFAULT_SOCKET.into());
+    let once = parser.flag("--once");
+    let format = match (parser.flag("--json"), parser.flag("--follow")) {
+        (false, false) => Format::Text,
+        (true, false) => Format::Json,
+        (false, true) => Format::Events,
+        (true, true) => return Err("--json and --follow cannot be combined: --follow prints JSON".into()),
+    };
+    let mut operands = parser.operands()?.into_iter();
+    let client = operands.next().map(|client| client.to_string_lossy().into_owned());
+    if let Some(second) = operands.next() {
+        return Err(unknown_argument(&second));
+    }
+    // The server reports addresses in canonical notation.
+    let client = client.map(|client| client.parse().map_or(client, |ip: IpAddr| ip.to_canonical().to_string()));
+    Ok(Action::Status(Job { client, socket, format, once }))
+}
+
+/// Runs `rtftp status`. The exit code is 0 if the status was printed and 1 otherwise.
+pub(crate) fn run(job: &Job) -> ExitCode {
+    match print(job) {
+        // The reader has closed the pipe, as `rtftp status | head` does.
+        Err(StatusError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rtftp: {error}");
+            ExitCode::FAILURE
+        }
+        Ok(()) => ExitCode::SUCCESS,
+    }
+}
+
+/// An error that ends the output.
+#[derive(Debug)]
+enum StatusError {
+    /// Standard output cannot be written.
+    Output(io::Error),
+    /// The daemon cannot be queried.
+    Query(String),
+    /// The client is not in the history.
+    UnknownClient(String),
+}
+
+impl fmt::Display for StatusError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
+            Self::Query(reason) => f.write_str(reason),
+            Self::UnknownClient(client) => write!(f, "{}: no requests in the history", text::escape(client)),
+        }
+    }
+}
+
+impl From<io::Error> for StatusError {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<String> for StatusError {
+    fn from(reason: String) -> Self {
+        Self::Query(reason)
+    }
+}
+
+fn print(job: &Job) -> Result<(), StatusError> {
+    match (&job.client, job.format) {
+        (client, Format::Events) => print_events(job, client.as_deref()),
+        (None, Format::Json) => Ok(stdout().write_all(&query::json(&job.socket)?)?),
+        (None, Format::Text) if job.once || !stdout().is_terminal() => {
+            let lines = table::lines(&query::snapshot(&job.socket)?, None);
+            Ok(stdout().write_all((lines.join("\n") + "\n").as_bytes())?)
+        }
+        (None, Format::Text) => draw_repeatedly(job),
+        (Some(client), format) => {
+            let snapshot = query::snapshot(&job.socket)?;
+            let Some(found) = snapshot.clients.iter().find(|found| found.client == *client) else {
+                return Err(StatusError::UnknownClient(client.clone()));
+            };
+            let text = match format {
+                Format::Json => serde_json::to_string(found).map_err(|error| error.to_string())?,
+                Format::Text | Format::Events => boots::lines(found, snapshot.now).join("\n"),
+            };
+            Ok(stdout().write_all((text + "\n").as_bytes())?)
+        }
+    }
+}
+
+/// Draws the table every second, each over the previous one.
+fn draw_repeatedly(job: &Job) -> Result<(), StatusError> {
+    let mut previous: Option<Snapshot> = None;
+    loop {
+        let snapshot = query::snapshot(&job.socket)?;
+        let lines = table::lines(&snapshot, previous.as_ref());
+        let frame = text::frame(&lines, text::terminal_size(), previous.is_none());
+        stdout().write_all(frame.as_bytes())?;
+        stdout().flush()?;
+        previous = Some(snapshot);
+        thread::sleep(REFRESH_INTERVAL);
+    }
+}
+
+/// Prints events as they arrive, all or those of one client.
+fn print_events(job: &Job, client: Option<&str>) -> Result<(), StatusError> {
+    for event in query::events(&job.socket)? {
+        let (line, source) = event?;
+        if client.is_none_or(|client| client == source) {
+            stdout().write_all(line.as_bytes())?;
+            stdout().flush()?;
+        }
+    }
+    Err("connection closed: the server stopped, or the events were read too slowly".to_owned().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Job, String> {
+        match parse(line.split_whitespace().map(OsString::from).collect())? {
+            Action::Status(job) => Ok(job),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn accepts_a_client_in_any_notation() {
+        for (line, client) in [
+            ("", None),
+            ("10.0.0.5", Some("10.0.0.5")),
+            ("--socket /s ::FFFF:10.0.0.5 --once", Some("10.0.0.5")),
+            ("--json FE80:0::1", Some("fe80::1")),
+            ("board-7", Some("board-7")),
+        ] {
+            assert_eq!(parsed(line).expect(line).client.as_deref(), client, "{line}");
+        }
+        assert_eq!(parsed("").expect("a job").socket, PathBuf::from(DEFAULT_SOCKET));
+        assert_eq!(parsed("--follow").expect("a job").format, Format::Events);
+    }
+
+    #[test]
+    fn reports_wrong_arguments() {
+        for (line, problem) in
+            [("--jsn", "`--jsn`"), ("10.0.0.5 10.0.0.6", "`10.0.0.6`"), ("--json --follow", "--json")]
+        {
+            let error = parsed(line).expect_err(line);
+            assert!(error.contains(problem), "{line}: {error}");
+        }
+    }
+}

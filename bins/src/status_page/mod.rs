@@ -1,0 +1,230 @@
+//! The status over HTTP: a page, the history as JSON, and metrics for Prometheus. It is read-only.
+
+mod metrics;
+mod page;
+mod request;
+mod response;
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    num::ParseIntError,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rtftp_runtime::history::History;
+use smol::{
+    Async, Executor, Timer,
+    future::{or, pending, yield_now},
+    io::{AsyncReadExt, AsyncWriteExt},
+    lock::{Mutex, Semaphore},
+    net::{Shutdown, TcpStream},
+    unblock,
+};
+
+use self::{
+    request::{Method, Request},
+    response::{Response, Status},
+};
+
+/// The number of concurrent connections. Further connections wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 32;
+/// The time limit for receiving a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time limit for creating a response, and for sending it: a full history has several megabytes.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The time limit for discarding further data of the client after the response.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+/// The number of bytes to discard after the response.
+const MAX_DISCARDED: u64 = 64 << 10;
+/// The time to wait after a connection could not be accepted.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// The maximum age of the JSON document, which is shared by all connections.
+const MAX_JSON_AGE: Duration = Duration::from_millis(250);
+/// The number of bytes to send before other tasks of the executor are polled.
+const CHUNK_SIZE: usize = 64 << 10;
+
+/// The address to listen on: `IP:PORT`, or `PORT` for 127.0.0.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ListenAddress(SocketAddr);
+
+impl FromStr for ListenAddress {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(address) => Ok(Self(address)),
+            Err(_) => text.parse().map(|port| Self((Ipv4Addr::LOCALHOST, port).into())),
+        }
+    }
+}
+
+/// The HTTP server, listening.
+#[derive(Debug)]
+pub(crate) struct StatusPage {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl StatusPage {
+    /// Listens on an address. Starts no thread.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the address is not available.
+    pub(crate) fn bind(ListenAddress(address): ListenAddress) -> io::Result<Self> {
+        let with_option = |error| io::Error::other(format!("--status-listen: cannot listen on {address}: {error}"));
+        let listener = TcpListener::bind(address).map_err(with_option)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Returns the address of the listening socket.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves all connections. Never returns; dropping the future closes the connections.
+    pub(crate) async fn serve(self, history: History) {
+        let listener = match Async::new(self.listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                log::error!("status page disabled: {error}");
+                return pending().await;
+            }
+        };
+        let executor = Executor::new();
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let site = Arc::new(Site { history, address: self.address.ip(), json: Mutex::new(None) });
+        let accept = async {
+            loop {
+                let permit = permits.acquire_arc().await;
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let site = site.clone();
+                        let connection = async move {
+                            // An error means that the client has closed the connection.
+                            let _ = site.serve(stream.into()).await;
+                            drop(permit);
+                        };
+                        executor.spawn(connection).detach();
+                    }
+                    Err(error) => {
+                        log::debug!("status page: cannot accept a connection: {error}");
+                        Timer::after(ACCEPT_RETRY_INTERVAL).await;
+                    }
+                }
+            }
+        };
+        executor.run(accept).await;
+    }
+}
+
+/// The resources that the server provides.
+#[derive(Debug)]
+struct Site {
+    history: History,
+    /// The address of the listening socket.
+    address: IpAddr,
+    /// The last JSON document and the time of its creation.
+    json: Mutex<Option<(Instant, Arc<Vec<u8>>)>>,
+}
+
+impl Site {
+    /// Serves the one request of a connection.
+    async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        let request = with_timeout(REQUEST_TIMEOUT, request::read(&mut stream)).await;
+        let (method, response) = match request {
+            Ok(Ok(request)) => {
+                let response = async { Ok(self.response(&request).await) };
+                (request.method, with_timeout(RESPONSE_TIMEOUT, response).await?)
+            }
+            Ok(Err(status)) => (Method::Get, Response::error(status)),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                (Method::Get, Response::error(Status::RequestTimeout))
+            }
+            Err(error) => return Err(error),
+        };
+        with_timeout(RESPONSE_TIMEOUT, send(&mut stream, method, &response)).await?;
+        // Closing a socket with unread data resets the connection, and the client may lose the response.
+        stream.shutdown(Shutdown::Write)?;
+        let mut rest = stream.take(MAX_DISCARDED);
+        with_timeout(DISCARD_TIMEOUT, smol::io::copy(&mut rest, &mut smol::io::sink())).await.map(drop)
+    }
+
+    async fn response(&self, request: &Request) -> Response {
+        // Prevents DNS rebinding: a foreign site whose name resolves to this address could otherwise read the history.
+        if self.address.is_loopback() && !request.host_is_trusted() {
+            return Response::error(Status::Misdirected);
+        }
+        match request.path.as_str() {
+            "/" | "/boots.json" | "/metrics" if request.method == Method::Other => {
+                Response::error(Status::MethodNotAllowed)
+            }
+            "/" => page::response(),
+            "/boots.json" => Response::new("application/json", self.json().await),
+            "/metrics" => metrics::response(&self.history.header(), self.history.client_count()),
+            _ => Response::error(Status::NotFound),
+        }
+    }
+
+    /// Returns the history as JSON, at most [`MAX_JSON_AGE`] old.
+    async fn json(&self) -> Arc<Vec<u8>> {
+        let mut last = self.json.lock().await;
+        if let Some((created, json)) = &*last
+            && created.elapsed() < MAX_JSON_AGE
+        {
+            return json.clone();
+        }
+        let history = self.history.clone();
+        let json = Arc::new(unblock(move || history.json()).await);
+        *last = Some((Instant::now(), json.clone()));
+        json
+    }
+}
+
+/// Sends a response in chunks, so that a fast client does not delay transfers.
+async fn send(stream: &mut TcpStream, method: Method, response: &Response) -> io::Result<()> {
+    stream.write_all(response.head().as_bytes()).await?;
+    let body = if method == Method::Head { &[][..] } else { &response.body };
+    for chunk in body.chunks(CHUNK_SIZE) {
+        stream.write_all(chunk).await?;
+        yield_now().await;
+    }
+    Ok(())
+}
+
+/// Adds a time limit to an operation.
+async fn with_timeout<T>(limit: Duration, operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let timeout = async {
+        Timer::after(limit).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    or(operation, timeout).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_is_an_address_of_the_loopback_interface() {
+        for (text, expected) in
+            [("8080", "127.0.0.1:8080"), ("0", "127.0.0.1:0"), ("0.0.0.0:80", "0.0.0.0:80"), ("[::1]:80", "[::1]:80")]
+        {
+            assert_eq!(text.parse(), Ok(ListenAddress(expected.parse().expect("an address"))), "{text}");
+        }
+        for text in ["", "here", "localhost:80", "::1", "127.0.0.1", ":80", "65536", "127.0.0.1:65536"] {
+            assert!(text.parse::<ListenAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn reports_an_address_in_use() {
+        let first = StatusPage::bind("0".parse().expect("an address")).expect("a port");
+        let error = StatusPage::bind(ListenAddress(first.address())).expect_err("the address is in use").to_string();
+        assert!(error.starts_with(&format!("--status-listen: cannot listen on {}: ", first.address())), "{error}");
+    }
+}
