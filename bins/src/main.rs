@@ -83,7 +83,7 @@ fn start(config: Config, sandbox: bool) -> io::Result<(Arc<Server>, SocketAddr, 
     let root = config.root_dir.clone();
     let server = match service::activated_socket().map_err(io::Error::other)? {
         Some((socket, name)) => {
-            log::info!("listening on socket {name} of the service manager: ignoring --listen-ip and --listen-port");
+            log::info!("using socket {name} of the service manager: ignoring --listen-ip and --listen-port");
             Server::on(socket, config)?
         }
         None => Server::bind(config)?,

@@ -1,22 +1,37 @@
 //! The interface to the service manager: socket activation (`sd_listen_fds(3)`) and notifications (`sd_notify(3)`).
 
-use std::{env, net::UdpSocket, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    env,
+    net::UdpSocket,
+    os::{
+        fd::OwnedFd,
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::OsStrExt,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    process,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_signal::{Signal, Signals};
 use rtftp_runtime::server::Server;
-use rustix::net::{SocketType, sockopt::socket_type};
-use sd_notify::NotifyState;
+use rustix::{
+    net::{SocketType, sockopt::socket_type},
+    time::{ClockId, clock_gettime},
+};
 use smol::{
     Timer,
     future::{or, pending},
     stream::StreamExt,
-    unblock,
 };
 
 /// The minimum interval between two notifications of the number of transfers.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// The time to wait until a busy service manager accepts a notification of a change of state.
-const NOTIFY_TIMEOUT: Duration = Duration::from_millis(500);
+/// The time to wait until a busy service manager accepts a notification; transfers are delayed meanwhile.
+const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Returns the socket that the service manager has opened for this process, and its name. Must be called before any thread is
 /// started.
@@ -61,70 +76,101 @@ fn udp_socket(fd: OwnedFd) -> Result<UdpSocket, String> {
 /// `summary` is the start of the status text. Must run in the event loop of the transfers, so that the watchdog detects when it
 /// hangs.
 pub(crate) async fn run(server: Arc<Server>, signals: Signals, summary: String) {
-    notify_change(&[NotifyState::Ready, NotifyState::Status(&status(&summary, 0))]).await;
-    or(handle_signals(&server, signals), or(notify_watchdog(), notify_transfers(&server, &summary))).await;
+    let manager = ServiceManager::from_env();
+    manager.notify(&format!("READY=1\n{}", status(&summary, 0)));
+    let notifications = or(manager.notify_watchdog(), manager.notify_transfers(&server, &summary));
+    or(manager.handle_signals(&server, signals), notifications).await;
     log::info!("stopping");
-    notify_change(&[NotifyState::Stopping]).await;
+    manager.notify("STOPPING=1");
 }
 
-/// Reloads at each SIGHUP; returns at any other signal.
-async fn handle_signals(server: &Server, mut signals: Signals) {
-    while let Some(Ok(Signal::Hup)) = signals.next().await {
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
-            notify_change(&[NotifyState::Reloading, now]).await;
-        }
-        server.reload().await;
-        notify_change(&[NotifyState::Ready]).await;
-    }
-}
-
-/// Notifies the watchdog twice per interval. Never returns.
-async fn notify_watchdog() {
-    let Some(interval) = sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero()) else {
-        return pending().await;
-    };
-    loop {
-        notify(&[NotifyState::Watchdog]).await;
-        Timer::after(interval / 2).await;
-    }
-}
-
-/// Notifies the service manager of each change of the number of transfers. Never returns.
-async fn notify_transfers(server: &Server, summary: &str) {
-    if env::var_os("NOTIFY_SOCKET").is_none() {
-        return pending().await;
-    }
-    let mut reported = 0;
-    loop {
-        Timer::after(STATUS_INTERVAL).await;
-        let transfers = server.transfers();
-        if transfers != reported {
-            notify(&[NotifyState::Status(&status(summary, transfers))]).await;
-            reported = transfers;
-        }
-    }
-}
-
-/// Returns the status text.
+/// Returns the assignment of the status text.
 fn status(summary: &str, transfers: usize) -> String {
     let plural = if transfers == 1 { "" } else { "s" };
-    format!("{summary}, {transfers} transfer{plural}")
+    format!("STATUS={summary}, {transfers} transfer{plural}")
 }
 
-/// Sends a notification of a change of state, with a time limit.
-async fn notify_change(states: &[NotifyState<'_>]) {
-    let timeout = async {
-        Timer::after(NOTIFY_TIMEOUT).await;
-        log::debug!("the service manager did not accept a notification within {NOTIFY_TIMEOUT:?}");
-    };
-    or(notify(states), timeout).await;
+/// The notification socket of the service manager, if there is one.
+#[derive(Debug)]
+struct ServiceManager {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    /// The interval of the watchdog.
+    watchdog: Option<Duration>,
 }
 
-/// Sends a notification. On another thread, since it blocks while the queue of the service manager is full.
-async fn notify(states: &[NotifyState<'_>]) {
-    // Owned, since the thread may outlive this future.
-    let message = states.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    if let Err(error) = unblock(move || sd_notify::notify(&[NotifyState::Custom(&message)])).await {
-        log::debug!("cannot notify the service manager: {error}");
+impl ServiceManager {
+    fn from_env() -> Self {
+        Self { socket: notify_socket(), watchdog: watchdog_interval() }
     }
+
+    /// Reloads at each SIGHUP; returns at any other signal.
+    async fn handle_signals(&self, server: &Server, mut signals: Signals) {
+        while let Some(Ok(Signal::Hup)) = signals.next().await {
+            let now = clock_gettime(ClockId::Monotonic);
+            let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+            self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+            server.reload().await;
+            self.notify("READY=1");
+        }
+    }
+
+    /// Notifies the watchdog twice per interval. Never returns.
+    async fn notify_watchdog(&self) {
+        let Some(interval) = self.watchdog else { return pending().await };
+        loop {
+            self.notify("WATCHDOG=1");
+            Timer::after(interval / 2).await;
+        }
+    }
+
+    /// Notifies the service manager of each change of the number of transfers. Never returns.
+    async fn notify_transfers(&self, server: &Server, summary: &str) {
+        if self.socket.is_none() {
+            return pending().await;
+        }
+        let mut reported = 0;
+        loop {
+            Timer::after(STATUS_INTERVAL).await;
+            let transfers = server.transfers();
+            if transfers != reported {
+                self.notify(&status(summary, transfers));
+                reported = transfers;
+            }
+        }
+    }
+
+    /// Sends assignments, one on each line.
+    fn notify(&self, assignments: &str) {
+        if let Some((socket, address)) = &self.socket
+            && let Err(error) = socket.send_to_addr(assignments.as_bytes(), address)
+        {
+            log::debug!("cannot notify the service manager: {error}");
+        }
+    }
+}
+
+/// Opens a socket, and returns it with the address in `NOTIFY_SOCKET`: a path, or a name in the abstract namespace after `@`, which
+/// container managers use.
+fn notify_socket() -> Option<(UnixDatagram, SocketAddr)> {
+    let name = env::var_os("NOTIFY_SOCKET")?;
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&name),
+    };
+    let open = |address| {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+        Ok((socket, address))
+    };
+    address
+        .and_then(open)
+        .inspect_err(|error| log::warn!("NOTIFY_SOCKET {}: {error}: notifications disabled", name.display()))
+        .ok()
+}
+
+/// Returns the interval of the watchdog, if it applies to this process (`sd_watchdog_enabled(3)`).
+fn watchdog_interval() -> Option<Duration> {
+    let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+    let applies = env::var_os("WATCHDOG_PID").is_none() || number("WATCHDOG_PID") == Some(process::id().into());
+    number("WATCHDOG_USEC").filter(|time| applies && *time > 0).map(Duration::from_micros)
 }

@@ -183,7 +183,7 @@ fn closed_standard_output_ends_the_transfer() {
     server.send(OACK);
     server.receive();
     server.send(&data(1, 1428));
-    assert_eq!(server.receive(), error(3, "nobody reads the file any more"));
+    assert_eq!(server.receive(), error(3, "the output was closed"));
     running.end().assert_exit(4, &["cannot write standard output: Broken pipe"]);
 }
 
