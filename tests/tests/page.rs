@@ -104,7 +104,7 @@ fn updates_while_boards_boot() {
     assert_eq!(browser.value("document.querySelectorAll('img').length + document.scripts.length"), 1);
     wait(
         &mut browser,
-        &format!("{row}.querySelector('.where').textContent.startsWith('stalled in kernel8.img at 5 %')"),
+        &format!("{row}.querySelector('.status').textContent.startsWith('stalled in kernel8.img at 5 %')"),
     );
     wait(&mut browser, "[...document.querySelectorAll('.running')].every(bar => bar.textContent.endsWith(', 0 B/s'))");
     assert_eq!(
