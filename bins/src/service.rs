@@ -46,7 +46,7 @@ pub(crate) fn activated_socket() -> Result<Option<(UdpSocket, String)>, String> 
     match (descriptors.next(), descriptors.next()) {
         (None, _) => Ok(None),
         (Some((name, fd)), None) => {
-            let name = name.unwrap_or_else(|| "without a name".into());
+            let name = name.unwrap_or_else(|| "unnamed".into());
             let socket = udp_socket(fd.into_std()).map_err(|found| {
                 format!("socket activation ({name}): expected a UDP socket (ListenDatagram=69), found {found}")
             })?;

@@ -232,6 +232,6 @@ fn redraws_table_within_terminal_size() {
     for frame in frames {
         let lines: Vec<_> = frame.split("\x1b[K").map(str::trim_end).collect();
         assert!(lines.iter().all(|line| line.trim_start().len() <= 40), "{lines:?}");
-        assert!(frame.contains("rtftp ") && frame.contains("... and 2 lines more"), "{frame:?}");
+        assert!(frame.contains("rtftp ") && frame.contains("... and 2 more lines"), "{frame:?}");
     }
 }

@@ -1,6 +1,6 @@
-//! `rtftp status`: shows the boots that a running daemon serves.
+//! `rtftp status`: shows the boot history of a running daemon.
 
-mod boots;
+mod history;
 mod query;
 mod table;
 mod text;
@@ -18,6 +18,7 @@ use std::{
 
 use rtftp_runtime::{history::snapshot::Snapshot, status::DEFAULT_SOCKET};
 
+use self::query::QueryError;
 use crate::{
     cli::Action,
     parser::{Parser, unknown_argument},
@@ -90,17 +91,22 @@ enum StatusError {
     /// Standard output cannot be written.
     Output(io::Error),
     /// The daemon cannot be queried.
-    Query(String),
+    Query(QueryError),
     /// The client is not in the history.
     UnknownClient(String),
+    /// The daemon closed the connection that sends events.
+    EventsEnded,
 }
 
 impl fmt::Display for StatusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
-            Self::Query(reason) => f.write_str(reason),
+            Self::Query(error) => error.fmt(f),
             Self::UnknownClient(client) => write!(f, "{}: no requests in the history", text::escape(client)),
+            Self::EventsEnded => {
+                f.write_str("connection closed: the daemon stopped, or the events were read too slowly")
+            }
         }
     }
 }
@@ -111,9 +117,9 @@ impl From<io::Error> for StatusError {
     }
 }
 
-impl From<String> for StatusError {
-    fn from(reason: String) -> Self {
-        Self::Query(reason)
+impl From<QueryError> for StatusError {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
     }
 }
 
@@ -132,8 +138,8 @@ fn print(job: &Job) -> Result<(), StatusError> {
                 return Err(StatusError::UnknownClient(client.clone()));
             };
             let text = match format {
-                Format::Json => serde_json::to_string(found).map_err(|error| error.to_string())?,
-                Format::Text | Format::Events => boots::lines(found, snapshot.now).join("\n"),
+                Format::Json => serde_json::to_string(found).map_err(io::Error::from)?,
+                Format::Text | Format::Events => history::lines(found, snapshot.now).join("\n"),
             };
             Ok(stdout().write_all((text + "\n").as_bytes())?)
         }
@@ -163,7 +169,7 @@ fn print_events(job: &Job, client: Option<&str>) -> Result<(), StatusError> {
             stdout().flush()?;
         }
     }
-    Err("connection closed: the server stopped, or the events were read too slowly".to_owned().into())
+    Err(StatusError::EventsEnded)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::progress_bar::{megabytes, progress_bar};
 /// Returns the lines of the table. Rates are those since the `previous` snapshot, or the average of the transfer without one.
 pub(super) fn lines(now: &Snapshot, previous: Option<&Snapshot>) -> Vec<String> {
     let positions = previous.map(positions).unwrap_or_default();
-    let mut lines = vec![headline(now), format!("{:<15} {:>12} {:>6} {:>9}  WHERE", "CLIENT", "BOOT", "FILES", "MB")];
+    let mut lines = vec![headline(now), format!("{:<15} {:>12} {:>6} {:>9}  SUMMARY", "CLIENT", "BOOT", "FILES", "MB")];
     for client in &now.clients {
         let Some(boot) = client.boots.first() else { continue };
         lines.push(line(client, boot, now.now));
@@ -76,7 +76,7 @@ mod tests {
     use rtftp_runtime::history::snapshot::Totals;
 
     use super::*;
-    use crate::status::boots::tests::{client, file};
+    use crate::status::history::tests::{client, file};
 
     fn snapshot(now: f64, clients: Vec<Client>) -> Snapshot {
         let totals = Totals {
@@ -103,7 +103,7 @@ mod tests {
         let now = snapshot(1012.0, vec![client(vec![done, kernel, waits])]);
         let expected = [
             "rtftp 1.2.3, up 16 min: 12 requests, 5 complete, 1 probes, 3 missing, 0 refused, 2 failed, 1 running; 7.3 MB",
-            "CLIENT                  BOOT  FILES        MB  WHERE",
+            "CLIENT                  BOOT  FILES        MB  SUMMARY",
             "10.0.0.5            12 s ago      1       0.4  loading kernel8.img at 40 %",
             "    kernel8.img               40% [=========               ] 0.4 MB  0.1 MB/s  0:06 left",
         ];

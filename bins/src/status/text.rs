@@ -36,7 +36,7 @@ pub(super) fn frame(lines: &[String], (columns, rows): (usize, usize), is_first:
     };
     lines.iter().take(shown).for_each(|line| draw(line));
     if shown < lines.len() {
-        draw(&format!("... and {} lines more", lines.len() - shown));
+        draw(&format!("... and {} more lines", lines.len() - shown));
     }
     frame + "\x1b[J"
 }
@@ -55,7 +55,7 @@ mod tests {
     fn cuts_a_frame_to_the_terminal_size() {
         let lines: Vec<String> = ["12345678", "123", "1"].map(str::to_owned).into();
         assert_eq!(frame(&lines, (5, 9), false), "\x1b[H12345\x1b[K\r\n123\x1b[K\r\n1\x1b[K\r\n\x1b[J");
-        assert_eq!(frame(&lines, (80, 3), true), "\x1b[2J\x1b[H12345678\x1b[K\r\n... and 2 lines more\x1b[K\r\n\x1b[J");
+        assert_eq!(frame(&lines, (80, 3), true), "\x1b[2J\x1b[H12345678\x1b[K\r\n... and 2 more lines\x1b[K\r\n\x1b[J");
         assert_eq!(frame(&lines, (80, 4), false).matches("\r\n").count(), 3);
         assert_eq!(frame(&lines, (0, 0), false), "\x1b[H\x1b[K\r\n\x1b[J");
     }

@@ -1,4 +1,4 @@
-//! Prints the boots of one client, file by file.
+//! The boot history of one client: one line for each request.
 
 use rtftp_runtime::history::snapshot::{Boot, Client, File, State};
 
@@ -58,7 +58,7 @@ fn details(file: &File) -> String {
         details.push(escape(why));
     }
     if file.blksize > 0 {
-        details.push(format!("blocks of {} x {}", file.blksize, file.windowsize));
+        details.push(format!("blksize {}, windowsize {}", file.blksize, file.windowsize));
     }
     if file.retransmitted > 0 {
         details.push(format!("{} retransmitted", file.retransmitted));
@@ -67,7 +67,7 @@ fn details(file: &File) -> String {
         details.push(format!("requested {} times", file.copies.saturating_add(1)));
     }
     if let Some(origin) = &file.origin {
-        let snapshot = file.snapshot_age.map(|age| format!(" ({age:.1} s old snapshot)")).unwrap_or_default();
+        let snapshot = file.snapshot_age.map(|age| format!(" (snapshot {age:.1} s old)")).unwrap_or_default();
         details.push(format!("from {}{snapshot}", escape(origin)));
     }
     if details.is_empty() { String::new() } else { format!("  {}", details.join("; ")) }
@@ -128,14 +128,14 @@ pub(super) mod tests {
 
 boot 2 min ago, 10.5 s, 7 requests, 7 earlier requests omitted
      +0.250 s  start4.elf                       missing
-     +0.250 s  config.txt                       probe     blocks of 1468 x 4; from 10.0.0.5.nbd
+     +0.250 s  config.txt                       probe     blksize 1468, windowsize 4; from 10.0.0.5.nbd
      +0.250 s  kernel                           complete  1000000 bytes in 2.000 s, 0.5 MB/s  \
-blocks of 1468 x 4; 3 retransmitted; requested 2 times; from 10.0.0.5.nbd (0.0 s old snapshot)
+blksize 1468, windowsize 4; 3 retransmitted; requested 2 times; from 10.0.0.5.nbd (snapshot 0.0 s old)
      +0.250 s  initrd                           failed    400000 of 1000000 bytes in 2.000 s, 0.2 MB/s  \
-timed out; blocks of 1468 x 4; from 10.0.0.5.nbd
+timed out; blksize 1468, windowsize 4; from 10.0.0.5.nbd
      +0.250 s  a                                failed    no route\\u{1b}; from 10.0.0.5.nbd
      +0.250 s  dtb                              running    50% [============            ] 0.5 MB  0.2 MB/s  0:02 left  \
-blocks of 1468 x 4; from 10.0.0.5.nbd
+blksize 1468, windowsize 4; from 10.0.0.5.nbd
      +0.250 s  slow                             running   for 2.0 s";
         assert_eq!(lines(&client, 1130.0).join("\n"), expected);
     }
