@@ -7,10 +7,10 @@ use crate::transfer::io::{BlockReader, ReadFailed};
 /// The largest window for a netascii transfer, in blocks.
 pub const MAX_WINDOWSIZE: u16 = 64;
 
-/// How many read positions are kept: those of a window.
+/// The number of read positions kept: those of a window.
 const KEPT_POSITIONS: usize = 64;
 
-/// How much of the file is converted at once, in bytes.
+/// The number of bytes of the file that are converted at once.
 const CHUNK: usize = 256;
 
 /// Converts a file to netascii. The size of the result is unknown until its end is read.

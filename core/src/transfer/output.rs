@@ -1,4 +1,4 @@
-//! What a state machine asks of its driver.
+//! The requests of a state machine to its driver.
 
 use core::fmt;
 
@@ -35,7 +35,7 @@ pub struct Transmit {
     pub segment: usize,
 }
 
-/// How a transfer ended.
+/// The end of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Outcome {

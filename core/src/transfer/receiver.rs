@@ -67,7 +67,7 @@ pub struct Receiver {
     next: u64,
     /// The last block that was acknowledged: the window begins after it.
     acknowledged: u64,
-    /// How many bytes the sink has stored.
+    /// The number of bytes that the sink has stored.
     delivered: u64,
     /// Whether an ACK reported a missing block: the blocks in flight behind it are useless.
     gap_reported: bool,
@@ -147,7 +147,7 @@ impl Receiver {
 
     /// Returns whether the sink has the whole file.
     ///
-    /// That happens before [`Output::Finished`], which waits for a server that may have missed the last ACK. A driver may leave
+    /// This happens before [`Output::Finished`], which waits for a server that may have missed the last ACK. A driver may leave
     /// at once; the server then repeats the last block in vain.
     #[must_use]
     pub fn is_delivered(&self) -> bool {

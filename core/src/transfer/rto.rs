@@ -42,7 +42,7 @@ pub(crate) struct Rto {
     bounds: Bounds,
     /// The smoothed round trip and its variation (SRTT and RTTVAR), in microseconds, once there is a measurement.
     estimate: Option<(u64, u64)>,
-    /// How often the timeout has expired since the last answer.
+    /// The number of timeouts since the last answer.
     expiries: u32,
     /// The longest time that the last answer can have taken, in microseconds, if that answer may be to either of two sendings;
     /// otherwise 0.
@@ -61,7 +61,7 @@ impl Rto {
 
     /// Starts a timeout for windows of one block, which doubles from below the lower bound.
     ///
-    /// Where answers take much less than the lower bound, that bound is several doublings long already, and one block sent in
+    /// If answers take much less than the lower bound, that bound is already several doublings long, and one block sent in
     /// vain is no burden (Linux does so for TCP, `tcp_thin_linear_timeouts`). A window is one; there the client, which knows
     /// what it lacks, should ask first.
     pub(crate) fn lockstep(bounds: Bounds, timeout: Option<Duration>) -> Self {

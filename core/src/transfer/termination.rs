@@ -1,4 +1,4 @@
-//! How either end of a transfer terminates it.
+//! The termination of a transfer by either end.
 
 use crate::{
     transfer::output::{Outcome, Output, Transmit},

@@ -37,7 +37,7 @@ impl Rollover {
     }
 }
 
-/// How many numbers there are without 0.
+/// The number of block numbers other than 0.
 const NUMBERS_TO_ONE: u64 = 65_535;
 
 #[cfg(test)]

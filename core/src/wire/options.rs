@@ -49,7 +49,7 @@ impl Default for Limits {
 pub struct Settings {
     /// The size of every block but the last, in bytes.
     pub blksize: u16,
-    /// How many blocks are sent before an ACK is required.
+    /// The number of blocks that are sent before an ACK is required.
     pub windowsize: u16,
     /// The upper bound of the retransmission timeout, if the client requested one.
     pub timeout: Option<Duration>,

@@ -33,7 +33,7 @@ pub(crate) struct DiskTimeouts {
     pub(crate) reply: Duration,
 }
 
-/// What all disks share.
+/// The state that all disks share.
 #[derive(Debug)]
 pub(crate) struct Backend {
     launcher: Launcher,
@@ -84,7 +84,7 @@ pub(crate) struct Connector {
     backend: Arc<Backend>,
     /// The connection of the native backend.
     nbd: Option<Arc<NbdClient>>,
-    /// What is already in the log and is not repeated.
+    /// Messages that are already in the log and are not repeated.
     logged: Logged,
 }
 

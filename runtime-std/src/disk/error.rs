@@ -4,7 +4,7 @@ use std::{error, fmt, time::Duration};
 
 use crate::{fs, guestfs::HelperError, nbd::NbdError};
 
-/// How long a disk is retried after a transient error before it counts as damaged.
+/// The time for which a disk is retried after a transient error before it counts as damaged.
 pub(crate) const RETRY_LIMIT: Duration = Duration::from_secs(3);
 /// The delay before a retry.
 pub(crate) const RETRY_INTERVAL: Duration = Duration::from_millis(100);

@@ -22,7 +22,7 @@ use crate::fs::Buffer;
 const CHUNK_LEN: usize = 256 * 1024;
 /// The number of chunks kept in memory: a transfer reads at both ends of its window.
 const MAX_CHUNKS: usize = 2;
-/// How long a transfer waits for a lost disk to become readable again.
+/// The time for which a transfer waits for a lost disk to become readable again.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A file on the disk of a client, with two chunks in memory and the next one being read.

@@ -86,7 +86,7 @@ pub(super) struct Registration {
     should_receive: bool,
 }
 
-/// What waits for a socket.
+/// The party that waits for a socket.
 #[derive(Debug)]
 enum Waiting {
     /// Nothing.
@@ -109,7 +109,7 @@ pub(super) struct Work {
     pub(super) woken: Vec<Waker>,
     /// The handlers to poll.
     pub(super) due: Vec<Due>,
-    /// What they wait for after that, in the same order.
+    /// The next steps that they returned, in the same order.
     pub(super) next: Vec<Next>,
 }
 

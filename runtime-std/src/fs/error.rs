@@ -13,14 +13,14 @@ pub enum Error {
     Unsupported(Problem),
 }
 
-/// What is wrong with which object on a disk.
+/// A problem of an object on a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The partition or device, if known.
     pub volume: Option<String>,
     /// The structure; `None` for the volume itself.
     pub object: Option<Object>,
-    /// What is wrong with it.
+    /// The problem.
     pub what: Cow<'static, str>,
 }
 

@@ -12,7 +12,7 @@ pub type BoxedFileSystem = Box<dyn FileSystem>;
 /// The boxed future of an operation on a file system.
 pub type FsFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// How to recognise and open a kind of file system.
+/// The functions that recognise and open a kind of file system.
 #[derive(Debug, Clone, Copy)]
 pub struct Driver {
     /// The name of the driver.

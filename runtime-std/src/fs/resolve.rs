@@ -15,7 +15,7 @@ use super::{
 /// A directory tree. Paths are absolute, and their directories are real ones, not links.
 #[allow(async_fn_in_trait, reason = "used and implemented in this workspace only")]
 pub trait Namespace {
-    /// What a lookup returns besides the type.
+    /// The result of a lookup besides the type.
     type Node;
     /// The error of a lookup that failed.
     type Error;

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::unsandboxed;
 
-/// How long a helper may take to exit by itself.
+/// The time limit for a helper to exit by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 
 /// A running helper. Dropping it kills it and all processes that it started, and deletes its temporary files.

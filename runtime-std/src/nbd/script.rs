@@ -36,7 +36,7 @@ pub(crate) fn with_server<T>(server: impl AsyncFnOnce(TcpStream), client: impl A
     }))
 }
 
-/// What a client needs to connect.
+/// The address that a client connects to.
 pub(crate) struct Client<'a> {
     pub(crate) url: NbdUri,
     pub(crate) executor: &'a Executor<'static>,

@@ -1,4 +1,4 @@
-//! What all sessions of a server share.
+//! The state that all sessions of a server share.
 
 use std::{io, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     rate_limit::UnverifiedLog,
 };
 
-/// What all sessions of a server share.
+/// The state that all sessions of a server share.
 #[derive(Debug)]
 pub(crate) struct ServerContext {
     pub(crate) workers: Workers,

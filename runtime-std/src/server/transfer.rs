@@ -126,7 +126,7 @@ impl<F: TransferFile> Transfer<F> {
         }
     }
 
-    /// Has datagrams delivered that arrive at the shared port, if the transfer uses it.
+    /// Registers the transfer for datagrams that arrive at the shared port, if it uses that port.
     fn accept_delivery(&self, transfer: &Arc<Mutex<Self>>) {
         if self.socket.shares_port() {
             let inbox = Inbox { transfer: Arc::downgrade(transfer), waker: self.waker.clone() };

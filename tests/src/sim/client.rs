@@ -48,7 +48,7 @@ pub struct File {
     pub bytes: Vec<u8>,
     /// The number of blocks.
     pub blocks: u64,
-    /// How many of them are acknowledged.
+    /// The number of them that are acknowledged.
     pub acked: u64,
     /// The last block that a repeated ACK asked for.
     pub nacked: u16,

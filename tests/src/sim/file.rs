@@ -80,7 +80,7 @@ fn write_marks(offset: u64, block: &mut [u8]) {
 /// A sink that accepts only the bytes of [`Source`], in order.
 pub(super) struct CheckedSink {
     pub(super) size: u64,
-    /// How many bytes have arrived.
+    /// The number of bytes that have arrived.
     pub(super) delivered: u64,
 }
 

@@ -42,7 +42,7 @@ pub struct Report {
     pub sender: Option<Outcome>,
     /// The outcome for the client.
     pub receiver: Outcome,
-    /// How many bytes the client received.
+    /// The number of bytes that the client received.
     pub delivered: u64,
     /// When the client had the whole file or gave up, in microseconds.
     pub elapsed: u64,
@@ -57,7 +57,7 @@ pub struct Report {
 /// The largest datagram, in bytes.
 const LARGEST: usize = 65_468;
 
-/// How often a state machine may be polled before it waits: enough for a window through the smallest send buffer.
+/// The number of polls allowed before a state machine waits: enough for a window through the smallest send buffer.
 const MAX_POLLS: u32 = 100_000;
 
 /// Runs a transfer to its end.

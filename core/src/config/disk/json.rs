@@ -23,7 +23,7 @@ pub(super) fn parse(json: &[u8], progress: &Progress) -> Result<DiskConfig, de::
     Ok(config)
 }
 
-/// How far the parser has come.
+/// The position of the parser.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// The number of keys, values and ends of objects that were reached. A problem is at the last one.

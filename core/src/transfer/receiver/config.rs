@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::{transfer::rto::Bounds, wire::options::RequestedOptions};
 
-/// What a [`Receiver`](super::Receiver) asks for, and how long it waits.
+/// The options that a [`Receiver`](super::Receiver) requests, and its timeouts.
 ///
 /// ```
 /// use core::time::Duration;
@@ -23,7 +23,7 @@ pub struct ReceiverConfig {
     pub options: RequestedOptions,
     /// The time without a new block after which the receiver gives up. Default: 60 s.
     pub patience: Duration,
-    /// How long to stay after the last block, in retransmission timeouts, to repeat the last ACK if it was lost (RFC 1350
+    /// The time to stay after the last block, in retransmission timeouts, to repeat the last ACK if it was lost (RFC 1350
     /// section 6). 0 ends the transfer with the last ACK.
     ///
     /// Default: 8. A server that doubles its timeout sends the block again after one, three and seven of them.

@@ -26,7 +26,7 @@ use self::{
 pub(super) use self::{scan::JournalBlock, superblock::MAGIC};
 use crate::fs::{BlockDevice, Error, FileMap};
 
-/// How often the log is read again if its tail moves meanwhile. It moves a few times a second at most.
+/// The number of times that the log is read again if its tail moves meanwhile. It moves a few times a second at most.
 const MAX_ATTEMPTS: usize = 4;
 
 /// The newest committed copies of blocks that are in the journal.
