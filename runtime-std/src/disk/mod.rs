@@ -1,7 +1,7 @@
 //! The disks of clients, described by `.nbd` files.
 //!
-//! [`Disks`] has a [`Disk`](handle::Disk) for each description. Behind it runs a [`DiskActor`](actor::DiskActor), which connects
-//! through a [`Connector`] and returns [`Snapshot`](snapshot::Snapshot)s. A [`RemoteFile`] is a file opened in a snapshot.
+//! `Disks` has a `Disk` for each description. Behind it runs a `DiskActor`, which connects
+//! through a `Connector` and returns `Snapshot`s. A `RemoteFile` is a file opened in a snapshot.
 
 mod actor;
 mod connector;

@@ -1,7 +1,7 @@
 //! The server: receives requests and runs one session for each.
 //!
-//! [`Server`] receives datagrams and asks [`admission`] about each read request. An admitted one becomes a [`session`], a task that
-//! opens the file, negotiates options, runs a [`transfer`] and writes a log line. The event loop polls the transfer, which sends the
+//! [`Server`] receives datagrams and asks `admission` about each read request. An admitted one becomes a `session`, a task that
+//! opens the file, negotiates options, runs a `transfer` and writes a log line. The event loop polls the transfer, which sends the
 //! file.
 
 mod admission;
