@@ -51,7 +51,8 @@ unset LD_LIBRARY_PATH
 code() { # PROGRAM
     size "$programs/$1" "$programs/empty" | awk 'NR == 2 { bytes = $1 + $2 } NR == 3 { print bytes - $1 - $2 }'
 }
-at_most 12288 "$(code sender)" "code of the sender"
+# The compilers from rustup and from Debian differ by up to 2 KiB.
+at_most 14336 "$(code sender)" "code of the sender"
 at_most 12288 "$(code receiver)" "code of the receiver"
 
 command -v qemu-system-arm >/dev/null || not_tested "qemu-system-arm is not installed"
