@@ -8,8 +8,8 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// The maximum number of unused buffers in a pool.
-const MAX_UNUSED: usize = 2;
+/// The maximum number of unused buffers in a pool. One transfer returns a buffer just before it takes one.
+const MAX_UNUSED: usize = 1;
 /// The maximum capacity in bytes of an unused buffer.
 const MAX_CAPACITY: usize = 512 * 1024;
 
@@ -25,6 +25,11 @@ impl BufferPool {
         let mut bytes = self.unused.lock().pop().unwrap_or_default();
         bytes.resize(len, 0);
         Buffer { bytes, pool: Arc::downgrade(&self.unused) }
+    }
+
+    /// Frees the unused buffers.
+    pub(crate) fn clear(&self) {
+        self.unused.lock().clear();
     }
 }
 
@@ -111,6 +116,8 @@ mod tests {
         assert!(pool.unused.lock().is_empty());
         drop((0..5).map(|_| pool.take(MAX_CAPACITY)).collect::<Vec<_>>());
         assert_eq!(pool.unused.lock().len(), MAX_UNUSED);
+        pool.clear();
+        assert!(pool.unused.lock().is_empty());
     }
 
     #[test]

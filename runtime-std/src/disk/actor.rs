@@ -155,6 +155,7 @@ impl DiskActor {
             }
             self.last_used = snapshot.last_used();
             self.snapshot = None;
+            self.connector.free_buffers();
         } else {
             self.connector.disconnect();
         }

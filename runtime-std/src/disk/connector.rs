@@ -115,6 +115,13 @@ impl Connector {
         self.nbd.is_some()
     }
 
+    /// Frees the buffers that the native backend keeps for later reads.
+    pub(super) fn free_buffers(&self) {
+        if let Some(nbd) = &self.nbd {
+            nbd.free_buffers();
+        }
+    }
+
     /// Disconnects the native backend.
     pub(super) fn disconnect(&mut self) {
         self.nbd = None;

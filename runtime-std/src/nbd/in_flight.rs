@@ -26,7 +26,7 @@ pub(super) struct Request {
 }
 
 /// The requests in flight by their cookies, which increase in the order of sending.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct InFlight {
     requests: BTreeMap<u64, Pending>,
     bytes: usize,
@@ -46,6 +46,11 @@ struct Pending {
 }
 
 impl InFlight {
+    /// Creates a table without requests. Replies use buffers of `pool`.
+    pub(super) fn new(pool: BufferPool) -> Self {
+        Self { requests: BTreeMap::new(), bytes: 0, last_cookie: 0, pool }
+    }
+
     /// Returns whether a request for `len` bytes may be sent now.
     pub(super) fn has_room(&self, len: u32) -> bool {
         let is_below = self.requests.len() < MAX_REQUESTS && self.bytes + len as usize <= MAX_BYTES;

@@ -93,6 +93,11 @@ impl NbdClient {
         self.connection.is_alive()
     }
 
+    /// Frees the buffers that are kept for later reads.
+    pub(crate) fn free_buffers(&self) {
+        self.connection.free_buffers();
+    }
+
     async fn open(
         stream: BoxedStream,
         export: &str,

@@ -27,13 +27,14 @@ use super::{
         REPLY_TYPE_NONE, REPLY_TYPE_OFFSET_DATA, REPLY_TYPE_OFFSET_HOLE, parse_error, request,
     },
 };
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, BufferPool};
 
 /// A handle to the task. The task disconnects when the handle is dropped.
 #[derive(Debug)]
 pub(super) struct Connection {
     requests: Sender<Request>,
     lost: Arc<OnceLock<Arc<NbdError>>>,
+    pool: BufferPool,
 }
 
 impl Connection {
@@ -46,17 +47,18 @@ impl Connection {
     ) -> Self {
         let (requests, queue) = unbounded();
         let lost = Arc::new(OnceLock::new());
+        let pool = BufferPool::default();
         let transmission = Transmission {
             stream,
             structured,
             timeout,
             waiting: VecDeque::new(),
-            in_flight: InFlight::default(),
+            in_flight: InFlight::new(pool.clone()),
             outgoing: Vec::new(),
             incoming: Incoming::default(),
         };
         executor.spawn(run(transmission, queue, lost.clone())).detach();
-        Self { requests, lost }
+        Self { requests, lost, pool }
     }
 
     /// Requests a read. The returned channel receives the result; it is closed without one if the connection is lost.
@@ -70,6 +72,11 @@ impl Connection {
     /// Returns `false` once the connection is known to be lost.
     pub(super) fn is_alive(&self) -> bool {
         !self.requests.is_closed()
+    }
+
+    /// Frees the buffers that are kept for later reads.
+    pub(super) fn free_buffers(&self) {
+        self.pool.clear();
     }
 
     /// Returns why the connection was lost.
