@@ -1,6 +1,6 @@
 //! The command line of the daemon, and the choice of its subcommand.
 
-use std::{ffi::OsString, ops::RangeInclusive, time::Duration};
+use std::{ffi::OsString, ops::RangeInclusive};
 
 use log::LevelFilter;
 use rtftp_runtime::{
@@ -9,14 +9,11 @@ use rtftp_runtime::{
 };
 
 use crate::{
-    check,
-    parser::{Parser, unknown_argument},
+    check::{self, SECONDS},
+    parser::{Parsed, Parser, unknown_argument},
     status,
     status_page::ListenAddress,
 };
-
-/// The range of time limits, in seconds.
-const SECONDS: RangeInclusive<u64> = 1..=1_000_000;
 
 /// The action that a command line requests.
 #[derive(Debug)]
@@ -38,10 +35,16 @@ pub(crate) enum Action {
 /// Returns the problem with the arguments in one line.
 pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     if args.first().is_some_and(|arg| arg == "check") {
-        return check::parse(args.split_off(1));
+        return Ok(match check::parse(args.split_off(1))? {
+            Parsed::Print(text) => Action::Print(text),
+            Parsed::Run(job) => Action::Check(job),
+        });
     }
     if args.first().is_some_and(|arg| arg == "status") {
-        return status::parse(args.split_off(1));
+        return Ok(match status::parse(args.split_off(1))? {
+            Parsed::Print(text) => Action::Print(text),
+            Parsed::Run(job) => Action::Status(job),
+        });
     }
     complete_monitor_configs(&mut args);
     let mut parser = Parser::new("rtftp", args);
@@ -51,8 +54,8 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     let listen_ip = parser.value("--listen-ip", "an IPv4 or IPv6 address")?;
     let listen_port = parser.value_or_default("--listen-port", "a port from 0 to 65535")?;
     let root_dir = parser.path("--root-dir")?;
-    let idle_timeout = seconds(&mut parser, "--idle-timeout")?;
-    let view_gap = Duration::from_secs(parser.number("--view-gap", 0..=*SECONDS.end())?);
+    let idle_timeout = parser.seconds("--idle-timeout", SECONDS)?;
+    let view_gap = parser.seconds("--view-gap", 0..=*SECONDS.end())?;
     let monitor_configs = parser.value_or_default("--monitor-configs", "true or false")?;
     let limits = Limits {
         blksize: parser.number("--max-blksize", 8..=MAX_BLKSIZE)?,
@@ -69,8 +72,8 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     if single_port && port_range.is_some() {
         return Err("--single-port and --port-range cannot be combined".into());
     }
-    let open_limit = seconds(&mut parser, "--open-limit")?;
-    let read_limit = seconds(&mut parser, "--read-limit")?;
+    let open_limit = parser.seconds("--open-limit", SECONDS)?;
+    let read_limit = parser.seconds("--read-limit", SECONDS)?;
     let status_socket = match parser.path("--status-socket")? {
         None => StatusSocket::Default,
         Some(none) if none.as_os_str() == "none" => StatusSocket::Disabled,
@@ -112,11 +115,6 @@ fn complete_monitor_configs(args: &mut Vec<OsString>) {
     }
 }
 
-/// Returns the value of an option in seconds.
-pub(crate) fn seconds(parser: &mut Parser, long: &'static str) -> Result<Duration, String> {
-    parser.number(long, SECONDS).map(Duration::from_secs)
-}
-
 /// Returns the value of `--port-range`.
 fn port_range(parser: &mut Parser) -> Result<Option<RangeInclusive<u16>>, String> {
     let expected = "two ports from 1 to 65535, the lower first, as in 50000-50999";
@@ -130,7 +128,7 @@ fn port_range(parser: &mut Parser) -> Result<Option<RangeInclusive<u16>>, String
 
 #[cfg(test)]
 mod tests {
-    use std::{net::IpAddr, path::PathBuf};
+    use std::{net::IpAddr, path::PathBuf, time::Duration};
 
     use super::*;
 

@@ -6,6 +6,7 @@ use std::{
     ops::RangeInclusive,
     path::PathBuf,
     str::FromStr,
+    time::Duration,
 };
 
 use pico_args::{Arguments, Keys};
@@ -16,6 +17,15 @@ use crate::options::{COMMANDS, Command};
 pub(crate) trait Number: Copy + Display + FromStr + PartialOrd {}
 
 impl<T: Copy + Display + FromStr + PartialOrd> Number for T {}
+
+/// The request of a command line.
+#[derive(Debug)]
+pub(crate) enum Parsed<T> {
+    /// Prints a text and exits.
+    Print(String),
+    /// Runs the command with these arguments.
+    Run(T),
+}
 
 /// The arguments of a command.
 #[derive(Debug)]
@@ -87,6 +97,15 @@ impl Parser {
     /// Fails if the value is missing, not a number, or out of range.
     pub(crate) fn number<T: Number>(&mut self, long: &'static str, range: RangeInclusive<T>) -> Result<T, String> {
         in_range(long, self.value_or_default(long, &whole_number(&range))?, &range)
+    }
+
+    /// Returns the time that is the value of an option in seconds, or its default in the table.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value is missing, not a number, or out of range.
+    pub(crate) fn seconds(&mut self, long: &'static str, range: RangeInclusive<u64>) -> Result<Duration, String> {
+        self.number(long, range).map(Duration::from_secs)
     }
 
     /// Returns the path that is the value of an option. It need not be UTF-8 unless it follows a `=`.

@@ -1,13 +1,13 @@
 //! The command line of `rtftp check`.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, ops::RangeInclusive, path::PathBuf};
 
 use rtftp_runtime::check::Limits;
 
-use crate::{
-    cli::{Action, seconds},
-    parser::Parser,
-};
+use crate::parser::{Parsed, Parser};
+
+/// The range of time limits in seconds.
+pub(crate) const SECONDS: RangeInclusive<u64> = 1..=1_000_000;
 
 /// The arguments of a check.
 #[derive(Debug)]
@@ -22,15 +22,15 @@ pub(crate) struct Job {
 /// # Errors
 ///
 /// Returns the problem with the arguments in one line.
-pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
+pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     let mut parser = Parser::new("rtftp check", args);
     if let Some(text) = parser.help_or_version() {
-        return Ok(Action::Print(text));
+        return Ok(Parsed::Print(text));
     }
     let json = parser.flag("--json");
     let root_dir = parser.path("--root-dir")?;
-    let open = seconds(&mut parser, "--open-limit")?;
-    let answer = seconds(&mut parser, "--read-limit")?;
+    let open = parser.seconds("--open-limit", SECONDS)?;
+    let answer = parser.seconds("--read-limit", SECONDS)?;
     let mut roots = parser.operands()?;
     roots.extend(root_dir.map(OsString::from));
     let mut roots = roots.into_iter();
@@ -38,7 +38,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
     if let Some(second) = roots.next() {
         return Err(format!("expected one directory, found a second one, `{}`", second.to_string_lossy()));
     }
-    Ok(Action::Check(Job { root, json, limits: Limits { open, answer } }))
+    Ok(Parsed::Run(Job { root, json, limits: Limits { open, answer } }))
 }
 
 #[cfg(test)]
@@ -47,16 +47,15 @@ mod tests {
 
     use super::*;
 
-    fn parsed(line: &str) -> Result<Action, String> {
-        crate::cli::parse(line.split_whitespace().map(OsString::from).collect())
+    fn parsed(line: &str) -> Result<Parsed<Job>, String> {
+        parse(line.split_whitespace().map(OsString::from).collect())
     }
 
     #[test]
     fn takes_the_directory_as_operand_or_option() {
-        for line in ["check /r", "check --root-dir /r", "check -r /r", "check --root-dir=/r --json", "check --json /r"]
-        {
+        for line in ["/r", "--root-dir /r", "-r /r", "--root-dir=/r --json", "--json /r"] {
             match parsed(line) {
-                Ok(Action::Check(job)) => {
+                Ok(Parsed::Run(job)) => {
                     assert_eq!((job.root, job.json), ("/r".into(), line.contains("--json")), "{line}");
                     assert_eq!(
                         (job.limits.open, job.limits.answer),
@@ -66,8 +65,8 @@ mod tests {
                 other => panic!("{line}: {other:?}"),
             }
         }
-        match parsed("check /r --open-limit 3 --read-limit 2") {
-            Ok(Action::Check(job)) => {
+        match parsed("/r --open-limit 3 --read-limit 2") {
+            Ok(Parsed::Run(job)) => {
                 assert_eq!((job.limits.open, job.limits.answer), (Duration::from_secs(3), Duration::from_secs(2)));
             }
             other => panic!("{other:?}"),
@@ -77,11 +76,11 @@ mod tests {
     #[test]
     fn reports_wrong_arguments() {
         for (line, message) in [
-            ("check", "DIR is missing: give the root directory to check"),
-            ("check /r /s", "expected one directory, found a second one, `/s`"),
-            ("check /r -r /s", "expected one directory, found a second one, `/s`"),
-            ("check /r --listen-port 69", "unknown argument `--listen-port`"),
-            ("check /r --open-limit 0", "--open-limit: expected a whole number from 1 to 1000000, found `0`"),
+            ("", "DIR is missing: give the root directory to check"),
+            ("/r /s", "expected one directory, found a second one, `/s`"),
+            ("/r -r /s", "expected one directory, found a second one, `/s`"),
+            ("/r --listen-port 69", "unknown argument `--listen-port`"),
+            ("/r --open-limit 0", "--open-limit: expected a whole number from 1 to 1000000, found `0`"),
         ] {
             assert_eq!(parsed(line).err().as_deref(), Some(message), "{line}");
         }

@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 
-pub(crate) use self::cli::{Job, parse};
+pub(crate) use self::cli::{Job, SECONDS, parse};
 
 /// Runs a check and prints its report. The exit code is 0 without problems and 1 with problems.
 pub(crate) fn run(job: &Job) -> ExitCode {

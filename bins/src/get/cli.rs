@@ -10,16 +10,7 @@ use std::{
 
 use rtftp_core::wire::options::{MAX_BLKSIZE, MAX_WINDOWSIZE, RequestedOptions};
 
-use crate::parser::Parser;
-
-/// The action that a command line requests.
-#[derive(Debug)]
-pub(crate) enum Action {
-    /// Prints a text and exits.
-    Print(String),
-    /// Fetches a file.
-    Fetch(Job),
-}
+use crate::parser::{Parsed, Parser};
 
 /// The arguments of a fetch.
 #[derive(Debug)]
@@ -50,15 +41,15 @@ pub(crate) enum Destination {
 /// # Errors
 ///
 /// Returns the problem with the arguments in one line.
-pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
+pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     let mut parser = Parser::new("rtftp-get", args);
     if let Some(text) = parser.help_or_version() {
-        return Ok(Action::Print(text));
+        return Ok(Parsed::Print(text));
     }
     let output = parser.path("--output")?;
     let verify = parser.path("--verify")?;
     let options = requested_options(&mut parser)?;
-    let patience = Duration::from_secs(parser.number("--patience", 1..=60)?);
+    let patience = parser.seconds("--patience", 1..=60)?;
     let trace = parser.flag("--trace");
     let quiet = parser.flag("--quiet");
     let [server, file] = <[OsString; 2]>::try_from(parser.operands()?).map_err(|rest| match rest.get(2) {
@@ -73,7 +64,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
         None if verify.is_some() => Destination::Discard,
         None => Destination::File(file_name(&file)?),
     };
-    Ok(Action::Fetch(Job { server, file: file.into_vec(), options, patience, output, verify, trace, quiet }))
+    Ok(Parsed::Run(Job { server, file: file.into_vec(), options, patience, output, verify, trace, quiet }))
 }
 
 /// Returns the TFTP options to request.
@@ -108,14 +99,14 @@ fn file_name(path: &OsStr) -> Result<PathBuf, String> {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Action, String> {
+    fn parsed(line: &str) -> Result<Parsed<Job>, String> {
         parse(line.split_whitespace().map(OsString::from).collect())
     }
 
     #[track_caller]
     fn job(line: &str) -> Job {
         match parsed(line) {
-            Ok(Action::Fetch(job)) => job,
+            Ok(Parsed::Run(job)) => job,
             other => panic!("{line}: {other:?}"),
         }
     }

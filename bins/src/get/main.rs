@@ -20,7 +20,8 @@ use rtftp_runtime::client::{FetchError, Fetched, Request, fetch, resolve};
 use smol::{block_on, future::or, stream::StreamExt};
 
 use crate::{
-    cli::{Action, Job},
+    cli::Job,
+    parser::Parsed,
     report::{Report, print_line, summary},
     sink::Sink,
 };
@@ -61,11 +62,11 @@ impl fmt::Display for GetError {
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1).collect()) {
-        Ok(Action::Print(text)) => {
+        Ok(Parsed::Print(text)) => {
             let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Ok(Action::Fetch(job)) => match get(&job) {
+        Ok(Parsed::Run(job)) => match get(&job) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 print_line(&format!("rtftp-get: {error}"));

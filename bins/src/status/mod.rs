@@ -19,10 +19,7 @@ use std::{
 use rtftp_runtime::{history::snapshot::Snapshot, status::DEFAULT_SOCKET};
 
 use self::query::QueryError;
-use crate::{
-    cli::Action,
-    parser::{Parser, unknown_argument},
-};
+use crate::parser::{Parsed, Parser, unknown_argument};
 
 /// The interval between two tables on a terminal.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,10 +46,10 @@ enum Format {
 /// # Errors
 ///
 /// Returns the problem with the arguments in one line.
-pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
+pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     let mut parser = Parser::new("rtftp status", args);
     if let Some(text) = parser.help_or_version() {
-        return Ok(Action::Print(text));
+        return Ok(Parsed::Print(text));
     }
     let socket = parser.path("--socket")?.unwrap_or_else(|| DEFAULT_SOCKET.into());
     let once = parser.flag("--once");
@@ -69,7 +66,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, String> {
     }
     // The server reports addresses in canonical notation.
     let client = client.map(|client| client.parse().map_or(client, |ip: IpAddr| ip.to_canonical().to_string()));
-    Ok(Action::Status(Job { client, socket, format, once }))
+    Ok(Parsed::Run(Job { client, socket, format, once }))
 }
 
 /// Runs `rtftp status`. The exit code is 0 if the status was printed and 1 otherwise.
@@ -178,7 +175,7 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Job, String> {
         match parse(line.split_whitespace().map(OsString::from).collect())? {
-            Action::Status(job) => Ok(job),
+            Parsed::Run(job) => Ok(job),
             other => panic!("{line}: {other:?}"),
         }
     }
