@@ -29,6 +29,7 @@ use smol::future::{or, pending};
 
 use crate::{
     cli::Action,
+    logging::Log,
     status_page::{ListenAddress, StatusPage},
 };
 
@@ -41,8 +42,9 @@ fn main() -> ExitCode {
         Ok(Action::Check(job)) => check::run(&job),
         Ok(Action::Status(job)) => status::run(&job),
         Ok(Action::Serve { config, status_listen, log_level, sandbox }) => {
-            logging::start(log_level);
-            match serve(config, status_listen, sandbox) {
+            // Dropped at the end, which writes the last lines.
+            let mut log = logging::start(log_level);
+            match serve(config, status_listen, sandbox, &mut log) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     log::error!("{error}");
@@ -58,10 +60,10 @@ fn main() -> ExitCode {
 }
 
 /// Runs the daemon until a signal ends it.
-fn serve(config: Config, status_listen: Option<ListenAddress>, sandbox: bool) -> io::Result<()> {
+fn serve(config: Config, status_listen: Option<ListenAddress>, sandbox: bool, log: &mut Log) -> io::Result<()> {
     let root = config.root_dir.display().to_string();
     let page = status_listen.map(StatusPage::bind).transpose()?;
-    let (server, address, signals) = start(config, sandbox)?;
+    let (server, address, signals) = start(config, sandbox, log)?;
     log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
     if let Some(page) = &page {
         log::info!("status page at http://{}/", page.address());
@@ -78,8 +80,8 @@ fn serve(config: Config, status_listen: Option<ListenAddress>, sandbox: bool) ->
     Ok(())
 }
 
-/// Opens the listening socket, enters the sandbox, and starts to catch signals.
-fn start(config: Config, sandbox: bool) -> io::Result<(Arc<Server>, SocketAddr, Signals)> {
+/// Opens the listening socket, enters the sandbox, and starts to write the log and to catch signals.
+fn start(config: Config, sandbox: bool, log: &mut Log) -> io::Result<(Arc<Server>, SocketAddr, Signals)> {
     let root = config.root_dir.clone();
     let server = match service::activated_socket().map_err(io::Error::other)? {
         Some((socket, name)) => {
@@ -94,6 +96,7 @@ fn start(config: Config, sandbox: bool) -> io::Result<(Arc<Server>, SocketAddr, 
     } else {
         log::info!("sandbox disabled by --no-sandbox");
     }
+    log.start_writer();
     let signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
     let address = server.local_addr()?;
     Ok((Arc::new(server), address, signals))

@@ -28,21 +28,37 @@ impl fmt::Display for EscapedName<'_> {
     }
 }
 
-/// Decodes UTF-8 text and escapes control characters and other unprintable ones, such as changes of the writing direction.
+/// The length of a text from outside, in characters.
+const MAX_TEXT: usize = 512;
+
+/// Decodes UTF-8 text, escapes control characters and other unprintable ones, such as changes of the writing direction, and cuts it
+/// off after 512 characters. Applying it again changes nothing.
 pub fn printable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for character in String::from_utf8_lossy(bytes).chars() {
-        match character {
-            '\'' | '"' => text.push(character),
-            other => text.extend(other.escape_debug()),
-        }
-    }
-    text
+    printable_within(&String::from_utf8_lossy(&bytes[..bytes.len().min(4 * MAX_TEXT + 4)]), MAX_TEXT)
 }
 
-/// Returns the first `max_chars` characters of a text, with a space for each control character.
-pub(crate) fn single_line(text: &str, max_chars: usize) -> Box<str> {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(max_chars).collect()
+/// Escapes a text as [`printable`] does, and cuts it off after `max_chars`, the dots included.
+pub fn printable_within(text: &str, max_chars: usize) -> String {
+    const DOTS: &str = "...";
+    let mut printable = String::with_capacity(text.len().min(max_chars));
+    let (mut chars, mut cut_at) = (0, 0);
+    for character in text.chars() {
+        let start = printable.len();
+        match character {
+            ' '..='~' => printable.push(character),
+            other => printable.extend(other.escape_debug()),
+        }
+        chars += printable[start..].chars().count();
+        if chars + DOTS.len() <= max_chars {
+            cut_at = printable.len();
+        }
+        if chars > max_chars {
+            printable.truncate(cut_at);
+            printable.push_str(DOTS);
+            break;
+        }
+    }
+    printable
 }
 
 #[cfg(test)]
@@ -68,6 +84,13 @@ mod tests {
 
     #[test]
     fn long_texts_become_one_short_line() {
-        assert_eq!(&*single_line("a\r\nb\u{1b}[2J", 6), "a  b [");
+        assert_eq!(printable_within("12345678", 8), "12345678");
+        assert_eq!(printable_within("123456789", 8), "12345...");
+        assert_eq!(printable_within("12\n\u{1b}6789", 8), r"12\n...");
+        let text = printable(&b"\x1b[31m\n".repeat(100_000));
+        assert_eq!((text.len(), text.lines().count()), (507, 1), "{text}");
+        assert!(text.starts_with(r"\u{1b}[31m\n\u{1b}") && text.ends_with("..."), "{text}");
+        assert_eq!(printable(text.as_bytes()), text, "a second time");
+        assert_eq!(printable(br"\Boot\BCD"), r"\Boot\BCD");
     }
 }

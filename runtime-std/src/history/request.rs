@@ -15,7 +15,7 @@ use rtftp_core::Instant;
 use super::snapshot::{self, State, WallClock};
 use crate::{
     last_seen::LastSeen,
-    text::{EscapedName, single_line},
+    text::{EscapedName, printable_within},
 };
 
 /// Longer reasons are cut off, in characters.
@@ -108,7 +108,7 @@ impl Record {
 
     /// Finishes the request. Returns `false` if it was finished before; then nothing changes.
     pub(super) fn finish(&self, now: Instant, state: State, reason: Option<&str>) -> bool {
-        let reason = reason.map(|reason| single_line(reason, MAX_REASON_CHARS));
+        let reason = reason.map(|reason| printable_within(reason, MAX_REASON_CHARS).into());
         self.end.set(End { state, reason, at: now }).is_ok()
     }
 

@@ -1,0 +1,120 @@
+//! The log on standard error, in the format of the journal if it is connected to it. Logging never waits for the reader.
+
+mod queue;
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    fs::File,
+    io::{self, Write},
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    panic,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use env_logger::{Builder, Target};
+use log::{Level, LevelFilter};
+use rtftp_runtime::text::printable_within;
+
+use self::queue::Queue;
+
+/// The number of bytes of lines that wait for the reader of standard error. Further lines are dropped.
+const MAX_QUEUED: usize = 512 << 10;
+/// The number of characters of a line.
+const MAX_LINE: usize = 4096;
+/// The time in which the remaining lines must be written when the process ends.
+const EXIT_LIMIT: Duration = Duration::from_millis(500);
+
+/// The running log. Dropping it writes the remaining lines, in at most [`EXIT_LIMIT`].
+#[derive(Debug)]
+pub(crate) struct Log {
+    queue: Arc<Queue>,
+    has_writer: bool,
+}
+
+/// Starts to collect lines. They are written once [`Log::start_writer`] was called, or the log is dropped.
+pub(crate) fn start(level: LevelFilter) -> Log {
+    let queue = Arc::new(Queue::new(MAX_QUEUED));
+    let mut builder = Builder::new();
+    builder.filter_level(level).target(Target::Pipe(Box::new(QueueWriter(queue.clone()))));
+    if stderr_is_journal() {
+        // The journal adds the time, and reads the priority from the prefix (sd-daemon(3)).
+        builder.format(|out, record| writeln!(out, "<{}>{}", syslog_priority(record.level()), one_line(record.args())));
+    } else {
+        builder.format(|out, record| {
+            writeln!(out, "{} {:5} {}", out.timestamp_millis(), record.level(), one_line(record.args()))
+        });
+    }
+    builder.init();
+    log_panics(queue.clone());
+    Log { queue, has_writer: false }
+}
+
+/// Returns a message as one line. Texts from outside were escaped when they were read; this is for those that were forgotten.
+fn one_line(message: &std::fmt::Arguments<'_>) -> String {
+    printable_within(&message.to_string(), MAX_LINE)
+}
+
+/// Logs panics like all other messages, so that they do not wait for the reader either: a panic must end the process.
+fn log_panics(queue: Arc<Queue>) {
+    panic::set_hook(Box::new(move |panic| {
+        log::error!("{panic}");
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            backtrace.to_string().lines().for_each(|line| log::error!("{line}"));
+        }
+        queue.flush(EXIT_LIMIT);
+    }));
+}
+
+impl Log {
+    /// Starts the thread that writes the lines. It is confined if the calling thread is.
+    pub(crate) fn start_writer(&mut self) {
+        let queue = self.queue.clone();
+        let report = |lines| log::warn!("{lines} log lines were dropped: the reader of standard error was too slow");
+        let run = move || queue.write_to(io::stderr(), report);
+        // If there is no thread, nobody can be told.
+        self.has_writer = thread::Builder::new().name("log".into()).spawn(run).is_ok();
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if !self.has_writer {
+            self.start_writer();
+        }
+        self.queue.flush(EXIT_LIMIT);
+    }
+}
+
+/// Adds the lines of `env_logger`, which writes each with one call.
+struct QueueWriter(Arc<Queue>);
+
+impl Write for QueueWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.add(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Returns whether standard error is connected to the journal (systemd.exec(5), `JOURNAL_STREAM`).
+fn stderr_is_journal() -> bool {
+    let stderr = || File::from(io::stderr().as_fd().try_clone_to_owned().ok()?).metadata().ok();
+    std::env::var("JOURNAL_STREAM")
+        .is_ok_and(|stream| stderr().is_some_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino())))
+}
+
+/// Returns the syslog priority of a level.
+fn syslog_priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
