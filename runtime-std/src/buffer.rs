@@ -2,7 +2,7 @@
 
 use std::{
     mem,
-    ops::{Deref, DerefMut},
+    ops::{Deref, DerefMut, RangeInclusive},
     sync::{Arc, Weak},
 };
 
@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 /// The maximum number of unused buffers in a pool. One transfer returns a buffer just before it takes one.
 const MAX_UNUSED: usize = 1;
-/// The maximum capacity in bytes of an unused buffer.
-const MAX_CAPACITY: usize = 512 * 1024;
+/// The capacities in bytes of unused buffers. Smaller ones are allocated faster than they are filled.
+const CAPACITIES: RangeInclusive<usize> = 128 * 1024..=512 * 1024;
 
 /// A source of buffers, which return to it when they are dropped. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +22,9 @@ pub(crate) struct BufferPool {
 impl BufferPool {
     /// Returns a buffer of `len` bytes with arbitrary contents.
     pub(crate) fn take(&self, len: usize) -> Buffer {
-        let mut bytes = self.unused.lock().pop().unwrap_or_default();
+        // A small read must not occupy a large buffer.
+        let unused = if CAPACITIES.contains(&len) { self.unused.lock().pop() } else { None };
+        let mut bytes = unused.unwrap_or_default();
         bytes.resize(len, 0);
         Buffer { bytes, pool: Arc::downgrade(&self.unused) }
     }
@@ -50,6 +52,11 @@ impl Buffer {
     /// Returns the bytes as a vector, which does not return to the pool.
     pub fn into_vec(mut self) -> Vec<u8> {
         mem::take(&mut self.bytes)
+    }
+
+    /// Makes room for `len` bytes in all.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        self.bytes.reserve_exact(len.saturating_sub(self.bytes.len()));
     }
 
     /// Appends bytes.
@@ -88,7 +95,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let Some(pool) = self.pool.upgrade() else { return };
         let mut unused = pool.lock();
-        if unused.len() < MAX_UNUSED && self.bytes.capacity() <= MAX_CAPACITY {
+        if unused.len() < MAX_UNUSED && CAPACITIES.contains(&self.bytes.capacity()) {
             unused.push(mem::take(&mut self.bytes));
         }
     }
@@ -101,20 +108,22 @@ mod tests {
     #[test]
     fn reuses_a_dropped_buffer() {
         let pool = BufferPool::default();
-        let buffer = pool.take(1000);
+        let (len, shorter) = (*CAPACITIES.end(), *CAPACITIES.start());
+        let buffer = pool.take(len);
         let address = buffer.as_ptr();
         drop(buffer);
-        let buffer = pool.take(10);
-        assert_eq!((buffer.as_ptr(), buffer.len()), (address, 10));
-        assert_ne!(pool.take(10).as_ptr(), address, "a buffer in use is not handed out again");
+        assert_ne!(pool.take(10).as_ptr(), address, "too large for ten bytes");
+        let buffer = pool.take(shorter);
+        assert_eq!((buffer.as_ptr(), buffer.len()), (address, shorter));
+        assert_ne!(pool.take(shorter).as_ptr(), address, "a buffer in use is not handed out again");
     }
 
     #[test]
-    fn keeps_few_and_no_large_buffers() {
+    fn keeps_one_buffer_of_the_usual_size() {
         let pool = BufferPool::default();
-        drop(pool.take(MAX_CAPACITY + 1));
+        drop([pool.take(CAPACITIES.end() + 1), pool.take(CAPACITIES.start() - 1)]);
         assert!(pool.unused.lock().is_empty());
-        drop((0..5).map(|_| pool.take(MAX_CAPACITY)).collect::<Vec<_>>());
+        drop((0..5).map(|_| pool.take(*CAPACITIES.end())).collect::<Vec<_>>());
         assert_eq!(pool.unused.lock().len(), MAX_UNUSED);
         pool.clear();
         assert!(pool.unused.lock().is_empty());

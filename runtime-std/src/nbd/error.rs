@@ -48,6 +48,8 @@ pub enum NbdError {
     InvalidBlockSize {
         /// The minimum block size in bytes.
         min: u32,
+        /// The preferred block size in bytes.
+        preferred: u32,
         /// The maximum payload in bytes.
         max: u32,
     },
@@ -59,8 +61,8 @@ pub enum NbdError {
     UnrequestedData,
     /// The server ended a reply before it was complete.
     IncompleteReply,
-    /// The chunks of a structured reply leave too many gaps.
-    TooManyGaps,
+    /// The chunks of a structured reply are too many, or leave too many gaps.
+    TooManyChunks,
     /// The server replied to a read request with an error.
     Read {
         /// The offset of the read in bytes.
@@ -118,16 +120,17 @@ impl fmt::Display for NbdError {
             Self::InvalidSize { export, size } => {
                 write!(f, "the export {export:?} has an invalid size of {size} bytes")
             }
-            Self::InvalidBlockSize { min, max } => {
-                write!(f, "the server requires requests of {min} to {max} bytes, which is invalid")
-            }
+            Self::InvalidBlockSize { min, preferred, max } => write!(
+                f,
+                "the server has invalid block sizes: minimum {min}, preferred {preferred}, maximum {max} bytes"
+            ),
             Self::InvalidReply => f.write_str("the server sent an invalid NBD reply"),
             Self::UnexpectedStructuredReply => {
                 f.write_str("the server sent a structured reply, which was not negotiated")
             }
             Self::UnrequestedData => f.write_str("the server sent data that was not requested"),
             Self::IncompleteReply => f.write_str("the server sent an incomplete reply"),
-            Self::TooManyGaps => f.write_str("the server sent a reply in too many chunks"),
+            Self::TooManyChunks => f.write_str("the server sent a reply in too many chunks"),
             Self::Read { offset, len, errno, text } => {
                 // The protocol's error numbers are those of Linux.
                 let error = io::Error::from_raw_os_error(i32::try_from(*errno).unwrap_or(i32::MAX));

@@ -10,9 +10,13 @@ use crate::buffer::{Buffer, BufferPool};
 /// The maximum number of requests in flight.
 const MAX_REQUESTS: usize = 64;
 /// The maximum number of bytes that the requests in flight ask for.
-const MAX_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 4 << 20;
 /// The maximum number of gaps in an incomplete reply. Servers send the chunks of a reply in order, or nearly so.
 const MAX_GAPS: usize = 256;
+/// The maximum number of chunks of a reply, besides one for each sector of its data.
+const MAX_SMALL_CHUNKS: u32 = 64;
+/// The size of a sector in bytes.
+const SECTOR: u32 = 512;
 
 /// A read request.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ struct Pending {
     buffer: Buffer,
     /// The ranges of the disk that have not been received.
     missing: Vec<Range<u64>>,
+    /// The number of chunks that may still be received.
+    chunks_left: u32,
     /// The first error in the reply.
     error: Option<NbdError>,
 }
@@ -63,7 +69,8 @@ impl InFlight {
         self.bytes += request.len as usize;
         let buffer = self.pool.take(request.len as usize);
         let whole = request.offset..request.offset.saturating_add(request.len.into());
-        let pending = Pending { request, deadline, buffer, missing: vec![whole], error: None };
+        let chunks_left = MAX_SMALL_CHUNKS + request.len / SECTOR;
+        let pending = Pending { request, deadline, buffer, missing: vec![whole], chunks_left, error: None };
         self.requests.insert(self.last_cookie, pending);
         self.last_cookie
     }
@@ -82,16 +89,16 @@ impl InFlight {
     ///
     /// # Errors
     ///
-    /// The range was not requested, or was received before.
+    /// The range was not requested, or was received before; the reply has too many gaps or chunks.
     pub(super) fn place(&mut self, cookie: u64, offset: u64, len: u32) -> Result<Range<usize>, NbdError> {
         let pending = self.find(cookie)?;
         let end = offset.saturating_add(len.into());
         let gap = pending.missing.iter().position(|gap| gap.start <= offset && offset < end && end <= gap.end);
         let gap = pending.missing.swap_remove(gap.ok_or(NbdError::UnrequestedData)?);
         pending.missing.extend([gap.start..offset, end..gap.end].into_iter().filter(|gap| !gap.is_empty()));
-        if pending.missing.len() > MAX_GAPS {
-            return Err(NbdError::TooManyGaps);
-        }
+        let chunks_left = pending.chunks_left.checked_sub(1);
+        pending.chunks_left =
+            chunks_left.filter(|_| pending.missing.len() <= MAX_GAPS).ok_or(NbdError::TooManyChunks)?;
         let start = (offset - pending.request.offset) as usize;
         Ok(start..start + len as usize)
     }

@@ -11,11 +11,12 @@ mod transmission;
 mod transport;
 mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use rtftp_core::config::uri::NbdUri;
 use smol::{
     Executor, Timer,
+    channel::Receiver,
     future::or,
     io::{AsyncRead, AsyncWrite, BufReader},
 };
@@ -31,6 +32,8 @@ use crate::{
     fs::{BlockDevice, ReadFuture},
 };
 
+/// The maximum number of requests that one read makes at the same time, if the server accepts only short ones.
+const MAX_PIECES: usize = 8;
 /// The time limit of [`probe`].
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The size of the buffer for what is not data, in bytes: it holds any header, and data is received straight into its buffer.
@@ -126,23 +129,11 @@ impl BlockDevice for NbdClient {
         let start = offset - offset % u64::from(min_block);
         // The last block of an export may be shorter than the others.
         let end = end.next_multiple_of(min_block.into()).min(size);
-        let replies: Vec<_> = (start..end)
-            .step_by(max_request as usize)
-            .map(|at| {
-                let len = u32::try_from(end - at).map_or(max_request, |rest| rest.min(max_request));
-                self.connection.read(at, len)
-            })
-            .collect();
+        let mut pieces =
+            Pieces { connection: &self.connection, next: start, end, max_request, replies: VecDeque::with_capacity(1) };
+        pieces.request();
         Box::pin(async move {
-            let mut bytes = Buffer::default();
-            for reply in replies {
-                let piece = reply.recv().await.unwrap_or_else(|_| Err(self.connection.error()))?;
-                if bytes.is_empty() {
-                    bytes = piece;
-                } else {
-                    bytes.extend_from_slice(&piece);
-                }
-            }
+            let mut bytes = pieces.receive((end - start) as usize).await?;
             bytes.crop((offset - start) as usize, len);
             Ok(bytes)
         })
@@ -150,6 +141,44 @@ impl BlockDevice for NbdClient {
 
     fn is_alive(&self) -> bool {
         self.connection.is_alive()
+    }
+}
+
+/// A read in pieces that the server accepts, a few of them at the same time.
+struct Pieces<'a> {
+    connection: &'a Connection,
+    /// The offset of the first piece that has not been requested.
+    next: u64,
+    end: u64,
+    max_request: u32,
+    /// The replies to the requested pieces, in the order of the disk.
+    replies: VecDeque<Receiver<Result<Buffer, NbdError>>>,
+}
+
+impl Pieces<'_> {
+    /// Requests pieces up to the limit.
+    fn request(&mut self) {
+        while self.next < self.end && self.replies.len() < MAX_PIECES {
+            let len = u32::try_from(self.end - self.next).map_or(self.max_request, |rest| rest.min(self.max_request));
+            self.replies.push_back(self.connection.read(self.next, len));
+            self.next += u64::from(len);
+        }
+    }
+
+    /// Returns the `len` bytes of all pieces.
+    async fn receive(mut self, len: usize) -> Result<Buffer, NbdError> {
+        let mut bytes = Buffer::default();
+        while let Some(reply) = self.replies.pop_front() {
+            let piece = reply.recv().await.unwrap_or_else(|_| Err(self.connection.error()))?;
+            self.request();
+            if bytes.is_empty() {
+                bytes = piece;
+                bytes.reserve(len);
+            } else {
+                bytes.extend_from_slice(&piece);
+            }
+        }
+        Ok(bytes)
     }
 }
 

@@ -86,13 +86,21 @@ impl Header {
     }
 }
 
+/// The maximum number of bytes of the server's explanation that are kept.
+const MAX_EXPLANATION: usize = 256;
+
 /// Parses the payload of an error chunk: the error number and the server's explanation, escaped.
 pub(super) fn parse_error(payload: &[u8]) -> Result<(u32, String), NbdError> {
     let mut fields = Fields(payload);
     let error = fields.u32()?;
     let text_len = fields.u16()?;
     let text = fields.0.get(..text_len.into()).ok_or(NbdError::InvalidReply)?;
-    Ok((error, String::from_utf8_lossy(text).escape_debug().to_string()))
+    Ok((error, explanation(text)))
+}
+
+/// Returns an explanation of the server, escaped and shortened.
+pub(super) fn explanation(text: &[u8]) -> String {
+    String::from_utf8_lossy(text.get(..MAX_EXPLANATION).unwrap_or(text)).escape_debug().to_string()
 }
 
 /// The part of a message that is not parsed yet. Numbers are big-endian.
@@ -136,6 +144,13 @@ mod tests {
     fn parse(bytes: &[u8]) -> Option<Header> {
         let len = Header::len(*bytes.first_chunk()?).ok()?;
         Header::parse(bytes.get(..len)?).ok()
+    }
+
+    #[test]
+    fn shortens_explanations() {
+        let payload = |len: u16| [&[0, 0, 0, 5][..], &len.to_be_bytes(), &vec![0x1b; len.into()]].concat();
+        assert_eq!(parse_error(&payload(2)).expect("valid"), (5, "\\u{1b}\\u{1b}".to_owned()));
+        assert_eq!(parse_error(&payload(4096)).expect("valid"), (5, "\\u{1b}".repeat(MAX_EXPLANATION)));
     }
 
     #[test]

@@ -10,7 +10,10 @@ use self::options::{
     IHAVEOPT, INFO_BLOCK_SIZE, INFO_EXPORT, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_STRUCTURED_REPLY,
     REP_ACK, REP_ERR, REP_ERR_TLS_REQD, REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO, read_array, read_reply, send_option,
 };
-use super::{NbdError, wire::Fields};
+use super::{
+    NbdError,
+    wire::{Fields, explanation},
+};
 
 const NBDMAGIC: u64 = u64::from_be_bytes(*b"NBDMAGIC");
 const OLDSTYLE_MAGIC: u64 = 0x0000_4202_8186_1253;
@@ -27,6 +30,8 @@ const FLAG_CAN_MULTI_CONN: u16 = 1 << 8;
 const ZEROES: usize = 124;
 /// The maximum of the minimum block size in bytes.
 const MAX_MIN_BLOCK: u32 = 1 << 16;
+/// The minimum of the largest request in bytes: a read would consist of too many requests. All known servers accept more.
+const MIN_MAX_REQUEST: u32 = 4096;
 /// The maximum length of a read request in bytes. Servers accept 32 MiB if they do not announce a limit.
 const MAX_REQUEST: u32 = 1 << 20;
 
@@ -110,14 +115,14 @@ async fn query(
     let data = [&name_len.to_be_bytes()[..], name.as_bytes(), requests.as_flattened()].concat();
     send_option(stream, option, &data).await?;
     let mut size_and_flags = None;
-    let mut block_sizes = (1, MAX_REQUEST);
+    let mut block_sizes = BlockSizes::default();
     loop {
         match read_reply(stream, option).await? {
             (REP_INFO, data) => {
                 let mut fields = Fields(&data);
                 match fields.u16()? {
                     INFO_EXPORT => size_and_flags = Some(parse_export(fields)?),
-                    INFO_BLOCK_SIZE => block_sizes = parse_block_sizes(fields)?,
+                    INFO_BLOCK_SIZE => block_sizes = BlockSizes::parse(fields)?,
                     _ => {}
                 }
             }
@@ -129,8 +134,7 @@ async fn query(
             (REP_ERR_UNKNOWN, _) => return Err(NbdError::UnknownExport(name.to_owned())),
             (REP_ERR_TLS_REQD, _) => return Err(NbdError::TlsRequired),
             (code @ REP_ERR.., text) => {
-                let text = String::from_utf8_lossy(&text).escape_debug().to_string();
-                return Err(NbdError::ExportRefused { export: name.to_owned(), code, text });
+                return Err(NbdError::ExportRefused { export: name.to_owned(), code, text: explanation(&text) });
             }
             _ => return Err(NbdError::InvalidReply),
         }
@@ -151,16 +155,18 @@ async fn open_by_name(
     if !no_zeroes {
         read_array::<ZEROES>(stream).await?;
     }
-    validate(name, parse_export(Fields(&reply))?, (1, MAX_REQUEST))
+    validate(name, parse_export(Fields(&reply))?, BlockSizes::default())
 }
 
 /// Validates the description of an export.
-fn validate(name: &str, (size, flags): (u64, u16), (min, max): (u32, u32)) -> Result<Export, NbdError> {
+fn validate(name: &str, (size, flags): (u64, u16), block_sizes: BlockSizes) -> Result<Export, NbdError> {
     if size == 0 || i64::try_from(size).is_err() {
         return Err(NbdError::InvalidSize { export: name.to_owned(), size });
     }
-    if !min.is_power_of_two() || min > MAX_MIN_BLOCK || max < min {
-        return Err(NbdError::InvalidBlockSize { min, max });
+    let BlockSizes { min, preferred, max } = block_sizes;
+    let are_powers = min.is_power_of_two() && preferred.is_power_of_two();
+    if !are_powers || min > MAX_MIN_BLOCK || max < min.max(MIN_MAX_REQUEST) {
+        return Err(NbdError::InvalidBlockSize { min, preferred, max });
     }
     let max = max.min(MAX_REQUEST);
     Ok(Export {
@@ -180,9 +186,26 @@ fn parse_export(mut fields: Fields<'_>) -> Result<(u64, u16), NbdError> {
     Ok(export)
 }
 
-/// Parses the minimum block size and the maximum payload in bytes.
-fn parse_block_sizes(mut fields: Fields<'_>) -> Result<(u32, u32), NbdError> {
-    let [min, _preferred, max] = [fields.u32()?, fields.u32()?, fields.u32()?];
-    fields.end()?;
-    Ok((min, max))
+/// The block sizes of an export in bytes.
+struct BlockSizes {
+    /// The unit of the offset and length of requests.
+    min: u32,
+    /// The unit that the server reads most efficiently, which is not used.
+    preferred: u32,
+    /// The maximum length of a request.
+    max: u32,
+}
+
+impl Default for BlockSizes {
+    fn default() -> Self {
+        Self { min: 1, preferred: 4096, max: MAX_REQUEST }
+    }
+}
+
+impl BlockSizes {
+    fn parse(mut fields: Fields<'_>) -> Result<Self, NbdError> {
+        let sizes = Self { min: fields.u32()?, preferred: fields.u32()?, max: fields.u32()? };
+        fields.end()?;
+        Ok(sizes)
+    }
 }

@@ -43,7 +43,7 @@ fn opened(replies: &[(u32, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn parses_the_description_of_the_export() {
-    let (export, blocks) = (info_export(1 << 40, 0b1_0000_0001), info_block_size(512, 1000));
+    let (export, blocks) = (info_export(1 << 40, 0b1_0000_0001), info_block_size(512, 5000));
     let unrequested: &[u8] = &[0, 1, b'n', b'a', b'm', b'e'];
     let valid: &[(u32, &[u8])] = &[(REP_INFO, &blocks), (REP_INFO, unrequested), (REP_INFO, &export), (REP_ACK, &[])];
     assert_eq!(probe_server(&info(valid), false), Ok(()));
@@ -52,7 +52,7 @@ fn parses_the_description_of_the_export() {
         read_only: false,
         multi_conn: true,
         min_block: 512,
-        max_request: 512,
+        max_request: 4608,
         structured: true,
     };
     assert_eq!(connect_to(&opened(valid), false), Ok(expected));
@@ -115,19 +115,27 @@ fn explains_an_invalid_option_reply() {
         ),
         (
             &[export, (REP_INFO, &info_block_size(0, 4096)), ack],
-            "the server requires requests of 0 to 4096 bytes, which is invalid",
+            "the server has invalid block sizes: minimum 0, preferred 4096, maximum 4096 bytes",
         ),
         (
             &[export, (REP_INFO, &info_block_size(513, 4096)), ack],
-            "the server requires requests of 513 to 4096 bytes, which is invalid",
+            "the server has invalid block sizes: minimum 513, preferred 4096, maximum 4096 bytes",
         ),
         (
             &[export, (REP_INFO, &info_block_size(1 << 17, 1 << 20)), ack],
-            "the server requires requests of 131072 to 1048576 bytes, which is invalid",
+            "the server has invalid block sizes: minimum 131072, preferred 4096, maximum 1048576 bytes",
         ),
         (
             &[export, (REP_INFO, &info_block_size(4096, 4095)), ack],
-            "the server requires requests of 4096 to 4095 bytes, which is invalid",
+            "the server has invalid block sizes: minimum 4096, preferred 4096, maximum 4095 bytes",
+        ),
+        (
+            &[export, (REP_INFO, &info_block_size(1, 1)), ack],
+            "the server has invalid block sizes: minimum 1, preferred 4096, maximum 1 bytes",
+        ),
+        (
+            &[export, (REP_INFO, &[&[0, 3][..], &[0, 0, 2, 0, 0, 0, 2, 1], &[0xff; 4]].concat()), ack],
+            "the server has invalid block sizes: minimum 512, preferred 513, maximum 4294967295 bytes",
         ),
         (&[(REP_INFO, &[0]), ack], "the server sent an invalid NBD reply"),
         (&[(REP_INFO, &[0; 11]), ack], "the server sent an invalid NBD reply"),

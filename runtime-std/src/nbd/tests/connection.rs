@@ -41,13 +41,13 @@ fn limits_the_bytes_in_flight() {
     let serve = async |mut client: TcpStream| {
         SIMPLE.open(&mut client, size).await;
         let mut all = vec![];
-        for _ in 0..8 {
+        for _ in 0..4 {
             all.push(receive_request(&mut client).await);
         }
         let mut peeked = [0; 1];
         let more = poll_once(client.peek(&mut peeked)).await;
-        assert!(more.is_none(), "another request beyond 8 MiB in flight");
-        for _ in 8..100 {
+        assert!(more.is_none(), "another request beyond 4 MiB in flight");
+        for _ in 4..100 {
             let request = all.remove(all.len() / 2);
             let fill = vec![(request.offset >> 20) as u8; request.len as usize];
             client.write_all(&simple_reply(0, request.cookie, &fill)).await.expect("sent");
@@ -62,9 +62,37 @@ fn limits_the_bytes_in_flight() {
     with_server(serve, async |client| {
         let nbd =
             NbdClient::connect(&client.url, Duration::from_secs(60), client.executor).await.expect("a valid server");
-        let whole = nbd.read(0, size as usize).await.expect("all of the disk");
-        let mut parts = whole.chunks(1 << 20).enumerate();
-        assert!(parts.all(|(index, part)| part == vec![index as u8; 1 << 20]));
+        let places: Vec<_> = (0..size).step_by(1 << 20).map(|offset| (offset, 1 << 20)).collect();
+        let parts = read_all(&nbd, &places).await;
+        assert!((0..).zip(parts).all(|(index, part)| part == Ok(vec![index; 1 << 20])));
+    });
+}
+
+#[test]
+fn long_read_makes_few_requests_at_a_time() {
+    let serve = async |mut client: TcpStream| {
+        ServerOptions { blocks: Some((1, 4096)), ..SIMPLE }.open(&mut client, 1 << 20).await;
+        let mut all = vec![];
+        for _ in 0..8 {
+            all.push(receive_request(&mut client).await);
+        }
+        let more = poll_once(client.peek(&mut [0])).await;
+        assert!(more.is_none(), "more than 8 of the 256 requests at the same time");
+        for left in (0..256).rev() {
+            let request = all.remove(0);
+            let fill = [(request.offset >> 12) as u8; 4096];
+            client.write_all(&simple_reply(0, request.cookie, &fill)).await.expect("sent");
+            if left >= 8 {
+                all.push(receive_request(&mut client).await);
+            }
+        }
+        read_to_end(client).await;
+    };
+    with_server(serve, async |client| {
+        let nbd =
+            NbdClient::connect(&client.url, Duration::from_secs(60), client.executor).await.expect("a valid server");
+        let whole = nbd.read(0, 1 << 20).await.expect("all of the disk");
+        assert!((0..=255).zip(whole.chunks(4096)).all(|(index, part)| part == [index; 4096]));
     });
 }
 

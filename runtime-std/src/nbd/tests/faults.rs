@@ -49,6 +49,9 @@ fn loses_the_connection_to_an_invalid_server() {
         ("the server sent a reply in too many chunks", STRUCTURED, false, |cookie| {
             (250..750).flat_map(|at| hole(false, cookie, at * 2, 1)).collect()
         }),
+        ("the server sent a reply in too many chunks", STRUCTURED, false, |cookie| {
+            (500..1500).flat_map(|at| data(false, cookie, at, &[0])).collect()
+        }),
         ("the server sent a structured reply, which was not negotiated", SIMPLE, false, |cookie| {
             data(true, cookie, 500, &[0; 1000])
         }),

@@ -60,16 +60,16 @@ fn reads_from_valid_servers() {
         ),
         (
             "a part of a block",
-            ServerOptions { blocks: Some((512, 512)), ..STRUCTURED },
+            ServerOptions { blocks: Some((512, 4096)), ..STRUCTURED },
             &[(600, 1)],
             &[(512, 512)],
             one_chunk,
         ),
         (
             "short requests",
-            ServerOptions { blocks: Some((1024, 3000)), ..SIMPLE },
-            &[(1000, 4000)],
-            &[(0, 2048), (2048, 2048), (4096, 1024)],
+            ServerOptions { blocks: Some((1024, 5000)), ..SIMPLE },
+            &[(1000, 6000)],
+            &[(0, 4096), (4096, 3072)],
             backwards,
         ),
     ] {
