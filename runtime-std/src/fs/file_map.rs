@@ -1,6 +1,11 @@
 //! The mapping of a regular file: which bytes of the disk hold its contents.
 
+use std::collections::VecDeque;
+
 use super::{BlockDevice, Buffer, Error};
+
+/// The maximum number of runs that one read requests at the same time.
+const MAX_PARALLEL_RUNS: usize = 16;
 
 /// A regular file at one moment: its size, its identity and the location of its contents.
 ///
@@ -79,7 +84,7 @@ impl FileMap {
         }
     }
 
-    /// Reads up to `len` bytes at `offset`; fewer only at the end of the file. All runs are requested at once.
+    /// Reads up to `len` bytes at `offset`; fewer only at the end of the file. Several runs are requested at the same time.
     ///
     /// # Errors
     ///
@@ -98,16 +103,15 @@ impl FileMap {
             return Ok(bytes);
         }
         let mut bytes = Buffer::from(vec![0; len]);
-        let runs = self.extents[first..].iter().take_while(|extent| extent.file_offset < end);
-        let reads: Vec<_> = runs
-            .map(|extent| {
-                let from = extent.file_offset.max(offset);
-                let to = extent.end().min(end);
-                (from, device.read(extent.disk_offset + (from - extent.file_offset), (to - from) as usize))
-            })
-            .collect();
-        for (from, read) in reads {
+        let mut runs = self.extents[first..].iter().take_while(|extent| extent.file_offset < end).map(|extent| {
+            let from = extent.file_offset.max(offset);
+            let to = extent.end().min(end);
+            (from, device.read(extent.disk_offset + (from - extent.file_offset), (to - from) as usize))
+        });
+        let mut reads: VecDeque<_> = runs.by_ref().take(MAX_PARALLEL_RUNS).collect();
+        while let Some((from, read)) = reads.pop_front() {
             let run = read.await?;
+            reads.extend(runs.next());
             let at = (from - offset) as usize;
             let target = bytes.get_mut(at..at + run.len());
             target
@@ -133,9 +137,12 @@ impl FileMap {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use smol::block_on;
 
     use super::*;
+    use crate::fs::ReadFuture;
 
     #[test]
     fn read_combines_extents_holes_and_patches() {
@@ -163,6 +170,40 @@ mod tests {
                 assert_eq!(block_on(file.read(&disk, offset as u64, len)).as_deref(), Ok(expected), "{offset}+{len}");
             }
         }
+    }
+
+    /// A disk whose reads complete at once and that records the maximum number of reads in flight.
+    #[derive(Debug, Default)]
+    struct CountingDisk {
+        in_flight: AtomicUsize,
+        max_in_flight: AtomicUsize,
+    }
+
+    impl BlockDevice for CountingDisk {
+        fn size(&self) -> u64 {
+            u64::MAX
+        }
+
+        fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
+            let in_flight = self.in_flight.fetch_add(1, Relaxed) + 1;
+            self.max_in_flight.fetch_max(in_flight, Relaxed);
+            Box::pin(async move {
+                self.in_flight.fetch_sub(1, Relaxed);
+                Ok(vec![(offset / 1024) as u8; len].into())
+            })
+        }
+    }
+
+    #[test]
+    fn requests_few_runs_at_a_time() {
+        let mut file = FileMap { size: 256 << 10, ..FileMap::default() };
+        for block in 0..256 {
+            file.push(Extent { file_offset: block << 10, len: 1024, disk_offset: (255 - block) << 10 });
+        }
+        let disk = CountingDisk::default();
+        let bytes = block_on(file.read(&disk, 0, 256 << 10)).expect("readable");
+        assert!((0..=255).rev().zip(bytes.chunks(1024)).all(|(block, bytes)| bytes == [block; 1024]));
+        assert_eq!(disk.max_in_flight.into_inner(), MAX_PARALLEL_RUNS);
     }
 
     #[test]
