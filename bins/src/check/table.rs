@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use rtftp_runtime::check::{Backend, Client, Directory, Disk, Files, Mount, Partition, Report};
+use rtftp_runtime::{
+    check::{Backend, Client, Directory, Disk, Files, Mount, Partition, Report},
+    text::printable,
+};
 
 /// The column titles.
 const TITLES: [&str; 8] = ["CLIENT", "URL", "REACHABLE", "PARTITIONS", "MOUNTS", "FILES", "KERNEL", "IN USE"];
@@ -17,6 +20,8 @@ pub(super) fn text(report: &Report) -> String {
     let mut rows = vec![TITLES.map(str::to_owned)];
     rows.extend(report.clients.iter().map(client));
     rows.extend(report.directories.iter().map(directory));
+    // Names of files and labels come from the disks.
+    let rows: Vec<Row> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell.as_bytes()))).collect();
     let mut text = if rows.len() > 1 { aligned(&rows) } else { "no clients\n".into() };
     let disks = report.clients.iter().filter_map(|client| {
         let files = client.disk.as_ref()?.files.as_ref()?;
@@ -210,6 +215,23 @@ default/  -                       -                                      -      
         assert_eq!(squeezed(&text), squeezed(expected));
         let starts: Vec<_> = text.lines().take(2).map(|line| line.find("FILES").or(line.find("312+"))).collect();
         assert_eq!(starts[0], starts[1], "columns are aligned\n{text}");
+    }
+
+    #[test]
+    fn texts_of_disks_stay_in_their_line() {
+        let mut report = report();
+        let lines = text(&report).lines().count();
+        let disk = report.clients[0].disk.as_mut().expect("a disk");
+        let hostile = "label \u{1b}[2J\nforged".repeat(1000);
+        disk.partitions[0].contents = Some(hostile.clone());
+        disk.tftp_root = hostile.clone();
+        disk.mounts[0].mountpoint = hostile.clone();
+        report.problems[0].kind = ProblemKind::UnreadableDisk(hostile);
+        let text = text(&report);
+        assert_eq!(text.lines().count(), lines, "{text}");
+        assert!(text.chars().all(|character| character == '\n' || !character.is_control()), "{text}");
+        assert!(text.contains(r"label \u{1b}[2J\nforgedlabel"), "{text}");
+        assert!(text.lines().all(|line| line.len() < 2000), "{text}");
     }
 
     #[test]

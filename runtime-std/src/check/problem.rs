@@ -4,6 +4,11 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::text::printable_within;
+
+/// The number of characters of a problem's line.
+const MAX_LINE: usize = 1024;
+
 /// A problem with a name in the root directory. `Display` writes one line without control characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -61,7 +66,7 @@ pub enum ProblemKind {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.kind)
+        f.write_str(&printable_within(&format!("{}: {}", self.name, self.kind), MAX_LINE))
     }
 }
 

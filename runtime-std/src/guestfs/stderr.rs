@@ -12,6 +12,8 @@ use async_io::{Async, Timer};
 use parking_lot::Mutex;
 use smol::{Task, io::AsyncReadExt};
 
+use crate::text::printable;
+
 /// The number of lines kept.
 const MAX_LINES: usize = 20;
 /// The maximum length of a line in bytes. The rest is discarded.
@@ -57,11 +59,7 @@ struct State {
 
 impl Log {
     fn add(&self, line: &[u8], disk: &str) {
-        let line: String = String::from_utf8_lossy(line)
-            .trim_end()
-            .chars()
-            .map(|char| if char.is_control() { ' ' } else { char })
-            .collect();
+        let line = printable(line.trim_ascii_end());
         if line.is_empty() {
             return;
         }

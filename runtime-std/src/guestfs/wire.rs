@@ -11,9 +11,9 @@ use std::{
     io::{self, Read},
 };
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
-use crate::fs::FileType;
+use crate::{fs::FileType, text::printable};
 
 /// The version of the protocol. It changes with every change of a message.
 pub const VERSION: u32 = 3;
@@ -88,11 +88,16 @@ pub enum Reply {
     /// The file does not exist.
     NotFound,
     /// The path exists, but is not a regular file.
-    Forbidden(String),
+    Forbidden(#[serde(deserialize_with = "printable_text")] String),
     /// The request failed; others may succeed.
-    Failed(String),
+    Failed(#[serde(deserialize_with = "printable_text")] String),
     /// The disk cannot be read, or not any more. The helper ends.
-    Lost(String),
+    Lost(#[serde(deserialize_with = "printable_text")] String),
+}
+
+/// Deserialises a text as one short line: libguestfs quotes names and labels of the disk, whose owner may be an attacker.
+fn printable_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| printable(text.as_bytes()))
 }
 
 /// An entry of a directory.
@@ -247,6 +252,22 @@ mod tests {
         for reply in replies() {
             let frame = encode(&reply).expect("a frame");
             assert_eq!(read::<Reply>(&frame[..]).expect("a reply"), reply);
+        }
+    }
+
+    #[test]
+    fn texts_become_one_short_line() {
+        let text = "label \u{1b}[2J\nERROR forged\r\n".repeat(30_000);
+        for reply in [Reply::Forbidden(text.clone()), Reply::Failed(text.clone()), Reply::Lost(text.clone())] {
+            let frame = encode(&reply).expect("a frame");
+            let (Reply::Forbidden(decoded) | Reply::Failed(decoded) | Reply::Lost(decoded)) =
+                read::<Reply>(&frame[..]).expect("a reply")
+            else {
+                panic!("another reply");
+            };
+            println!("{} bytes of text become {}", text.len(), decoded.len());
+            assert!(decoded.starts_with(r"label \u{1b}[2J\nERROR forged\r\nlabel"), "{decoded}");
+            assert!(decoded.len() <= 512 && !decoded.contains(char::is_control), "{decoded}");
         }
     }
 

@@ -30,7 +30,7 @@ pub enum NbdError {
         export: String,
         /// The type of the error reply (`NBD_REP_ERR_*`).
         code: u32,
-        /// The server's explanation, escaped; may be empty.
+        /// The server's explanation as one short line; may be empty.
         text: String,
     },
     /// The server closed the connection in reply to `NBD_OPT_EXPORT_NAME`, which has no error reply.
@@ -71,7 +71,7 @@ pub enum NbdError {
         len: u32,
         /// The error number, one of Linux.
         errno: u32,
-        /// The server's explanation, escaped; may be empty.
+        /// The server's explanation as one short line; may be empty.
         text: String,
     },
     /// A read exceeds the end of the export.

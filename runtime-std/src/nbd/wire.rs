@@ -3,6 +3,7 @@
 //! [NBD protocol]: https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md
 
 use super::NbdError;
+use crate::text::printable;
 
 const REQUEST_MAGIC: u32 = 0x2560_9513;
 const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
@@ -86,21 +87,13 @@ impl Header {
     }
 }
 
-/// The maximum number of bytes of the server's explanation that are kept.
-const MAX_EXPLANATION: usize = 256;
-
-/// Parses the payload of an error chunk: the error number and the server's explanation, escaped.
+/// Parses the payload of an error chunk: the error number and the server's explanation as one short line.
 pub(super) fn parse_error(payload: &[u8]) -> Result<(u32, String), NbdError> {
     let mut fields = Fields(payload);
     let error = fields.u32()?;
     let text_len = fields.u16()?;
     let text = fields.0.get(..text_len.into()).ok_or(NbdError::InvalidReply)?;
-    Ok((error, explanation(text)))
-}
-
-/// Returns an explanation of the server, escaped and shortened.
-pub(super) fn explanation(text: &[u8]) -> String {
-    String::from_utf8_lossy(text.get(..MAX_EXPLANATION).unwrap_or(text)).escape_debug().to_string()
+    Ok((error, printable(text)))
 }
 
 /// The part of a message that is not parsed yet. Numbers are big-endian.
@@ -147,10 +140,12 @@ mod tests {
     }
 
     #[test]
-    fn shortens_explanations() {
-        let payload = |len: u16| [&[0, 0, 0, 5][..], &len.to_be_bytes(), &vec![0x1b; len.into()]].concat();
-        assert_eq!(parse_error(&payload(2)).expect("valid"), (5, "\\u{1b}\\u{1b}".to_owned()));
-        assert_eq!(parse_error(&payload(4096)).expect("valid"), (5, "\\u{1b}".repeat(MAX_EXPLANATION)));
+    fn explanations_become_one_short_line() {
+        let text = b"lost\n2026-01-01 ERROR forged \x1b[31m".repeat(1000);
+        let payload = [&5u32.to_be_bytes(), &(text.len() as u16).to_be_bytes()[..], &text].concat();
+        let (errno, text) = parse_error(&payload).expect("an error");
+        assert!(text.starts_with(r"lost\n2026-01-01 ERROR forged \u{1b}[31mlost"), "{text}");
+        assert!((errno, text.len() <= 512) == (5, true), "{} bytes", text.len());
     }
 
     #[test]

@@ -10,10 +10,8 @@ use self::options::{
     IHAVEOPT, INFO_BLOCK_SIZE, INFO_EXPORT, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_STRUCTURED_REPLY,
     REP_ACK, REP_ERR, REP_ERR_TLS_REQD, REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO, read_array, read_reply, send_option,
 };
-use super::{
-    NbdError,
-    wire::{Fields, explanation},
-};
+use super::{NbdError, wire::Fields};
+use crate::text::printable;
 
 const NBDMAGIC: u64 = u64::from_be_bytes(*b"NBDMAGIC");
 const OLDSTYLE_MAGIC: u64 = 0x0000_4202_8186_1253;
@@ -134,7 +132,8 @@ async fn query(
             (REP_ERR_UNKNOWN, _) => return Err(NbdError::UnknownExport(name.to_owned())),
             (REP_ERR_TLS_REQD, _) => return Err(NbdError::TlsRequired),
             (code @ REP_ERR.., text) => {
-                return Err(NbdError::ExportRefused { export: name.to_owned(), code, text: explanation(&text) });
+                let text = printable(&text);
+                return Err(NbdError::ExportRefused { export: name.to_owned(), code, text });
             }
             _ => return Err(NbdError::InvalidReply),
         }
