@@ -30,6 +30,7 @@ use smol::future::{or, pending};
 use crate::{
     cli::Action,
     logging::Log,
+    service::ServiceManager,
     status_page::{ListenAddress, StatusPage},
 };
 
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
 fn serve(config: Config, status_listen: Option<ListenAddress>, sandbox: bool, log: &mut Log) -> io::Result<()> {
     let root = config.root_dir.display().to_string();
     let page = status_listen.map(StatusPage::bind).transpose()?;
-    let (server, address, signals) = start(config, sandbox, log)?;
+    let (server, address, manager, signals) = start(config, sandbox, log)?;
     log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
     if let Some(page) = &page {
         log::info!("status page at http://{}/", page.address());
@@ -75,13 +76,17 @@ fn serve(config: Config, status_listen: Option<ListenAddress>, sandbox: bool, lo
             None => pending().await,
         }
     };
-    let service = service::run(server.clone(), signals, format!("serving {root} on {address}"));
+    let service = service::run(server.clone(), manager, signals, format!("serving {root} on {address}"));
     server.run(or(service, serve_page));
     Ok(())
 }
 
 /// Opens the listening socket, enters the sandbox, and starts to write the log and to catch signals.
-fn start(config: Config, sandbox: bool, log: &mut Log) -> io::Result<(Arc<Server>, SocketAddr, Signals)> {
+fn start(
+    config: Config,
+    sandbox: bool,
+    log: &mut Log,
+) -> io::Result<(Arc<Server>, SocketAddr, ServiceManager, Signals)> {
     let root = config.root_dir.clone();
     let server = match service::activated_socket().map_err(io::Error::other)? {
         Some((socket, name)) => {
@@ -90,7 +95,11 @@ fn start(config: Config, sandbox: bool, log: &mut Log) -> io::Result<(Arc<Server
         }
         None => Server::bind(config)?,
     };
-    // Before the first thread is started, since a sandbox applies to the threads that its thread starts.
+    let manager = ServiceManager::from_env();
+    // Before the first thread is started, since these apply to the threads that this one starts.
+    if let Err(error) = sandbox::deny_new_privileges() {
+        log::warn!("cannot set no_new_privs: {error}");
+    }
     if sandbox {
         enter_sandbox(&root);
     } else {
@@ -99,16 +108,19 @@ fn start(config: Config, sandbox: bool, log: &mut Log) -> io::Result<(Arc<Server
     log.start_writer();
     let signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
     let address = server.local_addr()?;
-    Ok((Arc::new(server), address, signals))
+    Ok((Arc::new(server), address, manager, signals))
 }
 
 /// Restricts the process to reading the served files. The daemon continues without a sandbox if the kernel has none.
 fn enter_sandbox(root: &Path) {
     match sandbox::confine(root) {
-        Ok(link_targets) => {
-            let readable = [root].into_iter().chain(link_targets.iter().map(PathBuf::as_path));
+        Ok(sandbox) => {
+            let readable = [root].into_iter().chain(sandbox.link_targets.iter().map(PathBuf::as_path));
             let readable: Vec<String> = readable.map(|path| path.display().to_string()).collect();
             log::info!("sandbox enabled: only files below {} can be read, none can be written", readable.join(", "));
+            if !sandbox.not_denied.is_empty() {
+                log::warn!("sandbox: this kernel does not deny {}", sandbox.not_denied.join(", "));
+            }
         }
         Err(error) => log::warn!("sandbox disabled: {error}"),
     }

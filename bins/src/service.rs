@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    io::ErrorKind,
     net::UdpSocket,
     os::{
         fd::OwnedFd,
@@ -13,7 +14,7 @@ use std::{
     },
     process,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_signal::{Signal, Signals};
@@ -30,8 +31,9 @@ use smol::{
 
 /// The minimum interval between two notifications of the number of transfers.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// The time to wait until a busy service manager accepts a notification; transfers are delayed meanwhile.
+/// The time in which a busy service manager must accept a notification, and the interval of the attempts.
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
+const SEND_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Returns the socket that the service manager has opened for this process, and its name. Must be called before any thread is
 /// started.
@@ -75,13 +77,12 @@ fn udp_socket(fd: OwnedFd) -> Result<UdpSocket, String> {
 ///
 /// `summary` is the start of the status text. Must run in the event loop of the transfers, so that the watchdog detects when it
 /// hangs.
-pub(crate) async fn run(server: Arc<Server>, signals: Signals, summary: String) {
-    let manager = ServiceManager::from_env();
-    manager.notify(&format!("READY=1\n{}", status(&summary, 0)));
+pub(crate) async fn run(server: Arc<Server>, manager: ServiceManager, signals: Signals, summary: String) {
+    manager.notify(&format!("READY=1\n{}", status(&summary, 0))).await;
     let notifications = or(manager.notify_watchdog(), manager.notify_transfers(&server, &summary));
     or(manager.handle_signals(&server, signals), notifications).await;
     log::info!("stopping");
-    manager.notify("STOPPING=1");
+    manager.notify("STOPPING=1").await;
 }
 
 /// Returns the assignment of the status text.
@@ -92,14 +93,15 @@ fn status(summary: &str, transfers: usize) -> String {
 
 /// The notification socket of the service manager, if there is one.
 #[derive(Debug)]
-struct ServiceManager {
-    socket: Option<(UnixDatagram, SocketAddr)>,
+pub(crate) struct ServiceManager {
+    socket: Option<UnixDatagram>,
     /// The interval of the watchdog.
     watchdog: Option<Duration>,
 }
 
 impl ServiceManager {
-    fn from_env() -> Self {
+    /// Connects to the socket in the environment. The sandbox would deny an abstract one later.
+    pub(crate) fn from_env() -> Self {
         Self { socket: notify_socket(), watchdog: watchdog_interval() }
     }
 
@@ -108,9 +110,9 @@ impl ServiceManager {
         while let Some(Ok(Signal::Hup)) = signals.next().await {
             let now = clock_gettime(ClockId::Monotonic);
             let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
-            self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+            self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}")).await;
             server.reload().await;
-            self.notify("READY=1");
+            self.notify("READY=1").await;
         }
     }
 
@@ -118,7 +120,7 @@ impl ServiceManager {
     async fn notify_watchdog(&self) {
         let Some(interval) = self.watchdog else { return pending().await };
         loop {
-            self.notify("WATCHDOG=1");
+            self.notify("WATCHDOG=1").await;
             Timer::after(interval / 2).await;
         }
     }
@@ -133,25 +135,31 @@ impl ServiceManager {
             Timer::after(STATUS_INTERVAL).await;
             let transfers = server.transfers();
             if transfers != reported {
-                self.notify(&status(summary, transfers));
+                self.notify(&status(summary, transfers)).await;
                 reported = transfers;
             }
         }
     }
 
     /// Sends assignments, one on each line.
-    fn notify(&self, assignments: &str) {
-        if let Some((socket, address)) = &self.socket
-            && let Err(error) = socket.send_to_addr(assignments.as_bytes(), address)
-        {
-            log::debug!("cannot notify the service manager: {error}");
+    async fn notify(&self, assignments: &str) {
+        let Some(socket) = &self.socket else { return };
+        let deadline = Instant::now() + SEND_TIMEOUT;
+        loop {
+            match socket.send(assignments.as_bytes()) {
+                Ok(_) => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
+                    Timer::after(SEND_INTERVAL).await;
+                }
+                Err(error) => return log::debug!("cannot notify the service manager: {error}"),
+            }
         }
     }
 }
 
-/// Opens a socket, and returns it with the address in `NOTIFY_SOCKET`: a path, or a name in the abstract namespace after `@`, which
-/// container managers use.
-fn notify_socket() -> Option<(UnixDatagram, SocketAddr)> {
+/// Returns a socket connected to the address in `NOTIFY_SOCKET`: a path, or a name in the abstract namespace after `@`, which container
+/// managers use.
+fn notify_socket() -> Option<UnixDatagram> {
     let name = env::var_os("NOTIFY_SOCKET")?;
     let address = match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name),
@@ -159,8 +167,9 @@ fn notify_socket() -> Option<(UnixDatagram, SocketAddr)> {
     };
     let open = |address| {
         let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
-        Ok((socket, address))
+        socket.set_nonblocking(true)?;
+        socket.connect_addr(&address)?;
+        Ok(socket)
     };
     address
         .and_then(open)

@@ -1,8 +1,8 @@
 //! The sandbox: the kernel denies access to all files except those served, and to those it allows reading only (Landlock, Linux
 //! 5.13).
 //!
-//! It backs up the checks of requested paths: if all of them failed, the kernel would still deny access. It restricts neither the
-//! network nor connections to Unix sockets, since disks may be anywhere.
+//! It backs up the checks of requested paths: if all of them failed, the kernel would still deny access. It does not restrict
+//! connections to TCP ports and to the paths of Unix sockets, since disks may be anywhere, and their descriptions appear later.
 
 use std::{
     error, fmt, fs, io,
@@ -10,9 +10,10 @@ use std::{
 };
 
 use landlock::{
-    ABI, Access, AccessFs, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-    path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope, path_beneath_rules,
 };
+use nix::sys::prctl::set_no_new_privs;
 
 use crate::unsandboxed;
 
@@ -30,23 +31,55 @@ pub enum SandboxError {
     Rules(RulesetError),
 }
 
-/// Confines the calling thread and all threads that it starts later. Call it before any other thread is started. The threads cannot
-/// gain privileges either (`no_new_privs`).
+/// What a sandbox allows.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// The targets outside of the root directory to which symbolic links directly in it lead. They are readable.
+    pub link_targets: Vec<PathBuf>,
+    /// The actions that this kernel cannot deny, each with the version of Linux that can; empty if it denies all.
+    pub not_denied: Vec<&'static str>,
+}
+
+/// The actions that versions of Landlock before these do not deny.
+const LATER_ABIS: [(ABI, &str); 3] = [
+    (ABI::V3, "truncating files (Linux 6.2)"),
+    (ABI::V4, "listening on TCP ports (Linux 6.7)"),
+    (ABI::V6, "signals to other programs and abstract Unix sockets (Linux 6.12)"),
+];
+
+/// Prevents the calling thread, the threads that it starts later, and all programs that they start from gaining privileges, as
+/// set-user-ID programs would. Call it before any other thread is started.
 ///
-/// Files below `root` stay readable, and so do the present targets of symbolic links directly in it. Returns the targets outside of
-/// `root`. A directory that replaces `root` later is not readable.
+/// # Errors
+///
+/// Fails if the kernel is older than Linux 3.5.
+pub fn deny_new_privileges() -> io::Result<()> {
+    Ok(set_no_new_privs()?)
+}
+
+/// Confines the calling thread and all threads that it starts later. Call it before any other thread is started.
+///
+/// Files below `root` stay readable, and so do the present targets of symbolic links directly in it. A directory that replaces `root`
+/// later is not readable. The threads cannot listen on TCP ports, signal other programs, or connect to abstract Unix sockets.
 ///
 /// # Errors
 ///
 /// Returns [`SandboxError`]; then the thread is not confined.
-pub fn confine(root: &Path) -> Result<Vec<PathBuf>, SandboxError> {
+pub fn confine(root: &Path) -> Result<Sandbox, SandboxError> {
     unsandboxed::start();
     let link_targets = link_targets(root).map_err(SandboxError::Root)?;
     match restrict(root, &link_targets).map_err(SandboxError::Rules)?.landlock {
         LandlockStatus::NotImplemented => Err(SandboxError::NotSupported),
         LandlockStatus::NotEnabled => Err(SandboxError::NotEnabled),
-        _ => Ok(link_targets),
+        LandlockStatus::Available { effective_abi, .. } => {
+            Ok(Sandbox { link_targets, not_denied: not_denied(effective_abi) })
+        }
     }
+}
+
+/// Returns the actions that this version of Landlock does not deny.
+fn not_denied(abi: ABI) -> Vec<&'static str> {
+    LATER_ABIS.iter().filter(|(first, _)| abi < *first).map(|(_, action)| *action).collect()
 }
 
 /// Returns the targets outside of a directory to which symbolic links directly in it lead.
@@ -63,6 +96,8 @@ fn restrict(root: &Path, link_targets: &[PathBuf]) -> Result<RestrictionStatus, 
     let readable = link_targets.iter().map(PathBuf::as_path).chain([root]);
     Ruleset::default()
         .handle_access(all)?
+        .handle_access(AccessNet::BindTcp)?
+        .scope(Scope::Signal | Scope::AbstractUnixSocket)?
         .create()?
         .add_rules(path_beneath_rules(readable, AccessFs::ReadFile | AccessFs::ReadDir))?
         .restrict_self()
@@ -80,3 +115,15 @@ impl fmt::Display for SandboxError {
 }
 
 impl error::Error for SandboxError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_kernels_deny_less() {
+        for (abi, expected) in [(ABI::V1, 3), (ABI::V2, 3), (ABI::V3, 2), (ABI::V5, 1), (ABI::V6, 0), (ABI::V8, 0)] {
+            assert_eq!(not_denied(abi).len(), expected, "{abi:?}");
+        }
+    }
+}

@@ -29,8 +29,8 @@ const ACTION_LIMIT: Duration = Duration::from_secs(10);
 /// The maximum time to start an appliance; software emulation on a busy host is slow.
 const APPLIANCE_LIMIT: Duration = Duration::from_secs(120);
 
-/// The environment variable that marks a daemon and its descendants.
-const MARKER: &str = "RTFTP_TEST_ROOT";
+/// The environment variable that marks a daemon and its descendants: the helper of libguestfs gets only variables with such names.
+const MARKER: &str = "LIBGUESTFS_RTFTP_TEST_ROOT";
 
 /// Returns the path of a program of this workspace, which must have been built.
 #[track_caller]

@@ -1,25 +1,31 @@
 //! The sandbox: the kernel denies everything except reading the served files, and everything served is still readable.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{self, ErrorKind, Write},
-    os::unix::{fs::symlink, net::UnixListener},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            fs::symlink,
+            net::{SocketAddr, UnixListener, UnixStream},
+        },
+    },
     path::Path,
     process::{Command, Stdio},
     thread,
 };
 
-use rtftp_runtime::sandbox::{SandboxError, confine};
-use rtftp_tests::{DiskConfig, NbdServer, Rtftp, binary, board_config, board_disk};
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
+use rtftp_runtime::sandbox::{Sandbox, SandboxError, confine};
+use rtftp_tests::{DiskConfig, NbdServer, Process, Rtftp, binary, board_config, board_disk};
 use tempfile::TempDir;
 
 /// Runs a closure on a thread confined to a directory. Returns `false` if the kernel does not support the sandbox.
 #[track_caller]
-fn confined_to(root: &Path, work: impl FnOnce() + Send) -> bool {
+fn confined_to(root: &Path, work: impl FnOnce(&Sandbox) + Send) -> bool {
     let confined = || match confine(root) {
-        Ok(_) => {
-            work();
+        Ok(sandbox) => {
+            work(&sandbox);
             true
         }
         Err(error @ (SandboxError::Root(_) | SandboxError::Rules(_))) => panic!("{error}"),
@@ -58,10 +64,14 @@ fn denies_everything_except_reading_served_files() {
     symlink(&root, &also_root).expect("linked");
     let socket = UnixListener::bind(outside.join("socket")).expect("a socket");
     let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let name = format!("rtftp-sandbox-{}", std::process::id());
+    let _abstract = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).expect("a name")).expect("bound");
+    let sleep = Process::start(Command::new("sleep").arg("1000"));
+    let outside_program = Pid::from_raw(sleep.id().cast_signed());
 
     // The root by its real path and by a symbolic link.
     for root in [&root, &also_root] {
-        confined_to(root, || {
+        confined_to(root, |sandbox| {
             let read = |path: &Path| fs::read_to_string(path);
             for path in
                 [&file, &root.join("default/file"), &root.join("10.0.0.1/file"), &root.join("10.0.0.2/file"), &linked]
@@ -83,35 +93,37 @@ fn denies_everything_except_reading_served_files() {
             assert_eq!(error(fs::rename(&file, root.join("moved"))), ErrorKind::PermissionDenied);
             assert_eq!(error(Command::new("/bin/sh").arg("-c").arg("true").status()), ErrorKind::PermissionDenied);
             // NBD servers may be anywhere.
-            std::os::unix::net::UnixStream::connect(outside.join("socket")).expect("connected");
+            UnixStream::connect(outside.join("socket")).expect("connected");
             std::net::TcpStream::connect(server.local_addr().expect("bound")).expect("connected");
+            if !sandbox.not_denied.is_empty() {
+                not_tested(&format!("denying {}", sandbox.not_denied.join(", ")));
+                return;
+            }
+            assert_eq!(error(std::net::TcpListener::bind("127.0.0.1:0")), ErrorKind::PermissionDenied);
+            let abstract_socket = SocketAddr::from_abstract_name(&name).expect("a name");
+            assert_eq!(error(UnixStream::connect_addr(&abstract_socket)), ErrorKind::PermissionDenied);
+            assert_eq!(kill(outside_program, None), Err(Errno::EPERM), "a program outside of the sandbox");
         });
     }
     assert_eq!(fs::read_to_string(&secret).expect("this thread is not confined"), "content");
     drop(socket);
 }
 
-/// Returns the threads of a daemon by name, and whether each has `no_new_privs`, which the sandbox sets.
-fn confined_threads(daemon: &Rtftp) -> BTreeMap<String, bool> {
+/// Asserts that no thread of a daemon, and no program that it starts, can gain privileges.
+#[track_caller]
+fn assert_no_new_privileges(daemon: &Rtftp) {
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.process().id())).expect("a running daemon");
     let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
-    status
-        .map(|status| {
-            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).expect(name).trim();
-            (field("Name:").to_owned(), field("NoNewPrivs:") == "1")
-        })
-        .collect()
-}
-
-/// Returns whether `no_new_privs` shows the sandbox: it does not if this test already runs with it.
-fn can_detect_confinement() -> bool {
-    let status = fs::read_to_string("/proc/self/status").expect("/proc");
-    !status.contains("NoNewPrivs:\t1") || not_tested("this test runs with no_new_privs")
+    let threads: Vec<String> = status.collect();
+    assert!(threads.len() > 2, "{} threads", threads.len());
+    for status in threads {
+        assert!(status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    }
 }
 
 #[test]
 fn confined_daemon_serves_all_kinds_of_files_and_disks() {
-    if !confined_to(Path::new("/tmp"), || {}) {
+    if !confined_to(Path::new("/tmp"), |_| {}) {
         return;
     }
     let disk = board_disk(1);
@@ -137,11 +149,7 @@ fn confined_daemon_serves_all_kinds_of_files_and_disks() {
     symlink(elsewhere.path().join("disk"), daemon.path("127.0.0.10.nbd")).expect("linked");
     daemon.wait_for_disk("127.0.0.10", "Permission denied");
 
-    let threads = confined_threads(&daemon);
-    assert!(threads.len() > 2, "{threads:?}");
-    for (name, is_confined) in threads {
-        assert!(is_confined == (name != "unsandboxed") || !can_detect_confinement(), "{name}: {is_confined}");
-    }
+    assert_no_new_privileges(&daemon);
 }
 
 #[test]
@@ -149,13 +157,13 @@ fn no_sandbox_option_disables_it() {
     let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--no-sandbox"]);
     daemon.logged(&["sandbox disabled by --no-sandbox"]);
     assert!(daemon.log_lines(&["sandbox enabled"]).is_empty());
-    assert!(confined_threads(&daemon).values().all(|is_confined| !is_confined) || !can_detect_confinement());
+    assert_no_new_privileges(&daemon);
 }
 
 #[test]
 fn serves_file_systems_mounted_below_the_root() {
     const SCRIPT: &str =
-        r#"mkdir "$RTFTP_TEST_ROOT/default" && mount --bind "$1" "$RTFTP_TEST_ROOT/default" && shift && exec "$@""#;
+        r#"cd "$LIBGUESTFS_RTFTP_TEST_ROOT" && mkdir default && mount --bind "$1" default && shift && exec "$@""#;
     let unshare = ["--user", "--map-root-user", "--mount"];
     if !Command::new("unshare").args(unshare).arg("true").status().expect("unshare").success() {
         not_tested("mounts below the root: no permission to mount");

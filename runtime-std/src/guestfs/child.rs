@@ -1,6 +1,8 @@
 //! The helper as a child process: its pipes, its process group and its end.
 
 use std::{
+    env,
+    ffi::OsStr,
     io,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -18,6 +20,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use rustix::process::{Resource, Rlimit, prlimit};
 use smol::{
     Task,
     channel::Receiver,
@@ -35,6 +38,9 @@ use crate::unsandboxed;
 
 /// The time limit for a helper to exit by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
+
+/// The variables of the daemon's environment that the helper gets; `*` matches any end.
+pub(super) const PASSED_VARIABLES: [&str; 5] = ["HOME", "LIBGUESTFS_*", "PATH", "SUPERMIN_*", "TMPDIR"];
 
 /// A running helper. Dropping it kills it and all processes that it started, and deletes its temporary files.
 #[derive(Debug)]
@@ -119,6 +125,7 @@ impl Group {
         let directory = tempfile::Builder::new().prefix("rtftp-").tempdir()?;
         let mut command = Command::new(helper);
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_clear().envs(env::vars_os().filter(|(name, _)| is_passed(name)));
         // The log searches messages for English words.
         command.env("LC_ALL", "C");
         // libguestfs creates its sockets there, unless their paths would exceed the size of a socket address.
@@ -127,6 +134,7 @@ impl Group {
         }
         let child = command.spawn()?;
         let leader = Pid::from_raw(child.id().cast_signed());
+        disable_core_dumps(&child);
         Ok((child, Self { leader, resources: Some((directory, running)) }))
     }
 
@@ -152,6 +160,23 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.begin_end();
+    }
+}
+
+/// Returns whether the helper gets a variable of the daemon's environment. Others may be secrets, or change what libraries do.
+fn is_passed(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    PASSED_VARIABLES.iter().any(|passed| match passed.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix.as_bytes()),
+        None => name == passed.as_bytes(),
+    })
+}
+
+/// Disables core dumps of the helper and of the processes that it starts: they would contain files of the disk.
+fn disable_core_dumps(child: &process::Child) {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = prlimit(Some(rustix::process::Pid::from_child(child)), Resource::Core, none) {
+        log::debug!("cannot disable the helper's core dumps: {error}");
     }
 }
 

@@ -71,7 +71,8 @@ impl Fake {
         }
     }
 
-    fn records(&self, name: &str) -> Vec<String> {
+    /// Returns the lines that the helpers recorded under a name.
+    pub(super) fn records(&self, name: &str) -> Vec<String> {
         let records = fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
         records.lines().map(str::to_owned).collect()
     }
@@ -175,6 +176,22 @@ impl Helper {
                     "rtftp-guestfs: error while loading shared libraries: libguestfs.so.0: cannot open shared object file"
                 );
                 process::exit(127)
+            }
+            "environment" => {
+                self.start();
+                for (name, _) in env::vars_os() {
+                    self.record("variables", name.as_bytes());
+                }
+                let limits = fs::read_to_string("/proc/self/limits").expect("/proc");
+                limits.lines().for_each(|line| self.record("limits", line.as_bytes()));
+                self.reply(&Reply::Lost("recorded".into()));
+                hang()
+            }
+            "forged-lines" => {
+                self.start();
+                eprintln!("rtftp-guestfs: \u{1b}[2Jfrom stderr");
+                self.reply(&Reply::Lost("\u{1b}[2J\nERROR forged".repeat(50_000)));
+                hang()
             }
             "hung-server" => {
                 self.start();

@@ -1,7 +1,10 @@
 //! Tests of starting helpers, with a helper that fails as its name says.
 
 use super::{
-    super::fake::{Fake, patient},
+    super::{
+        child::PASSED_VARIABLES,
+        fake::{Fake, patient},
+    },
     *,
 };
 
@@ -51,6 +54,41 @@ fn explains_a_failure_by_stderr() {
     let nowhere = Launcher::with_helper("/nonexistent".into(), patient());
     let error = start(&nowhere).expect_err("a failure").to_string();
     assert!(error.starts_with("cannot run /nonexistent: "), "{error}");
+}
+
+#[test]
+fn texts_of_the_helper_are_short_and_on_one_line() {
+    let fake = Fake::new("forged-lines");
+    let error = start(&launcher(&fake, patient(), false)).expect_err("a failure").to_string();
+    println!("{} bytes", error.len());
+    assert!(error.starts_with(r"\u{1b}[2J\nERROR forged\u{1b}[2J") && error.len() < 1100, "{error}");
+    assert!(error.ends_with(r"(rtftp-guestfs: \u{1b}[2Jfrom stderr)"), "{error}");
+    fake.assert_nothing_is_left();
+}
+
+#[test]
+fn helper_gets_a_listed_environment_and_no_core_dumps() {
+    let fake = Fake::new("environment");
+    start(&launcher(&fake, patient(), false)).expect_err("a failure");
+    let set_here = ["LC_ALL", "XDG_RUNTIME_DIR"];
+    let set_by_the_script = ["OLDPWD", "PWD", "RTFTP_FAKE_HELPER", "SHLVL", "_"];
+    assert!(env::var_os("CARGO_MANIFEST_DIR").is_some(), "a variable of this process");
+    let variables = fake.records("variables");
+    println!("the helper's variables: {variables:?}");
+    for name in &variables {
+        let is_passed = PASSED_VARIABLES.iter().any(|passed| match passed.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == passed,
+        });
+        assert!(is_passed || set_here.contains(&&**name) || set_by_the_script.contains(&&**name), "{name}");
+    }
+    for name in ["PATH", "LC_ALL"] {
+        assert!(variables.iter().any(|variable| variable == name), "{name}");
+    }
+    let limits = fake.records("limits");
+    let core = limits.iter().find(|line| line.starts_with("Max core file size")).expect("a limit");
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    fake.assert_nothing_is_left();
 }
 
 #[test]
