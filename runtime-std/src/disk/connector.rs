@@ -91,6 +91,7 @@ pub(crate) struct Connector {
 #[derive(Debug, Default)]
 struct Logged {
     in_use: String,
+    warnings: Vec<String>,
     is_not_multi_conn: bool,
     unsupported: Option<String>,
 }
@@ -163,6 +164,11 @@ impl Connector {
                 log::info!("{}: in use or not cleanly unmounted: {in_use}", self.name);
             }
             self.logged.in_use = in_use;
+        }
+        let warnings = disk.warnings();
+        if self.logged.warnings != warnings {
+            warnings.iter().for_each(|warning| log::warn!("{}: {warning}", self.name));
+            self.logged.warnings = warnings;
         }
         Ok(Contents::Native(disk))
     }

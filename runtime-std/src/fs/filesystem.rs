@@ -45,6 +45,11 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Returns whether it is mounted read-write elsewhere, or was not unmounted cleanly.
     fn is_in_use(&self) -> bool;
 
+    /// Returns what the administrator must know although the file system is readable; `None` in general.
+    fn warning(&self) -> Option<&str> {
+        None
+    }
+
     /// Returns the root directory.
     fn root(&self) -> Node;
 

@@ -99,6 +99,12 @@ impl MountedDisk {
     pub fn in_use(&self) -> String {
         list(self.mounts.iter().filter(|mount| mount.filesystem.is_in_use()))
     }
+
+    /// Returns what the administrator must know although the file systems are readable, one message each; empty in general.
+    pub fn warnings(&self) -> Vec<String> {
+        let warning = |mount: &Mount| Some(format!("{}: {}", mount.source, mount.filesystem.warning()?));
+        self.mounts.iter().filter_map(warning).collect()
+    }
 }
 
 fn list<'a>(mounts: impl Iterator<Item = &'a Mount>) -> String {

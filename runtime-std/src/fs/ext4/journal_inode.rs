@@ -4,38 +4,58 @@ use super::{
     block_reader::BlockReader,
     checksum::Checksum,
     group_descriptor,
-    inode::{EXTENTS, Inode},
+    inode::{EXTENTS, Inode, corrupt},
     journal::Journal,
     map::{EXTENT_MAGIC, map},
     superblock::{JournalBackup, Superblock},
 };
 use crate::fs::{
-    Error, FileIdentity, FileType,
+    Error, FileIdentity, FileMap, FileType,
     bytes::{array_at, le},
 };
 
-/// Reads the journal of a file system.
+/// The minimum size of a journal in blocks (`JBD2_MIN_JOURNAL_BLOCKS`).
+const MIN_BLOCKS: u64 = 1024;
+
+/// A journal, and where it was found.
+pub(super) struct FoundJournal {
+    pub(super) journal: Journal,
+    /// Why the inode of the journal is unusable, if the copy in the superblock was used in its place.
+    pub(super) unusable_inode: Option<Error>,
+}
+
+/// Reads the journal of a file system. Like Linux, locates it with its inode. The superblock has a copy of the inode's map, which
+/// some programs do not update when they move the journal: it is used only if the inode is unusable.
 ///
 /// # Errors
 ///
 /// [`Error::Unsupported`] if the journal is on another device or contains fast commits, [`Error::Corrupt`], [`Error::Io`].
-pub(super) async fn read_journal(blocks: &BlockReader, superblock: &Superblock) -> Result<Journal, Error> {
+pub(super) async fn read_journal(blocks: &BlockReader, superblock: &Superblock) -> Result<FoundJournal, Error> {
     if superblock.journal_inode == 0 {
         return Err(Error::unsupported("journal", "on another device and needs recovery"));
     }
-    let inode = match &superblock.journal_backup {
-        Some(backup) => inode_from_backup(superblock.journal_inode, backup),
-        None => {
-            let bytes = group_descriptor::read_inode(blocks, superblock, superblock.journal_inode).await?;
-            Inode::parse(superblock.journal_inode, &bytes, superblock.checksum_seed)?
+    let (log, unusable_inode) = match (map_inode(blocks, superblock).await, &superblock.journal_backup) {
+        (Err(error @ Error::Corrupt(_)), Some(backup)) => {
+            (map(blocks, &inode_from_backup(superblock.journal_inode, backup)).await?, Some(error))
         }
+        (log, _) => (log?, None),
     };
-    let log = map(blocks, &inode).await?;
-    Journal::read(&log, blocks.volume().device(), blocks.block_size).await
+    let journal = Journal::read(&log, blocks.volume().device(), blocks.block_size).await?;
+    Ok(FoundJournal { journal, unusable_inode })
 }
 
-/// Creates the inode of the journal from its backup in the superblock. The backup is valid even if the newest inode exists only in
-/// the journal.
+/// Maps the inode of the journal, with the checks of `ext4_get_journal_inode`.
+async fn map_inode(blocks: &BlockReader, superblock: &Superblock) -> Result<FileMap, Error> {
+    let number = superblock.journal_inode;
+    let bytes = group_descriptor::read_inode(blocks, superblock, number).await?;
+    let inode = Inode::parse(number, &bytes, superblock.checksum_seed)?;
+    if inode.file_type != FileType::File || inode.size < MIN_BLOCKS * u64::from(blocks.block_size) {
+        return Err(corrupt(number, "not a journal"));
+    }
+    map(blocks, &inode).await
+}
+
+/// Creates the inode of the journal from its backup in the superblock.
 fn inode_from_backup(number: u32, backup: &JournalBackup) -> Inode {
     let block = array_at(backup, 0);
     // The backup has no flags. An extent tree starts with these numbers; as block pointers they would not be valid.

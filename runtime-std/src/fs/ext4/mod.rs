@@ -24,6 +24,7 @@ use self::{
     directory::Entry,
     features::Feature,
     inode::{Inode, corrupt, unsupported},
+    journal_inode::FoundJournal,
     superblock::Superblock,
 };
 use super::{
@@ -41,6 +42,7 @@ pub(super) struct Ext4 {
     superblock: Superblock,
     blocks: BlockReader,
     is_in_use: bool,
+    warning: Option<String>,
 }
 
 /// The driver for ext2, ext3 and ext4.
@@ -65,7 +67,7 @@ impl Ext4 {
         let needs_recovery = superblock.features.has(Feature::RECOVER);
         let is_in_use = superblock.is_in_use();
         let blocks = BlockReader::new(volume, &superblock)?;
-        let mut filesystem = Self { superblock, blocks, is_in_use };
+        let mut filesystem = Self { superblock, blocks, is_in_use, warning: None };
         if has_journal && needs_recovery {
             filesystem.recover().await?;
         }
@@ -86,7 +88,11 @@ impl Ext4 {
 
     /// Reads the journal, then the superblock again, which may have a newer copy there.
     async fn recover(&mut self) -> Result<(), Error> {
-        let journal = journal_inode::read_journal(&self.blocks, &self.superblock).await?;
+        let FoundJournal { journal, unusable_inode } =
+            journal_inode::read_journal(&self.blocks, &self.superblock).await?;
+        self.warning = unusable_inode.map(|error| {
+            format!("{error}; used the copy of the journal's map in the superblock, so the newest changes may be missing: run e2fsck")
+        });
         self.blocks.set_journal(journal);
         let block_size = u64::from(self.superblock.block_size);
         let (block, offset) = (superblock::OFFSET / block_size, superblock::OFFSET % block_size);
@@ -137,6 +143,10 @@ impl FileSystem for Ext4 {
 
     fn is_in_use(&self) -> bool {
         self.is_in_use
+    }
+
+    fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     fn root(&self) -> Node {

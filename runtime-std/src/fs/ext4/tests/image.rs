@@ -56,6 +56,11 @@ impl Image {
         assert_eq!(stderr.lines().nth(1), None, "{stderr}");
     }
 
+    /// Runs `tune2fs` with options.
+    pub(super) fn tune2fs(&self, options: &[&str]) {
+        run(tool("tune2fs").args(options).arg(&self.path), "", 0);
+    }
+
     /// Creates hash indexes for the directories.
     pub(super) fn index_directories(&self) {
         run(tool("e2fsck").args(["-fyD"]).arg(&self.path), "", 1);

@@ -50,3 +50,45 @@ fn reads_superblock_from_journal() {
         matches!(image.try_open().1, Err(Error::Corrupt(text)) if text.to_string().contains("superblock of another file system"))
     );
 }
+
+#[test]
+fn journal_is_found_by_its_inode() {
+    // `tune2fs -I` moves the journal and leaves the superblock's copy of its map as it was.
+    for (size, options, count, commits) in [
+        // The first blocks of the kernel, before its first indirect block.
+        (16 << 20, "-t ext3 -b 1024 -I 128 -J size=4", 11, 3),
+        // Here only a part of the journal from its block 4,070 on moves, so its old superblock is still valid.
+        (96 << 20, "-t ext4 -b 1024 -I 128 -O ^flex_bg,^metadata_csum,^64bit -J size=8,location=28700K", 280, 15),
+    ] {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        tree::create_boot_disk(root.path());
+        let image = Image::sparse(options, size, root.path());
+        let map = image.query("blocks <8>");
+        image.tune2fs(&["-I", "256"]);
+        assert_ne!(image.query("blocks <8>"), map, "{options}: the journal has not moved");
+        let before = tree::read_all(&image.open(), &image.bytes());
+        let kernel = image.query("blocks /boot/vmlinuz-6.1");
+        let blocks: Vec<&str> = kernel.split_whitespace().skip(1).take(count).collect();
+        for seed in 0..commits {
+            commit_block(&image, &blocks.join(","), &tree::noise(seed, count * 1024));
+        }
+        let filesystem = image.open();
+        assert_eq!(filesystem.warning(), None, "{options}");
+        let recovered = tree::read_all(&filesystem, &image.bytes());
+        assert!(recovered != before, "{options}: the journal has no effect");
+        image.check();
+        assert!(recovered == tree::read_all(&image.open(), &image.bytes()), "{options}");
+    }
+}
+
+#[test]
+fn copy_of_the_journals_map_is_used_only_if_the_inode_is_unusable() {
+    let (image, blocks) = made("-t ext4 -b 1024 -O ^metadata_csum");
+    commit_block(&image, &blocks[1], &tree::noise(7, 1024));
+    let expected = tree::read_all(&image.open(), &image.bytes());
+    image.debugfs("clri <8>\n");
+    let filesystem = image.open();
+    assert!(expected == tree::read_all(&filesystem, &image.bytes()));
+    let warning = filesystem.warning().expect("a warning");
+    assert!(warning.contains("inode 8") && warning.contains("newest changes may be missing"), "{warning}");
+}
