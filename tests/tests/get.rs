@@ -121,7 +121,7 @@ fn summary_lists_negotiated_options() {
     };
     summary(&[], &["dir/f: 100 bytes in ", " s, ", " MB/s, 0 retransmissions, blksize 1428, windowsize 16\n"]);
     summary(&["--no-options"], &["blksize 512, windowsize 1\n"]);
-    summary(&["--timeout", "3"], &["windowsize 16, timeout 3 s\n"]);
+    summary(&["--timeout", "10"], &["windowsize 16, timeout 10 s\n"]);
     let got = getter.get(&[&server, "dir/f", "--quiet"]);
     got.assert_exit(0, &[]);
     assert_eq!(got.stderr, "");

@@ -41,50 +41,46 @@ const CAPTURED: [Request; 21] = [
         b"\x00\x01/grub/x86_64-efi/normal.mod\x00octet\x00blksize\x001024\x00tsize\x000\x00",
         Some(b"\x00\x06blksize\x001024\x00tsize\x005000\x00"),
     ),
-    (
-        "U-Boot",
-        b"\x00\x01f1\x00octet\x00timeout\x005\x00blksize\x001468\x00",
-        Some(b"\x00\x06timeout\x005\x00blksize\x001468\x00"),
-    ),
+    ("U-Boot", b"\x00\x01f1\x00octet\x00timeout\x005\x00blksize\x001468\x00", Some(b"\x00\x06blksize\x001468\x00")),
     (
         "U-Boot, tftpblocksize 512",
         b"\x00\x01f512\x00octet\x00timeout\x005\x00blksize\x00512\x00",
-        Some(b"\x00\x06timeout\x005\x00blksize\x00512\x00"),
+        Some(b"\x00\x06blksize\x00512\x00"),
     ),
     (
         "U-Boot, tftpwindowsize 4",
         b"\x00\x01f1468\x00octet\x00timeout\x005\x00blksize\x001468\x00windowsize\x004\x00",
-        Some(b"\x00\x06timeout\x005\x00blksize\x001468\x00windowsize\x004\x00"),
+        Some(b"\x00\x06blksize\x001468\x00windowsize\x004\x00"),
     ),
     (
         "U-Boot, 512 and 8",
         b"\x00\x01big40m\x00octet\x00timeout\x005\x00blksize\x00512\x00windowsize\x008\x00",
-        Some(b"\x00\x06timeout\x005\x00blksize\x00512\x00windowsize\x008\x00"),
+        Some(b"\x00\x06blksize\x00512\x00windowsize\x008\x00"),
     ),
     (
         "U-Boot, 1468 and 64",
         b"\x00\x01big40m\x00octet\x00timeout\x005\x00blksize\x001468\x00windowsize\x0064\x00",
-        Some(b"\x00\x06timeout\x005\x00blksize\x001468\x00windowsize\x0064\x00"),
+        Some(b"\x00\x06blksize\x001468\x00windowsize\x0064\x00"),
     ),
     (
         "U-Boot, tftptimeout 1000",
         b"\x00\x01vmlinuz\x00octet\x00timeout\x001\x00blksize\x001468\x00windowsize\x008\x00",
-        Some(b"\x00\x06timeout\x001\x00blksize\x001468\x00windowsize\x008\x00"),
+        Some(b"\x00\x06blksize\x001468\x00windowsize\x008\x00"),
     ),
     (
         "curl",
         b"\x00\x01f0\x00octet\x00tsize\x000\x00blksize\x00512\x00timeout\x005\x00",
-        Some(b"\x00\x06tsize\x005000\x00blksize\x00512\x00timeout\x005\x00"),
+        Some(b"\x00\x06tsize\x005000\x00blksize\x00512\x00"),
     ),
     (
         "curl --tftp-blksize 1428",
         b"\x00\x01f0\x00octet\x00tsize\x000\x00blksize\x001428\x00timeout\x005\x00",
-        Some(b"\x00\x06tsize\x005000\x00blksize\x001428\x00timeout\x005\x00"),
+        Some(b"\x00\x06tsize\x005000\x00blksize\x001428\x00"),
     ),
     (
         "curl --max-time 4",
         b"\x00\x01f513\x00octet\x00tsize\x000\x00blksize\x00512\x00timeout\x001\x00",
-        Some(b"\x00\x06tsize\x005000\x00blksize\x00512\x00timeout\x001\x00"),
+        Some(b"\x00\x06tsize\x005000\x00blksize\x00512\x00"),
     ),
     ("curl --tftp-no-options, tftp-hpa, atftp, tftpy", b"\x00\x01f0\x00octet\x00", None),
     ("busybox", b"\x00\x01f0\x00octet\x00tsize\x000\x00", Some(b"\x00\x06tsize\x005000\x00")),
@@ -101,7 +97,7 @@ const CAPTURED: [Request; 21] = [
     (
         "atftp, three options",
         b"\x00\x01f0\x00octet\x00tsize\x000\x00timeout\x003\x00blksize\x001428\x00",
-        Some(b"\x00\x06tsize\x005000\x00timeout\x003\x00blksize\x001428\x00"),
+        Some(b"\x00\x06tsize\x005000\x00blksize\x001428\x00"),
     ),
     (
         "atftp, windows",
@@ -127,7 +123,7 @@ const DESCRIBED: [Request; 9] = [
     (
         "barebox",
         b"\x00\x01zImage\x00octet\x00timeout\x005\x00blksize\x001432\x00tsize\x000\x00windowsize\x0064\x00",
-        Some(b"\x00\x06timeout\x005\x00blksize\x001432\x00tsize\x005000\x00windowsize\x0064\x00"),
+        Some(b"\x00\x06blksize\x001432\x00tsize\x005000\x00windowsize\x0064\x00"),
     ),
     (
         "U-Boot with lwIP",

@@ -3,7 +3,8 @@
 //! `RTFTP_SIM_RUNS` sets the number of runs. A failing run prints the command that repeats it.
 //!
 //! The guarantees: the content is exact and both ends terminate (see `rtftp_tests::sim::run`). The client receives its file in
-//! every run at up to 20 % loss each way, and in all but 1 of 10,000 at 30 %. The cost stays near the least that the network allows.
+//! every run at up to 20 % loss each way, and in all but 1 of 1,000 at 30 %, unless all six copies of the server's first packet are
+//! lost. The cost stays near the least that the network allows.
 
 use std::{
     env,
@@ -81,7 +82,7 @@ fn random_scenario(seed: u64) -> Scenario {
     let options = RequestedOptions {
         blksize: Some(rng.pick(&[8, 512, 1468, 65_464])).filter(|_| rng.below(16) > 0),
         windowsize: Some(rng.pick(&[1, 4, 16, 64, 1000])).filter(|_| rng.below(16) > 0),
-        timeout: Some(rng.pick(&[1, 5, 255])).filter(|_| rng.below(4) == 0),
+        timeout: Some(rng.pick(&[1, 5, 9])).filter(|_| rng.below(4) == 0),
         tsize: rng.below(2) == 0,
     };
     let loss = rng.pick(&[0.0, 0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3]);
@@ -126,7 +127,8 @@ fn check(scenario: &Scenario, ideal: &Ideal) -> Result<Report, String> {
     if report.receiver != Outcome::Complete {
         // Over 20 % loss each way, about every second try fails.
         let given_up = matches!(report.receiver, Outcome::TimedOut | Outcome::PeerError(ErrorCode::NOT_DEFINED));
-        return if given_up && scenario.down.loss.max(scenario.up.loss) > 0.2 {
+        let missed_first_packets = ideal.is_lossy && report.delivered == 0 && report.sender == Some(Outcome::TimedOut);
+        return if given_up && (missed_first_packets || scenario.down.loss.max(scenario.up.loss) > 0.2) {
             Ok(report)
         } else {
             Err(format!("the client ended with {:?}", report.receiver))
@@ -249,9 +251,9 @@ fn every_transfer_completes_within_its_bounds() {
     }
     let totals = totals.into_inner().expect("no thread has failed");
     // The ideal assumes the worst case of every loss, so that high loss costs less than the ideal.
-    // For each kind: the largest share of servers that missed the last ACK, and of the ideal datagrams and time.
-    let limits = [(0.0, 1.2, 1.1), (0.001, 1.2, 1.1), (0.01, 1.1, 0.8), (0.08, 1.0, 0.4)];
-    for (kind, (totals, (missed_last_ack, data, time))) in totals.iter().flatten().zip(limits).enumerate() {
+    // For each kind: the largest share of clients that gave up and of servers that missed the last ACK, and of the ideal datagrams and time.
+    let limits = [(0.0, 0.0, 1.2, 1.1), (0.0, 0.001, 1.2, 1.1), (0.0001, 0.01, 1.1, 0.8), (0.0005, 0.08, 1.0, 0.4)];
+    for (kind, (totals, (given_up, missed_last_ack, data, time))) in totals.iter().flatten().zip(limits).enumerate() {
         println!(
             "kind {kind}: {} runs, {} given up, {} servers missed the last ACK, datagrams {:.2} and time {:.2} of the ideal",
             totals.runs,
@@ -260,7 +262,7 @@ fn every_transfer_completes_within_its_bounds() {
             totals.data / totals.ideal_data,
             totals.time / totals.ideal_time
         );
-        assert!(totals.given_up as f64 <= 0.0001 * totals.runs as f64, "kind {kind}: {totals:?}");
+        assert!(totals.given_up as f64 <= given_up * totals.runs as f64, "kind {kind}: {totals:?}");
         assert!(totals.missed_last_ack as f64 <= missed_last_ack * totals.runs as f64, "kind {kind}: {totals:?}");
         assert!(totals.data <= data * totals.ideal_data, "kind {kind}: {totals:?}");
         assert!(totals.time <= time * totals.ideal_time, "kind {kind}: {totals:?}");

@@ -45,6 +45,13 @@ pub enum Outcome {
     Probed,
     /// The peer ended the transfer with an ERROR of this code.
     PeerError(ErrorCode),
+    /// The client gave up after block 1 was sent again this many times: the block does not reach it.
+    FirstBlockLost {
+        /// The number of repetitions of block 1.
+        repetitions: u32,
+    },
+    /// The network reported that nobody receives at the peer's port.
+    PortClosed,
     /// The peer stopped answering.
     TimedOut,
     /// The file could not be read to its end.
@@ -63,6 +70,8 @@ impl fmt::Display for Outcome {
             Self::Complete => f.write_str("complete"),
             Self::Probed => f.write_str("probed for the size of the file"),
             Self::PeerError(code) => write!(f, "ended by the peer with ERROR {code}"),
+            Self::FirstBlockLost { repetitions } => write!(f, "block 1 never acknowledged, {repetitions} repetitions"),
+            Self::PortClosed => f.write_str("the peer has closed its port"),
             Self::TimedOut => f.write_str("timed out"),
             Self::ReadFailed(failed) => write!(f, "cannot read the file: {failed}"),
             Self::WriteFailed(failed) => write!(f, "cannot store the file: {failed}"),

@@ -131,7 +131,7 @@ impl Receiver {
             is_due: true,
             sent_at: now,
             measures: false,
-            rto: Rto::new(config.bounds(), None),
+            rto: Rto::new(config.bounds()),
             deadline: now,
             waiting_since: now,
             retransmitted: 0,

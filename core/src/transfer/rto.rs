@@ -20,7 +20,7 @@ impl Bounds {
     /// - 1 s before the first measurement (RFC 6298 section 2).
     /// - At least 50 ms: a client with a busy processor, or one that writes to flash, is slow but not lost. RFC 6298 says 1 s
     ///   because TCP delays its ACKs; TFTP clients do not.
-    /// - At most 5 s, even if the client's `timeout` is longer: many tries must fit in before a silent peer is given up.
+    /// - At most 5 s: many tries must fit in before a silent peer is given up.
     pub(crate) const DEFAULT: Self = Self { initial: 1_000_000, min: 50_000, max: 5_000_000 };
 
     /// Creates bounds of 1 us to 71 minutes each; 0 would wait for the past.
@@ -28,6 +28,17 @@ impl Bounds {
         let [initial, min, max] =
             [initial, min, max].map(|bound| u32::try_from(bound.as_micros()).unwrap_or(u32::MAX).max(1));
         Self { initial, min, max }
+    }
+
+    /// Raises the bounds to an interval that the ends agreed on (RFC 2349): nothing is repeated sooner.
+    pub(crate) fn at_least(self, interval: Duration) -> Self {
+        let interval = u32::try_from(interval.as_micros()).unwrap_or(u32::MAX);
+        Self { initial: self.initial.max(interval), min: self.min.max(interval), max: self.max.max(interval) }
+    }
+
+    /// Lowers the upper bound.
+    fn at_most(self, timeout: Duration) -> Self {
+        Self { max: self.max.min(u32::try_from(timeout.as_micros()).unwrap_or(u32::MAX)), ..self }
     }
 }
 
@@ -52,10 +63,8 @@ pub(crate) struct Rto {
 }
 
 impl Rto {
-    /// Starts without a measurement. The `timeout` option of the peer lowers the upper bound.
-    pub(crate) fn new(bounds: Bounds, timeout: Option<Duration>) -> Self {
-        let option = timeout.and_then(|timeout| u32::try_from(timeout.as_micros()).ok()).unwrap_or(u32::MAX);
-        let bounds = Bounds { max: bounds.max.min(option), ..bounds };
+    /// Starts without a measurement.
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self { bounds, estimate: None, expiries: 0, ambiguous: 0, backoff_base: bounds.min }
     }
 
@@ -64,13 +73,19 @@ impl Rto {
     /// If answers take much less than the lower bound, that bound is already several doublings long, and one block sent in
     /// vain is no burden (Linux does so for TCP, `tcp_thin_linear_timeouts`). A window is one; there the client, which knows
     /// what it lacks, should ask first.
-    pub(crate) fn lockstep(bounds: Bounds, timeout: Option<Duration>) -> Self {
-        Self { backoff_base: 0, ..Self::new(bounds, timeout) }
+    pub(crate) fn lockstep(bounds: Bounds) -> Self {
+        Self { backoff_base: 0, ..Self::new(bounds) }
     }
 
-    /// Forgets all measurements and expiries. The `timeout` option of the peer lowers the upper bound.
+    /// Forgets all measurements and expiries. A granted `timeout` lowers the upper bound: the client repeats its ACK no later than
+    /// the server its block.
     pub(crate) fn restart(&mut self, timeout: Option<Duration>) {
-        *self = Self::new(self.bounds, timeout);
+        *self = Self::new(timeout.map_or(self.bounds, |timeout| self.bounds.at_most(timeout)));
+    }
+
+    /// Returns the number of timeouts since the last answer.
+    pub(crate) fn expiries(&self) -> u32 {
+        self.expiries
     }
 
     /// Returns how long to wait for an answer to a packet that is sent now.
@@ -155,11 +170,11 @@ mod tests {
     }
 
     fn rto() -> Rto {
-        Rto::new(Bounds::DEFAULT, None)
+        Rto::new(Bounds::DEFAULT)
     }
 
     fn lockstep() -> Rto {
-        Rto::lockstep(Bounds::DEFAULT, None)
+        Rto::lockstep(Bounds::DEFAULT)
     }
 
     #[test]
@@ -176,19 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn timeout_option_lowers_the_upper_bound() {
-        assert_eq!(Rto::new(Bounds::DEFAULT, Some(ms(300))).timeout(), ms(300));
-        for (timeout, longest) in [(1, 1), (3, 3), (255, 5)] {
-            let mut rto = Rto::new(Bounds::DEFAULT, Some(Duration::from_secs(timeout)));
-            assert_eq!(rto.timeout(), ms(1_000), "a long option does not slow down the first tries");
-            (0..40).for_each(|_| rto.back_off());
-            assert_eq!(rto.timeout(), Duration::from_secs(longest));
+    fn agreed_interval_is_the_lower_bound() {
+        for (interval, first, longest) in [(10, 50, 5_000), (300, 300, 5_000), (60_000, 60_000, 60_000)] {
+            for start in [Rto::new, Rto::lockstep] {
+                let mut rto = start(Bounds::DEFAULT.at_least(ms(interval)));
+                assert_eq!(rto.timeout(), ms(interval.max(1_000)));
+                rto.record(ms(1));
+                assert_eq!(rto.timeout(), ms(first), "after a measurement");
+                (0..40).for_each(|_| rto.back_off());
+                assert_eq!(rto.timeout(), ms(longest));
+            }
         }
     }
 
     #[test]
     fn configured_bounds_apply() {
-        let mut rto = Rto::new(Bounds::new(ms(200), ms(5), ms(700)), None);
+        let mut rto = Rto::new(Bounds::new(ms(200), ms(5), ms(700)));
         assert_eq!(rto.timeout(), ms(200));
         (0..3).for_each(|_| rto.back_off());
         assert_eq!(rto.timeout(), ms(700));

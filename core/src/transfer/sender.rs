@@ -4,12 +4,15 @@
 //!
 //! 1. `Offering`, only if an option was granted: sends the OACK, which counts as block 0 and is a window of
 //!    its own. It is sent again until ACK 0 comes and never after that (RFC 2347; GRUB starts over on a second OACK).
+//!    Until its first ACK a client is *unverified*: its request may be forged, and every packet may go to a victim. So it gets
+//!    the first packet at most [`MAX_UNVERIFIED`] times, after 0, 1, 3, 7, 15 and 31 s, whatever options it asked for.
 //! 2. `Sending`: sends the blocks of the window, at once or paced.
 //! 3. `Waiting`: the whole window is in flight.
 //!    - An ACK of a block in flight moves the window behind that block and leads back to `Sending` (RFC 7440 section 4).
 //!    - The retransmission timeout leads back to the first block that is not acknowledged, and doubles itself.
-//! 4. Terminated: the last block is acknowledged, the client sent an ERROR or nothing new for [`PATIENCE`], the file cannot be
-//!    read, or the driver aborted the transfer. If the client must know, one ERROR leaves.
+//! 4. Terminated: the last block is acknowledged, the client sent an ERROR, has closed its port or sent nothing new for
+//!    [`PATIENCE`], the file cannot be read, or the driver aborted the transfer. If the client must know, one ERROR leaves; it counts as one of the packets of
+//!    an unverified client.
 
 mod ack;
 mod blocks;
@@ -36,7 +39,20 @@ use crate::{
 
 /// The time without a new acknowledgement after which the sender gives up. GRUB pauses one transfer while it reads another file
 /// to its end, so this is a minute and not a number of retransmissions.
+/// A client with a granted `timeout` gets at least [`PATIENCE_INTERVALS`] times that.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The number of intervals of a granted `timeout` without a new acknowledgement after which the sender gives up.
+const PATIENCE_INTERVALS: u32 = 4;
+
+/// The most packets that a client receives before it is verified.
+pub const MAX_UNVERIFIED: u32 = 6;
+
+/// The time after the first packet to an unverified client; it doubles with every further one.
+const UNVERIFIED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The number of repetitions of block 1 from which an ERROR of the client is no probe: the client waited for that block.
+const MAX_PROBE_REPETITIONS: u32 = 4;
 
 /// Sends one file to one client.
 ///
@@ -55,7 +71,12 @@ pub struct Sender {
     next: u64,
     /// One past the highest block that was ever sent.
     frontier: u64,
+    /// The client is verified once all blocks up to this one are acknowledged.
+    proof: u64,
+    /// How often a packet, or a window, was sent to the unverified client.
+    unverified_sendings: u32,
     rto: Rto,
+    patience: Duration,
     /// When the blocks in flight count as lost.
     deadline: Instant,
     /// Since when the client owes an answer: its last new acknowledgement, or when a new block last left.
@@ -95,6 +116,8 @@ impl Sender {
     pub fn new(now: Instant, settings: Settings, granted: Granted, size: Option<u64>) -> Self {
         let Settings { blksize, windowsize, timeout, rollover } = settings;
         let first = if granted.is_empty() { 1 } else { 0 };
+        let interval = timeout.unwrap_or_default();
+        let bounds = Bounds::DEFAULT.at_least(interval);
         Self {
             blocks: Blocks { blksize, size, rollover },
             windowsize,
@@ -102,11 +125,10 @@ impl Sender {
             base: first,
             next: first,
             frontier: first,
-            rto: if windowsize > 1 {
-                Rto::new(Bounds::DEFAULT, timeout)
-            } else {
-                Rto::lockstep(Bounds::DEFAULT, timeout)
-            },
+            proof: first,
+            unverified_sendings: 1,
+            rto: if windowsize > 1 { Rto::new(bounds) } else { Rto::lockstep(bounds) },
+            patience: interval.saturating_mul(PATIENCE_INTERVALS).max(PATIENCE),
             deadline: now,
             waiting_since: now,
             flight: None,
@@ -116,6 +138,19 @@ impl Sender {
             retransmitted: 0,
             termination: Termination::default(),
         }
+    }
+
+    /// Trusts the client only after an ACK of block 1. For a driver that answers from the port of requests: there an ACK of the OACK
+    /// needs no knowledge of a port, so it may be forged like the request.
+    #[must_use]
+    pub fn on_known_port(self) -> Self {
+        Self { proof: 1, ..self }
+    }
+
+    /// Returns whether the client has acknowledged a packet, so that its address is not forged.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.base > self.proof
     }
 
     /// Returns how many bytes of the file the client has acknowledged.
@@ -178,7 +213,15 @@ impl Sender {
     /// Ends the transfer from this side: the next poll sends an ERROR with `reason`, the one after that returns `Finished`.
     pub fn abort(&mut self, reason: &'static str) {
         if !self.termination.is_terminated() {
-            self.termination.fail(Outcome::Aborted, ErrorCode::NOT_DEFINED, reason);
+            self.fail(Outcome::Aborted, reason);
+        }
+    }
+
+    /// Ends the transfer without an ERROR: the network has reported that nobody receives at the client's port (ICMP "port
+    /// unreachable").
+    pub fn port_closed(&mut self) {
+        if !self.termination.is_terminated() {
+            self.termination.finish(Outcome::PortClosed);
         }
     }
 
@@ -236,7 +279,7 @@ impl Sender {
             self.waiting_since = now;
         }
         self.flight = Some(flight);
-        self.deadline = now.after(self.rto.timeout());
+        self.deadline = now.after(self.timeout());
         Some(Output::Transmit(transmit))
     }
 
@@ -245,8 +288,14 @@ impl Sender {
         if now < self.deadline {
             return Some(Output::Wait(self.deadline));
         }
-        if now.since(self.waiting_since) >= PATIENCE {
-            self.termination.fail(Outcome::TimedOut, ErrorCode::NOT_DEFINED, "timed out");
+        if !self.is_verified() {
+            if self.unverified_sendings >= MAX_UNVERIFIED {
+                self.fail(Outcome::TimedOut, "timed out");
+                return None;
+            }
+            self.unverified_sendings = self.unverified_sendings.saturating_add(1);
+        } else if now.since(self.waiting_since) >= self.patience {
+            self.fail(Outcome::TimedOut, "timed out");
             return None;
         }
         if self.base > 0 {
@@ -259,10 +308,21 @@ impl Sender {
         None
     }
 
+    /// Returns how long to wait for an answer to the packets that leave now.
+    fn timeout(&self) -> Duration {
+        if self.is_verified() {
+            return self.rto.timeout();
+        }
+        UNVERIFIED_INTERVAL.saturating_mul(1 << self.unverified_sendings.saturating_sub(1).min(MAX_UNVERIFIED))
+    }
+
     /// Returns the outcome of an ERROR of the client, which ends the transfer at once (RFC 1350 section 7). Before a block is
     /// acknowledged, firmware sends codes 0 and 8 when it has learnt the size.
     fn peer_error(&self, code: ErrorCode) -> Outcome {
-        if self.base <= 1 && matches!(code, ErrorCode::NOT_DEFINED | ErrorCode::OPTIONS_REFUSED) {
+        let repetitions = self.rto.expiries();
+        if self.base == 1 && repetitions > MAX_PROBE_REPETITIONS {
+            Outcome::FirstBlockLost { repetitions }
+        } else if self.base <= 1 && matches!(code, ErrorCode::NOT_DEFINED | ErrorCode::OPTIONS_REFUSED) {
             Outcome::Probed
         } else {
             Outcome::PeerError(code)
@@ -270,8 +330,17 @@ impl Sender {
     }
 
     fn read_failed(&mut self, failed: ReadFailed) -> Option<Output> {
-        self.termination.fail(Outcome::ReadFailed(failed), ErrorCode::NOT_DEFINED, failed.0);
+        self.fail(Outcome::ReadFailed(failed), failed.0);
         None
+    }
+
+    /// Terminates the transfer with an ERROR, unless the client has had all packets that an unverified one gets.
+    fn fail(&mut self, outcome: Outcome, message: &'static str) {
+        if self.is_verified() || self.unverified_sendings < MAX_UNVERIFIED {
+            self.termination.fail(outcome, ErrorCode::NOT_DEFINED, message);
+        } else {
+            self.termination.finish(outcome);
+        }
     }
 
     /// Returns one past the last block of the window.

@@ -24,6 +24,12 @@ pub const DEFAULT_BLKSIZE: u16 = 512;
 /// The smallest block that RFC 2348 allows, in bytes.
 const MIN_BLKSIZE: u16 = 8;
 
+/// The smallest `timeout` that a server grants, in seconds: more than the sender ever waits by itself.
+///
+/// A granted interval is kept, so a lost block costs that much. U-Boot and barebox always ask for 5 s, curl for 5 or 6 s; without
+/// the option, which a server may leave out (RFC 2347), the sender repeats the block after a few round trips.
+const MIN_TIMEOUT: u64 = 10;
+
 /// The upper limits of what a server grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -51,7 +57,7 @@ pub struct Settings {
     pub blksize: u16,
     /// The number of blocks that are sent before an ACK is required.
     pub windowsize: u16,
-    /// The upper bound of the retransmission timeout, if the client requested one.
+    /// The granted interval, if any: the least time between two sendings of a block (RFC 2349).
     pub timeout: Option<Duration>,
     /// The number that follows block 65535.
     pub rollover: Rollover,
@@ -114,8 +120,8 @@ pub fn negotiate(requested: Options<'_>, limits: &Limits, size: Option<u64>) -> 
         } else if is(b"windowsize") && value >= 1 {
             settings.windowsize = at_most(value, limits.windowsize_of(settings.blksize));
             Some(u64::from(settings.windowsize))
-        } else if is(b"timeout") && (1..=255).contains(&value) {
-            // RFC 2349 requires the same value in the answer. It bounds the retransmission timeout, which stays adaptive.
+        } else if is(b"timeout") && (MIN_TIMEOUT..=255).contains(&value) {
+            // RFC 2349 requires the same value in the answer.
             settings.timeout = Some(Duration::from_secs(value));
             Some(value)
         } else if is(b"utimeout") && (10_000..=255_000_000).contains(&value) {

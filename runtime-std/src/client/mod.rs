@@ -218,7 +218,11 @@ impl Details {
             Outcome::TimedOut if receiver.has_peer() => FetchError::TimedOut { server, bytes },
             Outcome::TimedOut => FetchError::NoAnswer { server, unknown_source: self.unknown_source },
             // `Probed` and `ReadFailed` are outcomes of a sender.
-            Outcome::Aborted | Outcome::Probed | Outcome::ReadFailed(_) => FetchError::Interrupted,
+            Outcome::Aborted
+            | Outcome::Probed
+            | Outcome::ReadFailed(_)
+            | Outcome::FirstBlockLost { .. }
+            | Outcome::PortClosed => FetchError::Interrupted,
         })
     }
 }

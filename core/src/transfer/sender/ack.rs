@@ -17,6 +17,9 @@ impl Sender {
         if let Some(flight) = self.flight.take() {
             self.measure(now, flight, base);
         }
+        if base <= self.proof {
+            self.unverified_sendings = self.unverified_sendings.saturating_add(1);
+        }
         let retransmission_end = if self.is_retransmission { self.next } else { 0 };
         self.is_retransmission = false;
         self.waiting_since = now;

@@ -14,12 +14,12 @@ fn grants(requested: &[u8], granted: &[u8]) -> Settings {
 #[test]
 fn grants_options_in_their_order_and_spelling() {
     let settings = grants(
-        b"tsize\x000\0BlkSize\x001468\0windowsize\x004\0TIMEOUT\x005\0",
-        b"tsize\x00123456\0BlkSize\x001468\0windowsize\x004\0TIMEOUT\x005\0",
+        b"tsize\x000\0BlkSize\x001468\0windowsize\x004\0TIMEOUT\x0010\0",
+        b"tsize\x00123456\0BlkSize\x001468\0windowsize\x004\0TIMEOUT\x0010\0",
     );
     assert_eq!(
         settings,
-        Settings { blksize: 1468, windowsize: 4, timeout: Some(Duration::from_secs(5)), rollover: Rollover::ToZero }
+        Settings { blksize: 1468, windowsize: 4, timeout: Some(Duration::from_secs(10)), rollover: Rollover::ToZero }
     );
 }
 
@@ -42,6 +42,16 @@ fn omits_unknown_and_invalid_options() {
     ] {
         assert_eq!(grants(requested, b""), Settings::default(), "{}", requested.escape_ascii());
     }
+}
+
+/// U-Boot always asks for 5 s. If that was kept, every lost block would cost it 5 s.
+#[test]
+fn omits_a_timeout_shorter_than_ten_seconds() {
+    for seconds in [1, 5, 6, 9] {
+        let requested = std::format!("blksize\0600\0timeout\0{seconds}\0");
+        assert_eq!(grants(requested.as_bytes(), b"blksize\x00600\0").timeout, None);
+    }
+    assert_eq!(grants(b"timeout\x0060\0", b"timeout\x0060\0").timeout, Some(Duration::from_secs(60)));
 }
 
 #[test]
