@@ -20,6 +20,9 @@ use crate::event_loop::{EventLoop, Registered};
 /// The size of the receive buffer in bytes, as the kernel counts them: about 2 KiB per request.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
+/// The number of ICMP errors that are read at once.
+const MAX_ERRORS: usize = 32;
+
 /// The size of the send buffer in bytes, as the kernel counts them, if all transfers share the socket.
 const SEND_BUFFER: usize = 4 << 20;
 
@@ -63,6 +66,11 @@ impl Listener {
     /// Duplicates the socket, for transfers that send from its port.
     pub(crate) fn share(&self) -> io::Result<UdpSocket> {
         let socket = self.socket.get();
+        // ICMP errors name the client, whose transfer ends if its port is closed.
+        setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
+        if socket.local_addr()?.is_ipv6() {
+            setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
+        }
         // In a send buffer for one transfer, many would wait for each other. Only root may exceed the system's limit.
         if setsockopt(socket, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
             setsockopt(socket, sockopt::SndBuf, &SEND_BUFFER)?;
@@ -72,16 +80,45 @@ impl Listener {
 
     /// Receives a datagram into `buf`, and returns its length and route. Ignores datagrams sent to a broadcast or multicast address
     /// (RFC 1123 section 4.2.3.5).
+    ///
+    /// # Errors
+    ///
+    /// The socket's error, or that of a datagram sent before: read [`closed_ports`](Self::closed_ports) then.
     pub(crate) async fn recv(&self, buf: &mut [u8]) -> io::Result<(usize, Route)> {
+        let mut was_ready = false;
         loop {
             match recv(self.socket.get(), buf) {
                 Ok(Some(received)) => return Ok(received),
-                Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket.readable().await,
+                Ok(None) => was_ready = false,
+                // An error that a transfer was told of is still in the queue, and raises events until it is read.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !was_ready => {
+                    self.socket.readable().await;
+                    was_ready = true;
+                }
                 Err(error) => return Err(error),
             }
         }
     }
+
+    /// Takes ICMP errors from the queue of a shared port, a limited number, and returns the clients that have closed their ports.
+    pub(crate) fn closed_ports(&self) -> impl Iterator<Item = SocketAddr> {
+        (0..MAX_ERRORS).map_while(|_| take_error(self.socket.get()).ok()).flatten()
+    }
+}
+
+/// Takes an ICMP error from a socket's queue. Returns the destination of the datagram that caused it, if its port is closed.
+fn take_error(socket: &UdpSocket) -> nix::Result<Option<SocketAddr>> {
+    let mut byte = [0];
+    let mut iov = [IoSliceMut::new(&mut byte)];
+    let mut control = cmsg_space!([u8; 64], libc::in_pktinfo, libc::in6_pktinfo);
+    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut iov, Some(&mut control), MsgFlags::MSG_ERRQUEUE)?;
+    let is_refused = message.cmsgs()?.any(|control| match control {
+        ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
+            error.ee_errno == Errno::ECONNREFUSED as u32
+        }
+        _ => false,
+    });
+    Ok(message.address.and_then(|address| socket_addr(&address)).filter(|_| is_refused))
 }
 
 /// Receives one datagram; `None` if it was not sent to a unicast address.
@@ -116,7 +153,11 @@ fn destination(message: &RecvMsg<'_, '_, SockaddrStorage>) -> io::Result<Option<
 #[cfg(test)]
 mod tests {
     use super::{
-        super::tests::{event_loop, loopback, request},
+        super::{
+            TransferSocket,
+            ports::Ports,
+            tests::{event_loop, loopback, request, request_to},
+        },
         *,
     };
 
@@ -138,6 +179,36 @@ mod tests {
             let mut buf = [0; 64];
             let (len, route) = event_loop.block_on(listener.recv(&mut buf)).expect("received");
             assert_eq!((&buf[..len], route.local), (&b"hello"[..], ip));
+        }
+    }
+
+    #[test]
+    fn reports_closed_ports_of_shared_port() {
+        let event_loop = event_loop();
+        let (four, six) = (loopback(1), IpAddr::from(Ipv6Addr::LOCALHOST));
+        for (listen, ip) in [(None, four), (None, six), (Some(four), four), (Some(six), six)] {
+            let listener = Listener::bind(&event_loop, listen, 0).expect("a listener");
+            let ports = Ports::shared(listener.share().expect("a descriptor"));
+            let (client, route) = request_to(&listener, &event_loop, ip, ip);
+            drop(client);
+            for reported_to_transfer in [false, true] {
+                let mut socket = TransferSocket::open(&ports, route).expect("the port");
+                socket.send(b"unreachable", 11);
+                if reported_to_transfer {
+                    socket.send(b"another", 7);
+                }
+                let error = event_loop.block_on(listener.recv(&mut [0; 64])).expect_err("a datagram");
+                let closed: Vec<_> = listener.closed_ports().collect();
+                assert!(
+                    !closed.is_empty() && closed.iter().all(|client| *client == route.client),
+                    "{error}: {closed:?}"
+                );
+            }
+            let client = UdpSocket::bind((ip, 0)).expect("a client");
+            client.send_to(b"request", (ip, listener.local_addr().expect("bound").port())).expect("sent");
+            // At most one error is left.
+            let received = (0..2).find_map(|_| event_loop.block_on(listener.recv(&mut [0; 64])).ok());
+            assert_eq!(received.map(|(len, _)| len), Some(7));
         }
     }
 

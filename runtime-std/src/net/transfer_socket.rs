@@ -27,6 +27,8 @@ use crate::event_loop::{EventLoop, Registered};
 /// The kernel's limits for one segmented send: the number of datagrams, and the largest UDP payload in bytes.
 const MAX_SEGMENTS: usize = 64;
 const MAX_PAYLOAD: usize = 65_507;
+/// The number of calls that may report an ICMP error of another client at a shared port before one datagram counts as lost.
+const MAX_PENDING_ERRORS: u32 = 4;
 
 /// The socket of a transfer: connected to the client, on a port of its own, the server's transfer identifier (RFC 1350 section 4).
 ///
@@ -40,6 +42,8 @@ pub(crate) struct TransferSocket {
     shared_from: Option<IpAddr>,
     /// Whether the kernel splits a buffer into datagrams (`UDP_SEGMENT`), until that fails on this path.
     segmentation: bool,
+    /// Whether the network has reported that nobody receives at the client's port.
+    is_port_closed: bool,
     unknown_tid: Option<UnknownTidSocket>,
 }
 
@@ -71,7 +75,14 @@ impl TransferSocket {
     }
 
     fn new(socket: UdpSocket, client: SocketAddr, shared_from: Option<IpAddr>) -> Self {
-        Self { socket: Arc::new(socket), client, shared_from, segmentation: true, unknown_tid: None }
+        Self {
+            socket: Arc::new(socket),
+            client,
+            shared_from,
+            segmentation: true,
+            is_port_closed: false,
+            unknown_tid: None,
+        }
     }
 
     /// Starts replying to unknown sources, unless the port is shared. Without that, their datagrams are ignored.
@@ -100,6 +111,20 @@ impl TransferSocket {
         self.shared_from.is_some()
     }
 
+    /// Returns whether the client has closed its port (ICMP "port unreachable"), unless the port is shared: errors of that are in
+    /// the listener's queue.
+    pub(crate) fn is_port_closed(&self) -> bool {
+        self.is_port_closed
+    }
+
+    /// Returns whether an error means that the client has closed its port, and remembers it. No other socket sends from this port,
+    /// so it is about an earlier datagram of this transfer.
+    fn note_port_closed(&mut self, error: &io::Error) -> bool {
+        let is_refused = error.kind() == io::ErrorKind::ConnectionRefused && !self.shares_port();
+        self.is_port_closed |= is_refused;
+        is_refused
+    }
+
     /// Returns whether a datagram that arrived at the shared port on this route belongs to the transfer.
     pub(crate) fn has_route(&self, route: Route) -> bool {
         self.client == route.client && self.shared_from == Some(route.local)
@@ -109,8 +134,11 @@ impl TransferSocket {
     /// those before the first datagram that the send buffer has no space for.
     ///
     /// A datagram that the network rejects counts as sent: to the transfer it is lost, and its retransmission timer handles that.
+    /// So does everything after the client has closed its port.
     pub(crate) fn send(&mut self, buf: &[u8], segment: usize) -> usize {
-        let (mut sent, mut has_failed) = (0, false);
+        // An error that is reported instead of sending: at a shared port, several clients may have caused some.
+        let mut pending_errors = if self.shares_port() { MAX_PENDING_ERRORS } else { 1 };
+        let mut sent = 0;
         while let Some(rest) = buf.get(sent..).filter(|rest| !rest.is_empty()) {
             let datagram = &rest[..segment.min(rest.len())];
             let max =
@@ -125,8 +153,12 @@ impl TransferSocket {
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return sent,
-                // It may be a pending ICMP error for an earlier datagram, reported instead of sending.
-                Err(_) if !std::mem::replace(&mut has_failed, true) => continue,
+                Err(error) if self.note_port_closed(&error) => return buf.len(),
+                // It may be a pending ICMP error for an earlier datagram.
+                Err(_) if pending_errors > 0 => {
+                    pending_errors -= 1;
+                    continue;
+                }
                 Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) && self.allow_fragments() => {
                     continue;
                 }
@@ -163,6 +195,7 @@ impl TransferSocket {
             match self.socket.recv(buf) {
                 Ok(len) => return Some(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) if self.note_port_closed(&error) => {}
                 Err(error) => log::debug!("{}: cannot receive: {error}", self.client),
             }
         }
@@ -249,27 +282,38 @@ mod tests {
     }
 
     #[test]
-    fn pending_icmp_error_loses_no_datagram() {
+    fn notes_closed_port_and_receives_datagrams_sent_before() {
         let event_loop = event_loop();
-        let (client, route) = request(&event_loop, None, loopback(7), loopback(1));
-        let mut socket = TransferSocket::open(&Ports::default(), route).expect("a port");
-        drop(client);
-        for (datagrams, expected) in [(&b"one"[..], &["one"][..]), (b"two...", &["two", "..."])] {
-            socket.send(b"unreachable", 11);
-            let client = UdpSocket::bind(route.client).expect("the same port again");
-            client.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
-            assert_eq!(socket.send(datagrams, 3), datagrams.len());
-            let mut buf = [0; 64];
-            for datagram in expected {
-                let len = client.recv(&mut buf).expect("received");
-                assert_eq!(&buf[..len], datagram.as_bytes());
+        for sends in [false, true] {
+            let (client, route) = request(&event_loop, None, loopback(7), loopback(1));
+            let mut socket = TransferSocket::open(&Ports::default(), route).expect("a port");
+            client.send_to(b"data", socket.local_addr().expect("bound")).expect("sent");
+            drop(client);
+            assert_eq!(socket.send(b"unreachable", 11), 11);
+            assert!(!socket.is_port_closed(), "the network reports an error to the next call");
+            if sends {
+                assert_eq!(socket.send(b"two...", 3), 6, "nobody receives them");
             }
+            assert_eq!(socket.recv(&mut [0; 64]), Some(4));
+            assert!(socket.is_port_closed());
         }
-        assert!(socket.segmentation);
-        socket.send(b"unreachable", 11);
-        let client = UdpSocket::bind(route.client).expect("the same port again");
-        client.send_to(b"data", socket.local_addr().expect("bound")).expect("sent");
-        assert_eq!(socket.recv(&mut [0; 64]), Some(4));
+    }
+
+    #[test]
+    fn errors_of_other_clients_lose_no_datagram_at_shared_port() {
+        let event_loop = event_loop();
+        let listener = Listener::bind(&event_loop, None, 0).expect("a listener");
+        let ports = Ports::shared(listener.share().expect("a descriptor"));
+        let (client, route) = request_to(&listener, &event_loop, loopback(7), loopback(1));
+        let (other, other_route) = request_to(&listener, &event_loop, loopback(8), loopback(1));
+        let mut socket = TransferSocket::open(&ports, route).expect("the port");
+        drop(other);
+        TransferSocket::open(&ports, other_route).expect("the port").send(b"unreachable", 11);
+        assert_eq!(socket.send(b"two...", 3), 6);
+        assert!(socket.segmentation && !socket.is_port_closed());
+        let mut buf = [0; 64];
+        assert_eq!([(); 2].map(|()| client.recv(&mut buf).expect("received")), [3, 3]);
+        assert_eq!(listener.closed_ports().collect::<Vec<_>>(), [other_route.client]);
     }
 
     #[test]

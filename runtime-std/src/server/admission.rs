@@ -66,6 +66,9 @@ impl ReadRequest {
 pub(crate) trait Delivery: Debug + Send + Sync {
     /// Delivers a datagram, and returns whether the transfer has this route.
     fn deliver(&self, datagram: &[u8], route: Route) -> bool;
+
+    /// Ends the transfer: the client has closed its port.
+    fn port_closed(&self);
 }
 
 /// The running sessions, by the client's address and port, which identify a transfer in TFTP.

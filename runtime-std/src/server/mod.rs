@@ -188,7 +188,10 @@ impl Server {
         for count in 1usize.. {
             match self.listener.recv(&mut buf).await {
                 Ok((len, route)) => handle(&buf[..len], route),
-                Err(error) => log::debug!("cannot receive requests: {error}"),
+                Err(error) => {
+                    log::debug!("cannot receive requests: {error}");
+                    self.listener.closed_ports().for_each(|client| self.end_transfer(client));
+                }
             }
             if count % RECEIVE_BATCH == 0 {
                 yield_now().await;
@@ -238,6 +241,14 @@ impl Server {
     fn deliver(&self, datagram: &[u8], route: Route) -> bool {
         let handle = if self.config.single_port { self.context.sessions.lock().get(route.client) } else { None };
         handle.is_some_and(|handle| handle.delivery.get().is_some_and(|delivery| delivery.deliver(datagram, route)))
+    }
+
+    /// Ends the transfer to a client that has closed its port, if transfers share the listening port.
+    fn end_transfer(&self, client: SocketAddr) {
+        let handle = self.context.sessions.lock().get(client);
+        if let Some(delivery) = handle.as_ref().and_then(|handle| handle.delivery.get()) {
+            delivery.port_closed();
+        }
     }
 
     /// Spawns the session of an admitted request.

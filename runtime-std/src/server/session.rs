@@ -23,6 +23,10 @@ use crate::{
     text::EscapedName,
 };
 
+/// The most bytes of a file in a window if transfers share the listening port, so that anyone can forge a client's ACKs: each
+/// brings a window. A window of 64 blocks fits, in Ethernet frames.
+const SHARED_PORT_WINDOW: u32 = 128 << 10;
+
 /// A read request that is being answered.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -86,7 +90,8 @@ impl Session {
         let file = EncodedFile::new(file, self.admitted.request.mode());
         socket.reply_to_unknown_sources(&self.context.unknown_tids);
         let size = file.size();
-        let (settings, granted) = negotiate(self.admitted.request.options(), &self.limits(&file), size);
+        let (settings, granted) =
+            negotiate(self.admitted.request.options(), &self.limits(&file, socket.shares_port()), size);
         self.record.set_origin(origin);
         self.record.start_transfer(TransferStart {
             size,
@@ -95,6 +100,7 @@ impl Session {
             snapshot_age,
         });
         let sender = Sender::new(clock::now(), settings, granted, size);
+        let sender = if socket.shares_port() { sender.on_known_port() } else { sender };
         let transfer = Transfer::new(sender, file, socket, self.admitted.handle.clone(), self.record.clone());
         let finished = transfer.run(&self.context.workers, &self.admitted.stop).await;
         let (acknowledged, retransmitted) = (finished.acknowledged, finished.retransmitted);
@@ -114,8 +120,11 @@ impl Session {
     }
 
     /// Returns the largest options to grant for a file.
-    fn limits(&self, file: &EncodedFile) -> Limits {
+    fn limits(&self, file: &EncodedFile, shares_port: bool) -> Limits {
         let mut limits = self.context.limits;
+        if shares_port {
+            limits.window_bytes = limits.window_bytes.min(SHARED_PORT_WINDOW);
+        }
         if let EncodedFile::Netascii(_) = file {
             limits.windowsize = limits.windowsize.min(netascii::MAX_WINDOWSIZE);
         }
@@ -148,6 +157,10 @@ fn describe(outcome: Option<Outcome>) -> (State, Cow<'static, str>) {
         Some(Outcome::PeerError(ErrorCode(code))) => {
             (State::Failed, format!("ended by the client with error {code}").into())
         }
+        Some(Outcome::FirstBlockLost { repetitions }) => {
+            (State::Failed, format!("block 1 never acknowledged, {repetitions} repetitions").into())
+        }
+        Some(Outcome::PortClosed) => (State::Failed, "the client has closed its port".into()),
         Some(Outcome::TimedOut) => (State::Failed, "timed out".into()),
         Some(Outcome::ReadFailed(reason)) => (State::Failed, format!("failed: {reason}").into()),
         Some(Outcome::Aborted) => (State::Failed, "ended by the server".into()),

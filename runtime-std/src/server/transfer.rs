@@ -139,8 +139,19 @@ impl<F: TransferFile> Transfer<F> {
     fn handle(&mut self, datagram: &[u8]) {
         let now = clock::now();
         self.sender.handle(now, datagram);
-        self.last_seen = Some(now);
+        // At the shared port a datagram proves nothing by itself.
+        if self.sender.is_verified() || !self.socket.shares_port() {
+            self.last_seen = Some(now);
+        }
         self.report(now);
+    }
+
+    /// Ends the transfer if the client has closed its port, after the datagrams that it sent before.
+    fn end_if_port_closed(&mut self) {
+        if self.socket.is_port_closed() {
+            self.receive();
+            self.sender.port_closed();
+        }
     }
 
     /// Reports the client's last packet and the progress of the transfer, unless nothing has changed or the last report is recent.
@@ -187,6 +198,7 @@ impl<F: TransferFile> Handler for Transfer<F> {
         self.report(now);
         let mut buf = SendBuffer::take();
         loop {
+            self.end_if_port_closed();
             match self.sender.poll(now, &mut self.file, &mut buf) {
                 Output::Transmit(transmit) => {
                     if !self.send(&buf[..transmit.len], transmit.segment) {
@@ -229,6 +241,13 @@ impl<F: TransferFile> Delivery for Inbox<F> {
         // The event loop polls it after all datagrams that have arrived by now.
         self.waker.wake_by_ref();
         true
+    }
+
+    fn port_closed(&self) {
+        if let Some(transfer) = self.transfer.upgrade() {
+            transfer.lock().sender.port_closed();
+            self.waker.wake_by_ref();
+        }
     }
 }
 
