@@ -25,7 +25,6 @@ use rtftp_runtime::{
     sandbox,
     server::{Config, Server},
 };
-use smol::future::{or, pending};
 
 use crate::{
     cli::Action,
@@ -66,18 +65,12 @@ fn serve(config: Config, status_listen: Option<ListenAddress>, sandbox: bool, lo
     let page = status_listen.map(StatusPage::bind).transpose()?;
     let (server, address, manager, signals) = start(config, sandbox, log)?;
     log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
-    if let Some(page) = &page {
+    if let Some(page) = page {
         log::info!("status page at http://{}/", page.address());
+        page.start(server.history())?;
     }
-    let history = server.history();
-    let serve_page = async move {
-        match page {
-            Some(page) => page.serve(history).await,
-            None => pending().await,
-        }
-    };
     let service = service::run(server.clone(), manager, signals, format!("serving {root} on {address}"));
-    server.run(or(service, serve_page));
+    server.run(service);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ pub mod check;
 pub mod client;
 pub mod client_name;
 mod clock;
+pub mod connections;
 pub mod disk;
 mod event_loop;
 pub mod files;

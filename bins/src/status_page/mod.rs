@@ -7,19 +7,22 @@ mod response;
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     num::ParseIntError,
+    process,
     str::FromStr,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
-use rtftp_runtime::history::History;
+use rtftp_runtime::{connections::Connections, history::History};
+use rustix::system::uname;
 use smol::{
-    Async, Executor, Timer,
-    future::{or, pending, yield_now},
+    Async, Executor, Timer, block_on,
+    future::{or, yield_now},
     io::{AsyncReadExt, AsyncWriteExt},
-    lock::{Mutex, Semaphore},
+    lock::Mutex,
     net::{Shutdown, TcpStream},
     unblock,
 };
@@ -29,12 +32,13 @@ use self::{
     response::{Response, Status},
 };
 
-/// The number of concurrent connections. Further connections wait in the kernel's queue.
+/// The number of concurrent connections, and of those from one address. A new connection replaces an older one.
 const MAX_CONNECTIONS: usize = 32;
+const MAX_CONNECTIONS_PER_ADDRESS: usize = 8;
 /// The time limit for receiving a request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time limit for creating a response, and for sending it: a full history has several megabytes.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time limit for discarding further data of the client after the response.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of bytes to discard after the response.
@@ -86,39 +90,65 @@ impl StatusPage {
         self.address
     }
 
-    /// Serves all connections. Never returns; dropping the future closes the connections.
-    pub(crate) async fn serve(self, history: History) {
-        let listener = match Async::new(self.listener) {
-            Ok(listener) => listener,
-            Err(error) => {
-                log::error!("status page disabled: {error}");
-                return pending().await;
-            }
+    /// Starts to serve the history, on a thread of its own: no request can delay a transfer. It ends with the process.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the thread cannot be started.
+    pub(crate) fn start(self, history: History) -> io::Result<()> {
+        let listener = Async::new(self.listener)?;
+        let serve = move || {
+            // A panic would otherwise end the page unnoticed.
+            let _abort = AbortOnPanic;
+            block_on(serve(listener, history));
         };
-        let executor = Executor::new();
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let site = Arc::new(Site { history, address: self.address.ip(), json: Mutex::new(None) });
-        let accept = async {
-            loop {
-                let permit = permits.acquire_arc().await;
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        let site = site.clone();
-                        let connection = async move {
-                            // An error means that the client has closed the connection.
-                            let _ = site.serve(stream.into()).await;
-                            drop(permit);
-                        };
-                        executor.spawn(connection).detach();
-                    }
-                    Err(error) => {
-                        log::debug!("status page: cannot accept a connection: {error}");
-                        Timer::after(ACCEPT_RETRY_INTERVAL).await;
-                    }
+        thread::Builder::new().name("status-page".into()).spawn(serve).map(drop)
+    }
+}
+
+/// Aborts the process if its thread panics.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            process::abort();
+        }
+    }
+}
+
+/// Serves all connections. Never returns.
+async fn serve(listener: Async<TcpListener>, history: History) {
+    let executor = Executor::new();
+    let host_name = uname().nodename().to_string_lossy().into_owned();
+    let site = Arc::new(Site { history, host_name, json: Mutex::new(None) });
+    let accept = async {
+        let mut connections = Connections::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS);
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let site = site.clone();
+                    let connection = async move {
+                        // An error means that the client has closed the connection.
+                        let _ = site.serve(stream.into()).await;
+                    };
+                    connections.add(network(peer.ip()), executor.spawn(connection));
+                }
+                Err(error) => {
+                    log::debug!("status page: cannot accept a connection: {error}");
+                    Timer::after(ACCEPT_RETRY_INTERVAL).await;
                 }
             }
-        };
-        executor.run(accept).await;
+        }
+    };
+    executor.run(accept).await;
+}
+
+/// Returns the part of an address that one user may have many of: an IPv6 address without its last 64 bits.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
     }
 }
 
@@ -126,8 +156,8 @@ impl StatusPage {
 #[derive(Debug)]
 struct Site {
     history: History,
-    /// The address of the listening socket.
-    address: IpAddr,
+    /// The host name of this machine.
+    host_name: String,
     /// The last JSON document and the time of its creation.
     json: Mutex<Option<(Instant, Arc<Vec<u8>>)>>,
 }
@@ -156,7 +186,7 @@ impl Site {
 
     async fn response(&self, request: &Request) -> Response {
         // Prevents DNS rebinding: a foreign site whose name resolves to this address could otherwise read the history.
-        if self.address.is_loopback() && !request.host_is_trusted() {
+        if !request.host_is_trusted(&self.host_name) {
             return Response::error(Status::Misdirected);
         }
         match request.path.as_str() {
@@ -185,7 +215,7 @@ impl Site {
     }
 }
 
-/// Sends a response in chunks, so that a fast client does not delay transfers.
+/// Sends a response in chunks, so that a fast client does not delay others.
 async fn send(stream: &mut TcpStream, method: Method, response: &Response) -> io::Result<()> {
     stream.write_all(response.head().as_bytes()).await?;
     let body = if method == Method::Head { &[][..] } else { &response.body };
@@ -219,6 +249,15 @@ mod tests {
         for text in ["", "here", "localhost:80", "::1", "127.0.0.1", ":80", "65536", "127.0.0.1:65536"] {
             assert!(text.parse::<ListenAddress>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn one_network_is_one_peer() {
+        let same = |one: &str, other: &str| {
+            network(one.parse().expect("an address")) == network(other.parse().expect("an address"))
+        };
+        assert!(same("10.0.0.1", "::ffff:10.0.0.1") && same("2001:db8::1", "2001:db8::ffff:0:0:1"));
+        assert!(!same("10.0.0.1", "10.0.0.2") && !same("2001:db8::1", "2001:db8:0:1::1"));
     }
 
     #[test]

@@ -84,8 +84,9 @@ fn parse(bytes: &[u8]) -> Result<Option<Request>, Status> {
 }
 
 impl Request {
-    /// Returns whether the Host header is an address or `localhost`, which no foreign site can use.
-    pub(super) fn host_is_trusted(&self) -> bool {
+    /// Returns whether the Host header is an IP address, the name of this machine, or a name without a dot such as `localhost`. A foreign
+    /// site can use none of them.
+    pub(super) fn host_is_trusted(&self, host_name: &str) -> bool {
         let Some(host) = &self.host else {
             // Browsers always send the header.
             return true;
@@ -96,7 +97,11 @@ impl Request {
             _ => host,
         };
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        name.eq_ignore_ascii_case("localhost")
+        let is_plain = |name: &str| {
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        };
+        (!name.is_empty() && name.eq_ignore_ascii_case(host_name))
+            || is_plain(name)
             || host.parse::<SocketAddr>().is_ok()
             || host.parse::<IpAddr>().is_ok()
             || bracketed.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
@@ -168,17 +173,36 @@ mod tests {
     }
 
     #[test]
-    fn trusts_only_addresses_and_localhost() {
-        let trusted =
-            |host: &str| parsed(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).expect(host).host_is_trusted();
-        for host in ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8080", "10.0.0.1"] {
+    fn trusts_only_addresses_and_names_of_this_network() {
+        let trusted = |host: &str| {
+            let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            parsed(&request).expect(host).host_is_trusted("boot.example.com")
+        };
+        for host in [
+            "localhost",
+            "LocalHost:8080",
+            "boot",
+            "Boot.example.com:8080",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "[::1]",
+            "[::1]:8080",
+            "10.0.0.1",
+        ] {
             assert!(trusted(host), "{host}");
         }
-        for host in
-            ["", "example.org", "example.org:80", "localhost.example.org", "127.0.0.1.example.org", "[::1", "x:y"]
-        {
+        for host in [
+            "",
+            "example.org",
+            "example.org:80",
+            "localhost.example.org",
+            "127.0.0.1.example.org",
+            "localhost.",
+            "[::1",
+            "x:y",
+        ] {
             assert!(!trusted(host), "{host}");
         }
-        assert!(parsed("GET / HTTP/1.0\r\n\r\n").expect("a request").host_is_trusted());
+        assert!(parsed("GET / HTTP/1.0\r\n\r\n").expect("a request").host_is_trusted("boot"));
     }
 }

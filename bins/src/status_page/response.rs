@@ -38,8 +38,8 @@ impl Status {
             Self::BadRequest => "not an HTTP/1.1 request",
             Self::NotFound => "the paths are /, /boots.json and /metrics",
             Self::MethodNotAllowed => "use GET or HEAD",
-            Self::RequestTimeout => "the request was not complete within 5 s",
-            Self::Misdirected => "use the address of this server, or localhost",
+            Self::RequestTimeout => "the request was not complete within 2 s",
+            Self::Misdirected => "use the IP address of this server, its host name, or localhost",
             Self::TooLarge => "the limits are 8192 bytes and 64 headers",
         }
     }

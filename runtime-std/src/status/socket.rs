@@ -8,24 +8,23 @@ use std::{
         unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use nix::{
     errno::Errno,
-    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
+    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt::PeerCredentials},
     unistd::{AccessFlags, access},
 };
-use smol::{Executor, Timer, lock::Semaphore, net::unix::UnixListener};
+use smol::{Executor, Timer, net::unix::UnixListener};
 
 use super::connection::serve_connection;
-use crate::{history::History, unsandboxed};
+use crate::{connections::Connections, history::History, unsandboxed};
 
 /// The default path of the status socket.
 pub const DEFAULT_SOCKET: &str = "/run/rtftp/status.sock";
 
-/// The number of connections served at a time. Further connections are closed without a reply.
+/// The number of connections served at a time, for all users and for each.
 const MAX_CONNECTIONS: usize = 32;
 /// The pause after a connection could not be accepted.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -88,20 +87,19 @@ impl Socket {
         Ok(Self { listener, path: path.to_owned(), file })
     }
 
-    /// Accepts and serves connections forever.
+    /// Accepts and serves connections forever. A user who opens too many loses the oldest, and so cannot keep others out.
     pub(crate) async fn serve(&self, history: &History, executor: &Executor<'static>) {
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = Connections::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let Some(permit) = permits.try_acquire_arc() else { continue };
+                    let user = getsockopt(&stream, PeerCredentials).map(|peer| peer.uid()).ok();
                     let history = history.clone();
                     let serve = async move {
                         // Fails if the peer disconnects or reads too slowly.
                         let _ = serve_connection(stream, history).await;
-                        drop(permit);
                     };
-                    executor.spawn(serve).detach();
+                    connections.add(user, executor.spawn(serve));
                 }
                 Err(error) => {
                     log::debug!("status socket: cannot accept a connection: {error}");

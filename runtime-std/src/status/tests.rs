@@ -108,6 +108,22 @@ fn sends_snapshot_for_any_other_request() {
     });
 }
 
+#[test]
+fn silent_connections_keep_nobody_out() {
+    serving(|history, path| {
+        let followers: Vec<_> = (1..=16).map(|count| subscribe(history, path, count)).collect();
+        let silent: Vec<_> = (0..100).map(|_| net::UnixStream::connect(path).expect("connected")).collect();
+        let since = Instant::now();
+        let mut stream = net::UnixStream::connect(path).expect("connected");
+        stream.write_all(b"snapshot\n").expect("written");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("a reply");
+        println!("a snapshot beside {} silent connections: {:?}", silent.len(), since.elapsed());
+        assert!(serde_json::from_str::<Snapshot>(&reply).is_ok(), "{reply}");
+        drop(followers);
+    });
+}
+
 /// Subscribes to events, and waits until there are `count` subscribers.
 fn subscribe(history: &History, path: &Path, count: usize) -> net::UnixStream {
     let mut stream = net::UnixStream::connect(path).expect("connected");
