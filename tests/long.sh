@@ -3,6 +3,7 @@
 # `tests/long.sh --list` lists them. They need root for Debian systems that they make, and ask for sudo. Ends with "PASSED" or "FAILED: TEST".
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/steps.sh
 
 tests="
 package        the Debian package: install, serve, upgrade, remove
@@ -18,22 +19,4 @@ bookworm() { tests/clean-debian.sh bookworm; }
 trixie() { tests/clean-debian.sh trixie; }
 fuzz() { fuzz/run.sh 600; }
 
-names=$(awk '{print $1}' <<<"$tests")
-if [ "${1:-}" = --list ]; then
-    sed '/^$/d' <<<"$tests"
-    exit
-fi
-for name in "$@"; do
-    grep --quiet --line-regexp --regexp "$name" <<<"$names" || { echo "no such test: $name; see tests/long.sh --list" >&2; exit 2; }
-done
-
-name= started=$SECONDS
-trap '[ -z "$name" ] || echo "FAILED: $name"' EXIT
-for name in ${*:-$names}; do
-    since=$SECONDS
-    echo "=== $name"
-    "$name"
-    echo "--- $name: $((SECONDS - since)) s"
-done
-name=
-echo "PASSED in $((SECONDS - started)) s"
+run_steps "$tests" "$@"

@@ -5,6 +5,7 @@
 # tests/long.sh runs the tests that take longer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/steps.sh
 
 # Incremental builds pay only when the same sources are built again.
 export CARGO_INCREMENTAL=0
@@ -140,28 +141,4 @@ firmware() {
 
 fuzz() { fuzz/run.sh 5; }
 
-names=$(awk '{print $1}' <<<"$steps")
-case ${1:-} in
---list)
-    sed '/^$/d' <<<"$steps"
-    exit
-    ;;
--*)
-    sed -n '2,5s/^# //p' "$0"
-    exit 2
-    ;;
-esac
-for step in "$@"; do
-    grep --quiet --line-regexp --regexp "$step" <<<"$names" || { echo "no such step: $step; see tests/run.sh --list" >&2; exit 2; }
-done
-
-step= started=$SECONDS
-trap '[ -z "$step" ] || echo "FAILED: $step"' EXIT
-for step in ${*:-$names}; do
-    since=$SECONDS
-    echo "=== $step"
-    "$step"
-    echo "--- $step: $((SECONDS - since)) s"
-done
-step=
-echo "PASSED in $((SECONDS - started)) s"
+run_steps "$steps" "$@"
