@@ -1,6 +1,6 @@
-//! The clock of the daemon, in the core's terms.
+//! The clock of the daemon, in the core's terms, and time limits.
 
-use std::{future::Future, io, sync::LazyLock, time};
+use std::{future::Future, sync::LazyLock, time};
 
 use rtftp_core::Instant;
 use smol::{Timer, future::or};
@@ -17,12 +17,16 @@ pub(crate) fn to_std(instant: Instant) -> time::Instant {
     *START + time::Duration::from_micros(instant.as_micros())
 }
 
-/// Returns the result of an operation, or an error of kind `TimedOut` after `limit`.
-pub(crate) async fn within<T>(limit: time::Duration, operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+/// Returns the result of an operation, or `None` if it takes longer than `limit`.
+pub async fn within<T>(limit: time::Duration, operation: impl Future<Output = T>) -> Option<T> {
+    until(time::Instant::now() + limit, operation).await
+}
+
+/// Returns the result of an operation, or `None` at `deadline`.
+pub(crate) async fn until<T>(deadline: time::Instant, operation: impl Future<Output = T>) -> Option<T> {
     let timeout = async {
-        Timer::after(limit).await;
-        let limit = limit.as_secs_f64();
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit} s")))
+        Timer::at(deadline).await;
+        None
     };
-    or(operation, timeout).await
+    or(async { Some(operation.await) }, timeout).await
 }

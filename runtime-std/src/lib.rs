@@ -10,7 +10,7 @@ mod buffer;
 pub mod check;
 pub mod client;
 pub mod client_name;
-mod clock;
+pub mod clock;
 pub mod connections;
 pub mod disk;
 mod event_loop;

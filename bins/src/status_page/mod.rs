@@ -16,11 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_runtime::{connections::Connections, history::History};
+use rtftp_runtime::{clock::within, connections::Connections, history::History};
 use rustix::system::uname;
 use smol::{
     Async, Executor, Timer, block_on,
-    future::{or, yield_now},
+    future::yield_now,
     io::{AsyncReadExt, AsyncWriteExt},
     lock::Mutex,
     net::{Shutdown, TcpStream},
@@ -228,11 +228,7 @@ async fn send(stream: &mut TcpStream, method: Method, response: &Response) -> io
 
 /// Adds a time limit to an operation.
 async fn with_timeout<T>(limit: Duration, operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let timeout = async {
-        Timer::after(limit).await;
-        Err(io::ErrorKind::TimedOut.into())
-    };
-    or(operation, timeout).await
+    within(limit, operation).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
 #[cfg(test)]

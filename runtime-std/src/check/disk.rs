@@ -6,10 +6,11 @@ use std::{
 };
 
 use rtftp_core::config::disk::{Backend, DiskConfig};
-use smol::{Timer, future::or};
+use smol::Timer;
 
 use super::{Disk, Files, Limits, Mount, Partition, ProblemKind, files::scan};
 use crate::{
+    clock,
     disk::{Connector, Contents, DiskError, RETRY_INTERVAL, RETRY_LIMIT},
     fs,
     fs::{BlockDevice, Error, Volume, partition::partitions},
@@ -120,9 +121,5 @@ async fn open(connector: &mut Connector, limits: Limits) -> Result<(Backend, Fil
 
 /// Runs work on a disk with a time limit.
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, DiskError>>) -> Result<T, DiskError> {
-    let timeout = async {
-        Timer::after(limit).await;
-        Err(DiskError::Timeout(limit))
-    };
-    or(work, timeout).await
+    clock::within(limit, work).await.unwrap_or(Err(DiskError::Timeout(limit)))
 }

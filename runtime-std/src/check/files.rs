@@ -7,14 +7,13 @@ use std::{
 };
 
 use serde::{Serialize, Serializer};
-use smol::{Timer, future::or};
 
 use super::{
     Limits,
     kernel::{Kernel, rank},
     problem::ProblemKind,
 };
-use crate::text::printable;
+use crate::{clock, text::printable};
 
 /// The number of names that are read.
 pub(super) const MAX_NAMES: usize = 20_000;
@@ -120,11 +119,7 @@ pub(super) async fn scan<T: Tree>(tree: &T, limits: Limits) -> Files {
     };
     let mut directories = VecDeque::from([(Vec::new(), 0, root)]);
     while let Some((path, depth, directory)) = directories.pop_front() {
-        let timeout = async {
-            Timer::at(deadline).await;
-            None
-        };
-        match or(async { Some(tree.list(&directory).await) }, timeout).await {
+        match clock::until(deadline, tree.list(&directory)).await {
             Some(Ok(listing)) => {
                 let subdirectories = scan.add(&path, depth, listing);
                 directories.extend(subdirectories.into_iter().map(|(path, directory)| (path, depth + 1, directory)));

@@ -6,13 +6,13 @@ use std::{
 };
 
 use rtftp_core::wire::path::RequestPath;
-use smol::{Timer, future};
 
 use super::{
     HelperError,
     child::Child,
     wire::{DirectoryEntry, MAX_READ, Reply, Request},
 };
+use crate::clock;
 
 /// A running helper with its disk mounted.
 ///
@@ -144,11 +144,7 @@ impl Appliance {
 
 /// Returns the result of `work`, or [`HelperError::Timeout`] at the given time.
 pub(super) async fn within<T>(deadline: Instant, work: impl Future<Output = io::Result<T>>) -> Result<T, HelperError> {
-    let timeout = async {
-        Timer::at(deadline).await;
-        Err(HelperError::Timeout)
-    };
-    future::or(async { Ok(work.await?) }, timeout).await
+    Ok(clock::until(deadline, work).await.ok_or(HelperError::Timeout)??)
 }
 
 #[cfg(test)]
@@ -231,7 +227,7 @@ mod tests {
         let mut appliance = start(&fake);
         smol::block_on(async {
             let mut read = Box::pin(appliance.read(0, 0, 1));
-            assert!(future::poll_once(&mut read).await.is_none());
+            assert!(smol::future::poll_once(&mut read).await.is_none());
         });
         assert!(!appliance.is_alive());
         fake.assert_nothing_is_left();

@@ -3,9 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use smol::{
-    Timer,
     channel::Receiver,
-    future::or,
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::UnixStream,
 };
@@ -25,7 +23,7 @@ const LIVENESS_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) async fn serve_connection(mut stream: UnixStream, history: History) -> io::Result<()> {
     if !requests_events(&mut stream).await {
         let json = smol::unblock(move || history.json()).await;
-        return within(WRITE_TIMEOUT, stream.write_all(&json)).await;
+        return write(&mut stream, &json).await;
     }
     match history.subscribe() {
         Some(events) => send_events(stream, events).await,
@@ -44,26 +42,23 @@ async fn requests_events(stream: &mut UnixStream) -> bool {
             len += more;
         }
     };
-    let timeout = async {
-        Timer::after(REQUEST_TIMEOUT).await;
-    };
-    or(read, timeout).await;
+    within(REQUEST_TIMEOUT, read).await;
     request[..len].starts_with(FOLLOW)
 }
 
 /// Sends events until the client disconnects, or its channel is closed because it reads too slowly.
 async fn send_events(mut stream: UnixStream, events: Receiver<Arc<str>>) -> io::Result<()> {
     loop {
-        let next = async { Some(events.recv().await) };
-        let check = async {
-            Timer::after(LIVENESS_INTERVAL).await;
-            None
-        };
-        match or(next, check).await {
-            Some(Ok(event)) => within(WRITE_TIMEOUT, stream.write_all(event.as_bytes())).await?,
+        match within(LIVENESS_INTERVAL, events.recv()).await {
+            Some(Ok(event)) => write(&mut stream, event.as_bytes()).await?,
             Some(Err(_)) => return Ok(()),
             // Writing zero bytes fails if the client has disconnected.
             None => drop(stream.write(&[]).await?),
         }
     }
+}
+
+/// Sends bytes, which the client must read within [`WRITE_TIMEOUT`].
+async fn write(stream: &mut UnixStream, bytes: &[u8]) -> io::Result<()> {
+    within(WRITE_TIMEOUT, stream.write_all(bytes)).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
