@@ -1,20 +1,19 @@
 //! Scripted servers for tests: their messages are spelled out, valid or not.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+mod messages;
+mod stream;
+
+use std::time::Duration;
 
 use rtftp_core::config::uri::NbdUri;
 use smol::{
     Executor, block_on,
     future::{or, pending},
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Cursor},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
+pub(crate) use self::{messages::*, stream::ScriptedStream};
 use super::NbdClient;
 
 /// The timeout of the clients under test.
@@ -48,66 +47,12 @@ impl Client<'_> {
     }
 }
 
-/// A server that always has another message ready.
-pub(crate) struct Endless {
-    current: Cursor<Vec<u8>>,
-    repeated: Vec<u8>,
-}
-
-impl Endless {
-    /// Sends `first` once, then `repeated` again and again.
-    pub(crate) fn new(first: Vec<u8>, repeated: Vec<u8>) -> Self {
-        Self { current: Cursor::new(first), repeated }
-    }
-}
-
-impl AsyncRead for Endless {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.current.position() == self.current.get_ref().len() as u64 {
-            self.current = Cursor::new(self.repeated.clone());
-        }
-        Pin::new(&mut self.current).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Endless {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// Receives until the client closes the connection, and returns what it sent.
 pub(crate) async fn read_to_end(mut client: TcpStream) -> Vec<u8> {
     let mut received = vec![];
     // The connection may be reset.
     let _ = client.read_to_end(&mut received).await;
     received
-}
-
-pub(crate) fn greeting(flags: u16) -> Vec<u8> {
-    [&b"NBDMAGICIHAVEOPT"[..], &flags.to_be_bytes()].concat()
-}
-
-pub(crate) fn option_reply(option: u32, kind: u32, data: &[u8]) -> Vec<u8> {
-    let len = data.len() as u32;
-    [&0x0003_e889_0455_65a9u64.to_be_bytes()[..], &option.to_be_bytes(), &kind.to_be_bytes(), &len.to_be_bytes(), data]
-        .concat()
-}
-
-pub(crate) fn info_export(size: u64, flags: u16) -> Vec<u8> {
-    [&[0, 0][..], &size.to_be_bytes(), &flags.to_be_bytes()].concat()
-}
-
-pub(crate) fn info_block_size(min: u32, max: u32) -> Vec<u8> {
-    [&[0, 3][..], &min.to_be_bytes(), &4096u32.to_be_bytes(), &max.to_be_bytes()].concat()
 }
 
 /// The properties of a server with a valid handshake.
@@ -179,40 +124,6 @@ async fn receive<const N: usize>(client: &mut TcpStream) -> [u8; N] {
     let mut bytes = [0; N];
     client.read_exact(&mut bytes).await.expect("a message of the client");
     bytes
-}
-
-pub(crate) fn simple_reply(error: u32, cookie: u64, data: &[u8]) -> Vec<u8> {
-    [&0x6744_6698u32.to_be_bytes()[..], &error.to_be_bytes(), &cookie.to_be_bytes(), data].concat()
-}
-
-pub(crate) fn chunk(done: bool, kind: u16, cookie: u64, payload: &[u8]) -> Vec<u8> {
-    let len = payload.len() as u32;
-    [
-        &0x668e_33efu32.to_be_bytes()[..],
-        &u16::from(done).to_be_bytes(),
-        &kind.to_be_bytes(),
-        &cookie.to_be_bytes(),
-        &len.to_be_bytes(),
-        payload,
-    ]
-    .concat()
-}
-
-pub(crate) fn data(done: bool, cookie: u64, offset: u64, data: &[u8]) -> Vec<u8> {
-    chunk(done, 1, cookie, &[&offset.to_be_bytes()[..], data].concat())
-}
-
-pub(crate) fn hole(done: bool, cookie: u64, offset: u64, len: u32) -> Vec<u8> {
-    chunk(done, 2, cookie, &[&offset.to_be_bytes()[..], &len.to_be_bytes()].concat())
-}
-
-pub(crate) fn done(cookie: u64) -> Vec<u8> {
-    chunk(true, 0, cookie, &[])
-}
-
-pub(crate) fn error(done: bool, cookie: u64, error: u32, text: &[u8]) -> Vec<u8> {
-    let text_len = text.len() as u16;
-    chunk(done, 0x8001, cookie, &[&error.to_be_bytes()[..], &text_len.to_be_bytes(), text].concat())
 }
 
 /// A generator of pseudo-random numbers (splitmix64).

@@ -205,7 +205,7 @@ fn handshake_has_one_deadline() {
 
 #[test]
 fn deadline_ends_endless_replies() {
-    let endless = Endless::new(opened(&[]), option_reply(OPT_GO, REP_INFO, &[0, 1, b'a']));
+    let endless = ScriptedStream::new(opened(&[]), option_reply(OPT_GO, REP_INFO, &[0, 1, b'a']));
     let executor = Executor::new();
     let nbd = block_on(NbdClient::from_stream(endless, "disk", TIMEOUT, &executor));
     assert_eq!(nbd.expect_err("endless replies").to_string(), "no reply within 0.2 s");

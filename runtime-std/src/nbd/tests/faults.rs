@@ -156,7 +156,7 @@ fn slow_reply_misses_the_deadline() {
 fn endless_chunks_miss_the_deadline() {
     let info = [option_reply(7, 3, &info_export(4096, 1)), option_reply(7, 1, b"")].concat();
     let opened = [greeting(3), option_reply(8, 1, b""), info].concat();
-    let server = Endless::new(opened, error(false, 1, 5, b"again"));
+    let server = ScriptedStream::new(opened, error(false, 1, 5, b"again"));
     let executor = Executor::new();
     block_on(executor.run(async {
         let nbd = NbdClient::from_stream(server, "disk", TIMEOUT, &executor).await.expect("a valid handshake");
