@@ -124,7 +124,8 @@ a Raspberry Pi (9ffefdef) are tried in the same way.
             flag("--single-port", "serve all transfers from the listening port, for networks that drop replies from other ports")
                 .details(
                     "RFC 1350 gives each transfer its own port, which protects running transfers from a flood of requests \
-                     and spreads them over several processors. Cannot be combined with `--port-range`.",
+                     and spreads them over several processors. On the listening port windows have at most 128 KiB. \
+                     Cannot be combined with `--port-range`.",
                 ),
             OPEN_LIMIT,
             READ_LIMIT,
@@ -210,7 +211,8 @@ HOST is a name or an address; an IPv6 address with a port stands in brackets,
                 .details("The default fits into an Ethernet frame, also with IPv6 and a tunnel."),
             option("--windowsize", "BLOCKS", "request this window size, 1 to 32767").default("16"),
             option("--timeout", "SECONDS", "request this retransmission timeout of the server, 1 to 255")
-                .default("not requested"),
+                .default("not requested")
+                .details("`rtftp` grants 10 and more."),
             flag("--no-options", "request no options, as in RFC 1350"),
             option("--patience", "SECONDS", "give up after SECONDS without an answer, 1 to 60").default("60"),
             option("--verify", "LOCAL", "compare with a local file; write nothing unless `-o` is given")

@@ -9,7 +9,11 @@ use std::{
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
-use crate::{poll_until, process::Process, rtftp_get::RtftpGet};
+use crate::{
+    poll_until,
+    process::{Process, run},
+    rtftp_get::RtftpGet,
+};
 
 /// The maximum time to start a server.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -86,11 +90,35 @@ impl ForeignServer {
         fs::write(self.root.path().join(name), bytes).expect("write a file");
     }
 
+    /// Sends one datagram to the server, whose packets are then answered by nobody.
+    pub fn request(&self, datagram: &[u8]) {
+        let octal: String = datagram.iter().map(|byte| format!("\\{byte:03o}")).collect();
+        let script = "exec >/dev/udp/127.0.0.1/69 && printf \"$1\"";
+        let enter = self.enter();
+        let args = enter[1..].iter().map(String::as_str).chain(["--", "bash", "-c", script, "bash", &octal]);
+        run(&enter[0], args);
+    }
+
+    /// Returns the number of datagrams sent in the namespace: those of the server and of its clients.
+    pub fn datagrams(&self) -> u64 {
+        let counters = fs::read_to_string(format!("/proc/{}/net/snmp", self.process.id())).expect("the counters");
+        let mut lines = counters.lines().filter_map(|line| line.strip_prefix("Udp: ")).map(str::split_whitespace);
+        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+        let sent = names.zip(values).find(|(name, _)| *name == "OutDatagrams").expect("the counter");
+        sent.1.parse().expect("a number")
+    }
+
     /// Returns an `rtftp-get` in the server's namespace, where the server has the address 127.0.0.1.
     pub fn getter(&self) -> RtftpGet {
+        let enter = self.enter();
+        RtftpGet::behind(&enter.iter().map(String::as_str).chain(["--"]).collect::<Vec<_>>())
+    }
+
+    /// Returns the command that runs a program in the server's namespace.
+    fn enter(&self) -> Vec<String> {
         let target = self.process.id().to_string();
         let enter = [&["nsenter", "--target", &target, "--net"], user_namespace(&["--user", "--preserve-credentials"])];
-        RtftpGet::behind(&[&enter.concat()[..], &["--"]].concat())
+        enter.concat().into_iter().map(String::from).collect()
     }
 }
 

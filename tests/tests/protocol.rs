@@ -1,6 +1,9 @@
 //! The protocol on the wire, byte by byte.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use rtftp_tests::{
     Answer, Rtftp, assert_same,
@@ -106,6 +109,52 @@ fn limits_granted_options_and_transfers_per_client() {
     assert_eq!(granted, Answer::oack(&[("windowsize", "7"), ("utimeout", "300000"), ("rollover", "1")]));
     assert_eq!(daemon.client("127.0.0.7").exchange(&request("f octet")).code(), 0, "a third transfer to the client");
     assert_eq!(daemon.client("127.0.0.8").exchange(&request("f octet")).block(), 1, "a transfer to another client");
+}
+
+/// A client that acknowledged the OACK and then gave up was recorded as one that asked for the size.
+#[test]
+fn client_that_never_got_block_1_is_reported_as_failed() {
+    let (daemon, _) = serving(5000);
+    let mut client = daemon.client("127.0.0.7");
+    assert_eq!(client.exchange(&rrq("f", &[("tsize", "0")])), Answer::oack(&[("tsize", "5000")]));
+    assert_eq!(client.acknowledge(0).block(), 1);
+    let repetitions = 6;
+    for _ in 0..repetitions {
+        assert_eq!(client.receive().block(), 1);
+    }
+    client.reply(&error(0, "timed out"));
+    daemon.logged(&["127.0.0.7", " f ", &format!("block 1 never acknowledged, {repetitions} repetitions")]);
+    let mut probe = daemon.client("127.0.0.8");
+    assert_eq!(probe.exchange(&rrq("f", &[("tsize", "0")])), Answer::oack(&[("tsize", "5000")]));
+    probe.reply(&error(0, "early terminate"));
+    daemon.logged(&["127.0.0.8", " f ", "probe"]);
+}
+
+/// A block was repeated after 50 ms, whatever interval was agreed.
+#[test]
+fn keeps_agreed_timeout() {
+    let (daemon, _) = serving(5000);
+    let repetitions = |options: &[(&str, &str)]| {
+        let mut client = daemon.client("127.0.0.7");
+        let granted = client.exchange(&rrq("f", options));
+        assert_eq!(client.acknowledge(0).block(), 1);
+        assert_eq!(client.acknowledge(1).block(), 2);
+        let until = Instant::now() + Duration::from_secs(2);
+        let mut count = 0;
+        while client.receive_within(until.saturating_duration_since(Instant::now())).is_some() {
+            count += 1;
+        }
+        (granted, count)
+    };
+    thread::scope(|scope| {
+        for (agreed, expected) in [([("timeout", "60")], 0), ([("utimeout", "1500000")], 1)] {
+            scope.spawn(move || assert_eq!(repetitions(&agreed), (Answer::oack(&agreed), expected)));
+        }
+        let (granted, count) = repetitions(&[("timeout", "5"), ("blksize", "512")]);
+        println!("timeout 5 is not granted: {count} repetitions in 2 s");
+        assert_eq!(granted, Answer::oack(&[("blksize", "512")]));
+        assert!((3..10).contains(&count), "{count}");
+    });
 }
 
 #[test]
