@@ -35,10 +35,10 @@ type Step = (&'static str, u64, fn(u64));
 const STEPS: [Step; 8] = [
     ("parse an ACK", 48, parse_ack),
     ("parse a request with four options", 644, parse_request),
-    ("negotiate four options", 3713, negotiate_options),
+    ("negotiate four options", 3418, negotiate_options),
     ("parse a path of four names", 772, parse_path),
-    ("send a block in lockstep", 585, |steps| send(steps, b"")),
-    ("send a window of 16 blocks", 2523, |steps| send(steps, b"windowsize\x0016\0")),
+    ("send a block in lockstep", 607, |steps| send(steps, b"")),
+    ("send a window of 16 blocks", 2500, |steps| send(steps, b"windowsize\x0016\0")),
     ("receive a block in lockstep", 551, |steps| receive(steps, 1)),
     ("receive a window of 16 blocks", 4901, |steps| receive(steps, 16)),
 ];

@@ -170,7 +170,7 @@ fn forged_acks_bring_small_windows_at_shared_port() {
     let options = [("blksize", "65464"), ("windowsize", "64")];
     // Those that come before their window count for nothing. Those at a plausible pace bring a window each, which is repeated when they
     // end.
-    for (pause, most) in [(Duration::ZERO, 3 * WINDOW), (Duration::from_millis(2), 30 * WINDOW)] {
+    for (pause, most) in [(Duration::ZERO, 4 * WINDOW), (Duration::from_millis(2), 30 * WINDOW)] {
         let victim = UdpSocket::bind("127.0.0.7:0").expect("a port");
         let receiver = victim.try_clone().expect("a descriptor");
         let packets = thread::scope(|scope| {

@@ -313,7 +313,7 @@ impl Sender {
         if self.is_verified() {
             return self.rto.timeout();
         }
-        UNVERIFIED_INTERVAL.saturating_mul(1 << self.unverified_sendings.saturating_sub(1).min(MAX_UNVERIFIED))
+        UNVERIFIED_INTERVAL.saturating_mul(1 << self.rto.expiries().min(MAX_UNVERIFIED))
     }
 
     /// Returns the outcome of an ERROR of the client, which ends the transfer at once (RFC 1350 section 7). Before a block is
