@@ -19,6 +19,7 @@ pub mod fs;
 pub mod guestfs;
 pub mod history;
 mod last_seen;
+pub mod memory;
 pub mod nbd;
 mod net;
 mod openat;

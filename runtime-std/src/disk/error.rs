@@ -57,6 +57,7 @@ impl DiskError {
             Self::Forbidden(_) => "not a regular file",
             Self::InvalidDescription(_) => "the description of this client's disk is not valid",
             Self::Connect { .. } => "the disk of this client cannot be reached",
+            Self::FileSystem(fs::Error::OutOfMemory(_)) => "the server is short of memory, try again",
             Self::FileSystem(_) => "the disk of this client cannot be read",
             Self::Start(_) | Self::Appliance(_) => "disk not available",
             Self::Timeout(_) => "the disk of this client is too slow",

@@ -10,7 +10,7 @@ use rtftp_core::RequestPath;
 
 use super::DiskError;
 use crate::{
-    fs::{BlockDevice, FileMap, MountedDisk, ResolveError},
+    fs::{BlockDevice, MountedDisk, ResolveError, SharedFileMap},
     guestfs::{HelperError, SharedAppliance, SharedFile},
 };
 
@@ -24,7 +24,7 @@ pub(crate) enum Contents {
 /// An open file of a disk, which keeps its backend. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) enum DiskFile {
-    Native { device: Arc<dyn BlockDevice>, map: Arc<FileMap> },
+    Native { device: Arc<dyn BlockDevice>, map: Arc<SharedFileMap> },
     Guestfs(Arc<SharedFile>),
 }
 
@@ -52,7 +52,7 @@ impl Snapshot {
     pub(super) async fn open(&self, path: &RequestPath) -> Result<DiskFile, DiskError> {
         match &self.contents {
             Contents::Native(disk) => match disk.find_file(path).await {
-                Ok(map) => Ok(DiskFile::Native { device: disk.device().clone(), map: map.into() }),
+                Ok(map) => Ok(DiskFile::Native { device: disk.device().clone(), map }),
                 Err(ResolveError::NotFound) => Err(DiskError::NotFound),
                 Err(ResolveError::FileSystem(error)) => Err(error.into()),
                 Err(error) => Err(DiskError::Forbidden(error.to_string())),
@@ -115,6 +115,6 @@ impl DiskFile {
     /// Returns whether `other`, opened by the same path in a later snapshot, is known to be the same file, unchanged. Never true
     /// with libguestfs, which shows a file as it was when the appliance first read it.
     pub(super) fn is_unchanged(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Native { map, .. }, Self::Native { map: other, .. }) if map == other)
+        matches!((self, other), (Self::Native { map, .. }, Self::Native { map: other, .. }) if ***map == ***other)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt};
 
+use crate::memory::OutOfMemory;
+
 /// The reason why something could not be read from a disk. Displays as text for the administrator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
@@ -11,6 +13,8 @@ pub enum Error {
     Corrupt(Problem),
     /// The disk uses a format or feature that is not supported natively.
     Unsupported(Problem),
+    /// The disk may not use more memory now. A later attempt may succeed.
+    OutOfMemory(OutOfMemory),
 }
 
 /// A problem of an object on a disk.
@@ -51,6 +55,7 @@ impl Error {
             Self::Io(reason) => Self::Io(format!("{name}: {reason}")),
             Self::Corrupt(problem) => Self::Corrupt(add(problem)),
             Self::Unsupported(problem) => Self::Unsupported(add(problem)),
+            Self::OutOfMemory(error) => Self::OutOfMemory(error),
         }
     }
 }
@@ -59,6 +64,12 @@ impl Problem {
     /// Creates a problem of a volume as a whole.
     pub fn new(what: impl Into<Cow<'static, str>>) -> Self {
         Self { volume: None, object: None, what: what.into() }
+    }
+}
+
+impl From<OutOfMemory> for Error {
+    fn from(error: OutOfMemory) -> Self {
+        Self::OutOfMemory(error)
     }
 }
 
@@ -85,6 +96,7 @@ impl fmt::Display for Error {
         match self {
             Self::Io(reason) => f.write_str(reason),
             Self::Corrupt(problem) | Self::Unsupported(problem) => problem.fmt(f),
+            Self::OutOfMemory(error) => error.fmt(f),
         }
     }
 }

@@ -71,6 +71,11 @@ impl Patch {
     fn end(&self) -> u64 {
         self.file_offset + self.bytes.len() as u64
     }
+
+    /// Returns the memory that it needs in a list, in bytes: twice its size, because lists grow ahead.
+    pub(super) fn memory(&self) -> usize {
+        2 * size_of::<Self>() + self.bytes.len()
+    }
 }
 
 impl FileMap {
@@ -120,6 +125,12 @@ impl FileMap {
         }
         self.apply_patches(offset, &mut bytes);
         Ok(bytes)
+    }
+
+    /// Returns the memory in use, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        let patches = self.patches.iter().map(Patch::memory).sum::<usize>();
+        size_of::<Self>() + self.extents.capacity() * size_of::<Extent>() + patches
     }
 
     /// Overwrites those of `bytes`, which were read at `offset` in the file, that the patches replace.

@@ -31,7 +31,7 @@ pub use self::{
     error::{Error, Object, Problem},
     file_map::{Extent, FileIdentity, FileMap, Patch},
     filesystem::{BoxedFileSystem, Detected, DirectoryEntry, Driver, FileSystem, FileType, FsFuture, Node},
-    mounted_disk::MountedDisk,
+    mounted_disk::{MountedDisk, SharedFileMap},
     resolve::ResolveError,
     volume::Volume,
 };

@@ -2,12 +2,18 @@
 
 mod listing;
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    ops::Deref,
+    sync::{Arc, Weak},
+};
 
 use rtftp_core::{
     RequestPath,
     config::disk::{DiskConfig, MountSource},
 };
+use smol::lock::Mutex;
 
 pub(crate) use self::listing::MountedEntry;
 use super::{
@@ -15,6 +21,7 @@ use super::{
     partition::{Partition, partitions},
     resolve::{self, Namespace, ResolveError, Root},
 };
+use crate::memory::{DiskMemory, Reservation};
 
 /// A disk whose file systems are mounted as its description says.
 ///
@@ -25,6 +32,27 @@ pub struct MountedDisk {
     mounts: Vec<Mount>,
     /// The `tftp_root` of the description.
     root: Root,
+    memory: DiskMemory,
+    /// The maps of open files. Locked while a file is mapped: all who open it at the same time share one map.
+    maps: Mutex<HashMap<FileKey, Weak<SharedFileMap>>>,
+}
+
+/// The address of a mounted file system, and the node of a file in it.
+type FileKey = (usize, u64);
+
+/// The map of a file, shared by all who have opened the file in the same [`MountedDisk`].
+#[derive(Debug)]
+pub struct SharedFileMap {
+    map: FileMap,
+    _memory: Reservation,
+}
+
+impl Deref for SharedFileMap {
+    type Target = FileMap;
+
+    fn deref(&self) -> &FileMap {
+        &self.map
+    }
 }
 
 /// A mounted file system.
@@ -38,14 +66,27 @@ struct Mount {
 }
 
 impl MountedDisk {
-    /// Opens and mounts the file systems of a disk.
+    /// Opens and mounts the file systems of a disk, without a limit on memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_with_memory`](Self::open_with_memory).
+    pub async fn open(device: Arc<dyn BlockDevice>, config: &DiskConfig) -> Result<Self, Error> {
+        Self::open_with_memory(device, config, DiskMemory::unlimited()).await
+    }
+
+    /// Opens and mounts the file systems of a disk. What is read from them uses this memory.
     ///
     /// # Errors
     ///
     /// [`Error::Unsupported`] if one of them is not supported, [`Error::Corrupt`] also if a partition, a mountpoint or the
-    /// `tftp_root` does not exist, [`Error::Io`].
-    pub async fn open(device: Arc<dyn BlockDevice>, config: &DiskConfig) -> Result<Self, Error> {
-        let whole = Volume::new(device.clone());
+    /// `tftp_root` does not exist, [`Error::OutOfMemory`], [`Error::Io`].
+    pub async fn open_with_memory(
+        device: Arc<dyn BlockDevice>,
+        config: &DiskConfig,
+        memory: DiskMemory,
+    ) -> Result<Self, Error> {
+        let whole = Volume::with_memory(device.clone(), memory.clone());
         let mut table = None;
         let mut mounts = Vec::<Mount>::new();
         for mount in &config.mounts {
@@ -72,7 +113,7 @@ impl MountedDisk {
         }
         let root = Root::find(&mut Walk::new(&mounts), &config.tftp_root).await;
         let root = root.map_err(|error| error.into_error(format!("tftp_root {}", config.tftp_root)))?;
-        Ok(Self { device, mounts, root })
+        Ok(Self { device, mounts, root, memory, maps: Mutex::default() })
     }
 
     /// Resolves a path below the `tftp_root` of the description and maps the file.
@@ -80,9 +121,20 @@ impl MountedDisk {
     /// # Errors
     ///
     /// [`ResolveError`].
-    pub async fn find_file(&self, path: &RequestPath) -> Result<FileMap, ResolveError> {
+    pub async fn find_file(&self, path: &RequestPath) -> Result<Arc<SharedFileMap>, ResolveError> {
         let (_, (filesystem, node)) = self.root.file(&mut Walk::new(&self.mounts), path).await?;
-        Ok(filesystem.map(node).await?)
+        let mut maps = self.maps.lock().await;
+        let key = (std::ptr::from_ref(filesystem).addr(), node.id);
+        if let Some(map) = maps.get(&key).and_then(Weak::upgrade) {
+            return Ok(map);
+        }
+        maps.retain(|_, map| map.strong_count() > 0);
+        let mut map = filesystem.map(node).await?;
+        map.extents.shrink_to_fit();
+        let memory = self.memory.reserve(map.memory()).map_err(Error::OutOfMemory)?;
+        let map = Arc::new(SharedFileMap { map, _memory: memory });
+        maps.insert(key, Arc::downgrade(&map));
+        Ok(map)
     }
 
     /// Returns the disk, from which the contents of files are read.

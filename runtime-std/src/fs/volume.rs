@@ -5,11 +5,16 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 use parking_lot::Mutex;
 
 use super::{BlockDevice, Error, limits::MAX_STRUCTURE};
+use crate::memory::{DiskMemory, Eighths, Reservation};
 
 /// The size of a cache line in bytes.
 const LINE: u64 = 16 * 1024;
-/// The number of lines in the cache.
+/// The maximum number of lines in the cache.
 const CACHE_LINES: usize = 24;
+/// The number of lines that the cache has even if memory is short.
+const MIN_CACHE_LINES: usize = 4;
+/// The part of the memory within which the cache has more lines than that.
+const FOR_SPEED: Eighths = 4;
 
 /// A partition, or the whole of a disk. Cheap to clone.
 ///
@@ -22,10 +27,15 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// Creates the volume that is the whole of a disk, with an empty cache.
+    /// Creates the volume that is the whole of a disk, with an empty cache and without a limit on memory.
     pub fn new(device: Arc<dyn BlockDevice>) -> Self {
+        Self::with_memory(device, DiskMemory::unlimited())
+    }
+
+    /// Creates the volume that is the whole of a disk, with an empty cache. What is read from it uses this memory.
+    pub fn with_memory(device: Arc<dyn BlockDevice>, memory: DiskMemory) -> Self {
         let len = device.size();
-        Self { cache: Arc::new(Cache { device, lines: Mutex::default() }), start: 0, len }
+        Self { cache: Arc::new(Cache { device, memory, lines: Mutex::default() }), start: 0, len }
     }
 
     /// Returns the `len` bytes at `start`, truncated at the end of this volume.
@@ -37,6 +47,11 @@ impl Volume {
     /// Returns the disk.
     pub fn device(&self) -> &Arc<dyn BlockDevice> {
         &self.cache.device
+    }
+
+    /// Returns the memory for what is read from the disk.
+    pub fn memory(&self) -> &DiskMemory {
+        &self.cache.memory
     }
 
     /// Returns the size in bytes.
@@ -60,7 +75,7 @@ impl Volume {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if they exceed this volume or 1 MiB, [`Error::Io`].
+    /// [`Error::Corrupt`] if they exceed this volume or 1 MiB, [`Error::OutOfMemory`], [`Error::Io`].
     pub async fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
         self.cache.read(self.disk_offset(offset, len as u64)?, len).await
     }
@@ -69,8 +84,17 @@ impl Volume {
 /// The parts of a disk that were read last.
 struct Cache {
     device: Arc<dyn BlockDevice>,
-    /// Lines with their number, the most recently used at the end.
-    lines: Mutex<VecDeque<(u64, Arc<[u8]>)>>,
+    memory: DiskMemory,
+    /// The most recently used line is the last.
+    lines: Mutex<VecDeque<Line>>,
+}
+
+/// A line of the cache.
+struct Line {
+    /// The number of the line on the disk.
+    index: u64,
+    bytes: Arc<[u8]>,
+    memory: Reservation,
 }
 
 impl fmt::Debug for Cache {
@@ -105,30 +129,52 @@ impl Cache {
 
     /// Returns line `index`. If it is not cached, reads it together with the uncached lines that follow, up to line `end`.
     async fn line(&self, index: u64, end: u64) -> Result<Arc<[u8]>, Error> {
-        let missing = {
+        let mut memory = {
             let mut lines = self.lines.lock();
-            if let Some(at) = lines.iter().position(|(cached, _)| *cached == index) {
-                let line = lines.remove(at).map(|(_, line)| line).unwrap_or_default();
-                lines.push_back((index, line.clone()));
-                return Ok(line);
+            if let Some(at) = lines.iter().position(|line| line.index == index) {
+                let line = lines.remove(at);
+                lines.extend(line);
+                return Ok(lines.back().map(|line| line.bytes.clone()).unwrap_or_default());
             }
-            let is_missing = |index: &u64| lines.iter().all(|(cached, _)| cached != index);
-            (index..end).take_while(is_missing).take(CACHE_LINES).count() as u64
+            let is_missing = |index: &u64| lines.iter().all(|line| line.index != *index);
+            let missing = (index..end).take_while(is_missing).take(CACHE_LINES).count();
+            self.make_room(&mut lines, missing)?
         };
         let start = index * LINE;
-        let len = (missing * LINE).min(self.device.size() - start);
+        let len = (memory.len() as u64 * LINE).min(self.device.size() - start);
         let bytes = self.device.read(start, usize::try_from(len).unwrap_or(usize::MAX)).await?;
         let mut lines = self.lines.lock();
         let mut first = None;
         for (index, line) in (index..).zip(bytes.chunks(LINE as usize)) {
-            let line: Arc<[u8]> = line.into();
-            first.get_or_insert_with(|| line.clone());
-            lines.push_back((index, line));
-        }
-        while lines.len() > CACHE_LINES {
-            lines.pop_front();
+            let bytes: Arc<[u8]> = line.into();
+            first.get_or_insert_with(|| bytes.clone());
+            // Another read may have added the same lines meanwhile.
+            lines.retain(|line| line.index != index);
+            lines.extend(memory.pop().map(|memory| Line { index, bytes, memory }));
         }
         Ok(first.unwrap_or_default())
+    }
+
+    /// Makes room for up to `count` lines, at least one. Removes the lines that have not been used for longest, if necessary.
+    fn make_room(&self, lines: &mut VecDeque<Line>, count: usize) -> Result<Vec<Reservation>, Error> {
+        if self.memory.is_short() {
+            lines.drain(..lines.len().saturating_sub(MIN_CACHE_LINES));
+        }
+        let mut memory = Vec::new();
+        while memory.len() < count {
+            let used = lines.len() + memory.len();
+            let reserved = match used {
+                0..MIN_CACHE_LINES => self.memory.reserve(LINE as usize).ok(),
+                MIN_CACHE_LINES..CACHE_LINES => self.memory.reserve_within(LINE as usize, FOR_SPEED).ok(),
+                _ => None,
+            };
+            match reserved.or_else(|| lines.pop_front().map(|line| line.memory)) {
+                Some(reserved) => memory.push(reserved),
+                None if memory.is_empty() => memory.push(self.memory.reserve(LINE as usize)?),
+                None => break,
+            }
+        }
+        Ok(memory)
     }
 }
 
@@ -137,7 +183,10 @@ mod tests {
     use smol::block_on;
 
     use super::*;
-    use crate::fs::testing::Disk;
+    use crate::{
+        fs::testing::Disk,
+        memory::{Memory, OutOfMemory},
+    };
 
     /// Returns some bytes, a disk that holds them, and the volume of all of it.
     fn disk(len: usize) -> (Vec<u8>, Arc<Disk>, Volume) {
@@ -173,6 +222,25 @@ mod tests {
         }
         assert_eq!(volume.cache.lines.lock().len(), CACHE_LINES);
         assert_eq!(block_on(volume.read(0, 1 << 20)).expect("more than the cache holds"), bytes[..1 << 20]);
+    }
+
+    #[test]
+    fn cache_takes_what_memory_there_is() {
+        let bytes = vec![7; 4 << 20];
+        for (limit, lines) in [(4 << 20, CACHE_LINES), (800 << 10, 6), (260 << 10, MIN_CACHE_LINES), (68 << 10, 1)] {
+            let memory = Memory::new(limit).disk();
+            let volume = Volume::with_memory(Arc::new(bytes.clone()), memory.clone());
+            for at in 0..256u64 {
+                block_on(volume.read(at * LINE, 1)).expect("within the memory");
+            }
+            assert_eq!(block_on(volume.read(5, 1 << 20)).expect("more than the cache holds"), bytes[..1 << 20]);
+            assert_eq!(volume.cache.lines.lock().len(), lines, "{limit} bytes for four disks");
+            assert_eq!(memory.used(), lines * LINE as usize);
+            drop(volume);
+            assert_eq!(memory.used(), 0);
+        }
+        let volume = Volume::with_memory(Arc::new(bytes), Memory::new(60 << 10).disk());
+        assert_eq!(block_on(volume.read(0, 1)), Err(Error::OutOfMemory(OutOfMemory::ThisDisk)));
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(super) async fn for_each_entry(
         return Err(unsupported(number, "directory too large"));
     }
     let mut position = 0;
-    let map = map(blocks, directory).await?;
+    let (map, _memory) = map(blocks, directory).await?;
     for extent in &map.extents {
         let end = extent.file_offset + extent.len;
         while extent.file_offset <= position && position < end {

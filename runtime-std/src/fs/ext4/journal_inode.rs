@@ -9,9 +9,12 @@ use super::{
     map::{EXTENT_MAGIC, map},
     superblock::{JournalBackup, Superblock},
 };
-use crate::fs::{
-    Error, FileIdentity, FileMap, FileType,
-    bytes::{array_at, le},
+use crate::{
+    fs::{
+        Error, FileIdentity, FileMap, FileType,
+        bytes::{array_at, le},
+    },
+    memory::Reservation,
 };
 
 /// The minimum size of a journal in blocks (`JBD2_MIN_JOURNAL_BLOCKS`).
@@ -34,18 +37,19 @@ pub(super) async fn read_journal(blocks: &BlockReader, superblock: &Superblock) 
     if superblock.journal_inode == 0 {
         return Err(Error::unsupported("journal", "on another device and needs recovery"));
     }
-    let (log, unusable_inode) = match (map_inode(blocks, superblock).await, &superblock.journal_backup) {
+    let ((log, _memory), unusable_inode) = match (map_inode(blocks, superblock).await, &superblock.journal_backup) {
         (Err(error @ Error::Corrupt(_)), Some(backup)) => {
             (map(blocks, &inode_from_backup(superblock.journal_inode, backup)).await?, Some(error))
         }
         (log, _) => (log?, None),
     };
-    let journal = Journal::read(&log, blocks.volume().device(), blocks.block_size).await?;
+    let volume = blocks.volume();
+    let journal = Journal::read(&log, volume.device(), blocks.block_size, volume.memory()).await?;
     Ok(FoundJournal { journal, unusable_inode })
 }
 
 /// Maps the inode of the journal, with the checks of `ext4_get_journal_inode`.
-async fn map_inode(blocks: &BlockReader, superblock: &Superblock) -> Result<FileMap, Error> {
+async fn map_inode(blocks: &BlockReader, superblock: &Superblock) -> Result<(FileMap, Reservation), Error> {
     let number = superblock.journal_inode;
     let bytes = group_descriptor::read_inode(blocks, superblock, number).await?;
     let inode = Inode::parse(number, &bytes, superblock.checksum_seed)?;

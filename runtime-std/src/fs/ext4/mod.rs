@@ -222,7 +222,7 @@ impl FileSystem for Ext4 {
             if let Some(target) = inode.block.get(..len).filter(|_| len < inode.block.len()) {
                 return Ok(target.to_vec());
             }
-            let target = map::map(&self.blocks, &inode).await?;
+            let (target, _memory) = map::map(&self.blocks, &inode).await?;
             Ok(target.read(self.blocks.volume().device().as_ref(), 0, len).await?.into_vec())
         })
     }
@@ -234,7 +234,7 @@ impl FileSystem for Ext4 {
                 let patch = Patch { file_offset: 0, bytes: inline_data::content(&inode)? };
                 FileMap { size: inode.size, patches: vec![patch], ..FileMap::default() }
             } else {
-                map::map(&self.blocks, &inode).await?
+                map::map(&self.blocks, &inode).await?.0
             };
             file.identity = FileIdentity { file_system: self.superblock.uuid, ..inode.identity };
             Ok(file)

@@ -18,6 +18,7 @@ use super::{
     BoxedFileSystem, Detected, DirectoryEntry, Driver, Error, Extent, FileIdentity, FileMap, FileSystem, FileType,
     FsFuture, Node, Volume,
 };
+use crate::memory::Reservation;
 
 /// The node of the root directory. Other nodes are the offsets of their entries, and no entry is in the boot sector.
 const ROOT: u64 = 0;
@@ -85,7 +86,7 @@ impl Fat {
             return Ok(Vec::new());
         }
         let max_clusters = MAX_DIRECTORY / self.layout.cluster_size;
-        let runs = self.chain(first, max_clusters + 1).await?;
+        let (runs, _memory) = self.chain(first, max_clusters + 1).await?;
         if runs.iter().map(|run| run.len() as u64).sum::<u64>() > max_clusters {
             return Err(Error::corrupt(("directory at cluster", first), "longer than 2 MiB"));
         }
@@ -102,7 +103,7 @@ impl Fat {
     }
 
     /// Follows a cluster chain to its end, or for at most `max` clusters.
-    async fn chain(&self, first: u32, max: u64) -> Result<Vec<Range<u32>>, Error> {
+    async fn chain(&self, first: u32, max: u64) -> Result<(Vec<Range<u32>>, Reservation), Error> {
         table::chain(&self.volume, &self.layout, first, max).await
     }
 }
@@ -149,7 +150,7 @@ impl FileSystem for Fat {
             let record = self.record(file.id, FileType::File).await?;
             let size = u64::from(record.size());
             let first = record.first_cluster(self.layout.width);
-            let runs = self.chain(first, size.div_ceil(self.layout.cluster_size)).await?;
+            let (runs, mut memory) = self.chain(first, size.div_ceil(self.layout.cluster_size)).await?;
             let identity = FileIdentity {
                 file_system: u128::from(self.layout.serial).to_le_bytes(),
                 node: file.id,
@@ -161,6 +162,7 @@ impl FileSystem for Fat {
             let mut file_offset = 0;
             for run in runs {
                 let (offset, len) = self.layout.clusters_at(&run);
+                memory.make_room(&mut map.extents)?;
                 map.push(Extent { file_offset, len, disk_offset: self.volume.disk_offset(offset, len)? });
                 file_offset += len;
             }

@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use super::boot::{FIRST_CLUSTER, Layout, Width};
-use crate::fs::{Error, Volume, bytes::le, limits::MAX_EXTENTS};
+use crate::{
+    fs::{Error, Volume, bytes::le, limits::MAX_EXTENTS},
+    memory::Reservation,
+};
 
 /// The maximum number of bytes of the FAT that are read at once.
 const CHUNK: u64 = 64 * 1024;
@@ -19,14 +22,20 @@ pub(super) async fn is_clean(volume: &Volume, layout: &Layout) -> Result<bool, E
     })
 }
 
-/// Follows a cluster chain from `first` to its end, or for `max` clusters, and returns its runs of contiguous clusters.
+/// Follows a cluster chain from `first` to its end, or for `max` clusters, and returns its runs of contiguous clusters and their
+/// memory.
 ///
 /// # Errors
 ///
 /// [`Error::Corrupt`] if the chain contains a cluster that does not exist, is free or bad, or occurs twice;
-/// [`Error::Unsupported`] if there are more than [`MAX_EXTENTS`] runs; [`Error::Io`].
-pub(super) async fn chain(volume: &Volume, layout: &Layout, first: u32, max: u64) -> Result<Vec<Range<u32>>, Error> {
-    let mut chain = Chain { first, runs: Vec::new() };
+/// [`Error::Unsupported`] if there are more than [`MAX_EXTENTS`] runs; [`Error::OutOfMemory`]; [`Error::Io`].
+pub(super) async fn chain(
+    volume: &Volume,
+    layout: &Layout,
+    first: u32,
+    max: u64,
+) -> Result<(Vec<Range<u32>>, Reservation), Error> {
+    let mut chain = Chain { first, runs: Vec::new(), memory: volume.memory().reserve(0)? };
     let mut window = Window::default();
     let mut cluster = first;
     for left in (0..max).rev() {
@@ -45,7 +54,7 @@ pub(super) async fn chain(volume: &Volume, layout: &Layout, first: u32, max: u64
         cluster = next;
     }
     chain.check_loop()?;
-    Ok(chain.runs)
+    Ok((chain.runs, chain.memory))
 }
 
 /// Returns whether an entry marks the last cluster of a chain.
@@ -62,6 +71,8 @@ fn is_end(width: Width, entry: u32) -> bool {
 struct Chain {
     first: u32,
     runs: Vec<Range<u32>>,
+    /// The memory of `runs`.
+    memory: Reservation,
 }
 
 impl Chain {
@@ -74,19 +85,25 @@ impl Chain {
         if self.runs.len() == MAX_EXTENTS {
             return Err(Error::unsupported(self.object(), format!("more than {MAX_EXTENTS} fragments")));
         }
+        self.memory.make_room(&mut self.runs)?;
         self.runs.push(cluster..cluster + 1);
         // Checking at powers of two finds a loop early at a negligible cost.
         if self.runs.len().is_power_of_two() { self.check_loop() } else { Ok(()) }
     }
 
     /// Fails if a cluster occurs twice.
-    fn check_loop(&self) -> Result<(), Error> {
+    fn check_loop(&mut self) -> Result<(), Error> {
+        let memory = self.memory.bytes();
+        self.memory.resize(memory + self.runs.len() * size_of::<&Range<u32>>())?;
+        let is_loop = self.is_loop();
+        self.memory.resize(memory)?;
+        if is_loop { Err(Error::corrupt(self.object(), "loops, or is being written")) } else { Ok(()) }
+    }
+
+    fn is_loop(&self) -> bool {
         let mut sorted: Vec<_> = self.runs.iter().collect();
         sorted.sort_unstable_by_key(|run| run.start);
-        if sorted.is_sorted_by(|before, after| before.end <= after.start) {
-            return Ok(());
-        }
-        Err(Error::corrupt(self.object(), "loops, or is being written"))
+        !sorted.is_sorted_by(|before, after| before.end <= after.start)
     }
 
     fn object(&self) -> (&'static str, u32) {

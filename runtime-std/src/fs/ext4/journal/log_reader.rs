@@ -2,18 +2,31 @@
 
 use std::ops::Range;
 
-use crate::fs::{BlockDevice, Error, FileMap, ReadFuture};
+use super::superblock::JournalSuperblock;
+use crate::{
+    fs::{BlockDevice, Error, FileMap, ReadFuture},
+    memory::{DiskMemory, Eighths, Reservation},
+};
 
-/// The maximum number of bytes to read at once.
+/// The number of bytes to read at once.
 const CHUNK: u64 = 256 * 1024;
+/// The number of bytes to read at once if memory is short.
+const SMALL_CHUNK: u64 = 16 * 1024;
+/// The number of chunks in memory.
+const CHUNKS: u64 = 2;
+/// The part of the memory within which large chunks are read.
+const FOR_SPEED: Eighths = 6;
 /// The maximum number of blocks to read: four times the size of the largest journals that mke2fs creates by default.
-pub(super) const MAX_BLOCKS: u32 = 1 << 20;
+const MAX_BLOCKS: u32 = 1 << 20;
 
 /// Reads the log block by block, in large chunks with one chunk of read-ahead.
 pub(super) struct LogReader<'a> {
     file: &'a FileMap,
     disk: &'a dyn BlockDevice,
     block_size: u64,
+    /// The number of bytes to read at once.
+    max_chunk: u64,
+    _memory: Reservation,
     /// The blocks of the circular log.
     log_blocks: Range<u32>,
     next_block: u32,
@@ -26,17 +39,37 @@ pub(super) struct LogReader<'a> {
 }
 
 impl<'a> LogReader<'a> {
-    /// Creates a reader of the circular log `log_blocks` that starts at `first`.
+    /// Creates a reader of the circular log that starts at block `first`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
     pub(super) fn new(
         file: &'a FileMap,
         disk: &'a dyn BlockDevice,
-        block_size: u32,
-        log_blocks: Range<u32>,
+        superblock: &JournalSuperblock,
         first: u32,
-    ) -> Self {
-        let block_size = u64::from(block_size);
-        let (chunk, chunk_offset, read_ahead) = (Vec::new(), 0, None);
-        Self { file, disk, block_size, log_blocks, next_block: first, visited: 0, chunk, chunk_offset, read_ahead }
+        memory: &DiskMemory,
+    ) -> Result<Self, Error> {
+        let block_size = u64::from(superblock.block_size);
+        let small_chunk = SMALL_CHUNK.max(block_size);
+        let (max_chunk, memory) = match memory.reserve_within((CHUNKS * CHUNK) as usize, FOR_SPEED) {
+            Ok(memory) => (CHUNK, memory),
+            Err(_) => (small_chunk, memory.reserve((CHUNKS * small_chunk) as usize)?),
+        };
+        Ok(Self {
+            file,
+            disk,
+            block_size,
+            max_chunk,
+            _memory: memory,
+            log_blocks: superblock.log_blocks.clone(),
+            next_block: first,
+            visited: 0,
+            chunk: Vec::new(),
+            chunk_offset: 0,
+            read_ahead: None,
+        })
     }
 
     /// Returns the next block and its offset on the disk in bytes; `None` after all blocks of the log.
@@ -114,7 +147,7 @@ impl<'a> LogReader<'a> {
     fn chunk_len(&self, offset: u64) -> Result<u64, Error> {
         let (_, contiguous) = self.locate(offset)?;
         let until_end = (u64::from(self.log_blocks.end) * self.block_size).saturating_sub(offset);
-        let len = contiguous.min(until_end).min(CHUNK.max(self.block_size));
+        let len = contiguous.min(until_end).min(self.max_chunk);
         Ok(len - len % self.block_size)
     }
 

@@ -2,14 +2,21 @@
 
 use super::{
     block::{self, BlockType, Tag},
-    checksum::{ChecksumMode, TransactionChecksum},
-    log_reader::{LogReader, MAX_BLOCKS},
+    checksum::TransactionChecksum,
+    log_reader::LogReader,
     superblock::JournalSuperblock,
 };
-use crate::fs::Error;
+use crate::{
+    fs::Error,
+    memory::{DiskMemory, Reservation},
+};
+
+/// The maximum number of copies and of revoke records: as many as the largest journal that mke2fs creates by default, of 1 GiB, has
+/// blocks of 4 KiB.
+const MAX_RECORDS: usize = 1 << 18;
 
 /// The contents of the committed transactions, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CommittedLog {
     /// The copies of blocks.
     pub(super) copies: Vec<BlockCopy>,
@@ -17,6 +24,8 @@ pub(super) struct CommittedLog {
     pub(super) revokes: Vec<RevokeRecord>,
     /// The sequence number of the transaction after the last one.
     pub(super) next_sequence: u32,
+    /// The memory of `copies` and `revokes`.
+    _memory: Reservation,
 }
 
 /// The location of a copy of a block in the journal.
@@ -28,15 +37,31 @@ pub(in super::super) struct JournalBlock {
     pub(in super::super) is_escaped: bool,
 }
 
+/// A [`JournalBlock`] in eight bytes: no disk is larger than `i64::MAX` bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PackedLocation(u64);
+
 /// A copy of a block in the log.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct BlockCopy {
     /// The block of the file system.
     pub(super) block: u64,
     /// The location of the copy.
-    pub(super) location: JournalBlock,
+    pub(super) location: PackedLocation,
     /// The transaction, counted from the oldest in the log. Unlike sequence numbers, these do not wrap.
     pub(super) transaction: u32,
+    /// The number of copies before it.
+    pub(super) index: u32,
+}
+
+impl PackedLocation {
+    fn new(location: JournalBlock) -> Self {
+        Self(location.disk_offset << 1 | u64::from(location.is_escaped))
+    }
+
+    pub(super) fn unpack(self) -> JournalBlock {
+        JournalBlock { disk_offset: self.0 >> 1, is_escaped: self.0 & 1 != 0 }
+    }
 }
 
 /// The invalidation of a block's earlier copies.
@@ -57,9 +82,14 @@ pub(super) struct RevokeRecord {
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] if committed data is damaged, [`Error::Unsupported`] if the log exceeds a limit, [`Error::Io`].
-pub(super) async fn scan(log: &mut LogReader<'_>, superblock: &JournalSuperblock) -> Result<CommittedLog, Error> {
-    let mut scanner = Scanner::new(superblock);
+/// [`Error::Corrupt`] if committed data is damaged, [`Error::Unsupported`] if the log exceeds a limit, [`Error::OutOfMemory`],
+/// [`Error::Io`].
+pub(super) async fn scan(
+    log: &mut LogReader<'_>,
+    superblock: &JournalSuperblock,
+    memory: &DiskMemory,
+) -> Result<CommittedLog, Error> {
+    let mut scanner = Scanner::new(superblock, memory.reserve(0)?);
     while let Some((_, block)) = log.next().await? {
         let continues = match block::block_type(block, scanner.sequence) {
             Some(BlockType::Descriptor) => {
@@ -78,8 +108,7 @@ pub(super) async fn scan(log: &mut LogReader<'_>, superblock: &JournalSuperblock
             break;
         }
     }
-    scanner.committed.next_sequence = scanner.first_damaged.unwrap_or(scanner.sequence);
-    Ok(scanner.committed)
+    Ok(scanner.finish())
 }
 
 struct Scanner<'a> {
@@ -88,45 +117,43 @@ struct Scanner<'a> {
     sequence: u32,
     /// The current transaction, counted from the oldest in the log.
     transaction: u32,
-    current: Transaction,
-    committed: CommittedLog,
+    /// The copies of the committed transactions, then those of the current one.
+    copies: Vec<BlockCopy>,
+    /// The revoke records of the committed transactions, then those of the current one.
+    revokes: Vec<RevokeRecord>,
+    /// The number of copies and of revoke records of the committed transactions.
+    committed: (usize, usize),
+    /// The memory of `copies` and `revokes`.
+    memory: Reservation,
+    /// Whether all blocks of the current transaction match their checksums.
+    is_intact: bool,
+    checksum: TransactionChecksum,
     /// The time of the last committed transaction, in seconds since 1970.
     last_commit_time: u64,
     /// The sequence number of the first damaged transaction.
     first_damaged: Option<u32>,
 }
 
-/// The contents of a transaction before its commit block.
-struct Transaction {
-    copies: Vec<BlockCopy>,
-    revokes: Vec<RevokeRecord>,
-    /// Whether all blocks match their checksums.
-    is_intact: bool,
-    checksum: TransactionChecksum,
-}
-
-impl Transaction {
-    fn new(mode: ChecksumMode) -> Self {
-        Self { copies: Vec::new(), revokes: Vec::new(), is_intact: true, checksum: TransactionChecksum::new(mode) }
-    }
-}
-
 impl<'a> Scanner<'a> {
-    fn new(superblock: &'a JournalSuperblock) -> Self {
+    fn new(superblock: &'a JournalSuperblock, memory: Reservation) -> Self {
         Self {
             superblock,
             sequence: superblock.sequence,
             transaction: 0,
-            current: Transaction::new(superblock.checksum_mode),
-            committed: CommittedLog::default(),
+            copies: Vec::new(),
+            revokes: Vec::new(),
+            committed: (0, 0),
+            memory,
+            is_intact: true,
+            checksum: TransactionChecksum::new(superblock.checksum_mode),
             last_commit_time: 0,
             first_damaged: None,
         }
     }
 
     fn descriptor(&mut self, block: &[u8]) -> Vec<Tag> {
-        self.current.is_intact &= self.superblock.checksum_mode.matches_tail(block);
-        self.current.checksum.update(block);
+        self.is_intact &= self.superblock.checksum_mode.matches_tail(block);
+        self.checksum.update(block);
         block::tags(block, self.superblock)
     }
 
@@ -139,29 +166,36 @@ impl<'a> Scanner<'a> {
         for tag in tags {
             let disk_offset = if mode.covers_copies() {
                 let Some((disk_offset, copy)) = log.next().await? else { return Ok(false) };
-                self.current.is_intact &= mode.matches_copy(copy, self.sequence, tag.checksum);
-                self.current.checksum.update(copy);
+                self.is_intact &= mode.matches_copy(copy, self.sequence, tag.checksum);
+                self.checksum.update(copy);
                 disk_offset
             } else {
                 let Some(disk_offset) = log.skip()? else { return Ok(false) };
                 disk_offset
             };
-            let location = JournalBlock { disk_offset, is_escaped: tag.is_escaped };
-            self.current.copies.push(BlockCopy { block: tag.block, location, transaction: self.transaction });
+            if self.copies.len() == MAX_RECORDS {
+                return Err(Error::unsupported("journal", format!("more than {MAX_RECORDS} copies of blocks")));
+            }
+            let location = PackedLocation::new(JournalBlock { disk_offset, is_escaped: tag.is_escaped });
+            self.memory.make_room(&mut self.copies)?;
+            let (transaction, index) = (self.transaction, self.copies.len() as u32);
+            self.copies.push(BlockCopy { block: tag.block, location, transaction, index });
         }
         Ok(true)
     }
 
     fn revoke(&mut self, block: &[u8]) -> Result<(), Error> {
-        self.current.is_intact &= self.superblock.checksum_mode.matches_tail(block);
+        self.is_intact &= self.superblock.checksum_mode.matches_tail(block);
         let Some(revoked) = block::revoked_blocks(block, self.superblock) else {
-            self.current.is_intact = false;
+            self.is_intact = false;
             return Ok(());
         };
-        let transaction = self.transaction;
-        self.current.revokes.extend(revoked.map(|block| RevokeRecord { block, transaction }));
-        if self.current.revokes.len() + self.committed.revokes.len() > MAX_BLOCKS as usize {
-            return Err(Error::unsupported("journal", format!("more than {MAX_BLOCKS} revoked blocks")));
+        for block in revoked {
+            if self.revokes.len() == MAX_RECORDS {
+                return Err(Error::unsupported("journal", format!("more than {MAX_RECORDS} revoked blocks")));
+            }
+            self.memory.make_room(&mut self.revokes)?;
+            self.revokes.push(RevokeRecord { block, transaction: self.transaction });
         }
         Ok(())
     }
@@ -169,14 +203,12 @@ impl<'a> Scanner<'a> {
     /// Ends the current transaction. Returns `false` if it is the last one of the log.
     fn commit(&mut self, block: &[u8]) -> Result<bool, Error> {
         let mode = self.superblock.checksum_mode;
-        let Transaction { mut copies, mut revokes, is_intact, checksum } =
-            std::mem::replace(&mut self.current, Transaction::new(mode));
-        let is_intact = is_intact && mode.matches_commit(block, checksum);
+        let checksum = std::mem::replace(&mut self.checksum, TransactionChecksum::new(mode));
+        let is_intact = std::mem::replace(&mut self.is_intact, true) && mode.matches_commit(block, checksum);
         let time = block::commit_time(block);
         match (is_intact, self.first_damaged) {
             (true, None) => {
-                self.committed.copies.append(&mut copies);
-                self.committed.revokes.append(&mut revokes);
+                self.committed = (self.copies.len(), self.revokes.len());
                 self.last_commit_time = time;
             }
             (true, Some(damaged)) => {
@@ -192,8 +224,21 @@ impl<'a> Scanner<'a> {
                 self.first_damaged.get_or_insert(self.sequence);
             }
         }
+        self.discard_uncommitted();
         self.sequence = self.sequence.wrapping_add(1);
         self.transaction += 1;
         Ok(true)
+    }
+
+    fn discard_uncommitted(&mut self) {
+        let (copies, revokes) = self.committed;
+        self.copies.truncate(copies);
+        self.revokes.truncate(revokes);
+    }
+
+    fn finish(mut self) -> CommittedLog {
+        self.discard_uncommitted();
+        let next_sequence = self.first_damaged.unwrap_or(self.sequence);
+        CommittedLog { copies: self.copies, revokes: self.revokes, next_sequence, _memory: self.memory }
     }
 }

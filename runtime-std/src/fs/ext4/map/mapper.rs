@@ -2,13 +2,16 @@
 
 use std::ops::Range;
 
-use crate::fs::{
-    Error, FileMap,
-    ext4::{
-        block_reader::BlockReader,
-        inode::{Inode, corrupt, unsupported},
+use crate::{
+    fs::{
+        Error, FileMap,
+        ext4::{
+            block_reader::BlockReader,
+            inode::{Inode, corrupt, unsupported},
+        },
+        limits::{Budget, MAX_EXTENTS},
     },
-    limits::{Budget, MAX_EXTENTS},
+    memory::Reservation,
 };
 
 /// The maximum number of extents in a tree plus the size of its nodes in KiB.
@@ -24,19 +27,20 @@ pub(super) struct Mapper<'a> {
     /// The number of extents and KiB of nodes that may still be read.
     budget: Budget,
     file: FileMap,
+    memory: Reservation,
 }
 
 impl<'a> Mapper<'a> {
-    /// Creates a mapper without extents.
-    pub(super) fn new(blocks: &'a BlockReader, inode: &'a Inode) -> Self {
+    /// Creates a mapper without extents. They grow within `memory`.
+    pub(super) fn new(blocks: &'a BlockReader, inode: &'a Inode, memory: Reservation) -> Self {
         let end = inode.size.div_ceil(blocks.block_size.into());
         let file = FileMap { size: inode.size, ..FileMap::default() };
-        Self { blocks, inode, end, budget: Budget::new(MAX_TREE), file }
+        Self { blocks, inode, end, budget: Budget::new(MAX_TREE), file, memory }
     }
 
-    /// Returns the map with all extents that were added.
-    pub(super) fn finish(self) -> FileMap {
-        self.file
+    /// Returns the map with all extents that were added, and its memory.
+    pub(super) fn finish(self) -> (FileMap, Reservation) {
+        (self.file, self.memory)
     }
 
     /// Adds a run of blocks that is mapped at block `logical` of the file.
@@ -50,8 +54,12 @@ impl<'a> Mapper<'a> {
             file_offset.ok_or_else(|| corrupt(self.inode.number, "block beyond the maximum file size"))?;
         for located in self.blocks.locate(file_offset, run.start..run.start + len) {
             let (extent, patch) = located?;
+            self.memory.make_room(&mut self.file.extents)?;
             self.file.push(extent);
-            self.file.patches.extend(patch);
+            if let Some(patch) = patch {
+                self.memory.resize(self.memory.bytes() + patch.memory())?;
+                self.file.patches.push(patch);
+            }
             if self.file.extents.len() > MAX_EXTENTS {
                 return Err(self.too_fragmented());
             }

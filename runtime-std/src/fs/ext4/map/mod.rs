@@ -12,15 +12,18 @@ mod tests;
 pub(super) use self::extent_tree::MAGIC as EXTENT_MAGIC;
 use self::mapper::Mapper;
 use super::{block_reader::BlockReader, inode::Inode};
-use crate::fs::{Error, FileMap};
+use crate::{
+    fs::{Error, FileMap},
+    memory::Reservation,
+};
 
-/// Returns the size and the extents of an inode's content.
+/// Returns the size and the extents of an inode's content, and their memory.
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`], [`Error::Unsupported`] if there are too many extents, [`Error::Io`].
-pub(super) async fn map(blocks: &BlockReader, inode: &Inode) -> Result<FileMap, Error> {
-    let mut mapper = Mapper::new(blocks, inode);
+/// [`Error::Corrupt`], [`Error::Unsupported`] if there are too many extents, [`Error::OutOfMemory`], [`Error::Io`].
+pub(super) async fn map(blocks: &BlockReader, inode: &Inode) -> Result<(FileMap, Reservation), Error> {
+    let mut mapper = Mapper::new(blocks, inode, blocks.volume().memory().reserve(0)?);
     if inode.has_extents() {
         extent_tree::traverse(&mut mapper).await?;
     } else {

@@ -37,7 +37,7 @@ fn map_inode(nodes: &[(usize, Vec<u8>)], flags: u32, block: &[u8], size: u64) ->
         identity: FileIdentity::default(),
         checksum_seed: Checksum::NONE,
     };
-    let extents = block_on(map(&blocks, &inode))?.extents;
+    let extents = block_on(map(&blocks, &inode))?.0.extents;
     let size = BLOCK_SIZE as u64;
     Ok(extents
         .iter()

@@ -6,7 +6,10 @@ use crc::{Algorithm, CRC_32_ISCSI, CRC_32_MPEG_2, Crc};
 use smol::block_on;
 
 use super::super::Journal;
-use crate::fs::{BlockDevice, Error, Extent, FileMap};
+use crate::{
+    fs::{BlockDevice, Error, Extent, FileMap},
+    memory::DiskMemory,
+};
 
 pub(super) const MAGIC: [u8; 4] = [0xc0, 0x3b, 0x39, 0x98];
 pub(super) const UUID: [u8; 16] = *b"sixteen bytes ok";
@@ -216,7 +219,8 @@ impl LogBuilder {
 /// Reads a journal; `file` maps it to the disk.
 pub(super) fn load(disk: &Arc<dyn BlockDevice>, file: &FileMap, block_size: usize) -> Result<Journal, Error> {
     // The future must be `Send`.
-    let loading: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(Journal::read(file, disk, block_size as u32));
+    let loading: Pin<Box<dyn Future<Output = _> + Send>> =
+        Box::pin(async move { Journal::read(file, disk, block_size as u32, &DiskMemory::unlimited()).await });
     block_on(loading)
 }
 

@@ -1,5 +1,6 @@
 //! Logs with contents that no system writes.
 
+use smol::block_on;
 use std::{
     sync::{
         Arc,
@@ -12,7 +13,10 @@ use super::{
     Checksums, FREE_BLOCK, LogBuilder, content, escaped_content,
     log_builder::{load, load_all, update_checksum, whole_disk},
 };
-use crate::fs::{BlockDevice, Error, ReadFuture, testing::Random};
+use crate::{
+    fs::{BlockDevice, Error, ReadFuture, ext4::journal::Journal, testing::Random},
+    memory::{DiskMemory, Memory},
+};
 
 /// A disk of any size: a superblock, then the same block repeatedly.
 #[derive(Debug)]
@@ -36,6 +40,38 @@ impl BlockDevice for Repeating {
     }
 }
 
+/// A disk that holds a log without the contents of its copies.
+#[derive(Debug)]
+struct Sparse {
+    superblock: Vec<u8>,
+    blocks: Vec<Vec<u8>>,
+    block_size: usize,
+}
+
+impl Sparse {
+    fn new(builder: &LogBuilder) -> Self {
+        let superblock = builder.superblock(builder.blocks.len() + 1, 1);
+        Self { superblock, blocks: builder.blocks.clone(), block_size: builder.block_size }
+    }
+}
+
+impl BlockDevice for Sparse {
+    fn size(&self) -> u64 {
+        (self.block_size * (self.blocks.len() + 1)) as u64
+    }
+
+    fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
+        let mut bytes = Vec::new();
+        for at in (offset as usize..offset as usize + len).step_by(self.block_size) {
+            let block = (at / self.block_size).checked_sub(1).map_or(&self.superblock, |index| &self.blocks[index]);
+            bytes.extend_from_slice(block);
+            bytes.resize(at + self.block_size - offset as usize, 0);
+        }
+        bytes.truncate(len);
+        Box::pin(async { Ok(bytes.into()) })
+    }
+}
+
 /// Reads a journal of `len` blocks that are all equal to `block`. Returns the number of copies, and of bytes that were read.
 fn read_repeating(builder: &LogBuilder, block: &[u8], len: usize) -> (Result<usize, Error>, u64) {
     let size = (len * builder.block_size) as u64;
@@ -54,8 +90,36 @@ fn limits_number_of_blocks() {
     let (copies, _) = read_repeating(&builder, &descriptor, 20_000);
     assert_eq!(copies, Ok(0));
     let (result, read) = read_repeating(&builder, &descriptor, 1 << 21);
-    assert!(matches!(result, Err(Error::Unsupported(reason)) if reason.to_string().contains("1048576 blocks")));
+    assert!(matches!(result, Err(Error::Unsupported(reason)) if reason.to_string().contains("262144 copies")));
     assert!(read < 100 << 20, "{read} bytes");
+}
+
+/// 262,144 copies, each of another block.
+#[test]
+fn keeps_the_largest_journal_in_16_bytes_a_copy() {
+    const COPIES: u64 = 1 << 18;
+    let mut builder = LogBuilder::new(65_536, Checksums::None, false);
+    let mut expected = 0;
+    for first in (0..COPIES).step_by(8_000) {
+        let copies: Vec<_> = (first..COPIES.min(first + 8_000)).map(|block| (block, Vec::new())).collect();
+        expected += copies.len();
+        builder.transaction(&[], &copies);
+    }
+    let descriptors = builder.blocks.iter().filter(|block| !block.is_empty()).count();
+    let disk = Arc::new(Sparse::new(&builder));
+    let memory = DiskMemory::unlimited();
+    let file = whole_disk(&*disk);
+    let device = disk as Arc<dyn BlockDevice>;
+    let journal = block_on(Journal::read(&file, &device, builder.block_size as u32, &memory)).expect("a valid log");
+    assert_eq!(journal.range(0..u64::MAX).count(), expected);
+    println!("{expected} copies in {descriptors} blocks: {} KiB in memory", memory.used() >> 10);
+    assert_eq!(memory.used(), 16 * expected);
+    drop(journal);
+    assert_eq!(memory.used(), 0);
+    let little = Memory::new(4 << 20).disk();
+    let refused = block_on(Journal::read(&file, &device, builder.block_size as u32, &little));
+    assert!(matches!(refused, Err(Error::OutOfMemory(_))));
+    assert_eq!(little.used(), 0);
 }
 
 #[test]
