@@ -20,11 +20,12 @@ use std::{
     sync::Arc,
 };
 
-use async_signal::{Signal, Signals};
+use async_signal::Signal;
 use rtftp_runtime::{
     sandbox,
     server::{Config, Server},
 };
+use smol::channel::Receiver;
 
 use crate::{
     cli::Action,
@@ -79,7 +80,7 @@ fn start(
     config: Config,
     sandbox: bool,
     log: &mut Log,
-) -> io::Result<(Arc<Server>, SocketAddr, ServiceManager, Signals)> {
+) -> io::Result<(Arc<Server>, SocketAddr, ServiceManager, Receiver<Signal>)> {
     let root = config.root_dir.clone();
     let server = match service::activated_socket().map_err(io::Error::other)? {
         Some((socket, name)) => {
@@ -99,7 +100,7 @@ fn start(
         log::info!("sandbox disabled by --no-sandbox");
     }
     log.start_writer();
-    let signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
+    let signals = service::receive_signals()?;
     let address = server.local_addr()?;
     Ok((Arc::new(server), address, manager, signals))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::ErrorKind,
+    io::{self, ErrorKind},
     net::UdpSocket,
     os::{
         fd::OwnedFd,
@@ -14,6 +14,7 @@ use std::{
     },
     process,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -24,11 +25,16 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 use smol::{
-    Timer,
+    Timer, block_on,
+    channel::{Receiver, unbounded},
     future::{or, pending},
     stream::StreamExt,
 };
 
+use crate::logging;
+
+/// The time in which the process must end after a signal. Running transfers have 3 s of it.
+const STOP_LIMIT: Duration = Duration::from_millis(3800);
 /// The minimum interval between two notifications of the number of transfers.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// The time in which a busy service manager must accept a notification, and the interval of the attempts.
@@ -73,11 +79,37 @@ fn udp_socket(fd: OwnedFd) -> Result<UdpSocket, String> {
     }
 }
 
+/// Starts a thread that receives signals, and ends the process [`STOP_LIMIT`] after one that asks for it, whatever other threads do.
+///
+/// # Errors
+///
+/// Fails if the signals cannot be caught, or the thread cannot be started.
+pub(crate) fn receive_signals() -> io::Result<Receiver<Signal>> {
+    let mut signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
+    let (sender, received) = unbounded();
+    let receive = move || {
+        loop {
+            let Some(Ok(signal)) = block_on(signals.next()) else { return };
+            // Fails if the server has ended.
+            let _ = sender.try_send(signal);
+            if signal != Signal::Hup {
+                break;
+            }
+        }
+        thread::sleep(STOP_LIMIT);
+        log::warn!("ended before everything was stopped, after {} s", STOP_LIMIT.as_secs_f32());
+        logging::flush();
+        process::exit(0);
+    };
+    thread::Builder::new().name("signals".into()).spawn(receive)?;
+    Ok(received)
+}
+
 /// Notifies the service manager of the state of `server`, and reloads at each SIGHUP. Returns at any other signal.
 ///
 /// `summary` is the start of the status text. Must run in the event loop of the transfers, so that the watchdog detects when it
 /// hangs.
-pub(crate) async fn run(server: Arc<Server>, manager: ServiceManager, signals: Signals, summary: String) {
+pub(crate) async fn run(server: Arc<Server>, manager: ServiceManager, signals: Receiver<Signal>, summary: String) {
     manager.notify(&format!("READY=1\n{}", status(&summary, 0))).await;
     let notifications = or(manager.notify_watchdog(), manager.notify_transfers(&server, &summary));
     or(manager.handle_signals(&server, signals), notifications).await;
@@ -106,8 +138,8 @@ impl ServiceManager {
     }
 
     /// Reloads at each SIGHUP; returns at any other signal.
-    async fn handle_signals(&self, server: &Server, mut signals: Signals) {
-        while let Some(Ok(Signal::Hup)) = signals.next().await {
+    async fn handle_signals(&self, server: &Server, signals: Receiver<Signal>) {
+        while signals.recv().await == Ok(Signal::Hup) {
             let now = clock_gettime(ClockId::Monotonic);
             let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
             self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}")).await;

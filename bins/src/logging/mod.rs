@@ -7,9 +7,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{fd::AsFd, unix::fs::MetadataExt},
-    panic,
-    sync::Arc,
-    thread,
+    panic, thread,
     time::Duration,
 };
 
@@ -26,18 +24,19 @@ const MAX_LINE: usize = 4096;
 /// The time in which the remaining lines must be written when the process ends.
 const EXIT_LIMIT: Duration = Duration::from_millis(500);
 
+/// The lines that wait for the writer.
+static QUEUE: Queue = Queue::new(MAX_QUEUED);
+
 /// The running log. Dropping it writes the remaining lines, in at most [`EXIT_LIMIT`].
 #[derive(Debug)]
 pub(crate) struct Log {
-    queue: Arc<Queue>,
     has_writer: bool,
 }
 
 /// Starts to collect lines. They are written once [`Log::start_writer`] was called, or the log is dropped.
 pub(crate) fn start(level: LevelFilter) -> Log {
-    let queue = Arc::new(Queue::new(MAX_QUEUED));
     let mut builder = Builder::new();
-    builder.filter_level(level).target(Target::Pipe(Box::new(QueueWriter(queue.clone()))));
+    builder.filter_level(level).target(Target::Pipe(Box::new(QueueWriter)));
     if stderr_is_journal() {
         // The journal adds the time, and reads the priority from the prefix (sd-daemon(3)).
         builder.format(|out, record| writeln!(out, "<{}>{}", syslog_priority(record.level()), one_line(record.args())));
@@ -47,8 +46,13 @@ pub(crate) fn start(level: LevelFilter) -> Log {
         });
     }
     builder.init();
-    log_panics(queue.clone());
-    Log { queue, has_writer: false }
+    log_panics();
+    Log { has_writer: false }
+}
+
+/// Waits until all lines are written, at most [`EXIT_LIMIT`]. For the end of the process.
+pub(crate) fn flush() {
+    QUEUE.flush(EXIT_LIMIT);
 }
 
 /// Returns a message as one line. Texts from outside were escaped when they were read; this is for those that were forgotten.
@@ -57,23 +61,22 @@ fn one_line(message: &std::fmt::Arguments<'_>) -> String {
 }
 
 /// Logs panics like all other messages, so that they do not wait for the reader either: a panic must end the process.
-fn log_panics(queue: Arc<Queue>) {
-    panic::set_hook(Box::new(move |panic| {
+fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
         log::error!("{panic}");
         let backtrace = Backtrace::capture();
         if backtrace.status() == BacktraceStatus::Captured {
             backtrace.to_string().lines().for_each(|line| log::error!("{line}"));
         }
-        queue.flush(EXIT_LIMIT);
+        flush();
     }));
 }
 
 impl Log {
     /// Starts the thread that writes the lines. It is confined if the calling thread is.
     pub(crate) fn start_writer(&mut self) {
-        let queue = self.queue.clone();
         let report = |lines| log::warn!("{lines} log lines were dropped: the reader of standard error was too slow");
-        let run = move || queue.write_to(io::stderr(), report);
+        let run = move || QUEUE.write_to(io::stderr(), report);
         // If there is no thread, nobody can be told.
         self.has_writer = thread::Builder::new().name("log".into()).spawn(run).is_ok();
     }
@@ -84,16 +87,16 @@ impl Drop for Log {
         if !self.has_writer {
             self.start_writer();
         }
-        self.queue.flush(EXIT_LIMIT);
+        flush();
     }
 }
 
 /// Adds the lines of `env_logger`, which writes each with one call.
-struct QueueWriter(Arc<Queue>);
+struct QueueWriter;
 
 impl Write for QueueWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.add(line);
+        QUEUE.add(line);
         Ok(line.len())
     }
 
