@@ -10,7 +10,7 @@ use nix::net::if_::if_nametoindex;
 use rtftp_tests::{
     Answer, BOARD_MAC, Client, DiskConfig, NbdServer, Rtftp, VethNetwork, assert_same, board_config, board_disk,
     closed_port, noise,
-    raw_client::{error, rrq},
+    raw_client::{ack, error, rrq},
 };
 
 #[test]
@@ -175,6 +175,21 @@ fn new_clients_get_the_ports_of_unverified_ones() {
     let mut client = daemon.client("127.0.0.8");
     assert_eq!(client.fetch("file", &[]).as_deref(), Ok(&b"file"[..]));
     assert_eq!(client.peer().port(), free);
+}
+
+#[test]
+fn names_the_reason_why_packets_were_not_sent() {
+    VethNetwork::test(&[], |cable| {
+        cable.daemon().put("default/file", [7; 2000]);
+        let mut client = cable.client("10.9.0.5", "10.9.0.1");
+        assert_eq!(client.exchange(&rrq("file", &[])).block(), 1);
+        // As a rule of the local firewall: the kernel refuses to send.
+        cable.run_on_server("ip route add prohibit 10.9.0.5/32");
+        client.reply(&ack(1));
+        client.reply(&error(0, "no packets"));
+        let line = cable.daemon().logged(&["file from default/", "not sent"]);
+        assert!(line.ends_with("error 0; the last packet was not sent: Permission denied (os error 13)"), "{line}");
+    });
 }
 
 /// Returns the number of IP fragments created in the daemon's network namespace (proc(5), `/proc/net/snmp`).

@@ -44,6 +44,8 @@ pub(crate) struct TransferSocket {
     segmentation: bool,
     /// Whether the network has reported that nobody receives at the client's port.
     is_port_closed: bool,
+    /// The reason why this machine did not send the last datagram; `None` if it did.
+    send_error: Option<io::Error>,
     unknown_tid: Option<UnknownTidSocket>,
 }
 
@@ -81,6 +83,7 @@ impl TransferSocket {
             shared_from,
             segmentation: true,
             is_port_closed: false,
+            send_error: None,
             unknown_tid: None,
         }
     }
@@ -115,6 +118,11 @@ impl TransferSocket {
     /// the listener's queue.
     pub(crate) fn is_port_closed(&self) -> bool {
         self.is_port_closed
+    }
+
+    /// Returns the reason why this machine did not send the last datagram, for example a rule of its firewall.
+    pub(crate) fn take_send_error(&mut self) -> Option<io::Error> {
+        self.send_error.take()
     }
 
     /// Returns whether an error means that the client has closed its port, and remembers it. No other socket sends from this port,
@@ -168,8 +176,11 @@ impl TransferSocket {
                     self.segmentation = false;
                     continue;
                 }
-                Err(error) => log::debug!("{}: datagram not sent: {error}", self.client),
-                Ok(()) => {}
+                Err(error) => {
+                    log::debug!("{}: datagram not sent: {error}", self.client);
+                    self.send_error = Some(error);
+                }
+                Ok(()) => self.send_error = None,
             }
             sent += batch.len();
         }

@@ -104,7 +104,10 @@ impl Session {
         let transfer = Transfer::new(sender, file, socket, self.admitted.handle.clone(), self.record.clone());
         let finished = transfer.run(&self.context.workers, &self.admitted.stop).await;
         let (acknowledged, retransmitted) = (finished.acknowledged, finished.retransmitted);
-        let (state, outcome) = describe(finished.outcome);
+        let (state, mut outcome) = describe(finished.outcome);
+        if let Some(error) = finished.send_error.filter(|_| state == State::Failed) {
+            outcome = format!("{outcome}; the last packet was not sent: {error}").into();
+        }
         self.record.note_progress(clock::now(), acknowledged, retransmitted);
         self.record.finish(state, Some(&*outcome).filter(|_| state == State::Failed));
         let seconds = started.elapsed().as_secs_f64();

@@ -6,6 +6,7 @@
 use std::{
     cell::Cell,
     fmt::Debug,
+    io,
     ops::{Deref, DerefMut},
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
@@ -74,6 +75,8 @@ pub(super) struct Finished {
     pub(super) acknowledged: u64,
     /// The number of packets sent more than once.
     pub(super) retransmitted: u64,
+    /// The reason why this machine did not send the last packet; `None` if it did.
+    pub(super) send_error: Option<io::Error>,
 }
 
 impl<F: TransferFile> Transfer<F> {
@@ -118,8 +121,9 @@ impl<F: TransferFile> Transfer<F> {
             }
         };
         or(finished, stopped).await;
-        let transfer = transfer.lock();
+        let mut transfer = transfer.lock();
         Finished {
+            send_error: transfer.socket.take_send_error(),
             outcome: transfer.outcome,
             acknowledged: transfer.sender.acknowledged(),
             retransmitted: transfer.sender.retransmitted(),
