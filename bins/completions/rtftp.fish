@@ -21,6 +21,7 @@ complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l port-rang
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l single-port -d 'serve all transfers from the listening port, for networks that drop replies from other ports'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l open-limit -x -d 'time limit for opening a disk (120)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l read-limit -x -d 'time limit for each answer of an open disk (10)'
+complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l disk-memory -x -d 'limit the memory for what is read from all disks (256)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l status-socket -r -F -d 'provide the status at this Unix socket; none disables it (/run/rtftp/status.sock, if its directory is writable)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l status-listen -x -d 'serve the status over HTTP; PORT alone listens on 127.0.0.1 (off)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l no-sandbox -d 'disable the Landlock sandbox'

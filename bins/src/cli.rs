@@ -74,6 +74,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
     }
     let open_limit = parser.seconds("--open-limit", SECONDS)?;
     let read_limit = parser.seconds("--read-limit", SECONDS)?;
+    let disk_memory = parser.number::<usize>("--disk-memory", 16..=1 << 20)? << 20;
     let status_socket = match parser.path("--status-socket")? {
         None => StatusSocket::Default,
         Some(none) if none.as_os_str() == "none" => StatusSocket::Disabled,
@@ -100,6 +101,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         capacity,
         open_limit,
         read_limit,
+        disk_memory,
         status_socket,
     };
     Ok(Action::Serve { config, status_listen, log_level, sandbox })
@@ -152,6 +154,7 @@ mod tests {
         assert_eq!(config.idle_timeout, Duration::from_secs(60));
         assert!(config.monitor_configs);
         assert_eq!((config.mtu_clamp, config.port_range), (false, None));
+        assert_eq!(config.disk_memory, 256 << 20);
     }
 
     #[test]
@@ -226,6 +229,7 @@ mod tests {
             ("-r /r --log-level loud", "--log-level: expected error, warn, info, debug or trace, found `loud`"),
             ("-r /r --max-blksize 7", "--max-blksize: expected a whole number from 8 to 65464, found `7`"),
             ("-r /r --max-windowsize x", "--max-windowsize: expected a whole number from 1 to 32767, found `x`"),
+            ("-r /r --disk-memory 15", "--disk-memory: expected a whole number from 16 to 1048576, found `15`"),
             ("-r /r --port-range 1-9 --single-port", "--single-port and --port-range cannot be combined"),
             ("-r /r -p", "the '-p' option doesn't have an associated value"),
         ] {

@@ -129,6 +129,13 @@ a Raspberry Pi (9ffefdef) are tried in the same way.
                 ),
             OPEN_LIMIT,
             READ_LIMIT,
+            option("--disk-memory", "MIB", "limit the memory for what is read from all disks")
+                .default("256")
+                .details(
+                    "One disk can use a quarter of it. If memory is short, files are read in smaller pieces, and disks that \
+                     are not in use lose their caches; a request for which even that does not suffice gets the ERROR \
+                     \"the server is short of memory, try again\". Virtual machines of libguestfs are not counted.",
+                ),
             option("--status-socket", "PATH", "provide the status at this Unix socket; `none` disables it")
                 .default("`/run/rtftp/status.sock`, if its directory is writable")
                 .completes(Completion::File),

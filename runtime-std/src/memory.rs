@@ -9,10 +9,18 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
+
+use parking_lot::Mutex;
+use rtftp_core::Instant;
+
+use crate::clock;
 
 /// The part of the memory for disks that one of them may use: a quarter.
 const SHARES: usize = 4;
+/// The minimum time between two log lines about a shortage.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A part of a limit, in eighths.
 pub(crate) type Eighths = usize;
@@ -28,6 +36,8 @@ pub(crate) struct Memory(Arc<Total>);
 #[derive(Debug)]
 struct Total {
     limit: Limit,
+    /// The time of the last log line about a shortage.
+    logged: Mutex<Option<Instant>>,
 }
 
 /// The memory for one disk: its share, and the memory for all disks. Cheap to clone.
@@ -64,7 +74,12 @@ pub enum OutOfMemory {
 impl Memory {
     /// Creates the memory for all disks, in bytes.
     pub(crate) fn new(max: usize) -> Self {
-        Self(Arc::new(Total { limit: Limit::new(max) }))
+        Self(Arc::new(Total { limit: Limit::new(max), logged: Mutex::default() }))
+    }
+
+    /// Creates memory without a limit.
+    pub(crate) fn unlimited() -> Self {
+        Self::new(usize::MAX)
     }
 
     /// Creates the memory for one more disk.
@@ -76,7 +91,7 @@ impl Memory {
 impl DiskMemory {
     /// Creates the memory for a disk without limits.
     pub fn unlimited() -> Self {
-        Memory::new(usize::MAX).disk()
+        Memory::unlimited().disk()
     }
 
     /// Reserves memory that is needed.
@@ -100,13 +115,28 @@ impl DiskMemory {
 
     /// Returns whether memory is short: what is not in use should be freed.
     pub(crate) fn is_short(&self) -> bool {
-        !self.disk.has_room(0, SHORT) || !self.total.0.limit.has_room(0, SHORT)
+        self.exceeds(SHORT)
+    }
+
+    /// Returns whether more than a part of the limits is in use.
+    pub(crate) fn exceeds(&self, part: Eighths) -> bool {
+        !self.disk.has_room(0, part) || !self.total.0.limit.has_room(0, part)
     }
 
     /// Returns the number of bytes that the disk uses.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.disk.used.load(Relaxed)
+    }
+
+    /// Returns whether a shortage should be logged now: at most once a minute for all disks.
+    pub(crate) fn should_log(&self) -> bool {
+        let (now, mut logged) = (clock::now(), self.total.0.logged.lock());
+        let is_due = logged.is_none_or(|logged| now.since(logged) >= LOG_INTERVAL);
+        if is_due {
+            *logged = Some(now);
+        }
+        is_due
     }
 
     fn take(&self, bytes: usize, part: Eighths) -> Result<(), OutOfMemory> {
@@ -283,5 +313,11 @@ mod tests {
         }
         drop(held);
         assert!(disks.iter().all(|disk| used(disk) == (0, 0)));
+    }
+
+    #[test]
+    fn logs_a_shortage_once_a_minute() {
+        let memory = Memory::new(1);
+        assert!(memory.disk().should_log() && !memory.disk().should_log());
     }
 }

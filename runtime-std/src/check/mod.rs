@@ -29,6 +29,7 @@ use crate::{
     client_name::ClientName,
     disk::{DiskTimeouts, file_name, read_description},
     guestfs::{HelperTimeouts, Launcher},
+    memory::Memory,
 };
 
 /// The number of disks that are checked at the same time: each may need a virtual machine of up to 580 MB.
@@ -91,7 +92,7 @@ impl<'r> Disks<'r> {
         let launcher = Launcher::new(HelperTimeouts { start: open, reply: answer, ..HelperTimeouts::default() });
         // Each disk is read once, so it is never idle.
         let times = DiskTimeouts { idle: Duration::MAX, view_gap: Duration::ZERO, reply: answer };
-        let backend = Arc::new(crate::disk::Backend::new(launcher, times, executor.clone(), None));
+        let backend = Arc::new(crate::disk::Backend::new(launcher, times, executor.clone(), None, Memory::unlimited()));
         Self { root, limits, executor, backend, permits: Arc::new(Semaphore::new(MAX_CONCURRENT_DISKS)) }
     }
 

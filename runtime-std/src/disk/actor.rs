@@ -25,8 +25,8 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 /// The maximum age of a snapshot that is given out. No boot loads files for longer, and a board that keeps requesting must
 /// eventually see changes.
 const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(60);
-/// The interval at which the end of the transfers from a snapshot is polled.
-const TRANSFER_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval at which the end of the transfers from a snapshot, and a shortage of memory are polled.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A message to the actor.
 #[derive(Debug)]
@@ -139,23 +139,25 @@ impl DiskActor {
     /// Waits until a timeout of the snapshot or the connection may have passed. Never completes without either.
     async fn idle(&self) {
         let deadline = match &self.snapshot {
-            Some(snapshot) if has_transfers(snapshot) => Instant::now() + TRANSFER_POLL_INTERVAL,
-            Some(snapshot) => snapshot.last_used() + self.lifetime(snapshot),
+            Some(snapshot) if has_transfers(snapshot) => Instant::now() + POLL_INTERVAL,
+            Some(snapshot) => (snapshot.last_used() + self.lifetime(snapshot)).min(Instant::now() + POLL_INTERVAL),
             None if self.connector.is_connected() => self.last_used + self.timeouts.idle,
             None => pending().await,
         };
         Timer::at(deadline).await;
     }
 
-    /// Drops the snapshot, or without one the connection, if its timeout has passed.
+    /// Drops the snapshot, or without one the connection, if its timeout has passed. Drops an unused snapshot earlier if memory is
+    /// short.
     fn release(&mut self) {
         if let Some(snapshot) = &self.snapshot {
-            if has_transfers(snapshot) || snapshot.last_used() + self.lifetime(snapshot) > Instant::now() {
+            let is_native = matches!(snapshot.contents(), Contents::Native(_));
+            let is_needed = snapshot.last_used() + self.lifetime(snapshot) > Instant::now();
+            if has_transfers(snapshot) || is_needed && !(is_native && self.connector.memory().is_short()) {
                 return;
             }
             self.last_used = snapshot.last_used();
             self.snapshot = None;
-            self.connector.free_buffers();
         } else {
             self.connector.disconnect();
         }

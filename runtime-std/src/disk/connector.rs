@@ -16,6 +16,7 @@ use crate::{
     event_loop::EventLoop,
     fs::{self, MountedDisk},
     guestfs::{Launcher, SharedAppliance},
+    memory::{DiskMemory, Memory},
     nbd::{self, NbdClient},
 };
 
@@ -42,6 +43,8 @@ pub(crate) struct Backend {
     /// The event loop for connections to NBD servers; async-io's if there is none.
     event_loop: Option<Arc<EventLoop>>,
     background_connects: Arc<Semaphore>,
+    /// The memory for what is read from all disks.
+    memory: Memory,
 }
 
 impl Backend {
@@ -50,9 +53,10 @@ impl Backend {
         timeouts: DiskTimeouts,
         executor: Arc<Executor<'static>>,
         event_loop: Option<Arc<EventLoop>>,
+        memory: Memory,
     ) -> Self {
         let background_connects = Arc::new(Semaphore::new(MAX_BACKGROUND_CONNECTS));
-        Self { launcher, timeouts, executor, event_loop, background_connects }
+        Self { launcher, timeouts, executor, event_loop, background_connects, memory }
     }
 
     /// Returns the executor for the tasks of disks.
@@ -82,6 +86,7 @@ pub(crate) struct Connector {
     json: Vec<u8>,
     config: DiskConfig,
     backend: Arc<Backend>,
+    memory: DiskMemory,
     /// The connection of the native backend.
     nbd: Option<Arc<NbdClient>>,
     /// Messages that are already in the log and are not repeated.
@@ -99,7 +104,8 @@ struct Logged {
 impl Connector {
     /// Creates the connector of the disk that the file `name` describes. It is not connected yet.
     pub(crate) fn new(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
-        Self { name, json, config, backend, nbd: None, logged: Logged::default() }
+        let memory = backend.memory.disk();
+        Self { name, json, config, backend, memory, nbd: None, logged: Logged::default() }
     }
 
     /// Returns the name of the `.nbd` file.
@@ -111,16 +117,14 @@ impl Connector {
         &self.backend
     }
 
+    /// Returns the memory for what is read from the disk.
+    pub(super) fn memory(&self) -> &DiskMemory {
+        &self.memory
+    }
+
     /// Returns whether the native backend is connected.
     pub(super) fn is_connected(&self) -> bool {
         self.nbd.is_some()
-    }
-
-    /// Frees the buffers that the native backend keeps for later reads.
-    pub(super) fn free_buffers(&self) {
-        if let Some(nbd) = &self.nbd {
-            nbd.free_buffers();
-        }
     }
 
     /// Disconnects the native backend.
@@ -141,7 +145,7 @@ impl Connector {
         let started = Instant::now();
         let is_new = !self.nbd.as_ref().is_some_and(|nbd| nbd.is_alive());
         let nbd = self.connect().await?;
-        let disk = match MountedDisk::open(nbd, &self.config).await {
+        let disk = match MountedDisk::open_with_memory(nbd, &self.config, self.memory.clone()).await {
             Ok(disk) => disk,
             Err(fs::Error::Unsupported(problem)) if choice.is_none() => {
                 let reason = problem.to_string();

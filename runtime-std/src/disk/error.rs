@@ -2,7 +2,7 @@
 
 use std::{error, fmt, time::Duration};
 
-use crate::{fs, guestfs::HelperError, nbd::NbdError};
+use crate::{fs, guestfs::HelperError, memory::OutOfMemory, nbd::NbdError};
 
 /// The time for which a disk is retried after a transient error before it counts as damaged.
 pub(crate) const RETRY_LIMIT: Duration = Duration::from_secs(3);
@@ -50,6 +50,11 @@ impl DiskError {
         }
     }
 
+    /// Returns whether the disk may not use more memory at the moment.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::FileSystem(fs::Error::OutOfMemory(_)))
+    }
+
     /// Returns a short text without paths and addresses, which TFTP clients receive in an ERROR packet.
     pub fn to_client(&self) -> &'static str {
         match self {
@@ -89,5 +94,11 @@ impl error::Error for DiskError {}
 impl From<fs::Error> for DiskError {
     fn from(error: fs::Error) -> Self {
         Self::FileSystem(error)
+    }
+}
+
+impl From<OutOfMemory> for DiskError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::FileSystem(error.into())
     }
 }

@@ -13,6 +13,7 @@ use super::{
     connector::Connector,
     snapshot::Snapshot,
 };
+use crate::memory::DiskMemory;
 
 /// A disk, connected or not. Cheap to clone; dropping the last clone disconnects the disk.
 #[derive(Debug, Clone)]
@@ -24,6 +25,7 @@ struct Handle {
     name: String,
     messages: Sender<Message>,
     executor: Arc<Executor<'static>>,
+    memory: DiskMemory,
     /// Dropped with the last [`Disk`], which cancels the actor.
     _actor: Task<()>,
 }
@@ -34,8 +36,9 @@ impl Disk {
         let (messages, inbox) = unbounded();
         let name = connector.name().to_owned();
         let executor = connector.backend().executor().clone();
+        let memory = connector.memory().clone();
         let actor = executor.spawn(DiskActor::new(connector, inbox).run());
-        Self(Arc::new(Handle { name, messages, executor, _actor: actor }))
+        Self(Arc::new(Handle { name, messages, executor, memory, _actor: actor }))
     }
 
     /// Returns the name of the `.nbd` file.
@@ -46,6 +49,11 @@ impl Disk {
     /// Returns the executor for tasks of this disk.
     pub(super) fn executor(&self) -> &Executor<'static> {
         &self.0.executor
+    }
+
+    /// Returns the memory for what is read from this disk.
+    pub(super) fn memory(&self) -> &DiskMemory {
+        &self.0.memory
     }
 
     /// Connects in the background.

@@ -4,6 +4,7 @@
 //! through a `Connector` and returns `Snapshot`s. A `RemoteFile` is a file opened in a snapshot.
 
 mod actor;
+mod chunks;
 mod connector;
 mod description;
 mod error;
@@ -28,7 +29,7 @@ pub(crate) use self::{
     remote_file::RemoteFile,
     snapshot::Contents,
 };
-use crate::{client_name::ClientName, event_loop::EventLoop, guestfs::Launcher};
+use crate::{client_name::ClientName, event_loop::EventLoop, guestfs::Launcher, memory::Memory};
 
 /// The disks that the `.nbd` files of a directory describe.
 #[derive(Debug)]
@@ -54,8 +55,9 @@ impl Disks {
         launcher: Launcher,
         executor: Arc<Executor<'static>>,
         event_loop: Option<Arc<EventLoop>>,
+        memory: Memory,
     ) -> Self {
-        let backend = Arc::new(Backend::new(launcher, timeouts, executor, event_loop));
+        let backend = Arc::new(Backend::new(launcher, timeouts, executor, event_loop, memory));
         Self { directory, backend, known: Mutex::default() }
     }
 

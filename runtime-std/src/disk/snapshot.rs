@@ -112,6 +112,26 @@ impl DiskFile {
         }
     }
 
+    /// Frees the buffers that are kept for later reads of the disk.
+    pub(super) fn free_buffers(&self) {
+        if let Self::Native { device, .. } = self {
+            device.free_buffers();
+        }
+    }
+
+    /// Returns whether a read may consist of several parts of the disk.
+    pub(super) fn is_fragmented(&self) -> bool {
+        matches!(self, Self::Native { map, .. } if map.extents.len() > 1)
+    }
+
+    /// Returns the file with the contents of `other`, which is the same one, unchanged: its map need not be kept twice.
+    pub(super) fn with_map_of(self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Native { device, .. }, Self::Native { map, .. }) => Self::Native { device, map: map.clone() },
+            (file, _) => file,
+        }
+    }
+
     /// Returns whether `other`, opened by the same path in a later snapshot, is known to be the same file, unchanged. Never true
     /// with libguestfs, which shows a file as it was when the appliance first read it.
     pub(super) fn is_unchanged(&self, other: &Self) -> bool {

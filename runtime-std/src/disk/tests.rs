@@ -2,7 +2,7 @@
 
 use std::{task::Poll, time::Duration};
 
-use rtftp_core::{BlockReader, ReadFailed};
+use rtftp_core::{BlockReader, ReadFailed, wire::packet::DATA_HEADER};
 use smol::{
     block_on,
     channel::{Receiver, Sender, bounded, unbounded},
@@ -79,6 +79,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Runs a test with a disk whose server has this image.
 fn with_disk(image: Vec<u8>, idle: Duration, view_gap: Duration, test: impl AsyncFnOnce(Fixture)) {
+    with_memory(Memory::unlimited(), image, idle, view_gap, test);
+}
+
+/// Runs a test like [`with_disk`], within this memory.
+fn with_memory(memory: Memory, image: Vec<u8>, idle: Duration, view_gap: Duration, test: impl AsyncFnOnce(Fixture)) {
     let executor = Arc::new(Executor::new());
     block_on(executor.run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -88,7 +93,7 @@ fn with_disk(image: Vec<u8>, idle: Duration, view_gap: Duration, test: impl Asyn
         let (close, closing) = bounded(1);
         executor.spawn(accept(listener, image.clone(), event, closing)).detach();
         let json = description(&format!("nbd://127.0.0.1:{port}/disk"));
-        let disk = disk(&json, &executor, idle, view_gap);
+        let disk = disk(&json, &executor, idle, view_gap, memory);
         test(Fixture { executor: executor.clone(), image, events, close, disk }).await;
     }));
 }
@@ -97,10 +102,10 @@ fn description(url: &str) -> String {
     format!(r#"{{"url": "{url}", "mounts": [{{"partition": 0, "mountpoint": "/"}}]}}"#)
 }
 
-fn disk(json: &str, executor: &Arc<Executor<'static>>, idle: Duration, view_gap: Duration) -> Disk {
+fn disk(json: &str, executor: &Arc<Executor<'static>>, idle: Duration, view_gap: Duration, memory: Memory) -> Disk {
     let launcher = Launcher::with_helper("/nonexistent".into(), HelperTimeouts::default());
     let timeouts = DiskTimeouts { idle, view_gap, reply: MINUTE };
-    let backend = Arc::new(Backend::new(launcher, timeouts, executor.clone(), None));
+    let backend = Arc::new(Backend::new(launcher, timeouts, executor.clone(), None, memory));
     let config = DiskConfig::parse(json.as_bytes()).expect("a description");
     Disk::new(Connector::new("test.nbd".into(), json.into(), config, backend))
 }
@@ -250,7 +255,7 @@ fn unreachable_server_fails_all_requests() {
     let executor = Arc::new(Executor::new());
     block_on(executor.run(async {
         let json = description("nbd+unix:///disk?socket=/nonexistent/nbd.sock");
-        let disk = disk(&json, &executor, MINUTE, MINUTE);
+        let disk = disk(&json, &executor, MINUTE, MINUTE, Memory::unlimited());
         let (first, second) = zip(disk.snapshot(false), disk.snapshot(false)).await;
         for result in [first, second] {
             let error = result.expect_err("no server");
@@ -283,5 +288,63 @@ fn unsupported_file_system_starts_the_helper() {
     with_disk(vec![0; 1 << 20], MINUTE, MINUTE, async |Fixture { disk, .. }| {
         let error = disk.snapshot(false).await.expect_err("no helper");
         assert!(matches!(error, DiskError::Start(HelperError::Spawn { .. })), "{error}");
+    });
+}
+
+/// Reads a whole file as a transfer does that sends windows of `window` blocks of `block` bytes, each of them twice.
+async fn read_in_windows(file: &mut RemoteFile, block: usize, window: usize) -> Vec<u8> {
+    let (mut all, mut packets) = (vec![], vec![0; (block + DATA_HEADER) * window]);
+    while all.len() < FILE_LEN {
+        let start = all.len();
+        for _ in 0..2 {
+            all.truncate(start);
+            while all.len() < FILE_LEN.min(start + window * block) {
+                let mut count = (start + window * block - all.len()).div_ceil(block);
+                let read = loop {
+                    let buf = &mut packets[..count * (block + DATA_HEADER)];
+                    match file.read_blocks(all.len() as u64, block, buf).expect("readable") {
+                        Some(read) => break read,
+                        None if count > 1 => count /= 2,
+                        None => poll_fn(|context| file.poll_ready(context)).await,
+                    }
+                };
+                for (packet, len) in packets.chunks(block + DATA_HEADER).zip((0..read).step_by(block)) {
+                    all.extend_from_slice(&packet[DATA_HEADER..DATA_HEADER + block.min(read - len)]);
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn reads_with_little_memory() {
+    // The shares of the disk suffice for chunks of 256, 64 and 16 KiB.
+    for (limit, largest) in [(16 << 20, 860_000), (2 << 20, 300_000), (600 << 10, 170_000)] {
+        for (block, window) in [(512, 1), (1468, 100), (65_464, 1), (32_768, 16)] {
+            let memory = Memory::new(limit);
+            with_memory(memory.clone(), image(), MINUTE, MINUTE, async |test| {
+                let mut file = RemoteFile::open(&test.disk, &kernel()).await.expect("the file");
+                assert!(read_in_windows(&mut file, block, window).await == content(), "{limit}: {window} of {block}");
+                assert!(test.disk.memory().used() <= largest, "{limit}: {} bytes", test.disk.memory().used());
+            });
+            drop(memory.disk().reserve(limit / 4).expect("everything has been returned"));
+        }
+    }
+}
+
+#[test]
+fn without_memory_the_request_is_refused_and_others_are_served() {
+    let memory = Memory::new(4 << 20);
+    with_memory(memory, image(), MINUTE, MINUTE, async |test| {
+        let mut served = RemoteFile::open(&test.disk, &kernel()).await.expect("the file");
+        let left = 1 << 20;
+        let hog = (0..left).rev().step_by(4096).find_map(|bytes| test.disk.memory().reserve(bytes).ok()).expect("some");
+        let error = RemoteFile::open(&test.disk, &kernel()).await.map(|_| ()).expect_err("no memory");
+        assert_eq!(error.to_client(), "the server is short of memory, try again");
+        assert!(error.to_string().contains("--disk-memory"), "{error}");
+        assert!(read_in_windows(&mut served, 1468, 10).await == content());
+        drop(hog);
+        RemoteFile::open(&test.disk, &kernel()).await.expect("memory again");
     });
 }

@@ -17,12 +17,16 @@ use crate::{
     client_name::ClientName,
     disk::{DiskTimeouts, Disks},
     guestfs::{HelperTimeouts, Launcher},
+    memory::Memory,
     net::neighbour::{self, LinkAddress},
 };
 
 /// The timeouts of disks, the same as the server's defaults.
 const DEFAULT_TIMEOUTS: DiskTimeouts =
     DiskTimeouts { idle: Duration::from_secs(60), view_gap: Duration::from_secs(5), reply: Duration::from_secs(10) };
+
+/// The memory for disks in bytes, the same as the server's default.
+const DEFAULT_DISK_MEMORY: usize = 256 << 20;
 
 /// The files below a root directory: directories and `.nbd` files named after clients, and the common directory `default`.
 #[derive(Debug)]
@@ -37,7 +41,8 @@ impl FileStore {
     /// disconnects after 60 s without a request.
     pub fn new(directory: PathBuf, executor: Arc<Executor<'static>>) -> Self {
         let launcher = Launcher::new(HelperTimeouts::default());
-        let disks = Disks::new(directory.clone(), DEFAULT_TIMEOUTS, launcher, executor, None);
+        let disks =
+            Disks::new(directory.clone(), DEFAULT_TIMEOUTS, launcher, executor, None, Memory::new(DEFAULT_DISK_MEMORY));
         Self::with_disks(directory, disks)
     }
 

@@ -129,6 +129,7 @@ mod tests {
     use crate::{
         disk::DiskTimeouts,
         guestfs::{HelperTimeouts, Launcher},
+        memory::Memory,
     };
 
     const A: ClientName = ClientName::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
@@ -139,7 +140,7 @@ mod tests {
         let launcher = Launcher::new(HelperTimeouts::default());
         let minute = Duration::from_secs(60);
         let times = DiskTimeouts { idle: minute, view_gap: minute, reply: minute };
-        Disks::new(root.to_owned(), times, launcher, Arc::new(Executor::new()), None)
+        Disks::new(root.to_owned(), times, launcher, Arc::new(Executor::new()), None, Memory::unlimited())
     }
 
     /// Watches until exactly the descriptions of these clients have been read.

@@ -25,6 +25,9 @@ pub trait BlockDevice: fmt::Debug + Send + Sync {
     fn is_alive(&self) -> bool {
         true
     }
+
+    /// Frees buffers that are kept for later reads.
+    fn free_buffers(&self) {}
 }
 
 /// A disk in memory.

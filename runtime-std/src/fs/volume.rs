@@ -142,7 +142,8 @@ impl Cache {
         };
         let start = index * LINE;
         let len = (memory.len() as u64 * LINE).min(self.device.size() - start);
-        let bytes = self.device.read(start, usize::try_from(len).unwrap_or(usize::MAX)).await?;
+        // Taken out of its pool, where a large buffer would be kept for later reads.
+        let bytes = self.device.read(start, usize::try_from(len).unwrap_or(usize::MAX)).await?.into_vec();
         let mut lines = self.lines.lock();
         let mut first = None;
         for (index, line) in (index..).zip(bytes.chunks(LINE as usize)) {

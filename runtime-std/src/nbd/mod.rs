@@ -96,11 +96,6 @@ impl NbdClient {
         self.connection.is_alive()
     }
 
-    /// Frees the buffers that are kept for later reads.
-    pub(crate) fn free_buffers(&self) {
-        self.connection.free_buffers();
-    }
-
     async fn open(
         stream: BoxedStream,
         export: &str,
@@ -141,6 +136,10 @@ impl BlockDevice for NbdClient {
 
     fn is_alive(&self) -> bool {
         self.connection.is_alive()
+    }
+
+    fn free_buffers(&self) {
+        self.connection.free_buffers();
     }
 }
 

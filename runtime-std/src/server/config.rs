@@ -39,6 +39,8 @@ pub struct Config {
     pub open_limit: Duration,
     /// The time limit for each reply of a connected disk.
     pub read_limit: Duration,
+    /// The memory in bytes for what is read from all disks. One disk can use a quarter of it.
+    pub disk_memory: usize,
     /// The socket that reports the server's status.
     pub status_socket: StatusSocket,
 }

@@ -42,6 +42,7 @@ use crate::{
     files::FileStore,
     guestfs::{HelperTimeouts, Launcher},
     history::{History, RequestRecord, snapshot::State},
+    memory::Memory,
     net::{Listener, Route},
     rate_limit::RateLimit,
     status::Socket,
@@ -107,7 +108,14 @@ impl Server {
         let timeouts = DiskTimeouts { idle: config.idle_timeout, view_gap: config.view_gap, reply: config.read_limit };
         let helper = HelperTimeouts { start: config.open_limit, reply: config.read_limit, ..Default::default() };
         let launcher = Launcher::new(helper);
-        let disks = Disks::new(root_dir.clone(), timeouts, launcher, executor.clone(), Some(event_loop.clone()));
+        let disks = Disks::new(
+            root_dir.clone(),
+            timeouts,
+            launcher,
+            executor.clone(),
+            Some(event_loop.clone()),
+            Memory::new(config.disk_memory),
+        );
         let files = FileStore::with_disks(root_dir.clone(), disks);
         let context = Arc::new(ServerContext::new(&config, event_loop, &listener, files)?);
         let rejections = Mutex::new(RateLimit::new(REJECTIONS_PER_SECOND, REJECTIONS_PER_SECOND));

@@ -32,6 +32,7 @@ fn config(root: &Path) -> Config {
         capacity: Capacity { transfers: 9, per_client: 9 },
         open_limit: minute,
         read_limit: minute,
+        disk_memory: 256 << 20,
         status_socket: StatusSocket::Disabled,
     }
 }

@@ -1,0 +1,240 @@
+//! The part of a file that is in memory: a few chunks, as large as the memory for disks allows.
+
+use std::ops::Range;
+
+use crate::{
+    fs::Buffer,
+    memory::{DiskMemory, Eighths, OutOfMemory, Reservation},
+};
+
+/// A size of chunks, and the part of the memory for disks within which it is used.
+#[derive(Debug, PartialEq, Eq)]
+struct Tier {
+    chunk_len: usize,
+    part: Eighths,
+    /// Whether the next chunk is read ahead.
+    reads_ahead: bool,
+}
+
+const LARGE: Tier = Tier { chunk_len: 256 * 1024, part: 6, reads_ahead: true };
+const MEDIUM: Tier = Tier { chunk_len: 64 * 1024, part: 7, reads_ahead: true };
+const SMALL: Tier = Tier { chunk_len: 16 * 1024, part: 8, reads_ahead: false };
+/// The sizes of chunks, the fastest first.
+const TIERS: [&Tier; 3] = [&LARGE, &MEDIUM, &SMALL];
+/// The number of chunks kept in memory: a transfer reads at both ends of its window.
+const KEPT: usize = 2;
+
+/// The chunks of a file in memory, within a reservation for all of them and for one that is being read.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    tier: &'static Tier,
+    /// The size of the file in bytes.
+    size: u64,
+    is_fragmented: bool,
+    /// The maximum number of chunks that are kept.
+    max: usize,
+    memory: Reservation,
+    disk_memory: DiskMemory,
+    /// The oldest first.
+    chunks: Vec<Chunk>,
+}
+
+/// A chunk of a file. The last one is shorter than the others.
+#[derive(Debug)]
+struct Chunk {
+    index: u64,
+    bytes: Buffer,
+}
+
+impl Chunks {
+    /// Reserves memory for the chunks of a file of `size` bytes: large ones, or smaller ones if memory is short.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`].
+    pub(super) fn new(disk_memory: &DiskMemory, size: u64, is_fragmented: bool) -> Result<Self, OutOfMemory> {
+        let reserve = |tier: &'static Tier| {
+            let memory = disk_memory.reserve_within(needed(tier, KEPT, size, is_fragmented), tier.part)?;
+            Ok((tier, memory))
+        };
+        let reserved = reserve(&LARGE).or_else(|_: OutOfMemory| reserve(&MEDIUM)).or_else(|_| reserve(&SMALL));
+        let (tier, memory) = reserved?;
+        let disk_memory = disk_memory.clone();
+        Ok(Self { tier, size, is_fragmented, max: KEPT, memory, disk_memory, chunks: Vec::new() })
+    }
+
+    /// Returns the length of a chunk in bytes.
+    pub(super) fn chunk_len(&self) -> usize {
+        self.tier.chunk_len
+    }
+
+    /// Returns the offset of a chunk in the file in bytes.
+    pub(super) fn offset(&self, index: u64) -> u64 {
+        index * self.tier.chunk_len as u64
+    }
+
+    /// Returns whether a chunk is the last one of the file.
+    pub(super) fn is_last(&self, index: u64) -> bool {
+        self.offset(index + 1) >= self.size
+    }
+
+    /// Returns whether the chunk after `index` should be read before it is needed.
+    pub(super) fn reads_ahead(&self, index: u64) -> bool {
+        self.tier.reads_ahead && !self.is_last(index) && !self.should_shrink()
+    }
+
+    /// Returns the first chunk of a range that is not in memory.
+    pub(super) fn first_missing(&self, offset: u64, len: usize) -> Option<u64> {
+        self.indices(offset, len).find(|index| self.chunks.iter().all(|chunk| chunk.index != *index))
+    }
+
+    /// Returns whether all chunks of a range can be in memory at the same time. If the range is `indivisible`, makes room for them.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`].
+    pub(super) fn can_hold(&mut self, offset: u64, len: usize, indivisible: bool) -> Result<bool, OutOfMemory> {
+        let indices = self.indices(offset, len);
+        let count = (indices.end - indices.start) as usize;
+        if count > self.max && indivisible {
+            self.memory.resize(needed(self.tier, count, self.size, self.is_fragmented))?;
+            self.max = count;
+        }
+        Ok(count <= self.max)
+    }
+
+    /// Makes room for a chunk that is about to be read.
+    pub(super) fn before_reading(&mut self) {
+        // Without read-ahead, the memory does not suffice for another chunk while it is being read.
+        let kept = if self.tier.reads_ahead { self.max } else { self.max - 1 };
+        self.chunks.drain(..self.chunks.len().saturating_sub(kept));
+    }
+
+    /// Adds a chunk that was read, in place of the oldest one if there are too many. Its buffer is used for the next read.
+    pub(super) fn add(&mut self, index: u64, bytes: Buffer) {
+        self.chunks.drain(..(self.chunks.len() + 1).saturating_sub(self.max));
+        self.chunks.push(Chunk { index, bytes });
+    }
+
+    /// Frees all chunks.
+    pub(super) fn clear(&mut self) {
+        self.chunks.clear();
+    }
+
+    /// Changes to smaller chunks if memory is short; all chunks are freed then. Returns whether that was necessary.
+    pub(super) fn shrink(&mut self) -> bool {
+        let smaller = TIERS.iter().find(|tier| tier.chunk_len < self.tier.chunk_len);
+        let Some(smaller) = smaller.filter(|_| self.should_shrink()) else { return false };
+        let needed = needed(smaller, KEPT, self.size, self.is_fragmented);
+        // Never fails, because it frees memory; a short file needs as little with large chunks.
+        if needed >= self.memory.bytes() || self.memory.resize(needed).is_err() {
+            return false;
+        }
+        (self.tier, self.max) = (smaller, KEPT);
+        self.chunks.clear();
+        true
+    }
+
+    fn should_shrink(&self) -> bool {
+        self.disk_memory.exceeds(self.tier.part)
+    }
+
+    /// Copies the bytes at `offset` that are in memory. Returns their number.
+    pub(super) fn copy(&self, offset: u64, buf: &mut [u8]) -> usize {
+        let mut copied = 0;
+        while copied < buf.len() {
+            let at = offset + copied as u64;
+            let index = at / self.tier.chunk_len as u64;
+            let chunk = self.chunks.iter().find(|chunk| chunk.index == index);
+            let rest = chunk.and_then(|chunk| chunk.bytes.get((at - self.offset(index)) as usize..));
+            // Ends at the end of the file, or where the disk returned fewer bytes than the size promised.
+            let Some(rest) = rest.filter(|rest| !rest.is_empty()) else { break };
+            let len = rest.len().min(buf.len() - copied);
+            buf[copied..copied + len].copy_from_slice(&rest[..len]);
+            copied += len;
+        }
+        copied
+    }
+
+    /// Returns the chunks that a range touches.
+    fn indices(&self, offset: u64, len: usize) -> Range<u64> {
+        let chunk_len = self.tier.chunk_len as u64;
+        offset / chunk_len..(offset + len as u64).div_ceil(chunk_len)
+    }
+}
+
+/// Returns the memory for the chunks of a file in bytes: `kept` chunks, one that is being read ahead, and the parts of one that is
+/// not contiguous on the disk.
+fn needed(tier: &Tier, kept: usize, size: u64, is_fragmented: bool) -> usize {
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let count = kept + usize::from(tier.reads_ahead);
+    let parts = if is_fragmented { tier.chunk_len.min(size) } else { 0 };
+    (count * tier.chunk_len).min(size) + parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Memory;
+
+    const FILE: u64 = 10 << 20;
+
+    #[test]
+    fn chunks_shrink_as_memory_becomes_short() {
+        // For one disk: 6 MiB, 7 MiB and 8 MiB are the limits of the sizes.
+        let disk = Memory::new(32 << 20).disk();
+        let files: Vec<_> = (0..).map_while(|_| Chunks::new(&disk, FILE, false).ok()).collect();
+        let count = |tier: &Tier| files.iter().filter(|chunks| chunks.tier == tier).count();
+        assert_eq!((count(&LARGE), count(&MEDIUM), count(&SMALL)), (8, 5, 34));
+        assert_eq!(disk.used(), (8 * 768 + 5 * 192 + 34 * 32) << 10);
+        drop(files);
+        assert_eq!(disk.used(), 0);
+    }
+
+    #[test]
+    fn short_and_fragmented_files_reserve_what_they_need() {
+        let disk = DiskMemory::unlimited();
+        for (size, is_fragmented, expected) in
+            [(0, false, 0), (5000, false, 5000), (5000, true, 10_000), (600_000, false, 600_000), (FILE, true, 1 << 20)]
+        {
+            let chunks = Chunks::new(&disk, size, is_fragmented).expect("memory");
+            assert_eq!(disk.used(), expected, "{size} bytes");
+            drop(chunks);
+        }
+    }
+
+    #[test]
+    fn running_transfer_makes_room_for_others() {
+        let disk = Memory::new(32 << 20).disk();
+        let mut chunks = Chunks::new(&disk, FILE, false).expect("memory");
+        chunks.add(0, vec![7; LARGE.chunk_len].into());
+        assert!(chunks.reads_ahead(0) && !chunks.shrink());
+        let others = disk.reserve(6 << 20).expect("memory");
+        assert!(!chunks.reads_ahead(0) && chunks.shrink() && !chunks.shrink());
+        assert_eq!((chunks.tier, chunks.first_missing(0, 1)), (&MEDIUM, Some(0)));
+        let more = disk.reserve(1 << 20).expect("memory");
+        assert!(chunks.shrink() && !chunks.shrink());
+        assert_eq!(chunks.tier, &SMALL);
+        drop((others, more, chunks));
+        assert_eq!(disk.used(), 0);
+    }
+
+    #[test]
+    fn a_long_block_takes_more_chunks() {
+        let disk = Memory::new(400 << 10).disk();
+        let mut chunks = Chunks::new(&disk, FILE, false).expect("memory");
+        assert_eq!(chunks.tier, &SMALL);
+        assert_eq!(chunks.can_hold(1, 40_000, false), Ok(false), "the caller can ask for less");
+        assert_eq!(chunks.can_hold(1, 40_000, true), Ok(true));
+        for index in 0..3 {
+            chunks.before_reading();
+            chunks.add(index, vec![index as u8; SMALL.chunk_len].into());
+        }
+        let mut block = [9; 40_000];
+        assert_eq!((chunks.first_missing(1, 40_000), chunks.copy(1, &mut block)), (None, 40_000));
+        assert_eq!((block[0], block[16_383], block[39_999]), (0, 1, 2));
+        assert_eq!(chunks.can_hold(0, 200_000, true), Err(OutOfMemory::ThisDisk));
+        drop(chunks);
+        assert_eq!(disk.used(), 0);
+    }
+}
