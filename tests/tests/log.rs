@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
+    os::unix::net::UnixDatagram,
     process::{ChildStderr, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -20,7 +21,12 @@ struct Daemon {
     stderr: BufReader<ChildStderr>,
     address: SocketAddr,
     root: TempDir,
+    /// The socket that receives the notifications of the watchdog, twice each [`WATCHDOG`].
+    manager: UnixDatagram,
 }
+
+/// The interval of the watchdog.
+const WATCHDOG: Duration = Duration::from_millis(400);
 
 impl Daemon {
     /// Starts a daemon, and reads its log up to the line with its address.
@@ -29,6 +35,10 @@ impl Daemon {
         let mut command = Command::new(binary("rtftp"));
         command.args(["--listen-ip", "127.0.0.1", "--listen-port", "0", "--monitor-configs", "false", "--root-dir"]);
         command.arg(root.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+        let notify = root.path().join("notify");
+        let manager = UnixDatagram::bind(&notify).expect("a socket");
+        manager.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        command.env("NOTIFY_SOCKET", notify).env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
         let mut process = Process::start(&mut command);
         let stderr = process.child().stderr.take().expect("a pipe");
         fcntl(&stderr, FcntlArg::F_SETPIPE_SZ(4096)).expect("a smaller pipe");
@@ -39,7 +49,24 @@ impl Daemon {
             assert!(stderr.read_line(&mut line).expect("text") > 0, "the daemon ended");
         }
         let address = line.split("listening on ").nth(1).and_then(|rest| rest.split(',').next()).expect("an address");
-        Self { process, stderr, address: address.parse().expect("an address"), root }
+        Self { process, stderr, address: address.parse().expect("an address"), root, manager }
+    }
+
+    /// Waits until the watchdog has been notified a number of times from now on, and returns the longest interval.
+    fn watch(&self, count: u32) -> Duration {
+        self.manager.set_nonblocking(true).expect("set");
+        while self.manager.recv(&mut [0; 256]).is_ok() {}
+        self.manager.set_nonblocking(false).expect("set");
+        let (mut last, mut longest, mut notified) = (Instant::now(), Duration::ZERO, 0);
+        while notified < count {
+            let mut message = [0; 256];
+            let len = self.manager.recv(&mut message).expect("a notification");
+            if &message[..len] == b"WATCHDOG=1" {
+                longest = longest.max(last.elapsed());
+                (last, notified) = (Instant::now(), notified + 1);
+            }
+        }
+        longest
     }
 
     /// Sends SIGTERM, and returns the time until the daemon has ended.
@@ -75,6 +102,9 @@ fn serves_while_nobody_reads_the_log() {
         slowest = slowest.max(since.elapsed());
     }
     println!("{TRANSFERS} transfers without a reader of the log, the slowest in {slowest:?}");
+    let longest = daemon.watch(5);
+    println!("watchdog notified every {longest:?} or sooner");
+    assert!(longest < 4 * WATCHDOG, "{longest:?}");
     let time = daemon.time_to_stop();
     println!("stopped after {time:?}");
     assert!(time < Duration::from_secs(4), "{time:?}");
