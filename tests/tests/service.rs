@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Write, stderr},
     net::{SocketAddr, TcpListener, UdpSocket},
     os::{
         fd::OwnedFd,
@@ -12,9 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    signal::Signal,
-    socket::{setsockopt, sockopt},
+use nix::{
+    sys::{
+        ptrace,
+        signal::Signal,
+        socket::{setsockopt, sockopt},
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::Pid,
 };
 use rtftp_tests::{Answer, Client, DiskConfig, Rtftp, binary, closed_port, raw_client::rrq, silent_server};
 use tempfile::TempDir;
@@ -110,6 +116,24 @@ fn notifies_of_readiness_transfers_reload_and_stop() {
     assert_eq!(manager.receive_transfers(), "0 transfers");
     daemon.stop(Signal::SIGTERM);
     assert_eq!(manager.receive(), ["STOPPING=1"]);
+}
+
+#[test]
+fn ends_within_4_s_while_the_main_thread_hangs() {
+    let mut command = Command::new(binary("rtftp"));
+    let daemon = Rtftp::start_by(command.stdin(Stdio::null()));
+    // Stops the main thread alone, as a system call that never returns would.
+    let main = Pid::from_raw(daemon.process().id().cast_signed());
+    if let Err(error) = ptrace::seize(main, ptrace::Options::empty()) {
+        writeln!(stderr(), "NOT TESTED: the end while the main thread hangs: ptrace: {error}").expect("stderr");
+        return;
+    }
+    ptrace::interrupt(main).expect("interrupted");
+    waitpid(main, Some(WaitPidFlag::__WALL)).expect("stopped");
+    let since = Instant::now();
+    daemon.stop(Signal::SIGTERM);
+    println!("ended after {:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_millis(4500), "{:?}", since.elapsed());
 }
 
 #[test]
