@@ -22,12 +22,21 @@ const SHARES: usize = 4;
 /// The minimum time between two log lines about a shortage.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A part of a limit, in eighths.
-pub(crate) type Eighths = usize;
-/// The whole of a limit.
-const ALL: Eighths = 8;
+/// A part of the memory, in eighths of each limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Of the memory for all disks.
+    pub(crate) all: usize,
+    /// Of the share of the disk.
+    pub(crate) disk: usize,
+}
+
+/// The whole of a limit in eighths.
+const WHOLE: usize = 8;
+/// All of the memory.
+const ALL: Part = Part { all: WHOLE, disk: WHOLE };
 /// The part above which memory is short: what is not in use is freed.
-const SHORT: Eighths = 6;
+const SHORT: Part = Part { all: 6, disk: 6 };
 
 /// The memory for all disks. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -108,7 +117,7 @@ impl DiskMemory {
     /// # Errors
     ///
     /// [`OutOfMemory`].
-    pub(crate) fn reserve_within(&self, bytes: usize, part: Eighths) -> Result<Reservation, OutOfMemory> {
+    pub(crate) fn reserve_within(&self, bytes: usize, part: Part) -> Result<Reservation, OutOfMemory> {
         self.take(bytes, part)?;
         Ok(Reservation { memory: self.clone(), bytes })
     }
@@ -119,8 +128,8 @@ impl DiskMemory {
     }
 
     /// Returns whether more than a part of the limits is in use.
-    pub(crate) fn exceeds(&self, part: Eighths) -> bool {
-        !self.disk.has_room(0, part) || !self.total.0.limit.has_room(0, part)
+    pub(crate) fn exceeds(&self, part: Part) -> bool {
+        !self.disk.has_room(0, part.disk) || !self.total.0.limit.has_room(0, part.all)
     }
 
     /// Returns the number of bytes that the disk uses.
@@ -139,11 +148,11 @@ impl DiskMemory {
         is_due
     }
 
-    fn take(&self, bytes: usize, part: Eighths) -> Result<(), OutOfMemory> {
-        if !self.disk.take(bytes, part) {
+    fn take(&self, bytes: usize, part: Part) -> Result<(), OutOfMemory> {
+        if !self.disk.take(bytes, part.disk) {
             return Err(OutOfMemory::ThisDisk);
         }
-        if !self.total.0.limit.take(bytes, part) {
+        if !self.total.0.limit.take(bytes, part.all) {
             self.disk.give_back(bytes);
             return Err(OutOfMemory::AllDisks);
         }
@@ -205,16 +214,16 @@ impl Limit {
     }
 
     /// Returns the number of bytes in use after adding `bytes`, if that is within a part of the limit.
-    fn sum(&self, used: usize, bytes: usize, part: Eighths) -> Option<usize> {
-        used.checked_add(bytes).filter(|sum| *sum <= self.max / ALL * part)
+    fn sum(&self, used: usize, bytes: usize, eighths: usize) -> Option<usize> {
+        used.checked_add(bytes).filter(|sum| *sum <= self.max / WHOLE * eighths)
     }
 
-    fn has_room(&self, bytes: usize, part: Eighths) -> bool {
-        self.sum(self.used.load(Relaxed), bytes, part).is_some()
+    fn has_room(&self, bytes: usize, eighths: usize) -> bool {
+        self.sum(self.used.load(Relaxed), bytes, eighths).is_some()
     }
 
-    fn take(&self, bytes: usize, part: Eighths) -> bool {
-        self.used.fetch_update(Relaxed, Relaxed, |used| self.sum(used, bytes, part)).is_ok()
+    fn take(&self, bytes: usize, eighths: usize) -> bool {
+        self.used.fetch_update(Relaxed, Relaxed, |used| self.sum(used, bytes, eighths)).is_ok()
     }
 
     fn give_back(&self, bytes: usize) {
@@ -236,6 +245,8 @@ impl error::Error for OutOfMemory {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HALF: Part = Part { all: 4, disk: 4 };
 
     /// Returns the number of bytes in use by all disks and by this one.
     fn used(disk: &DiskMemory) -> (usize, usize) {
@@ -260,8 +271,8 @@ mod tests {
     #[test]
     fn memory_for_speed_leaves_room_for_what_is_needed() {
         let disk = Memory::new(3200).disk();
-        let fast = disk.reserve_within(400, 4).expect("half of the share");
-        assert_eq!(disk.reserve_within(1, 4).err(), Some(OutOfMemory::ThisDisk));
+        let fast = disk.reserve_within(400, HALF).expect("half of the share");
+        assert_eq!(disk.reserve_within(1, HALF).err(), Some(OutOfMemory::ThisDisk));
         assert!(!disk.is_short());
         let needed = disk.reserve(400).expect("the other half");
         assert!(disk.is_short());
@@ -298,7 +309,8 @@ mod tests {
             let random = (state >> 33) as usize;
             let disk = &disks[random % 7];
             match random / 7 % 4 {
-                0 | 1 => held.extend(disk.reserve_within(random % 30_000, 1 + random % 8)),
+                0 | 1 => held
+                    .extend(disk.reserve_within(random % 30_000, Part { all: 1 + random % 8, disk: 1 + random % 5 })),
                 2 if !held.is_empty() => drop(held.swap_remove(random % held.len())),
                 _ => {
                     let count = held.len().max(1);

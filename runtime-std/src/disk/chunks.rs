@@ -4,21 +4,21 @@ use std::ops::Range;
 
 use crate::{
     fs::Buffer,
-    memory::{DiskMemory, Eighths, OutOfMemory, Reservation},
+    memory::{DiskMemory, OutOfMemory, Part, Reservation},
 };
 
 /// A size of chunks, and the part of the memory for disks within which it is used.
 #[derive(Debug, PartialEq, Eq)]
 struct Tier {
     chunk_len: usize,
-    part: Eighths,
+    part: Part,
     /// Whether the next chunk is read ahead.
     reads_ahead: bool,
 }
 
-const LARGE: Tier = Tier { chunk_len: 256 * 1024, part: 6, reads_ahead: true };
-const MEDIUM: Tier = Tier { chunk_len: 64 * 1024, part: 7, reads_ahead: true };
-const SMALL: Tier = Tier { chunk_len: 16 * 1024, part: 8, reads_ahead: false };
+const LARGE: Tier = Tier { chunk_len: 256 * 1024, part: Part { all: 6, disk: 2 }, reads_ahead: true };
+const MEDIUM: Tier = Tier { chunk_len: 64 * 1024, part: Part { all: 7, disk: 4 }, reads_ahead: true };
+const SMALL: Tier = Tier { chunk_len: 16 * 1024, part: Part { all: 8, disk: 8 }, reads_ahead: false };
 /// The sizes of chunks, the fastest first.
 const TIERS: [&Tier; 3] = [&LARGE, &MEDIUM, &SMALL];
 /// The number of chunks kept in memory: a transfer reads at both ends of its window.
@@ -181,12 +181,12 @@ mod tests {
 
     #[test]
     fn chunks_shrink_as_memory_becomes_short() {
-        // For one disk: 6 MiB, 7 MiB and 8 MiB are the limits of the sizes.
+        // For one disk: 2 MiB, 4 MiB and 8 MiB are the limits of the sizes.
         let disk = Memory::new(32 << 20).disk();
         let files: Vec<_> = (0..).map_while(|_| Chunks::new(&disk, FILE, false).ok()).collect();
         let count = |tier: &Tier| files.iter().filter(|chunks| chunks.tier == tier).count();
-        assert_eq!((count(&LARGE), count(&MEDIUM), count(&SMALL)), (8, 5, 34));
-        assert_eq!(disk.used(), (8 * 768 + 5 * 192 + 34 * 32) << 10);
+        assert_eq!((count(&LARGE), count(&MEDIUM), count(&SMALL)), (2, 13, 130));
+        assert_eq!(disk.used(), (2 * 768 + 13 * 192 + 130 * 32) << 10);
         drop(files);
         assert_eq!(disk.used(), 0);
     }
@@ -209,10 +209,10 @@ mod tests {
         let mut chunks = Chunks::new(&disk, FILE, false).expect("memory");
         chunks.add(0, vec![7; LARGE.chunk_len].into());
         assert!(chunks.reads_ahead(0) && !chunks.shrink());
-        let others = disk.reserve(6 << 20).expect("memory");
+        let others = disk.reserve(2 << 20).expect("memory");
         assert!(!chunks.reads_ahead(0) && chunks.shrink() && !chunks.shrink());
         assert_eq!((chunks.tier, chunks.first_missing(0, 1)), (&MEDIUM, Some(0)));
-        let more = disk.reserve(1 << 20).expect("memory");
+        let more = disk.reserve(2 << 20).expect("memory");
         assert!(chunks.shrink() && !chunks.shrink());
         assert_eq!(chunks.tier, &SMALL);
         drop((others, more, chunks));

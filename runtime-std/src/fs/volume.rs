@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 use parking_lot::Mutex;
 
 use super::{BlockDevice, Error, limits::MAX_STRUCTURE};
-use crate::memory::{DiskMemory, Eighths, Reservation};
+use crate::memory::{DiskMemory, Part, Reservation};
 
 /// The size of a cache line in bytes.
 const LINE: u64 = 16 * 1024;
@@ -14,7 +14,7 @@ const CACHE_LINES: usize = 24;
 /// The number of lines that the cache has even if memory is short.
 const MIN_CACHE_LINES: usize = 4;
 /// The part of the memory within which the cache has more lines than that.
-const FOR_SPEED: Eighths = 4;
+const FOR_SPEED: Part = Part { all: 4, disk: 4 };
 
 /// A partition, or the whole of a disk. Cheap to clone.
 ///
