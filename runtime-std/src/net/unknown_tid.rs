@@ -88,15 +88,7 @@ impl UnknownTidSockets {
         let address = transfer.local_addr()?;
         let socket = open_unbound(address)?;
         setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
-        let allow_reuse = |allow| {
-            setsockopt(transfer, sockopt::ReuseAddr, &allow)?;
-            setsockopt(&socket, sockopt::ReuseAddr, &allow)
-        };
-        // Only while binding, so that no other process can bind the port.
-        allow_reuse(true)?;
-        let bound = bind_to(&socket, address);
-        allow_reuse(false)?;
-        bound?;
+        share_port(transfer, &socket, || bind_to(&socket, address))??;
         let mut sockets = self.sockets.lock();
         let id = sockets.vacant_key();
         epoll::add(&self.epoll, &socket, EventData::new_u64(id as u64), EventFlags::IN)?;
@@ -127,6 +119,21 @@ impl UnknownTidSockets {
     }
 }
 
+/// Allows two sockets to have the same port while `bind` runs, and returns its result.
+///
+/// This is limited to sockets of the same user: with `SO_REUSEADDR`, any user could bind the port meanwhile, and answer in place of
+/// the transfer. Afterwards the kernel again gives the datagrams of the client to the connected socket.
+fn share_port<T>(transfer: &UdpSocket, other: &UdpSocket, bind: impl FnOnce() -> T) -> io::Result<T> {
+    let allow = |allow| {
+        setsockopt(transfer, sockopt::ReusePort, &allow)?;
+        setsockopt(other, sockopt::ReusePort, &allow)
+    };
+    allow(true)?;
+    let bound = bind();
+    allow(false)?;
+    Ok(bound)
+}
+
 impl Drop for UnknownTidSocket {
     fn drop(&mut self) {
         // Closing the only descriptor removes the socket from epoll.
@@ -146,12 +153,16 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
+    use std::{net::Ipv6Addr, thread};
 
+    use nix::{
+        errno::Errno,
+        unistd::{geteuid, setfsuid},
+    };
     use smol::future::or;
 
     use super::{
-        super::{TransferSocket, tests::*},
+        super::{TransferSocket, open, tests::*},
         *,
     };
     use crate::net::ports::Ports;
@@ -193,8 +204,41 @@ mod tests {
         let mut socket = TransferSocket::open(&Ports::default(), route).expect("a port");
         socket.reply_to_unknown_sources(&UnknownTidSockets::new().expect("an epoll instance"));
         let port = socket.local_addr().expect("bound");
-        let third = open_unbound(port).expect("a socket");
-        setsockopt(&third, sockopt::ReuseAddr, &true).expect("set");
-        assert_eq!(bind_to(&third, port), Err(nix::errno::Errno::EADDRINUSE));
+        assert_eq!(bind_again(port), Err(Errno::EADDRINUSE));
+    }
+
+    /// Binds a port that may be in use, with all options that allow that.
+    fn bind_again(port: SocketAddr) -> Result<(), Errno> {
+        let socket = open_unbound(port).expect("a socket");
+        setsockopt(&socket, sockopt::ReuseAddr, &true).expect("set");
+        setsockopt(&socket, sockopt::ReusePort, &true).expect("set");
+        bind_to(&socket, port)
+    }
+
+    #[test]
+    fn other_user_cannot_bind_port_of_transfer() {
+        const NOBODY: u32 = 65_534;
+
+        if !geteuid().is_root() {
+            println!("not tested: only root can act as another user");
+            return;
+        }
+        let event_loop = event_loop();
+        let (_client, route) = request(&event_loop, None, loopback(7), loopback(1));
+        let transfer = open((loopback(1), 0).into()).expect("a port");
+        transfer.connect(route.client).expect("a route");
+        let port = transfer.local_addr().expect("bound");
+        let bind_as = |user: u32| {
+            // The user of one thread: the kernel remembers it as the owner of new sockets.
+            let attempt = move || {
+                setfsuid(user.into());
+                bind_again(port)
+            };
+            thread::spawn(attempt).join().expect("an attempt")
+        };
+        let other = open_unbound(port).expect("a socket");
+        let bound = share_port(&transfer, &other, || (bind_as(NOBODY), bind_as(0))).expect("shared");
+        assert_eq!(bound, (Err(Errno::EADDRINUSE), Ok(())));
+        assert_eq!(bind_as(0), Err(Errno::EADDRINUSE), "afterwards");
     }
 }
