@@ -22,7 +22,7 @@ const SHARES: usize = 4;
 /// The minimum time between two log lines about a shortage.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A part of the memory, in eighths of each limit.
+/// A part of the memory, in sixteenths of each limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
     /// Of the memory for all disks.
@@ -31,12 +31,12 @@ pub(crate) struct Part {
     pub(crate) disk: usize,
 }
 
-/// The whole of a limit in eighths.
-const WHOLE: usize = 8;
+/// The whole of a limit in sixteenths.
+const WHOLE: usize = 16;
 /// All of the memory.
 const ALL: Part = Part { all: WHOLE, disk: WHOLE };
 /// The part above which memory is short: what is not in use is freed.
-const SHORT: Part = Part { all: 6, disk: 6 };
+const SHORT: Part = Part { all: 12, disk: 12 };
 
 /// The memory for all disks. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -214,16 +214,16 @@ impl Limit {
     }
 
     /// Returns the number of bytes in use after adding `bytes`, if that is within a part of the limit.
-    fn sum(&self, used: usize, bytes: usize, eighths: usize) -> Option<usize> {
-        used.checked_add(bytes).filter(|sum| *sum <= self.max / WHOLE * eighths)
+    fn sum(&self, used: usize, bytes: usize, sixteenths: usize) -> Option<usize> {
+        used.checked_add(bytes).filter(|sum| *sum <= self.max / WHOLE * sixteenths)
     }
 
-    fn has_room(&self, bytes: usize, eighths: usize) -> bool {
-        self.sum(self.used.load(Relaxed), bytes, eighths).is_some()
+    fn has_room(&self, bytes: usize, sixteenths: usize) -> bool {
+        self.sum(self.used.load(Relaxed), bytes, sixteenths).is_some()
     }
 
-    fn take(&self, bytes: usize, eighths: usize) -> bool {
-        self.used.fetch_update(Relaxed, Relaxed, |used| self.sum(used, bytes, eighths)).is_ok()
+    fn take(&self, bytes: usize, sixteenths: usize) -> bool {
+        self.used.fetch_update(Relaxed, Relaxed, |used| self.sum(used, bytes, sixteenths)).is_ok()
     }
 
     fn give_back(&self, bytes: usize) {
@@ -246,7 +246,7 @@ impl error::Error for OutOfMemory {}
 mod tests {
     use super::*;
 
-    const HALF: Part = Part { all: 4, disk: 4 };
+    const HALF: Part = Part { all: 8, disk: 8 };
 
     /// Returns the number of bytes in use by all disks and by this one.
     fn used(disk: &DiskMemory) -> (usize, usize) {
@@ -255,15 +255,15 @@ mod tests {
 
     #[test]
     fn one_disk_can_only_spend_its_share() {
-        let memory = Memory::new(800);
+        let memory = Memory::new(6400);
         let disks: Vec<_> = (0..5).map(|_| memory.disk()).collect();
-        let greedy = disks[0].reserve(200).expect("the whole share");
+        let greedy = disks[0].reserve(1600).expect("the whole share");
         assert_eq!(disks[0].reserve(1).err(), Some(OutOfMemory::ThisDisk));
-        let others: Vec<_> = disks[1..4].iter().map(|disk| disk.reserve(200).expect("a share each")).collect();
+        let others: Vec<_> = disks[1..4].iter().map(|disk| disk.reserve(1600).expect("a share each")).collect();
         assert_eq!(disks[4].reserve(1).err(), Some(OutOfMemory::AllDisks));
-        assert_eq!(used(&disks[4]), (800, 0), "a failure reserves nothing");
+        assert_eq!(used(&disks[4]), (6400, 0), "a failure reserves nothing");
         drop(greedy);
-        drop(disks[4].reserve(200).expect("free again"));
+        drop(disks[4].reserve(1600).expect("free again"));
         drop(others);
         assert_eq!(used(&disks[4]), (0, 0));
     }
@@ -279,9 +279,9 @@ mod tests {
         drop(needed);
         assert!(!disk.is_short());
         drop(fast);
-        let memory = Memory::new(800);
+        let memory = Memory::new(6400);
         let disks: Vec<_> = (0..4).map(|_| (memory.disk(), memory.disk())).collect();
-        let _used: Vec<_> = disks.iter().map(|(disk, _)| disk.reserve(200).expect("a share each")).collect();
+        let _used: Vec<_> = disks.iter().map(|(disk, _)| disk.reserve(1600).expect("a share each")).collect();
         assert!(disks.iter().all(|(_, idle)| idle.is_short()), "all disks have to save");
     }
 
@@ -310,7 +310,7 @@ mod tests {
             let disk = &disks[random % 7];
             match random / 7 % 4 {
                 0 | 1 => held
-                    .extend(disk.reserve_within(random % 30_000, Part { all: 1 + random % 8, disk: 1 + random % 5 })),
+                    .extend(disk.reserve_within(random % 30_000, Part { all: 1 + random % 16, disk: 1 + random % 11 })),
                 2 if !held.is_empty() => drop(held.swap_remove(random % held.len())),
                 _ => {
                     let count = held.len().max(1);

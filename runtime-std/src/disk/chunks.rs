@@ -16,10 +16,11 @@ struct Tier {
     reads_ahead: bool,
 }
 
-const LARGE: Tier = Tier { chunk_len: 256 * 1024, part: Part { all: 6, disk: 2 }, reads_ahead: true };
-const MEDIUM: Tier = Tier { chunk_len: 64 * 1024, part: Part { all: 7, disk: 4 }, reads_ahead: true };
-const SMALL: Tier = Tier { chunk_len: 16 * 1024, part: Part { all: 8, disk: 8 }, reads_ahead: false };
-/// The sizes of chunks, the fastest first.
+const LARGE: Tier = Tier { chunk_len: 256 * 1024, part: Part { all: 12, disk: 4 }, reads_ahead: true };
+const MEDIUM: Tier = Tier { chunk_len: 64 * 1024, part: Part { all: 14, disk: 8 }, reads_ahead: true };
+const SMALL: Tier = Tier { chunk_len: 16 * 1024, part: Part { all: 15, disk: 14 }, reads_ahead: false };
+/// The sizes of chunks, the fastest first. The rest of the memory is for the snapshots in which transfers verify that their file is
+/// unchanged: all files that could be opened can be read to their ends.
 const TIERS: [&Tier; 3] = [&LARGE, &MEDIUM, &SMALL];
 /// The number of chunks kept in memory: a transfer reads at both ends of its window.
 const KEPT: usize = 2;
@@ -181,12 +182,12 @@ mod tests {
 
     #[test]
     fn chunks_shrink_as_memory_becomes_short() {
-        // For one disk: 2 MiB, 4 MiB and 8 MiB are the limits of the sizes.
+        // For one disk: 2 MiB, 4 MiB and 7 MiB are the limits of the sizes.
         let disk = Memory::new(32 << 20).disk();
         let files: Vec<_> = (0..).map_while(|_| Chunks::new(&disk, FILE, false).ok()).collect();
         let count = |tier: &Tier| files.iter().filter(|chunks| chunks.tier == tier).count();
-        assert_eq!((count(&LARGE), count(&MEDIUM), count(&SMALL)), (2, 13, 130));
-        assert_eq!(disk.used(), (2 * 768 + 13 * 192 + 130 * 32) << 10);
+        assert_eq!((count(&LARGE), count(&MEDIUM), count(&SMALL)), (2, 13, 98));
+        assert_eq!(disk.used(), (2 * 768 + 13 * 192 + 98 * 32) << 10);
         drop(files);
         assert_eq!(disk.used(), 0);
     }

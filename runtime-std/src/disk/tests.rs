@@ -4,7 +4,7 @@ use std::{task::Poll, time::Duration};
 
 use rtftp_core::{BlockReader, ReadFailed, wire::packet::DATA_HEADER};
 use smol::{
-    block_on,
+    Timer, block_on,
     channel::{Receiver, Sender, bounded, unbounded},
     future::{or, poll_fn, zip},
     io::{AsyncReadExt, AsyncWriteExt},
@@ -331,6 +331,48 @@ fn reads_with_little_memory() {
             drop(memory.disk().reserve(limit / 4).expect("everything has been returned"));
         }
     }
+}
+
+#[test]
+fn all_files_that_could_be_opened_can_be_read_to_their_ends() {
+    let memory = Memory::new(8 << 20);
+    with_memory(memory.clone(), image(), MINUTE, MINUTE, async |test| {
+        let mut files = vec![];
+        let error = loop {
+            match RemoteFile::open(&test.disk, &kernel()).await {
+                Ok(file) => files.push(file),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.is_out_of_memory() && files.len() > 20, "{error} after {} files", files.len());
+        for (index, file) in files.iter_mut().enumerate() {
+            assert!(read_in_windows(file, 1468, 10).await == content(), "file {index} of many");
+        }
+    });
+    drop(memory.disk().reserve(2 << 20).expect("everything has been returned"));
+}
+
+#[test]
+fn unused_snapshot_is_dropped_when_memory_is_short() {
+    let memory = Memory::new(8 << 20);
+    with_memory(memory, image(), MINUTE, MINUTE, async |test| {
+        drop(RemoteFile::open(&test.disk, &kernel()).await.expect("the file"));
+        let used = test.disk.memory().used();
+        assert!(used > 0, "the snapshot is kept for the next request");
+        let others = 7 << 18;
+        let _others = test.disk.memory().reserve(others).expect("memory");
+        let dropped = async {
+            while test.disk.memory().used() > others {
+                Timer::after(Duration::from_millis(10)).await;
+            }
+            true
+        };
+        let timeout = async {
+            Timer::after(Duration::from_secs(10)).await;
+            false
+        };
+        assert!(or(dropped, timeout).await, "{used} bytes are still in use");
+    });
 }
 
 #[test]

@@ -15,7 +15,7 @@ const SMALL_CHUNK: u64 = 16 * 1024;
 /// The number of chunks in memory.
 const CHUNKS: u64 = 2;
 /// The part of the memory within which large chunks are read.
-const FOR_SPEED: Part = Part { all: 6, disk: 6 };
+const FOR_SPEED: Part = Part { all: 12, disk: 12 };
 /// The maximum number of blocks to read: four times the size of the largest journals that mke2fs creates by default.
 const MAX_BLOCKS: u32 = 1 << 20;
 
