@@ -24,6 +24,8 @@ complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l read-limi
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l disk-memory -x -d 'limit the memory for what is read from all disks (256)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l status-socket -r -F -d 'provide the status at this Unix socket; none disables it (/run/rtftp/status.sock, if its directory is writable)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l status-listen -x -d 'serve the status over HTTP; PORT alone listens on 127.0.0.1 (off)'
+complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l http -x -d 'serve the files over HTTP, too; PORT alone listens on all addresses (off)'
+complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l http-prefix -x -d 'remove PATH from the start of the paths of HTTP requests (none)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l no-sandbox -d 'disable the Landlock sandbox'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l log-level -x -a 'error warn info debug trace' -d 'log level: error, warn, info, debug or trace (info)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -s h -l help -d 'print this help'

@@ -10,6 +10,7 @@ use rtftp_runtime::{
 
 use crate::{
     check::{self, SECONDS},
+    http::HttpOptions,
     parser::{Parsed, Parser, unknown_argument},
     status,
     status_page::ListenAddress,
@@ -25,7 +26,17 @@ pub(crate) enum Action {
     /// Shows the status of a running daemon.
     Status(status::Job),
     /// Runs the daemon.
-    Serve { config: Config, status_listen: Option<ListenAddress>, log_level: LevelFilter, sandbox: bool },
+    Serve(Box<Serve>),
+}
+
+/// The arguments of the daemon.
+#[derive(Debug)]
+pub(crate) struct Serve {
+    pub(crate) config: Config,
+    pub(crate) http: HttpOptions,
+    pub(crate) status_listen: Option<ListenAddress>,
+    pub(crate) log_level: LevelFilter,
+    pub(crate) sandbox: bool,
 }
 
 /// Parses the arguments after the name of the program.
@@ -81,6 +92,10 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         Some(path) => StatusSocket::At(path),
     };
     let status_listen = parser.value("--status-listen", "IP:PORT or PORT")?;
+    let http = HttpOptions {
+        listen: parser.value("--http", "IP:PORT or PORT")?,
+        prefix: parser.value("--http-prefix", "a path")?.unwrap_or_default(),
+    };
     let sandbox = !parser.flag("--no-sandbox");
     let log_level = parser.value_or_default("--log-level", "error, warn, info, debug or trace")?;
     if let Some(unknown) = parser.operands()?.first() {
@@ -103,8 +118,9 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
         read_limit,
         disk_memory,
         status_socket,
+        http: None,
     };
-    Ok(Action::Serve { config, status_listen, log_level, sandbox })
+    Ok(Action::Serve(Box::new(Serve { config, http, status_listen, log_level, sandbox })))
 }
 
 /// Inserts the value `true` after a `--monitor-configs` without a value, since pico-args has no optional values.
@@ -141,7 +157,7 @@ mod tests {
     #[track_caller]
     fn config(line: &str) -> Config {
         match parsed(line) {
-            Ok(Action::Serve { config, .. }) => config,
+            Ok(Action::Serve(serve)) => serve.config,
             other => panic!("{line}: {other:?}"),
         }
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod cli;
+mod http;
 mod logging;
 mod options;
 mod parser;
@@ -28,10 +29,11 @@ use rtftp_runtime::{
 use smol::channel::Receiver;
 
 use crate::{
-    cli::Action,
+    cli::{Action, Serve},
+    http::HttpOptions,
     logging::Log,
     service::ServiceManager,
-    status_page::{ListenAddress, StatusPage},
+    status_page::StatusPage,
 };
 
 fn main() -> ExitCode {
@@ -42,10 +44,10 @@ fn main() -> ExitCode {
         }
         Ok(Action::Check(job)) => check::run(&job),
         Ok(Action::Status(job)) => status::run(&job),
-        Ok(Action::Serve { config, status_listen, log_level, sandbox }) => {
+        Ok(Action::Serve(arguments)) => {
             // Dropped at the end, which writes the last lines.
-            let mut log = logging::start(log_level);
-            match serve(config, status_listen, sandbox, &mut log) {
+            let mut log = logging::start(arguments.log_level);
+            match serve(*arguments, &mut log) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     log::error!("{error}");
@@ -61,10 +63,10 @@ fn main() -> ExitCode {
 }
 
 /// Runs the daemon until a signal ends it.
-fn serve(config: Config, status_listen: Option<ListenAddress>, sandbox: bool, log: &mut Log) -> io::Result<()> {
+fn serve(Serve { config, http, status_listen, sandbox, .. }: Serve, log: &mut Log) -> io::Result<()> {
     let root = config.root_dir.display().to_string();
     let page = status_listen.map(StatusPage::bind).transpose()?;
-    let (server, address, manager, signals) = start(config, sandbox, log)?;
+    let (server, address, manager, signals) = start(config, http, sandbox, log)?;
     log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
     if let Some(page) = page {
         log::info!("status page at http://{}/", page.address());
@@ -75,14 +77,17 @@ fn serve(config: Config, status_listen: Option<ListenAddress>, sandbox: bool, lo
     Ok(())
 }
 
-/// Opens the listening socket, enters the sandbox, and starts to write the log and to catch signals.
+/// Opens the listening sockets, enters the sandbox, and starts to write the log and to catch signals.
 fn start(
-    config: Config,
+    mut config: Config,
+    http: HttpOptions,
     sandbox: bool,
     log: &mut Log,
 ) -> io::Result<(Arc<Server>, SocketAddr, ServiceManager, Receiver<Signal>)> {
     let root = config.root_dir.clone();
-    let server = match service::activated_socket().map_err(io::Error::other)? {
+    let sockets = service::activated_sockets().map_err(io::Error::other)?;
+    config.http = http::config(http, sockets.http)?;
+    let server = match sockets.tftp {
         Some((socket, name)) => {
             log::info!("using socket {name} of the service manager: ignoring --listen-ip and --listen-port");
             Server::on(socket, config)?

@@ -145,6 +145,15 @@ a Raspberry Pi (9ffefdef) are tried in the same way.
                     "Everyone who can connect sees the page at `/`, the history as JSON at `/boots.json`, and metrics for \
                      Prometheus at `/metrics`.",
                 ),
+            option("--http", "IP:PORT", "serve the files over HTTP, too; PORT alone listens on all addresses")
+                .default("off")
+                .details(
+                    "For UEFI HTTP boot, iPXE, GRUB and others. A client gets the same files as over TFTP. The log shows the \
+                     selected port if PORT is 0.",
+                ),
+            option("--http-prefix", "PATH", "remove PATH from the start of the paths of HTTP requests")
+                .default("none")
+                .details("A path without it is used as it is."),
             flag("--no-sandbox", "disable the Landlock sandbox"),
             option("--log-level", "LEVEL", "log level: `error`, `warn`, `info`, `debug` or `trace`")
                 .default("info")

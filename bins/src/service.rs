@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{self, ErrorKind},
-    net::UdpSocket,
+    net::{TcpListener, UdpSocket},
     os::{
         fd::OwnedFd,
         linux::net::SocketAddrExt,
@@ -21,7 +21,10 @@ use std::{
 use async_signal::{Signal, Signals};
 use rtftp_runtime::server::Server;
 use rustix::{
-    net::{SocketType, sockopt::socket_type},
+    net::{
+        AddressFamily, SocketType,
+        sockopt::{socket_acceptconn, socket_domain, socket_type},
+    },
     time::{ClockId, clock_gettime},
 };
 use smol::{
@@ -41,41 +44,63 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 const SEND_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Returns the socket that the service manager has opened for this process, and its name. Must be called before any thread is
-/// started.
+/// The sockets that the service manager has opened for this process, with their names.
+#[derive(Debug, Default)]
+pub(crate) struct ActivatedSockets {
+    /// The socket for TFTP.
+    pub(crate) tftp: Option<(UdpSocket, String)>,
+    /// The socket for HTTP.
+    pub(crate) http: Option<(TcpListener, String)>,
+}
+
+/// Returns the sockets that the service manager has opened. Must be called before any thread is started.
 ///
 /// # Errors
 ///
-/// Returns a message unless there is exactly one UDP socket, or none.
-pub(crate) fn activated_socket() -> Result<Option<(UdpSocket, String)>, String> {
-    let descriptors = sd_listen_fds::get().map_err(|error| format!("LISTEN_PID and LISTEN_FDS: {error}"))?;
-    let count = descriptors.len();
-    let mut descriptors = descriptors.into_iter();
-    match (descriptors.next(), descriptors.next()) {
-        (None, _) => Ok(None),
-        (Some((name, fd)), None) => {
-            let name = name.unwrap_or_else(|| "unnamed".into());
-            let socket = udp_socket(fd.into_std()).map_err(|found| {
-                format!("socket activation ({name}): expected a UDP socket (ListenDatagram=69), found {found}")
-            })?;
-            Ok(Some((socket, name)))
+/// Returns a message if there are others than one UDP socket and one TCP socket.
+pub(crate) fn activated_sockets() -> Result<ActivatedSockets, String> {
+    let mut sockets = ActivatedSockets::default();
+    for (name, fd) in sd_listen_fds::get().map_err(|error| format!("LISTEN_PID and LISTEN_FDS: {error}"))? {
+        let name = name.unwrap_or_else(|| "unnamed".into());
+        // Unlike the original, the copy is closed in child processes.
+        let fd = fd.into_std().try_clone().map_err(|error| format!("socket activation ({name}): {error}"))?;
+        let is_first = match socket_kind(&fd) {
+            SocketKind::Udp => sockets.tftp.replace((fd.into(), name.clone())).is_none(),
+            SocketKind::Tcp => sockets.http.replace((fd.into(), name.clone())).is_none(),
+            SocketKind::Other(found) => {
+                return Err(format!(
+                    "socket activation ({name}): expected a UDP socket (ListenDatagram=69) or a TCP socket for HTTP \
+                     (ListenStream=80), found {found}"
+                ));
+            }
+        };
+        if !is_first {
+            return Err(format!(
+                "socket activation ({name}): expected one socket for each protocol; one for IPv4 and IPv6 is ListenDatagram=69"
+            ));
         }
-        _ => Err(format!(
-            "socket activation: expected one UDP socket, found {count}; one for IPv4 and IPv6 is ListenDatagram=69"
-        )),
     }
+    Ok(sockets)
 }
 
-/// Returns the file descriptor as a UDP socket, or a description of its type.
-fn udp_socket(fd: OwnedFd) -> Result<UdpSocket, String> {
-    // Unlike the original, the copy is closed in child processes.
-    let socket = UdpSocket::from(fd.try_clone().map_err(|error| error.to_string())?);
-    match (socket_type(&socket), socket.local_addr()) {
-        (Ok(SocketType::DGRAM), Ok(_)) => Ok(socket),
-        (Ok(SocketType::DGRAM), Err(_)) => Err("a datagram socket that is neither IPv4 nor IPv6".into()),
-        (Ok(SocketType::STREAM), _) => Err("a stream socket, as from ListenStream=".into()),
-        (Ok(_), _) => Err("a socket of another type".into()),
-        (Err(_), _) => Err("a file that is not a socket".into()),
+/// The kind of an inherited file descriptor.
+enum SocketKind {
+    Udp,
+    /// A listening TCP socket.
+    Tcp,
+    /// Anything else, with a description.
+    Other(&'static str),
+}
+
+fn socket_kind(fd: &OwnedFd) -> SocketKind {
+    let is_ip = matches!(socket_domain(fd), Ok(AddressFamily::INET | AddressFamily::INET6));
+    match socket_type(fd) {
+        Ok(SocketType::DGRAM) if is_ip => SocketKind::Udp,
+        Ok(SocketType::DGRAM) => SocketKind::Other("a datagram socket that is neither IPv4 nor IPv6"),
+        Ok(SocketType::STREAM) if is_ip && socket_acceptconn(fd) == Ok(true) => SocketKind::Tcp,
+        Ok(SocketType::STREAM) => SocketKind::Other("a stream socket that does not listen for TCP connections"),
+        Ok(_) => SocketKind::Other("a socket of another type"),
+        Err(_) => SocketKind::Other("a file that is not a socket"),
     }
 }
 

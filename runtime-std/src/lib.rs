@@ -18,6 +18,7 @@ pub mod files;
 pub mod fs;
 pub mod guestfs;
 pub mod history;
+pub mod http;
 mod last_seen;
 pub mod memory;
 pub mod nbd;

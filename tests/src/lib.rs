@@ -16,6 +16,7 @@ pub mod client_programs;
 mod daemon;
 mod disk;
 mod foreign_server;
+pub mod http_client;
 mod kernel;
 mod listing;
 pub mod load_client;

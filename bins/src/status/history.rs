@@ -86,6 +86,7 @@ pub(super) mod tests {
     /// Returns a request of 2 s for a file of 1 MB, without data sent.
     pub(in super::super) fn file(name: &str, state: State) -> File {
         File {
+            protocol: rtftp_runtime::history::snapshot::Protocol::Tftp,
             name: name.into(),
             origin: None,
             state,

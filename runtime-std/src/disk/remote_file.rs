@@ -17,7 +17,7 @@ use super::{
     handle::Disk,
     snapshot::{DiskFile, Snapshot},
 };
-use crate::fs::Buffer;
+use crate::fs::{Buffer, FileIdentity};
 
 /// The time for which a transfer waits for a lost disk to become readable again.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -124,6 +124,42 @@ impl RemoteFile {
             Err(error) => self.fail(error),
         }
         Poll::Ready(())
+    }
+
+    /// Returns the bytes from `offset` on that are in memory.
+    pub(crate) fn bytes_in_memory(&self, offset: u64) -> &[u8] {
+        let index = offset / CHUNK_LEN as u64;
+        let chunk = self.chunks.iter().find(|chunk| chunk.index == index);
+        chunk.and_then(|chunk| chunk.bytes.get((offset - chunk_offset(index)) as usize..)).unwrap_or_default()
+    }
+
+    /// Checks that the file is unchanged on the disk.
+    pub(crate) async fn verify(&self) -> Result<(), ReadFailed> {
+        if let DiskFile::Guestfs(_) = self.file {
+            // libguestfs cannot verify that a file is unchanged.
+            return Ok(());
+        }
+        let until = Instant::now() + RECONNECT_LIMIT;
+        match reopen(&self.disk, &self.path, &self.file, until).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(ReadFailed(error.to_client())),
+        }
+    }
+
+    /// Returns a text that changes with the contents of the file, if the file system shows that.
+    pub(crate) fn version_text(&self) -> Option<String> {
+        match &self.file {
+            DiskFile::Native { map, .. } => {
+                let FileIdentity { file_system, node, generation, times, version, .. } = map.identity;
+                let file_system = u128::from_le_bytes(file_system);
+                let [changed, modified] = times;
+                Some(format!(
+                    "{file_system:x}-{node:x}-{generation:x}-{changed:x}-{modified:x}-{version:x}-{:x}",
+                    map.size
+                ))
+            }
+            DiskFile::Guestfs(_) => None,
+        }
     }
 
     /// Starts to read a chunk.

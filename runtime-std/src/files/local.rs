@@ -27,6 +27,9 @@ const CHUNK: usize = 256 * 1024;
 /// The number of cached bytes read at a time if a client takes small blocks one by one. Each transfer keeps this much in memory.
 const READ_AHEAD: usize = 6 * 1024;
 
+/// The file is not the version that was opened.
+const CHANGED: ReadFailed = ReadFailed("the file changed during the transfer");
+
 /// The reason why a local file cannot be opened.
 #[derive(Debug)]
 pub(crate) enum LocalError {
@@ -145,6 +148,24 @@ impl LocalFile {
         self.chunk.read(offset, buf)
     }
 
+    /// Returns the file.
+    pub(crate) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Returns a text that changes with the contents of the file.
+    pub(crate) fn version_text(&self) -> String {
+        let modified = self.version.modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        format!("{:x}-{:x}", self.version.size, modified.unwrap_or_default().as_nanos())
+    }
+
+    /// Checks that the file is still the opened version.
+    pub(crate) async fn verify(&self) -> Result<(), ReadFailed> {
+        let file = self.file.clone();
+        let version = smol::unblock(move || file.metadata().map(|metadata| Version::of(&metadata))).await;
+        if version.is_ok_and(|version| version == self.version) { Ok(()) } else { Err(CHANGED) }
+    }
+
     /// Returns whether the file is still the opened version, according to its inode.
     fn is_unchanged(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| Version::of(&metadata) == self.version)
@@ -153,7 +174,6 @@ impl LocalFile {
 
 impl BlockReader for LocalFile {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
-        const CHANGED: ReadFailed = ReadFailed("the file changed during the transfer");
         if self.has_failed {
             return Err(ReadFailed("the file cannot be read"));
         }

@@ -1,7 +1,9 @@
 //! An open file, on a local file system or on a disk.
 
 use std::{
+    fs::File,
     future::poll_fn,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
@@ -81,6 +83,59 @@ impl OpenFile {
                 return Ok(read);
             }
             poll_fn(|context| self.poll_ready(context)).await;
+        }
+    }
+
+    /// Returns bytes from `offset` on, at least one unless the file ends there. Those of a file on a disk are not copied; up to `max` of
+    /// a local file are read into `buf`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadFailed`] if the file cannot be read or has changed since it was opened.
+    pub async fn bytes_at<'a>(
+        &'a mut self,
+        offset: u64,
+        max: usize,
+        buf: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], ReadFailed> {
+        if let Source::Local(_) = &self.source {
+            buf.resize(max.min(MAX_READ), 0);
+            let len = self.read_at(offset, buf).await?;
+            return Ok(&buf[..len]);
+        }
+        // One byte shows that its chunk is in memory.
+        self.read_at(offset, &mut [0]).await?;
+        match &self.source {
+            Source::Disk(file) => Ok(file.bytes_in_memory(offset)),
+            Source::Local(_) => Ok(&[]),
+        }
+    }
+
+    /// Checks that the file is still the version that was opened. Reads at its end do so themselves.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadFailed`] if the file has changed or cannot be found any more.
+    pub async fn verify(&self) -> Result<(), ReadFailed> {
+        match &self.source {
+            Source::Local(file) => file.verify().await,
+            Source::Disk(file) => file.verify().await,
+        }
+    }
+
+    /// Returns a text that changes with the contents of the file, for an entity tag of HTTP; `None` if the version is not known.
+    pub fn version(&self) -> Option<String> {
+        match &self.source {
+            Source::Local(file) => Some(file.version_text()),
+            Source::Disk(file) => file.version_text(),
+        }
+    }
+
+    /// Returns the file if it is a local one, whose contents the page cache has.
+    pub(crate) fn local_file(&self) -> Option<&Arc<File>> {
+        match &self.source {
+            Source::Local(file) => Some(file.file()),
+            Source::Disk(_) => None,
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) use self::request::TransferStart;
 pub use self::summary::format_duration;
 use self::{
     request::Record,
-    snapshot::{Client, Snapshot, State, Totals, WallClock},
+    snapshot::{Client, Protocol, Snapshot, State, Totals, WallClock},
     store::Store,
     subscribers::Subscribers,
 };
@@ -143,10 +143,19 @@ impl History {
         self.0.subscribers.count()
     }
 
-    /// Records a request, and returns the handle that its outcome is reported to.
+    /// Records a TFTP request, and returns the handle that its outcome is reported to.
     pub(crate) fn record_request(&self, client: IpAddr, file_name: &[u8]) -> RequestRecord {
+        self.record(client, Protocol::Tftp, file_name)
+    }
+
+    /// Records an HTTP request, and returns the handle that its outcome is reported to.
+    pub(crate) fn record_http_request(&self, client: IpAddr, file_name: &[u8]) -> RequestRecord {
+        self.record(client, Protocol::Http, file_name)
+    }
+
+    fn record(&self, client: IpAddr, protocol: Protocol, file_name: &[u8]) -> RequestRecord {
         self.0.counters.requests.fetch_add(1, Relaxed);
-        let record = self.store().record_request(client, file_name, clock::now());
+        let record = self.store().record_request(client, protocol, file_name, clock::now());
         RequestRecord { history: self.clone(), client, record }
     }
 
@@ -195,6 +204,11 @@ impl RequestRecord {
     /// Records the progress of the transfer: bytes acknowledged and packets retransmitted.
     pub(crate) fn note_progress(&self, now: Instant, acknowledged: u64, retransmitted: u64) {
         self.record.note_progress(now, acknowledged, retransmitted);
+    }
+
+    /// Returns the number of acknowledged bytes.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.record.acknowledged()
     }
 
     /// Finishes the request. Only the first call has an effect.

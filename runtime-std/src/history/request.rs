@@ -12,7 +12,7 @@ use std::{
 
 use rtftp_core::Instant;
 
-use super::snapshot::{self, State, WallClock};
+use super::snapshot::{self, Protocol, State, WallClock};
 use crate::{
     last_seen::LastSeen,
     text::{EscapedName, printable_within},
@@ -26,6 +26,7 @@ const MAX_REASON_CHARS: usize = 300;
 pub(crate) struct Record {
     /// As much of the requested name as is displayed.
     file_name: Box<[u8]>,
+    protocol: Protocol,
     received: Instant,
     origin: OnceLock<Box<str>>,
     transfer: OnceLock<TransferStart>,
@@ -60,9 +61,10 @@ struct End {
 
 impl Record {
     /// Creates the record of a request received now.
-    pub(super) fn new(file_name: &[u8], now: Instant) -> Self {
+    pub(super) fn new(protocol: Protocol, file_name: &[u8], now: Instant) -> Self {
         Self {
             file_name: EscapedName::displayed_part(file_name).into(),
+            protocol,
             received: now,
             origin: OnceLock::new(),
             transfer: OnceLock::new(),
@@ -168,6 +170,7 @@ impl Record {
         let until = end.map_or(now.instant(), |end| end.at);
         snapshot::File {
             name: EscapedName(&self.file_name).to_string(),
+            protocol: self.protocol,
             origin: self.origin.get().map(|origin| origin.as_ref().to_owned()),
             state: end.map_or(State::Running, |end| end.state),
             why: end.and_then(|end| end.reason.as_deref().map(str::to_owned)),

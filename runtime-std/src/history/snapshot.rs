@@ -80,6 +80,9 @@ pub struct Boot {
 pub struct File {
     /// The requested name: everything but printable ASCII is escaped, and a long name is cut off.
     pub name: String,
+    /// The protocol of the request.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// The root in which the file was found, or could not be read.
     pub origin: Option<String>,
     /// The state of the request.
@@ -105,6 +108,17 @@ pub struct File {
     /// The age of the disk's snapshot when the file was opened, in seconds; only for files on disks.
     #[serde(rename = "view_age")]
     pub snapshot_age: Option<f64>,
+}
+
+/// The protocol of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TFTP.
+    #[default]
+    Tftp,
+    /// HTTP.
+    Http,
 }
 
 /// The state of a request.

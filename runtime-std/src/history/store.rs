@@ -7,7 +7,7 @@ use rtftp_core::Instant;
 use super::{
     boot::{Boot, Client},
     request::Record,
-    snapshot::{self, WallClock},
+    snapshot::{self, Protocol, WallClock},
     summary::summarize,
 };
 
@@ -29,12 +29,18 @@ pub(super) struct Store {
 
 impl Store {
     /// Adds the record of a request.
-    pub(super) fn record_request(&mut self, client: IpAddr, file_name: &[u8], now: Instant) -> Arc<Record> {
+    pub(super) fn record_request(
+        &mut self,
+        client: IpAddr,
+        protocol: Protocol,
+        file_name: &[u8],
+        now: Instant,
+    ) -> Arc<Record> {
         self.requests += 1;
         if self.requests.is_multiple_of(EVICTION_INTERVAL) {
             self.evict();
         }
-        let record = Arc::new(Record::new(file_name, now));
+        let record = Arc::new(Record::new(protocol, file_name, now));
         self.clients.entry(client).or_default().record_request(record.clone(), now);
         record
     }

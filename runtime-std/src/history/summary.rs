@@ -69,11 +69,14 @@ pub fn format_duration(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::request::TransferStart, *};
+    use super::{
+        super::{request::TransferStart, snapshot::Protocol},
+        *,
+    };
 
     /// A request received at 100 s.
     fn requested(name: &str) -> Record {
-        Record::new(name.as_bytes(), at(100))
+        Record::new(Protocol::Tftp, name.as_bytes(), at(100))
     }
 
     fn at(seconds: u64) -> Instant {

@@ -23,7 +23,7 @@ pub(crate) struct ServerContext {
     pub(crate) workers: Workers,
     pub(crate) ports: Ports,
     pub(crate) unknown_tids: Arc<UnknownTidSockets>,
-    pub(crate) files: FileStore,
+    pub(crate) files: Arc<FileStore>,
     pub(crate) limits: Limits,
     /// Whether blocks are limited to what reaches the client in one packet.
     pub(crate) mtu_clamp: bool,
@@ -53,7 +53,7 @@ impl ServerContext {
             workers: Workers::new(event_loop),
             ports,
             unknown_tids: UnknownTidSockets::new()?,
-            files,
+            files: Arc::new(files),
             limits: config.limits,
             mtu_clamp: config.mtu_clamp,
             sessions: Mutex::new(Sessions::new(Capacity { transfers, ..config.capacity })),

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use rtftp_core::{Packet, wire::packet::ErrorCode};
 use smol::{
     Executor,
-    future::{or, pending, yield_now},
+    future::{or, pending, yield_now, zip},
 };
 
 pub use self::config::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
@@ -42,6 +42,7 @@ use crate::{
     files::FileStore,
     guestfs::{HelperTimeouts, Launcher},
     history::{History, RequestRecord, snapshot::State},
+    http::{HttpConfig, HttpServer},
     memory::Memory,
     net::{Listener, Route},
     rate_limit::RateLimit,
@@ -63,6 +64,8 @@ pub struct Server {
     context: Arc<ServerContext>,
     rejections: Mutex<RateLimit>,
     status: Option<Socket>,
+    /// The configuration of the HTTP server until that runs.
+    http: Mutex<Option<HttpConfig>>,
     executor: Arc<Executor<'static>>,
 }
 
@@ -98,7 +101,7 @@ impl Server {
         Self::new(config, event_loop, listener)
     }
 
-    fn new(config: Config, event_loop: Arc<EventLoop>, listener: Listener) -> io::Result<Self> {
+    fn new(mut config: Config, event_loop: Arc<EventLoop>, listener: Listener) -> io::Result<Self> {
         let root_dir = &config.root_dir;
         // An unreadable root would look empty to every client.
         std::fs::read_dir(root_dir).map_err(|error| io::Error::other(format!("{}: {error}", root_dir.display())))?;
@@ -119,7 +122,8 @@ impl Server {
         let files = FileStore::with_disks(root_dir.clone(), disks);
         let context = Arc::new(ServerContext::new(&config, event_loop, &listener, files)?);
         let rejections = Mutex::new(RateLimit::new(REJECTIONS_PER_SECOND, REJECTIONS_PER_SECOND));
-        Ok(Self { config, listener, context, rejections, status, executor })
+        let http = Mutex::new(config.http.take());
+        Ok(Self { config, listener, context, rejections, status, http, executor })
     }
 
     /// Returns the address of the listening socket.
@@ -152,6 +156,7 @@ impl Server {
     pub fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send + 'static) {
         let server = self;
         let context = server.context.clone();
+        let http = server.start_http();
         // Spawned: the future passed to `block_on` is polled whenever any task has run.
         let stop = server.executor.spawn(stop);
         let serving = server.executor.spawn(server.clone().serve());
@@ -159,10 +164,27 @@ impl Server {
             stop.await;
             drop(serving);
             server.status.iter().for_each(Socket::remove);
-            or(shutdown::finish_transfers(&context.sessions, shutdown::GRACE), server.deliver_only()).await;
+            let finish_http = async {
+                if let Some(http) = &http {
+                    http.finish(shutdown::GRACE).await;
+                }
+            };
+            let finish = async {
+                zip(shutdown::finish_transfers(&context.sessions, shutdown::GRACE), finish_http).await;
+            };
+            or(finish, server.deliver_only()).await;
             context.unverified_log.report_suppressed();
             context.files.close().await;
         }));
+    }
+
+    /// Starts the HTTP server, if there is one.
+    fn start_http(&self) -> Option<HttpServer> {
+        let Self { config, context, .. } = self;
+        let http = self.http.lock().take()?;
+        let started =
+            HttpServer::start(http, config.capacity.per_client, context.files.clone(), context.history.clone());
+        started.inspect_err(|error| log::error!("HTTP disabled: {error}")).ok()
     }
 
     /// Answers requests and watches the root. Never returns.

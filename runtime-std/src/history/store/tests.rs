@@ -22,7 +22,7 @@ fn request(store: &mut Store, client: IpAddr, from: u64, names: &[&str], verifie
     let mut now = from;
     for (index, name) in names.iter().enumerate() {
         now = from + 100 * index as u64;
-        let record = store.record_request(client, name.as_bytes(), at(now));
+        let record = store.record_request(client, Protocol::Tftp, name.as_bytes(), at(now));
         if verified {
             record.note_activity(at(now));
         }
@@ -42,7 +42,7 @@ fn starts_new_boot_after_long_silence() {
 #[test]
 fn counts_packets_of_transfers_and_copies_as_activity() {
     let (mut store, client) = (Store::default(), board(1));
-    let record = store.record_request(client, b"large", at(0));
+    let record = store.record_request(client, Protocol::Tftp, b"large", at(0));
     record.note_activity(at(100_000));
     request(&mut store, client, 129_999, &["b"], true);
     store.record_copy(client, b"b", at(150_000));
@@ -114,10 +114,10 @@ fn drops_unverified_requests_and_boots_first() {
 #[test]
 fn counts_copies_on_the_running_request_of_that_name() {
     let (mut store, client) = (Store::default(), board(1));
-    let finished = store.record_request(client, b"a", at(0));
+    let finished = store.record_request(client, Protocol::Tftp, b"a", at(0));
     finished.finish(at(1), snapshot::State::Complete, None);
-    store.record_request(client, b"a", at(2));
-    store.record_request(client, b"b", at(3));
+    store.record_request(client, Protocol::Tftp, b"a", at(2));
+    store.record_request(client, Protocol::Tftp, b"b", at(3));
     for _ in 0..3 {
         store.record_copy(client, b"a", at(4));
     }

@@ -1,0 +1,128 @@
+//! Sending the contents of a file.
+//!
+//! A client that has received the last byte must have received one version of the file. So the last piece is read into memory, the
+//! file is compared with the opened version, and only then the piece is sent. Most of a local file goes from the page cache to the
+//! socket (`sendfile`), which sends what the page contains when the packet leaves, not when it was queued. So the end of the file,
+//! more than the socket can queue, is copied.
+
+use std::{borrow::Cow, fs::File, io, net::TcpStream, ops::Range, os::unix::fs::FileExt, sync::Arc, time::Duration};
+
+use rtftp_core::ReadFailed;
+use rustix::{
+    fs::sendfile,
+    io::{ReadWriteFlags, preadv2},
+};
+use smol::{Async, io::AsyncWriteExt};
+
+use super::table::Place;
+use crate::{
+    clock::{self, within},
+    files::OpenFile,
+    history::RequestRecord,
+};
+
+/// The send buffer of a connection in bytes. The kernel uses twice as much.
+pub(super) const SEND_BUFFER: usize = 512 << 10;
+/// The bytes at the end of a response that are copied: all that the kernel may have queued, and the last piece.
+const COPIED: u64 = 2 * SEND_BUFFER as u64 + PIECE as u64;
+/// The size of a piece that is copied, in bytes.
+const PIECE: usize = 64 << 10;
+/// The size of a piece that is sent from the page cache, in bytes.
+const FILE_PIECE: u64 = 1 << 20;
+/// The distance of the bytes that show whether the page cache has a piece.
+const SAMPLE_DISTANCE: usize = 64 << 10;
+/// The time limit for sending a piece. GRUB opens a second file and reads it after the first one.
+const SEND_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The file has become shorter.
+const CHANGED: ReadFailed = ReadFailed("the file changed during the transfer");
+
+/// The reason why a response was not sent to its end.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// The client has closed the connection, or does not read.
+    Client,
+    /// The file cannot be read, or has changed.
+    File(ReadFailed),
+}
+
+/// Sends this part of a file; counts the bytes in `record`.
+pub(super) async fn send(
+    stream: &Async<TcpStream>,
+    file: &mut OpenFile,
+    part: Range<u64>,
+    place: &Place,
+    record: &RequestRecord,
+) -> Result<(), SendError> {
+    let (mut at, size) = (part.start, file.size());
+    let note_progress = |at: u64| {
+        place.note_progress();
+        record.note_activity(clock::now(), at - part.start, 0);
+    };
+    let copied_from = part.end.saturating_sub(COPIED);
+    while at < copied_from {
+        let Some(sent) = file.local_file().map(|local| send_cached(stream, local.clone(), at, copied_from)) else {
+            break;
+        };
+        match within(SEND_TIMEOUT, sent).await.map_err(|_| SendError::Client)? {
+            0 => return Err(SendError::File(CHANGED)),
+            sent => at += sent,
+        }
+        note_progress(at);
+    }
+    let mut buf = vec![];
+    while at < part.end {
+        let mut piece = Cow::from(file.bytes_at(at, PIECE, &mut buf).await.map_err(SendError::File)?);
+        let len = piece.len().min(usize::try_from(part.end - at).unwrap_or(usize::MAX));
+        if len == 0 {
+            return Err(SendError::File(CHANGED));
+        }
+        // Reads at the end of the file verify it themselves.
+        if at + len as u64 == part.end && part.end < size {
+            piece = Cow::from(piece[..len].to_vec());
+            file.verify().await.map_err(SendError::File)?;
+        }
+        let write = async { (&mut &*stream).write_all(&piece[..len]).await };
+        within(SEND_TIMEOUT, write).await.map_err(|_| SendError::Client)?;
+        at += len as u64;
+        note_progress(at);
+    }
+    Ok(())
+}
+
+/// Sends the bytes from `at`, up to `end`, from the page cache. Returns their number; 0 at the end of the file.
+async fn send_cached(stream: &Async<TcpStream>, file: Arc<File>, at: u64, end: u64) -> io::Result<u64> {
+    let len = FILE_PIECE.min(end - at);
+    if !is_cached(&file, at, len) {
+        // On a thread that may block: the disk must not delay other connections.
+        let file = file.clone();
+        smol::unblock(move || load(&file, at, len)).await?;
+    }
+    let sent = stream
+        .write_with(|socket| {
+            let mut offset = at;
+            sendfile(socket, &file, Some(&mut offset), usize::try_from(len).unwrap_or(usize::MAX))
+                .map_err(io::Error::from)
+        })
+        .await?;
+    Ok(sent as u64)
+}
+
+/// Returns whether the page cache has these bytes, as far as a sample of them shows.
+fn is_cached(file: &File, at: u64, len: u64) -> bool {
+    let samples = (at..at + len).step_by(SAMPLE_DISTANCE);
+    samples
+        .into_iter()
+        .all(|at| preadv2(file, &mut [io::IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT).is_ok())
+}
+
+/// Reads bytes into the page cache. Blocks.
+fn load(file: &File, at: u64, len: u64) -> io::Result<()> {
+    let mut buf = vec![0; SAMPLE_DISTANCE];
+    for at in (at..at + len).step_by(SAMPLE_DISTANCE) {
+        if file.read_at(&mut buf, at)? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}

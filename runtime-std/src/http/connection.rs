@@ -1,0 +1,278 @@
+//! One connection: requests and their responses, one after the other.
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, TcpStream},
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use rtftp_core::{ReadFailed, RequestPath};
+use rustix::net::{SendFlags, sockopt};
+use smol::{Async, Timer, future::or, io::AsyncReadExt};
+
+use super::{
+    body::{self, SEND_BUFFER, SendError},
+    range::{self, Part},
+    request::{self, MAX_HEAD, Request},
+    response::{self, Entity},
+    service::Service,
+    status::Status,
+    table::Place,
+};
+use crate::{
+    clock::{self, within},
+    files::{OpenError, OpenFile},
+    history::{RequestRecord, TransferStart, snapshot::State},
+    text::EscapedName,
+};
+
+/// The time limit for the next request of a connection. iPXE keeps one connection for a whole boot.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// The time after which firmware that waits for a response gives up is 5 s (EDK2); a response without the file leaves before.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
+/// The time limit for sending the head of a response, which the send buffer has space for.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The bytes at the start of a file that show its type.
+const TYPE_BYTES: usize = 1024;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection<'a> {
+    pub(super) service: &'a Service,
+    pub(super) stream: Async<TcpStream>,
+    pub(super) client: SocketAddr,
+    pub(super) place: Place,
+}
+
+/// A file that was found, and what is sent of it.
+struct Found {
+    file: OpenFile,
+    entity: Entity,
+    status: Status,
+}
+
+/// The reason why no file is sent.
+struct Refusal {
+    status: Status,
+    /// The reason for the log and the history.
+    reason: String,
+}
+
+impl Connection<'_> {
+    /// Serves requests until the client or a limit ends the connection.
+    pub(super) async fn serve(self) {
+        // Failures make the connection slower, not wrong.
+        let _ = self.stream.get_ref().set_nodelay(true);
+        let _ = sockopt::set_socket_send_buffer_size(self.stream.as_fd(), SEND_BUFFER);
+        let mut received = Vec::new();
+        loop {
+            let stopped = async {
+                self.place.stopped().await;
+                Err(io::ErrorKind::ConnectionAborted.into())
+            };
+            let head = or(within(REQUEST_TIMEOUT, read_head(&self.stream, &mut received)), stopped).await;
+            let Ok(len) = head else { return };
+            self.place.note_progress();
+            let Some(len) = len else {
+                let _ = self.send_head(Status::HeadTooLarge, None, false, false, false).await;
+                return;
+            };
+            let head: Vec<u8> = received.drain(..len).collect();
+            let keep_alive = match request::parse(&head) {
+                Ok(request) => {
+                    let stopped = async {
+                        self.place.stopped().await;
+                        false
+                    };
+                    or(self.respond(&request), stopped).await
+                }
+                Err(status) => {
+                    let _ = self.send_head(status, None, false, false, false).await;
+                    false
+                }
+            };
+            if !keep_alive {
+                return;
+            }
+            self.place.note_progress();
+        }
+    }
+
+    /// Sends the response to a request. Returns whether the connection can be used for another one.
+    async fn respond(&self, request: &Request<'_>) -> bool {
+        let started = Instant::now();
+        let name = request.target;
+        let record = self.service.history.record_http_request(self.client.ip(), name);
+        // The client has answered in TCP's handshake.
+        record.note_activity(clock::now(), 0, 0);
+        let path = request.path(&self.service.prefix);
+        let found = match path {
+            Ok(path) => self.find(request, &path, &record).await,
+            Err(error) => Err(Refusal { status: error.into(), reason: error.to_string() }),
+        };
+        let Found { mut file, entity, status } = match found {
+            Ok(found) => found,
+            Err(refusal) => {
+                let state = match refusal.status {
+                    Status::NotFound => State::Missing,
+                    Status::Internal | Status::Unavailable => State::Failed,
+                    _ => State::Refused,
+                };
+                record.finish(state, Some(refusal.reason.as_str()).filter(|_| state != State::Missing));
+                self.log(name, format_args!("{}: {}", refusal.status.line(), refusal.reason));
+                return self
+                    .send_head(refusal.status, None, request.keep_alive, request.is_http_1_0, false)
+                    .await
+                    .is_ok()
+                    && request.keep_alive;
+            }
+        };
+        let has_body = !request.is_head && matches!(status, Status::Ok | Status::PartialContent);
+        let head = self.send_head(status, Some(&entity), request.keep_alive, request.is_http_1_0, has_body).await;
+        if head.is_err() || !has_body {
+            record.finish(State::Probe, None);
+            return head.is_ok() && request.keep_alive;
+        }
+        record.start_transfer(TransferStart {
+            size: Some(entity.size),
+            block_size: 0,
+            window_size: 0,
+            snapshot_age: file.snapshot_age(),
+        });
+        let len = entity.part.end - entity.part.start;
+        let sent = body::send(&self.stream, &mut file, entity.part.clone(), &self.place, &record).await;
+        let outcome = match &sent {
+            Ok(()) => {
+                record.finish(State::Complete, None);
+                "complete".to_owned()
+            }
+            // Usual: GRUB opens a file to see whether it exists.
+            Err(SendError::Client) => {
+                record.finish(State::Probe, None);
+                "closed by the client".to_owned()
+            }
+            Err(SendError::File(ReadFailed(reason))) => {
+                record.finish(State::Failed, Some(reason));
+                format!("failed: {reason}")
+            }
+        };
+        let (seconds, bytes) = (started.elapsed().as_secs_f64(), record.acknowledged());
+        let origin = file.origin();
+        let speed = bytes as f64 / seconds / 1e6;
+        self.log(
+            name,
+            format_args!("from {origin}: {bytes} of {len} bytes in {seconds:.3} s, {speed:.1} MB/s, {outcome}"),
+        );
+        sent.is_ok() && request.keep_alive
+    }
+
+    /// Opens the requested file and decides what to send of it.
+    async fn find(&self, request: &Request<'_>, path: &RequestPath, record: &RequestRecord) -> Result<Found, Refusal> {
+        let opened = async {
+            let opened = self.service.files.open(self.client, path).await;
+            let mut file = opened.map_err(|error| refusal(&error, record))?;
+            record.set_origin(file.origin());
+            let part = requested_part(request, &file);
+            let at = match &part {
+                Part::Bytes(part) => part.start,
+                Part::Whole | Part::Unsatisfiable => 0,
+            };
+            let mut buf = vec![];
+            let start = file.bytes_at(at, TYPE_BYTES, &mut buf).await;
+            let failed = |ReadFailed(reason)| Refusal { status: Status::Unavailable, reason: reason.into() };
+            let content_type = response::content_type(path.as_bytes(), start.map_err(failed)?);
+            Ok((file, part, content_type))
+        };
+        let timeout = async {
+            Timer::after(OPEN_TIMEOUT).await;
+            let reason = format!("not opened within {} s, the client may try again", OPEN_TIMEOUT.as_secs());
+            Err(Refusal { status: Status::Unavailable, reason })
+        };
+        let (file, part, content_type) = or(opened, timeout).await?;
+        let size = file.size();
+        let (status, part) = match part {
+            Part::Whole => (Status::Ok, 0..size),
+            Part::Bytes(part) => (Status::PartialContent, part),
+            Part::Unsatisfiable => (Status::RangeNotSatisfiable, 0..0),
+        };
+        let tag = file.version().map(|version| format!("\"{version}\""));
+        let is_known = request.if_none_match.is_some_and(|known| matches_tag(known, tag.as_deref()));
+        let status = if is_known { Status::NotModified } else { status };
+        let entity = Entity { size, part, content_type, tag, modified: file.modified() };
+        Ok(Found { file, entity, status })
+    }
+
+    /// Sends the head of a response.
+    async fn send_head(
+        &self,
+        status: Status,
+        entity: Option<&Entity>,
+        keep_alive: bool,
+        is_http_1_0: bool,
+        has_body: bool,
+    ) -> io::Result<()> {
+        let head = response::head(status, entity, keep_alive, is_http_1_0);
+        // The body begins in the same packet.
+        let flags = if has_body { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
+        let mut rest = head.as_bytes();
+        let send = async {
+            while !rest.is_empty() {
+                let send = |socket: &TcpStream| Ok(rustix::net::send(socket, rest, flags)?);
+                let sent = self.stream.write_with(send).await?;
+                rest = &rest[sent..];
+            }
+            Ok(())
+        };
+        within(HEAD_TIMEOUT, send).await
+    }
+
+    fn log(&self, name: &[u8], text: fmt::Arguments<'_>) {
+        log::info!("{} {} over HTTP: {text}", self.client, EscapedName(name));
+    }
+}
+
+/// Returns the part of a file that a request asks for.
+fn requested_part(request: &Request<'_>, file: &OpenFile) -> Part {
+    let Some(value) = request.range.filter(|_| !request.is_head) else { return Part::Whole };
+    // The rest of another version would not fit to what the client has (RFC 9110 section 13.1.5).
+    let is_same =
+        |validator: &[u8]| file.version().is_some_and(|version| validator == format!("\"{version}\"").as_bytes());
+    if request.if_range.is_some_and(|validator| !is_same(validator)) {
+        return Part::Whole;
+    }
+    range::parse(value, file.size())
+}
+
+/// Returns whether a list of entity tags contains this one (RFC 9110 section 13.1.2).
+fn matches_tag(list: &[u8], tag: Option<&str>) -> bool {
+    let Some(tag) = tag else { return false };
+    let mut tags = list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    tags.any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes())
+}
+
+/// Maps an error of the file store, and records where it occurred.
+fn refusal(error: &OpenError, record: &RequestRecord) -> Refusal {
+    error.origin().iter().for_each(|origin| record.set_origin(*origin));
+    Refusal { status: error.into(), reason: error.to_string() }
+}
+
+/// Reads until `received` begins with the head of a request, and returns its length; `None` if it is too long.
+async fn read_head(stream: &Async<TcpStream>, received: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    let mut buf = [0; 2048];
+    loop {
+        // Empty lines before a request are ignored (RFC 9112 section 2.2).
+        let empty = received.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        received.drain(..empty);
+        if let Some(len) = request::head_len(received) {
+            return Ok(Some(len).filter(|len| *len <= MAX_HEAD));
+        }
+        if received.len() > MAX_HEAD {
+            return Ok(None);
+        }
+        match (&mut &*stream).read(&mut buf).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            len => received.extend_from_slice(&buf[..len]),
+        }
+    }
+}
