@@ -40,11 +40,13 @@ clean_up() {
 trap clean_up EXIT
 root=$work/root
 
-debian=${CARGO_TARGET_DIR:-$PWD/target}/package/bookworm-$(dpkg --print-architecture).tar
+# The package depends on the C library that it was built with.
+suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+debian=${CARGO_TARGET_DIR:-$PWD/target}/package/$suite-$(dpkg --print-architecture).tar
 if [ ! -e "$debian" ]; then
     say "downloading a Debian, which takes minutes; kept in $debian"
     as_caller mkdir -p "$(dirname "$debian")"
-    debootstrap --variant=minbase bookworm "$root" >"$work/log" 2>&1 || fail "debootstrap: $(tail -n 3 "$work/log")"
+    debootstrap --variant=minbase "$suite" "$root" >"$work/log" 2>&1 || fail "debootstrap: $(tail -n 3 "$work/log")"
     tar --create --file "$work/debian.tar" --directory "$root" .
     mv "$work/debian.tar" "$debian"
     rm -rf "$root"
