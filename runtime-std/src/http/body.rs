@@ -64,7 +64,7 @@ pub(super) async fn send(
         let Some(sent) = file.local_file().map(|local| send_cached(stream, local.clone(), at, copied_from)) else {
             break;
         };
-        match within(SEND_TIMEOUT, sent).await.map_err(|_| SendError::Client)? {
+        match within(SEND_TIMEOUT, sent).await.and_then(Result::ok).ok_or(SendError::Client)? {
             0 => return Err(SendError::File(CHANGED)),
             sent => at += sent,
         }
@@ -83,7 +83,7 @@ pub(super) async fn send(
             file.verify().await.map_err(SendError::File)?;
         }
         let write = async { (&mut &*stream).write_all(&piece[..len]).await };
-        within(SEND_TIMEOUT, write).await.map_err(|_| SendError::Client)?;
+        within(SEND_TIMEOUT, write).await.and_then(Result::ok).ok_or(SendError::Client)?;
         at += len as u64;
         note_progress(at);
     }

@@ -69,10 +69,10 @@ impl Connection<'_> {
         loop {
             let stopped = async {
                 self.place.stopped().await;
-                Err(io::ErrorKind::ConnectionAborted.into())
+                None
             };
             let head = or(within(REQUEST_TIMEOUT, read_head(&self.stream, &mut received)), stopped).await;
-            let Ok(len) = head else { return };
+            let Some(Ok(len)) = head else { return };
             self.place.note_progress();
             let Some(len) = len else {
                 let _ = self.send_head(Status::HeadTooLarge, None, false, false, false).await;
@@ -224,7 +224,7 @@ impl Connection<'_> {
             }
             Ok(())
         };
-        within(HEAD_TIMEOUT, send).await
+        within(HEAD_TIMEOUT, send).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn log(&self, name: &[u8], text: fmt::Arguments<'_>) {
