@@ -104,6 +104,13 @@ impl Chunks {
         Ok(count <= self.max)
     }
 
+    /// Returns the rest of the chunk that contains `offset`; nothing if it is not in memory.
+    pub(super) fn bytes_from(&self, offset: u64) -> &[u8] {
+        let index = offset / self.tier.chunk_len as u64;
+        let chunk = self.chunks.iter().find(|chunk| chunk.index == index);
+        chunk.and_then(|chunk| chunk.bytes.get((offset - self.offset(index)) as usize..)).unwrap_or_default()
+    }
+
     /// Makes room for a chunk that is about to be read.
     pub(super) fn before_reading(&mut self) {
         // Without read-ahead, the memory does not suffice for another chunk while it is being read.

@@ -128,9 +128,7 @@ impl RemoteFile {
 
     /// Returns the bytes from `offset` on that are in memory.
     pub(crate) fn bytes_in_memory(&self, offset: u64) -> &[u8] {
-        let index = offset / CHUNK_LEN as u64;
-        let chunk = self.chunks.iter().find(|chunk| chunk.index == index);
-        chunk.and_then(|chunk| chunk.bytes.get((offset - chunk_offset(index)) as usize..)).unwrap_or_default()
+        self.chunks.bytes_from(offset)
     }
 
     /// Checks that the file is unchanged on the disk.
