@@ -29,6 +29,7 @@ use crate::{
     client_name::ClientName,
     disk::{DiskTimeouts, file_name, read_description},
     guestfs::{HelperTimeouts, Launcher},
+    local_fs::RootDirectory,
     memory::Memory,
 };
 
@@ -44,17 +45,17 @@ pub fn check(root: &Path, limits: Limits) -> io::Result<Report> {
     let layout = layout::read(root)?;
     let executor = Arc::new(Executor::new());
     let disks = Disks::new(root, limits, executor.clone());
-    Ok(smol::block_on(executor.run(check_layout(root, layout, limits, &disks))))
+    Ok(smol::block_on(executor.run(check_layout(layout, limits, &disks))))
 }
 
-async fn check_layout(root: &Path, layout: Layout, limits: Limits, disks: &Disks<'_>) -> Report {
+async fn check_layout(layout: Layout, limits: Limits, disks: &Disks) -> Report {
     let mut report = Report { problems: layout.problems, ..Report::default() };
     let mut checks = vec![];
     for client in layout.clients {
         checks.push((client, disks.start(client).await));
     }
     for name in layout.directories {
-        let files = files::scan(&LocalTree::new(root.join(&name)), limits).await;
+        let files = files::scan(&LocalTree::new(disks.root.clone(), name.clone()), limits).await;
         report.add_unreadable(&format!("{name}/"), &files);
         report.directories.push(Directory { name, files });
     }
@@ -78,28 +79,34 @@ async fn check_layout(root: &Path, layout: Layout, limits: Limits, disks: &Disks
 }
 
 /// Starts the checks of disks.
-struct Disks<'r> {
-    root: &'r Path,
+struct Disks {
+    root: Arc<RootDirectory>,
     limits: Limits,
     executor: Arc<Executor<'static>>,
     backend: Arc<crate::disk::Backend>,
     permits: Arc<Semaphore>,
 }
 
-impl<'r> Disks<'r> {
-    fn new(root: &'r Path, limits: Limits, executor: Arc<Executor<'static>>) -> Self {
+impl Disks {
+    fn new(root: &Path, limits: Limits, executor: Arc<Executor<'static>>) -> Self {
         let Limits { open, answer } = limits;
         let launcher = Launcher::new(HelperTimeouts { start: open, reply: answer, ..HelperTimeouts::default() });
         // Each disk is read once, so it is never idle.
         let times = DiskTimeouts { idle: Duration::MAX, view_gap: Duration::ZERO, reply: answer };
         let backend = Arc::new(crate::disk::Backend::new(launcher, times, executor.clone(), None, Memory::unlimited()));
+        let root = RootDirectory::new(root.to_owned(), answer);
         Self { root, limits, executor, backend, permits: Arc::new(Semaphore::new(MAX_CONCURRENT_DISKS)) }
+    }
+
+    /// Reads a client's description.
+    async fn read(&self, client: ClientName) -> io::Result<Vec<u8>> {
+        read_description(&self.root.open().await?, client).await
     }
 
     /// Starts the check of a client's disk. The error is the reason why its description is not valid.
     async fn start(&self, client: ClientName) -> Result<Task<(Disk, Vec<ProblemKind>)>, String> {
         let name = file_name(client);
-        let json = read_description(&self.root.join(&name)).await.map_err(|error| error.to_string())?;
+        let json = self.read(client).await.map_err(|error| error.to_string())?;
         let config = DiskConfig::parse(&json).map_err(|error| error.to_string())?;
         let (backend, permits, limits) = (self.backend.clone(), self.permits.clone(), self.limits);
         Ok(self.executor.spawn(async move {

@@ -14,16 +14,35 @@ use crate::{
     files::{LocalError, LocalFile},
     fs::{FileType, MountedDisk, MountedEntry},
     guestfs::{SharedAppliance, wire::DirectoryEntry},
+    local_fs::RootDirectory,
 };
 
-/// A local directory.
+/// A directory in the root directory.
 pub(super) struct LocalTree {
-    root: Arc<Path>,
+    root: Arc<RootDirectory>,
+    name: String,
 }
 
 impl LocalTree {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root: root.into() }
+    pub(super) fn new(root: Arc<RootDirectory>, name: String) -> Self {
+        Self { root, name }
+    }
+
+    /// Opens a file as for a client.
+    async fn open(&self, path: &Path) -> Entry<PathBuf> {
+        let request = match RequestPath::parse(path.as_os_str().as_encoded_bytes()) {
+            Ok(request) => request,
+            Err(error) => return Entry::Unreadable(format!("cannot be requested: {error}")),
+        };
+        let root = match self.root.open().await {
+            Ok(root) => root,
+            Err(error) => return Entry::Unreadable(error.to_string()),
+        };
+        match LocalFile::open(&root, &self.name, &request).await {
+            Ok(file) => Entry::File(file.size()),
+            Err(LocalError::NotFound) => Entry::Unreadable("dangling symbolic link".into()),
+            Err(error) => Entry::Unreadable(error.to_string()),
+        }
     }
 }
 
@@ -36,7 +55,7 @@ impl Tree for LocalTree {
     }
 
     async fn list(&self, directory: &PathBuf) -> Result<Listing<PathBuf>, String> {
-        let absolute = self.root.join(directory);
+        let absolute = self.root.path().join(&self.name).join(directory);
         let entries =
             smol::unblock(move || read_local_directory(&absolute)).await.map_err(|error| error.to_string())?;
         let mut listing = Vec::with_capacity(entries.len());
@@ -44,7 +63,7 @@ impl Tree for LocalTree {
             let path = directory.join(&name);
             let entry = match file_type {
                 Ok(FileType::Directory) => Entry::Directory(path),
-                Ok(FileType::File | FileType::Link) => open_local(&self.root, &path).await,
+                Ok(FileType::File | FileType::Link) => self.open(&path).await,
                 Ok(FileType::Other) => Entry::Other,
                 Err(error) => Entry::Unreadable(error.to_string()),
             };
@@ -68,19 +87,6 @@ fn read_local_directory(path: &Path) -> io::Result<Vec<(OsString, io::Result<Fil
     let mut names: Vec<_> = entries.iter().map(|entry| (entry.file_name(), classify(entry))).collect();
     names.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(names)
-}
-
-/// Opens a file as for a client.
-async fn open_local(root: &Path, path: &Path) -> Entry<PathBuf> {
-    let path = match RequestPath::parse(path.as_os_str().as_encoded_bytes()) {
-        Ok(path) => path,
-        Err(error) => return Entry::Unreadable(format!("cannot be requested: {error}")),
-    };
-    match LocalFile::open(root, &path).await {
-        Ok(file) => Entry::File(file.size()),
-        Err(LocalError::NotFound) => Entry::Unreadable("dangling symbolic link".into()),
-        Err(error) => Entry::Unreadable(error.to_string()),
-    }
 }
 
 /// A disk that is read natively.
@@ -142,6 +148,11 @@ mod tests {
     use super::*;
     use crate::check::{Limits, files::scan};
 
+    fn tree(directory: &Path) -> LocalTree {
+        let root = RootDirectory::new(directory.parent().expect("a parent").into(), Duration::from_secs(60));
+        LocalTree::new(root, directory.file_name().expect("a name").to_str().expect("UTF-8").into())
+    }
+
     #[test]
     fn finds_the_local_files_that_clients_can_read() {
         let root = tempfile::tempdir().expect("a directory");
@@ -158,7 +169,7 @@ mod tests {
             symlink(target, at(name)).expect("a link");
         }
         let limits = Limits { open: Duration::from_secs(60), answer: Duration::from_secs(60) };
-        let files = block_on(scan(&LocalTree::new(root.path().into()), limits));
+        let files = block_on(scan(&tree(root.path()), limits));
         assert_eq!((files.count, files.bytes, files.incomplete), (2, 12, None));
         assert_eq!(files.kernel.map(|kernel| kernel.path).as_deref(), Some("kernel8.img"));
         let unreadable: Vec<_> =
@@ -167,7 +178,7 @@ mod tests {
             [("nowhere", "dangling symbolic link"), ("out", "forbidden: a symbolic link leads out of the root")];
         assert_eq!(unreadable, expected);
 
-        let missing = block_on(scan(&LocalTree::new(at("missing")), limits));
+        let missing = block_on(scan(&tree(&at("missing")), limits));
         assert_eq!(missing.unreadable.len(), 1, "{missing:?}");
     }
 }

@@ -3,16 +3,13 @@
 use std::{
     fs::File,
     io::{self, IoSliceMut, Read},
-    path::Path,
+    sync::Arc,
 };
 
 use rtftp_core::config::disk::MAX_CONFIG;
-use rustix::{
-    fs::{OFlags, ResolveFlags},
-    io::preadv2,
-};
+use rustix::io::preadv2;
 
-use crate::{client_name::ClientName, openat};
+use crate::{client_name::ClientName, local_fs::OpenRoot};
 
 /// Returns the name of the file that describes the disk of a client.
 pub(crate) fn file_name(client: ClientName) -> String {
@@ -30,31 +27,30 @@ pub(crate) fn parse_file_name(name: &str) -> Result<ClientName, Option<String>> 
     ClientName::parse(client).map_err(|canonical| canonical.map(file_name))
 }
 
-/// Reads a description. Of a file larger than [`MAX_CONFIG`], reads one byte more than that.
+/// Reads the description of a client's disk. Of a file larger than [`MAX_CONFIG`], reads one byte more than that.
 ///
 /// # Errors
 ///
-/// The errors of the file; also if it is not a regular one.
-pub(crate) async fn read_description(path: &Path) -> io::Result<Vec<u8>> {
+/// The errors of the file; also if it is not a regular one. [`io::ErrorKind::TimedOut`] if its file system does not answer.
+pub(crate) async fn read_description(root: &OpenRoot, client: ClientName) -> io::Result<Vec<u8>> {
     const MAX_LEN: usize = MAX_CONFIG + 1;
-    // Without NONBLOCK, opening a FIFO would wait for a writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-    let file = File::from(openat::open(None, path, flags, ResolveFlags::empty()).await?);
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    let file = root.open_named(&file_name(client)).await?;
+    if !file.metadata().is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    let mut content = vec![0; usize::try_from(metadata.len()).map_or(MAX_LEN, |len| len.min(MAX_LEN))];
-    let read = preadv2(&file, &mut [IoSliceMut::new(&mut content)], 0, openat::nonblocking_read_flags(&file));
-    if read == Ok(content.len()) {
-        return Ok(content);
+    if file.is_local() {
+        let mut content = vec![0; usize::try_from(file.metadata().len()).map_or(MAX_LEN, |len| len.min(MAX_LEN))];
+        let flags = file.kind().nonblocking_read_flags();
+        if preadv2(file.file(), &mut [IoSliceMut::new(&mut content)], 0, flags) == Ok(content.len()) {
+            return Ok(content);
+        }
     }
-    smol::unblock(move || {
+    let read = |file: &File| {
         let mut content = vec![];
         file.take(MAX_LEN as u64).read_to_end(&mut content)?;
         Ok(content)
-    })
-    .await
+    };
+    Arc::new(file).run(read).await
 }
 
 #[cfg(test)]

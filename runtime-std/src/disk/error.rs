@@ -19,6 +19,8 @@ pub enum DiskError {
     Forbidden(String),
     /// The description of the disk is invalid.
     InvalidDescription(String),
+    /// The file system that contains the description does not answer.
+    UnreadableDescription(String),
     /// The connection to the NBD server failed.
     Connect {
         /// The URI of the export.
@@ -61,6 +63,7 @@ impl DiskError {
             Self::NotFound => "file not found",
             Self::Forbidden(_) => "not a regular file",
             Self::InvalidDescription(_) => "the description of this client's disk is not valid",
+            Self::UnreadableDescription(_) => "the server's file system does not answer",
             Self::Connect { .. } => "the disk of this client cannot be reached",
             Self::FileSystem(fs::Error::OutOfMemory(_)) => "the server is short of memory, try again",
             Self::FileSystem(_) => "the disk of this client cannot be read",
@@ -76,7 +79,9 @@ impl fmt::Display for DiskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound => f.write_str("not found"),
-            Self::Forbidden(reason) | Self::InvalidDescription(reason) => f.write_str(reason),
+            Self::Forbidden(reason) | Self::InvalidDescription(reason) | Self::UnreadableDescription(reason) => {
+                f.write_str(reason)
+            }
             Self::Connect { url, error } => write!(f, "{url}: {error}"),
             Self::FileSystem(error) => error.fmt(f),
             Self::Start(error) | Self::Appliance(error) => error.fmt(f),

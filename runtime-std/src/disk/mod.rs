@@ -29,12 +29,18 @@ pub(crate) use self::{
     remote_file::RemoteFile,
     snapshot::Contents,
 };
-use crate::{client_name::ClientName, event_loop::EventLoop, guestfs::Launcher, memory::Memory};
+use crate::{
+    client_name::ClientName,
+    event_loop::EventLoop,
+    guestfs::Launcher,
+    local_fs::{OpenRoot, RootDirectory},
+    memory::Memory,
+};
 
 /// The disks that the `.nbd` files of a directory describe.
 #[derive(Debug)]
 pub(crate) struct Disks {
-    directory: PathBuf,
+    root: Arc<RootDirectory>,
     backend: Arc<Backend>,
     known: Mutex<HashMap<ClientName, Known>>,
 }
@@ -57,18 +63,29 @@ impl Disks {
         event_loop: Option<Arc<EventLoop>>,
         memory: Memory,
     ) -> Self {
+        let root = RootDirectory::new(directory, timeouts.reply);
         let backend = Arc::new(Backend::new(launcher, timeouts, executor, event_loop, memory));
-        Self { directory, backend, known: Mutex::default() }
+        Self { root, backend, known: Mutex::default() }
+    }
+
+    /// Returns the directory that contains the descriptions.
+    pub(crate) fn root(&self) -> &Arc<RootDirectory> {
+        &self.root
     }
 
     /// Opens a file on the disk of a client; connects the disk if necessary.
-    pub(crate) async fn open(&self, client: ClientName, path: &RequestPath) -> Result<RemoteFile, DiskError> {
-        RemoteFile::open(&self.disk(client).await?, path).await
+    pub(crate) async fn open(
+        &self,
+        root: &OpenRoot,
+        client: ClientName,
+        path: &RequestPath,
+    ) -> Result<RemoteFile, DiskError> {
+        RemoteFile::open(&self.disk(root, client).await?, path).await
     }
 
     /// Reads the description of the disk of a client, and connects the disk in the background.
-    pub(crate) async fn prepare(&self, client: ClientName) {
-        if let Ok(disk) = self.disk(client).await {
+    pub(crate) async fn prepare(&self, root: &OpenRoot, client: ClientName) {
+        if let Ok(disk) = self.disk(root, client).await {
             disk.connect();
         }
     }
@@ -99,6 +116,12 @@ impl Disks {
         clients
     }
 
+    /// Returns the description of a client as it was last read.
+    #[cfg(test)]
+    pub(crate) fn description(&self, client: ClientName) -> Option<Result<Vec<u8>, String>> {
+        self.known.lock().get(&client).map(|known| known.content.clone())
+    }
+
     /// Removes all disks except those of these clients.
     pub(crate) fn retain(&self, clients: &[ClientName]) {
         let is_removed = |client: &&ClientName| !clients.contains(client);
@@ -107,12 +130,16 @@ impl Disks {
     }
 
     /// Returns the disk of a client as its description is now.
-    async fn disk(&self, client: ClientName) -> Result<Disk, DiskError> {
+    async fn disk(&self, root: &OpenRoot, client: ClientName) -> Result<Disk, DiskError> {
         let name = file_name(client);
-        let content = match read_description(&self.directory.join(&name)).await {
+        let content = match read_description(root, client).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.remove(client);
                 return Err(DiskError::NotFound);
+            }
+            // The disk stays as it is.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Err(DiskError::UnreadableDescription(error.to_string()));
             }
             content => content.map_err(|error| error.to_string()),
         };

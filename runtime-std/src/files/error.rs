@@ -48,7 +48,7 @@ impl OpenError {
     pub(super) fn local(origin: Origin, error: LocalError) -> Self {
         match error {
             LocalError::NotFound => Self::NotFound,
-            LocalError::Forbidden(reason) => Self::Forbidden { origin, reason: reason.into() },
+            LocalError::Forbidden(reason) => Self::Forbidden { origin, reason: reason.into_owned() },
             LocalError::Io(error) => Self::Local { origin, error },
         }
     }

@@ -1,29 +1,29 @@
 //! Files in local directories.
 
 use std::{
+    borrow::Cow,
     ffi::OsStr,
     fmt,
     fs::{File, Metadata},
     io,
     os::unix::{ffi::OsStrExt, fs::FileExt},
     path::Path,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::SystemTime,
 };
 
+use parking_lot::Mutex;
 use rtftp_core::{BlockReader, ReadFailed, RequestPath};
-use rustix::{
-    fs::{OFlags, ResolveFlags},
-    io::{Errno, ReadWriteFlags, preadv2},
-};
-use smol::Task;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use smol::future::Boxed;
 
-use crate::openat;
+use crate::local_fs::{OpenRoot, ServedFile};
 
 /// The number of bytes read from the disk at a time if the page cache does not have them.
 const CHUNK: usize = 256 * 1024;
+/// The number of bytes read at a time from a file system that is not local. Each of its transfers keeps this much in memory.
+const SMALL_CHUNK: usize = 64 * 1024;
 /// The number of cached bytes read at a time if a client takes small blocks one by one. Each transfer keeps this much in memory.
 const READ_AHEAD: usize = 6 * 1024;
 
@@ -34,28 +34,31 @@ const CHANGED: ReadFailed = ReadFailed("the file changed during the transfer");
 #[derive(Debug)]
 pub(crate) enum LocalError {
     NotFound,
-    Forbidden(&'static str),
+    Forbidden(Cow<'static, str>),
     Io(io::Error),
 }
 
-/// A regular file. Cached bytes are read directly from the page cache; others are read on a thread that may block, so that a slow
-/// disk delays only this transfer.
+/// A regular file. Cached bytes of a local file system are read directly from the page cache; others are read on a thread that may
+/// block, so that a slow disk delays only this transfer.
 #[derive(Debug)]
 pub(crate) struct LocalFile {
-    file: Arc<File>,
+    file: Arc<ServedFile>,
     /// The path for log messages.
     path: Box<Path>,
     /// The version that was opened.
     version: Version,
-    /// The flags of preadv2(2) that read without waiting for a disk.
-    nonblocking: ReadWriteFlags,
+    /// The flags of preadv2(2) that read without waiting for a disk; `None` if the file system is not local.
+    nonblocking: Option<ReadWriteFlags>,
     /// The bytes that were last read, unless they were read directly to their destination.
     chunk: Chunk,
     /// The offset of the last read that found its bytes missing.
     missing: u64,
-    loading: Option<Task<io::Result<Chunk>>>,
-    has_failed: bool,
+    loading: Option<Loading>,
+    failed: Option<ReadFailed>,
 }
+
+/// A read on another thread. The mutex makes it `Sync`; it is never locked.
+struct Loading(Mutex<Boxed<io::Result<Chunk>>>);
 
 /// A version of a file. The inode's change time (ctime) is left out: replacing the file by `rename` changes it, and the open file is
 /// still whole.
@@ -72,33 +75,27 @@ struct Chunk {
     bytes: Vec<u8>,
     /// Whether the chunk ends at the end of the file.
     is_last: bool,
+    /// The version of the file after the chunk was read, if the file system is not local.
+    version: Option<Version>,
 }
 
 impl LocalFile {
-    /// Opens a file below the directory `root`. Symbolic links are followed, but not out of `root`.
-    pub(crate) async fn open(root: &Path, path: &RequestPath) -> Result<Self, LocalError> {
-        let directory = OFlags::PATH | OFlags::DIRECTORY;
-        let root_fd =
-            openat::open(None, root, directory, ResolveFlags::empty()).await.map_err(LocalError::from_open)?;
-        // Non-blocking, because opening a FIFO would wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    /// Opens a file in a directory of this name in the root directory. Symbolic links are followed, but not out of the directory.
+    pub(crate) async fn open(root: &OpenRoot, directory: &str, path: &RequestPath) -> Result<Self, LocalError> {
         let path = Path::new(OsStr::from_bytes(path.as_bytes()));
-        let file = File::from(openat::open(Some(&root_fd), path, flags, resolve).await.map_err(LocalError::from_open)?);
-        let metadata = file.metadata().map_err(LocalError::Io)?;
-        if !metadata.is_file() {
-            return Err(LocalError::Forbidden("not a regular file"));
+        let file = root.open_in(directory, path).await.map_err(LocalError::from_open)?;
+        if !file.metadata().is_file() {
+            return Err(LocalError::Forbidden("not a regular file".into()));
         }
-        let nonblocking = openat::nonblocking_read_flags(&file);
         Ok(Self {
+            path: root.path().join(directory).join(path).into(),
+            version: Version::of(file.metadata()),
+            nonblocking: file.is_local().then(|| file.kind().nonblocking_read_flags()),
             file: Arc::new(file),
-            path: root.join(path).into(),
-            version: Version::of(&metadata),
-            nonblocking,
             chunk: Chunk::default(),
             missing: 0,
             loading: None,
-            has_failed: false,
+            failed: None,
         })
     }
 
@@ -114,16 +111,24 @@ impl LocalFile {
 
     /// Loads the bytes that the last read lacked; see [`OpenFile::poll_ready`](super::OpenFile::poll_ready).
     pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (file, offset) = (&self.file, self.missing);
+        let (file, offset, is_local) = (&self.file, self.missing, self.nonblocking.is_some());
         let loading = self.loading.get_or_insert_with(|| {
-            let file = file.clone();
-            smol::unblock(move || read_chunk(&file, offset))
+            let read =
+                move |file: &File| if is_local { read_chunk(file, offset, CHUNK) } else { read_and_stat(file, offset) };
+            Loading(Mutex::new(Box::pin(file.clone().run(read))))
         });
-        match ready!(Pin::new(loading).poll(context)) {
+        match ready!(loading.0.get_mut().as_mut().poll(context)) {
             Ok(chunk) => self.chunk = chunk,
             Err(error) => {
-                log::warn!("{}: cannot read at byte {offset}: {error}", self.path.display());
-                self.has_failed = true;
+                // It is logged once for all files of the directory.
+                let has_timed_out = !is_local && error.kind() == io::ErrorKind::TimedOut;
+                let level = if has_timed_out { log::Level::Debug } else { log::Level::Warn };
+                log::log!(level, "{}: cannot read at byte {offset}: {error}", self.path.display());
+                self.failed = Some(ReadFailed(if has_timed_out {
+                    "its file system does not answer"
+                } else {
+                    "the file cannot be read"
+                }));
             }
         }
         self.loading = None;
@@ -132,7 +137,8 @@ impl LocalFile {
 
     /// Fills `buf` from the page cache. Returns `None` if the cache does not have all of it.
     fn read_cached(&mut self, offset: u64, buf: &mut [u8]) -> Option<usize> {
-        let read = |buf: &mut [u8]| preadv2(&self.file, &mut [io::IoSliceMut::new(buf)], offset, self.nonblocking).ok();
+        let flags = self.nonblocking?;
+        let read = |buf: &mut [u8]| preadv2(self.file.file(), &mut [io::IoSliceMut::new(buf)], offset, flags).ok();
         let blocks = READ_AHEAD / buf.len().max(1);
         // Reading ahead saves no calls if the blocks are large, or if `buf` takes the whole file.
         if blocks < 2 || buf.len() as u64 == self.version.size {
@@ -144,13 +150,13 @@ impl LocalFile {
         bytes.truncate(len);
         // Releases the memory of a larger chunk from the disk.
         bytes.shrink_to(READ_AHEAD);
-        (self.chunk.offset, self.chunk.is_last) = (offset, false);
+        (self.chunk.offset, self.chunk.is_last, self.chunk.version) = (offset, false, None);
         self.chunk.read(offset, buf)
     }
 
-    /// Returns the file.
-    pub(crate) fn file(&self) -> &Arc<File> {
-        &self.file
+    /// Returns the file if calls to it wait for local disks at most.
+    pub(crate) fn file(&self) -> Option<&Arc<ServedFile>> {
+        self.nonblocking.map(|_| &self.file)
     }
 
     /// Returns a text that changes with the contents of the file.
@@ -161,21 +167,23 @@ impl LocalFile {
 
     /// Checks that the file is still the opened version.
     pub(crate) async fn verify(&self) -> Result<(), ReadFailed> {
-        let file = self.file.clone();
-        let version = smol::unblock(move || file.metadata().map(|metadata| Version::of(&metadata))).await;
+        let version = self.file.clone().run(|file| file.metadata().map(|metadata| Version::of(&metadata))).await;
         if version.is_ok_and(|version| version == self.version) { Ok(()) } else { Err(CHANGED) }
     }
 
     /// Returns whether the file is still the opened version, according to its inode.
     fn is_unchanged(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| Version::of(&metadata) == self.version)
+        match &self.chunk.version {
+            Some(version) => *version == self.version,
+            None => self.file.file().metadata().is_ok_and(|metadata| Version::of(&metadata) == self.version),
+        }
     }
 }
 
 impl BlockReader for LocalFile {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
-        if self.has_failed {
-            return Err(ReadFailed("the file cannot be read"));
+        if let Some(failed) = self.failed {
+            return Err(failed);
         }
         let rest = self.version.size.saturating_sub(offset);
         let len = usize::try_from(rest).map_or(buf.len(), |rest| rest.min(buf.len()));
@@ -211,8 +219,8 @@ impl Chunk {
 }
 
 /// Reads a chunk; blocks until the disk has answered.
-fn read_chunk(file: &File, offset: u64) -> io::Result<Chunk> {
-    let mut bytes = vec![0; CHUNK];
+fn read_chunk(file: &File, offset: u64, max_len: usize) -> io::Result<Chunk> {
+    let mut bytes = vec![0; max_len];
     let mut len = 0;
     while len < bytes.len() {
         match file.read_at(&mut bytes[len..], offset + len as u64) {
@@ -223,7 +231,19 @@ fn read_chunk(file: &File, offset: u64) -> io::Result<Chunk> {
         }
     }
     bytes.truncate(len);
-    Ok(Chunk { offset, bytes, is_last: len < CHUNK })
+    Ok(Chunk { offset, bytes, is_last: len < max_len, version: None })
+}
+
+/// Reads a chunk of a file that is not on a local file system, and its version after that.
+fn read_and_stat(file: &File, offset: u64) -> io::Result<Chunk> {
+    let chunk = read_chunk(file, offset, SMALL_CHUNK)?;
+    Ok(Chunk { version: Some(Version::of(&file.metadata()?)), ..chunk })
+}
+
+impl fmt::Debug for Loading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Loading")
+    }
 }
 
 impl fmt::Display for LocalError {
@@ -239,15 +259,19 @@ impl fmt::Display for LocalError {
 impl LocalError {
     /// Maps an error of openat2(2).
     fn from_open(error: io::Error) -> Self {
+        let forbidden = |reason: &'static str| Self::Forbidden(reason.into());
         match Errno::from_io_error(&error) {
             Some(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Self::NotFound,
-            Some(Errno::ACCESS | Errno::PERM) => Self::Forbidden("the server may not read it: permission denied"),
-            Some(Errno::XDEV) => Self::Forbidden("a symbolic link leads out of the root"),
-            Some(Errno::LOOP) => Self::Forbidden("too many symbolic links"),
-            Some(Errno::NXIO | Errno::NODEV) => Self::Forbidden("not a regular file"),
+            Some(Errno::ACCESS | Errno::PERM) => forbidden("the server may not read it: permission denied"),
+            Some(Errno::XDEV) => forbidden("a symbolic link leads out of the root"),
+            Some(Errno::LOOP) => forbidden("too many symbolic links"),
+            Some(Errno::NXIO | Errno::NODEV) => forbidden("not a regular file"),
             Some(Errno::NOSYS) => Self::Io(io::Error::other(
                 "openat2 is not available: it needs Linux 5.6, and a unit without DynamicUser= and RestrictSUIDSGID=",
             )),
+            None if error.kind() == io::ErrorKind::PermissionDenied => {
+                Self::Forbidden(format!("the server may not read it: {error}").into())
+            }
             _ => Self::Io(error),
         }
     }

@@ -1,7 +1,6 @@
 //! An open file, on a local file system or on a disk.
 
 use std::{
-    fs::File,
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
@@ -11,10 +10,10 @@ use std::{
 use rtftp_core::{BlockReader, ReadFailed};
 
 use super::{local::LocalFile, origin::Origin};
-use crate::disk::RemoteFile;
+use crate::{disk::RemoteFile, local_fs::ServedFile};
 
 /// The most bytes that one call of [`OpenFile::read_at`] reads. Both kinds of files keep at least this much in memory.
-const MAX_READ: usize = 256 * 1024;
+const MAX_READ: usize = 64 * 1024;
 
 /// An open file, which keeps its contents: reads fail once the file has changed, or at its end at the latest.
 ///
@@ -70,7 +69,7 @@ impl OpenFile {
         }
     }
 
-    /// Reads from `offset` in bytes, up to `buf.len()` or 256 KiB. Returns the number of bytes read: zero only at the end of the file, or
+    /// Reads from `offset` in bytes, up to `buf.len()` or 64 KiB. Returns the number of bytes read: zero only at the end of the file, or
     /// if `buf` is empty.
     ///
     /// # Errors
@@ -132,9 +131,9 @@ impl OpenFile {
     }
 
     /// Returns the file if it is a local one, whose contents the page cache has.
-    pub(crate) fn local_file(&self) -> Option<&Arc<File>> {
+    pub(crate) fn local_file(&self) -> Option<&Arc<ServedFile>> {
         match &self.source {
-            Source::Local(file) => Some(file.file()),
+            Source::Local(file) => file.file(),
             Source::Disk(_) => None,
         }
     }

@@ -1,6 +1,6 @@
 //! The file store: looks files up in the roots of a client.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc, time::Duration};
 
 use rtftp_core::RequestPath;
 use smol::Executor;
@@ -17,6 +17,7 @@ use crate::{
     client_name::ClientName,
     disk::{DiskTimeouts, Disks},
     guestfs::{HelperTimeouts, Launcher},
+    local_fs::OpenRoot,
     memory::Memory,
     net::neighbour::{self, LinkAddress},
 };
@@ -31,8 +32,9 @@ const DEFAULT_DISK_MEMORY: usize = 256 << 20;
 /// The files below a root directory: directories and `.nbd` files named after clients, and the common directory `default`.
 #[derive(Debug)]
 pub struct FileStore {
-    directory: PathBuf,
     index: RootIndex,
+    /// The names of the root directory's own path, which some clients put before the name of a file.
+    prefix: Option<RequestPath>,
     disks: Disks,
 }
 
@@ -41,14 +43,15 @@ impl FileStore {
     /// disconnects after 60 s without a request.
     pub fn new(directory: PathBuf, executor: Arc<Executor<'static>>) -> Self {
         let launcher = Launcher::new(HelperTimeouts::default());
-        let disks =
-            Disks::new(directory.clone(), DEFAULT_TIMEOUTS, launcher, executor, None, Memory::new(DEFAULT_DISK_MEMORY));
-        Self::with_disks(directory, disks)
+        let disks = Disks::new(directory, DEFAULT_TIMEOUTS, launcher, executor, None, Memory::new(DEFAULT_DISK_MEMORY));
+        Self::with_disks(disks)
     }
 
-    /// Creates a store with these disks of the same directory.
-    pub(crate) fn with_disks(directory: PathBuf, disks: Disks) -> Self {
-        Self { index: RootIndex::new(directory.clone()), directory, disks }
+    /// Creates a store of the directory that contains the descriptions of these disks.
+    pub(crate) fn with_disks(disks: Disks) -> Self {
+        let root = disks.root().path();
+        let prefix = RequestPath::parse(root.as_os_str().as_bytes()).ok().filter(|_| root.is_absolute());
+        Self { index: RootIndex::default(), prefix, disks }
     }
 
     /// Opens a file in the first root of a client that contains it.
@@ -62,73 +65,101 @@ impl FileStore {
     /// Returns [`OpenError`]. Only a missing file makes the search go on: a client must not boot another file because its own is
     /// forbidden or unavailable.
     pub async fn open(&self, client: SocketAddr, path: &RequestPath) -> Result<OpenFile, OpenError> {
-        let entries = self.index.entries().await;
-        let entries = entries.map_err(|error| OpenError::RootDirectory { path: self.directory.clone(), error })?;
-        if let Some(file) = self.open_named(&entries, ClientName::Ip(client.ip()), path).await? {
-            return Ok(file);
-        }
-        if entries.has_mac_names()
-            && let Some(mac) = mac_name(client).await?
-            && let Some(file) = self.open_named(&entries, mac, path).await?
-        {
-            return Ok(file);
-        }
-        if let Some((serial, rest)) = ClientName::split_serial(path)
-            && let Some(file) = self.open_named(&entries, serial, &rest).await?
-        {
-            return Ok(file);
-        }
-        self.open_local(Origin::Default, "default", path).await
-    }
-
-    /// Opens a file in the directory or on the disk of this name. Returns `None` if neither contains it.
-    async fn open_named(
-        &self,
-        entries: &Entries,
-        name: ClientName,
-        path: &RequestPath,
-    ) -> Result<Option<OpenFile>, OpenError> {
-        if entries.has_directory(name)
-            && let Some(file) = found(self.open_local(Origin::Client(name), &name.to_string(), path).await)?
-        {
-            return Ok(Some(file));
-        }
-        // Opening a file of a known disk also disconnects the disk if its description was removed.
-        if entries.has_disk(name) || self.disks.contains(name) {
-            return found(self.open_on_disk(name, path).await);
-        }
-        Ok(None)
-    }
-
-    async fn open_local(&self, origin: Origin, directory: &str, path: &RequestPath) -> Result<OpenFile, OpenError> {
-        match LocalFile::open(&self.directory.join(directory), path).await {
-            Ok(file) => Ok(OpenFile::local(file, origin)),
-            Err(error) => Err(OpenError::local(origin, error)),
+        let directory_error = |error| OpenError::RootDirectory { path: self.disks.root().path().to_owned(), error };
+        let root = self.disks.root().open().await.map_err(directory_error)?;
+        let entries = self.index.entries(&root).await.map_err(directory_error)?;
+        let search = Search { root: &root, entries: &entries, disks: &self.disks, client };
+        match search.open(path).await {
+            Err(OpenError::NotFound) => match self.without_prefix(path) {
+                Some(path) => search.open(&path).await,
+                None => Err(OpenError::NotFound),
+            },
+            opened => opened,
         }
     }
 
-    async fn open_on_disk(&self, name: ClientName, path: &RequestPath) -> Result<OpenFile, OpenError> {
-        match self.disks.open(name, path).await {
-            Ok(file) => Ok(OpenFile::on_disk(file, Origin::Disk(name))),
-            Err(error) => Err(OpenError::disk(Origin::Disk(name), error)),
-        }
+    /// Returns a path without the path of the root directory, or of the common directory, at its start.
+    fn without_prefix(&self, path: &RequestPath) -> Option<RequestPath> {
+        let rest = path.as_bytes().strip_prefix(self.prefix.as_ref()?.as_bytes())?.strip_prefix(b"/")?;
+        RequestPath::parse(rest.strip_prefix(b"default/").unwrap_or(rest)).ok()
     }
 
     /// Watches the root directory, and connects disks as their descriptions appear. Never returns.
     ///
     /// Watching only saves clients the time to connect: [`open`](Self::open) reads the description itself.
     pub async fn watch(&self) {
-        watch::watch(&self.directory, &self.disks).await;
+        watch::watch(&self.disks).await;
     }
 
-    /// Reads all disk descriptions again, and connects the disks.
+    /// Reads the root directory and all disk descriptions again, and connects the disks.
     pub async fn reload(&self) {
-        watch::reload(&self.directory, &self.disks).await;
+        self.index.clear();
+        watch::reload(&self.disks).await;
     }
 
     /// Disconnects all disks, and waits until their helper processes have ended.
     pub async fn close(&self) {
         self.disks.close().await;
+    }
+}
+
+/// The search for the file of a request.
+struct Search<'s> {
+    root: &'s OpenRoot,
+    entries: &'s Entries,
+    disks: &'s Disks,
+    client: SocketAddr,
+}
+
+impl Search<'_> {
+    /// Opens a file in the first root that contains it.
+    async fn open(&self, path: &RequestPath) -> Result<OpenFile, OpenError> {
+        if let Some(file) = self.open_named(ClientName::Ip(self.client.ip()), path).await? {
+            return Ok(file);
+        }
+        if self.entries.has_mac_names()
+            && let Some(mac) = mac_name(self.client).await?
+            && let Some(file) = self.open_named(mac, path).await?
+        {
+            return Ok(file);
+        }
+        if let Some((serial, rest)) = ClientName::split_serial(path)
+            && let Some(file) = self.open_named(serial, &rest).await?
+        {
+            return Ok(file);
+        }
+        if !self.entries.has_default() {
+            return Err(OpenError::NotFound);
+        }
+        self.open_local(Origin::Default, "default", path).await
+    }
+
+    /// Opens a file in the directory or on the disk of this name. Returns `None` if neither contains it.
+    async fn open_named(&self, name: ClientName, path: &RequestPath) -> Result<Option<OpenFile>, OpenError> {
+        if self.entries.has_directory(name)
+            && let Some(file) = found(self.open_local(Origin::Client(name), &name.to_string(), path).await)?
+        {
+            return Ok(Some(file));
+        }
+        // Opening a file of a known disk also disconnects the disk if its description was removed.
+        if self.entries.has_disk(name) || self.disks.contains(name) {
+            return found(self.open_on_disk(name, path).await);
+        }
+        Ok(None)
+    }
+
+    async fn open_local(&self, origin: Origin, directory: &str, path: &RequestPath) -> Result<OpenFile, OpenError> {
+        match LocalFile::open(self.root, directory, path).await {
+            Ok(file) => Ok(OpenFile::local(file, origin)),
+            Err(error) => Err(OpenError::local(origin, error)),
+        }
+    }
+
+    async fn open_on_disk(&self, name: ClientName, path: &RequestPath) -> Result<OpenFile, OpenError> {
+        match self.disks.open(self.root, name, path).await {
+            Ok(file) => Ok(OpenFile::on_disk(file, Origin::Disk(name))),
+            Err(error) => Err(OpenError::disk(Origin::Disk(name), error)),
+        }
     }
 }
 

@@ -8,27 +8,27 @@ use std::{
 };
 
 use inotify::{EventMask, Inotify, WatchMask};
-use smol::{Async, Timer};
+use smol::{Async, Timer, future::or};
 
 use crate::{client_name::ClientName, disk, disk::Disks};
 
 /// The interval at which watching is retried after an error.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Connects the disks described in `root`, and those described there later. Never returns.
-pub(super) async fn watch(root: &Path, disks: &Disks) {
+/// Connects the disks described in the root directory, and those described there later. Never returns.
+pub(super) async fn watch(disks: &Disks) {
     let mut has_failed = false;
     loop {
-        if let Err(error) = watch_directory(root, disks, &mut has_failed).await {
+        if let Err(error) = watch_directory(disks, &mut has_failed).await {
+            if error.kind() == io::ErrorKind::NotFound {
+                // The directory was removed, with all descriptions.
+                disks.retain(&[]);
+            }
+            let root = disks.root().path().display();
             if has_failed {
-                log::debug!("{}: {error}", root.display());
+                log::debug!("{root}: {error}");
             } else {
-                let hint = if error.kind() == io::ErrorKind::PermissionDenied {
-                    "; if the directory was replaced, the sandbox denies access: restart rtftp"
-                } else {
-                    ""
-                };
-                log::warn!("{}: cannot watch for changes: {error}{hint}; retrying every second", root.display());
+                log::warn!("{root}: cannot watch for changes: {error}; retrying every second");
                 has_failed = true;
             }
         }
@@ -37,48 +37,74 @@ pub(super) async fn watch(root: &Path, disks: &Disks) {
 }
 
 /// Reads all descriptions again.
-pub(super) async fn reload(root: &Path, disks: &Disks) {
-    match read_all(root, disks).await {
+pub(super) async fn reload(disks: &Disks) {
+    match read_all(disks).await {
         Ok(count) => log::info!("reloaded {count} .nbd files"),
-        Err(error) => log::warn!("{}: cannot read the directory: {error}; nothing was reloaded", root.display()),
+        Err(error) => {
+            let root = disks.root().path().display();
+            log::warn!("{root}: cannot read the directory: {error}; nothing was reloaded");
+        }
     }
 }
 
-/// Watches the directory until it is removed or renamed. Sets `has_failed` to `false` once that works.
-async fn watch_directory(root: &Path, disks: &Disks, has_failed: &mut bool) -> io::Result<()> {
-    let mut inotify = Inotify::init()?;
-    let files = WatchMask::CLOSE_WRITE | WatchMask::CREATE | WatchMask::MOVED_TO;
-    let removed = WatchMask::MOVED_FROM | WatchMask::DELETE;
-    let directory = WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR;
-    inotify.watches().add(root, files | removed | directory)?;
+/// Watches the directory until it is removed, renamed or replaced. Sets `has_failed` to `false` once that works.
+async fn watch_directory(disks: &Disks, has_failed: &mut bool) -> io::Result<()> {
+    let root = disks.root();
+    let path = root.path().to_owned();
+    let add = move || {
+        let inotify = Inotify::init()?;
+        let files = WatchMask::CLOSE_WRITE | WatchMask::CREATE | WatchMask::MOVED_TO;
+        let removed = WatchMask::MOVED_FROM | WatchMask::DELETE;
+        let directory = WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR;
+        inotify.watches().add(path, files | removed | directory)?;
+        Ok(inotify)
+    };
+    let mut inotify = root.run(add).await?;
     let ready = Async::new(inotify.as_fd().try_clone_to_owned()?)?;
     // After the watch was added, so that no change between the two is missed.
-    read_all(root, disks).await?;
+    read_all(disks).await?;
     if mem::take(has_failed) {
-        log::info!("{}: watching for changes again", root.display());
+        log::info!("{}: watching for changes again", root.path().display());
     }
     let mut buf = [0; 4096];
     loop {
         let events = match inotify.read_events(&mut buf) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                ready.readable().await?;
+                let replaced = async {
+                    root.replaced().await;
+                    Err(io::Error::other("another directory was mounted or linked there"))
+                };
+                or(ready.readable(), replaced).await?;
                 continue;
             }
             events => events?,
         };
         for event in events {
             if event.mask.contains(EventMask::Q_OVERFLOW) {
-                log::warn!("{}: too many changes at once; reading all .nbd files", root.display());
-                read_all(root, disks).await?;
+                log::warn!("{}: too many changes at once; reading all .nbd files", root.path().display());
+                read_all(disks).await?;
             } else if event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED) {
                 return Err(io::Error::other("the directory was removed or renamed"));
-            } else if let Some(name) = event.name
-                && let Some(client) = name.to_str().and_then(parse_client)
-            {
-                // A new file is still empty and is read when its writer closes it. A new link is complete.
-                if !event.mask.contains(EventMask::CREATE) || is_link(&root.join(name)) {
-                    // Also for a removed file, since another one may have its name by now.
-                    disks.prepare(client).await;
+            } else if let Some(name) = event.name {
+                let path = root.path().join(name);
+                let check = |is_link: fn(&Path) -> bool| {
+                    let path = path.clone();
+                    root.run(move || Ok(is_link(&path)))
+                };
+                let is_new = event.mask.contains(EventMask::CREATE);
+                match name.to_str().and_then(parse_client) {
+                    // A new file is still empty and is read when its writer closes it. A new link is complete.
+                    Some(client) if !is_new || check(is_link).await? => {
+                        // Also for a removed file, since another one may have its name by now.
+                        disks.prepare(&root.open().await?, client).await;
+                    }
+                    // Descriptions may be links that lead through this one, as in a volume of Kubernetes.
+                    None if (is_new || event.mask.contains(EventMask::MOVED_TO))
+                        && check(is_link_to_directory).await? =>
+                    {
+                        read_all(disks).await?;
+                    }
+                    _ => {}
                 }
             }
         }
@@ -86,22 +112,25 @@ async fn watch_directory(root: &Path, disks: &Disks, has_failed: &mut bool) -> i
 }
 
 /// Reads all descriptions in the directory, and returns their number.
-async fn read_all(root: &Path, disks: &Disks) -> io::Result<usize> {
-    let root = root.to_owned();
-    let names =
-        smol::unblock(move || fs::read_dir(root)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>())
-            .await?;
-    let clients: Vec<ClientName> = names.iter().filter_map(|name| parse_client(name.to_str()?)).collect();
+async fn read_all(disks: &Disks) -> io::Result<usize> {
+    let root = disks.root().open().await?;
+    let names = root.names().await?;
+    let clients: Vec<ClientName> = names.iter().filter_map(|name| parse_client(str::from_utf8(name).ok()?)).collect();
     disks.retain(&clients);
     for client in &clients {
-        disks.prepare(*client).await;
+        disks.prepare(&root, *client).await;
     }
     Ok(clients.len())
 }
 
-/// Returns whether a path is a symbolic link or has further hard links.
+/// Returns whether a path is a symbolic link or has further hard links. Blocks.
 fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink() || file.nlink() > 1)
+}
+
+/// Returns whether a path is a symbolic link to a directory. Blocks.
+fn is_link_to_directory(path: &Path) -> bool {
+    path.is_symlink() && path.is_dir()
 }
 
 /// Returns the client that a description belongs to. Logs a warning if the name of a description, or of a client's directory, is
@@ -163,7 +192,7 @@ mod tests {
         fs::create_dir(&root).expect("made");
         fs::write(&a, "there before").expect("written");
         let disks = disks(&root);
-        let mut watching = pin!(watch(&root, &disks));
+        let mut watching = pin!(watch(&disks));
         let mut sees = |clients: &[ClientName]| sees(&mut watching, &disks, clients);
         sees(&[A]);
         fs::write(&b, "written in place").expect("written");
@@ -190,13 +219,42 @@ mod tests {
         sees(&[A]);
     }
 
+    /// A Kubernetes volume replaces the link `..data` to a directory, and leaves the links to its files as they are.
+    #[test]
+    fn notices_descriptions_changed_behind_a_link() {
+        let root = tempfile::tempdir().expect("a directory");
+        let in_root = |name: &str| root.path().join(name);
+        for (version, content) in [("..1", "old"), ("..2", "new")] {
+            fs::create_dir(in_root(version)).expect("made");
+            fs::write(in_root(version).join("10.0.0.1.nbd"), content).expect("written");
+        }
+        symlink("..1", in_root("..data")).expect("linked");
+        symlink("..data/10.0.0.1.nbd", in_root("10.0.0.1.nbd")).expect("linked");
+        let disks = disks(root.path());
+        let mut watching = pin!(watch(&disks));
+        sees(&mut watching, &disks, &[A]);
+        assert_eq!(disks.description(A), Some(Ok(b"old".to_vec())));
+        symlink("..2", in_root("..data_tmp")).expect("linked");
+        fs::rename(in_root("..data_tmp"), in_root("..data")).expect("renamed");
+        let changed = async {
+            while disks.description(A) != Some(Ok(b"new".to_vec())) {
+                Timer::after(Duration::from_millis(1)).await;
+            }
+        };
+        let timeout = async {
+            Timer::after(Duration::from_secs(10)).await;
+            panic!("the new description was not read");
+        };
+        block_on(or(changed, or(watching.as_mut(), timeout)));
+    }
+
     #[test]
     fn misses_no_change_when_the_queue_overflows() {
         let root = tempfile::tempdir().expect("a directory");
         let (a, b) = (root.path().join("10.0.0.1.nbd"), root.path().join("10.0.0.2.nbd"));
         fs::write(&a, "goes").expect("written");
         let disks = disks(root.path());
-        let mut watching = pin!(watch(root.path(), &disks));
+        let mut watching = pin!(watch(&disks));
         sees(&mut watching, &disks, &[A]);
         let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").expect("a limit");
         let limit: usize = limit.trim().parse().expect("a number");

@@ -19,6 +19,7 @@ use crate::{
     clock::{self, within},
     files::OpenFile,
     history::RequestRecord,
+    local_fs::ServedFile,
 };
 
 /// The send buffer of a connection in bytes. The kernel uses twice as much.
@@ -91,17 +92,17 @@ pub(super) async fn send(
 }
 
 /// Sends the bytes from `at`, up to `end`, from the page cache. Returns their number; 0 at the end of the file.
-async fn send_cached(stream: &Async<TcpStream>, file: Arc<File>, at: u64, end: u64) -> io::Result<u64> {
+async fn send_cached(stream: &Async<TcpStream>, file: Arc<ServedFile>, at: u64, end: u64) -> io::Result<u64> {
     let len = FILE_PIECE.min(end - at);
-    if !is_cached(&file, at, len) {
+    if !is_cached(file.file(), at, len) {
         // On a thread that may block: the disk must not delay other connections.
         let file = file.clone();
-        smol::unblock(move || load(&file, at, len)).await?;
+        smol::unblock(move || load(file.file(), at, len)).await?;
     }
     let sent = stream
         .write_with(|socket| {
             let mut offset = at;
-            sendfile(socket, &file, Some(&mut offset), usize::try_from(len).unwrap_or(usize::MAX))
+            sendfile(socket, file.file(), Some(&mut offset), usize::try_from(len).unwrap_or(usize::MAX))
                 .map_err(io::Error::from)
         })
         .await?;

@@ -119,7 +119,7 @@ impl Server {
             Some(event_loop.clone()),
             Memory::new(config.disk_memory),
         );
-        let files = FileStore::with_disks(root_dir.clone(), disks);
+        let files = FileStore::with_disks(disks);
         let context = Arc::new(ServerContext::new(&config, event_loop, &listener, files)?);
         let rejections = Mutex::new(RateLimit::new(REJECTIONS_PER_SECOND, REJECTIONS_PER_SECOND));
         let http = Mutex::new(config.http.take());

@@ -1,12 +1,21 @@
-use std::{fs, future::poll_fn, os::unix::fs::symlink};
+use std::{fs, future::poll_fn, os::unix::fs::symlink, time::Duration};
 
 use rustix::fs::{CWD, FileType, Mode};
 use smol::block_on;
 
 use super::*;
+use crate::local_fs::RootDirectory;
 
 fn path(name: &str) -> RequestPath {
     RequestPath::parse(name.as_bytes()).expect("a path")
+}
+
+/// Opens a file in a directory at this path.
+fn open(directory: &Path, name: &str) -> Result<LocalFile, LocalError> {
+    let root = RootDirectory::new(directory.parent().expect("a parent").to_owned(), Duration::from_secs(10));
+    let root = block_on(root.open()).expect("a directory");
+    let name_of_directory = directory.file_name().and_then(OsStr::to_str).expect("a name");
+    block_on(LocalFile::open(&root, name_of_directory, &path(name)))
 }
 
 /// Reads a whole file in blocks, as a transfer does.
@@ -32,7 +41,7 @@ fn reads_whole_files_of_all_sizes() {
     for size in [0, 1, 1467, 1468, 1469, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK] {
         let content: Vec<u8> = (0..size).map(|at| (at / 5) as u8).collect();
         fs::write(root.path().join("file"), &content).expect("written");
-        let mut file = block_on(LocalFile::open(root.path(), &path("file"))).expect("opened");
+        let mut file = open(root.path(), "file").expect("opened");
         assert_eq!(file.size(), size as u64);
         assert!(read(&mut file) == Ok(content), "{size}");
     }
@@ -43,8 +52,8 @@ fn reads_whole_files_of_all_sizes() {
 fn reads_tmpfs_without_another_thread() {
     let root = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
     fs::write(root.path().join("file"), [7; 3000]).expect("written");
-    let mut file = block_on(LocalFile::open(root.path(), &path("file"))).expect("opened");
-    assert!(file.nonblocking.is_empty(), "/dev/shm is a tmpfs");
+    let mut file = open(root.path(), "file").expect("opened");
+    assert!(file.nonblocking == Some(ReadWriteFlags::empty()), "/dev/shm is a tmpfs");
     let mut buf = [0; 3000];
     assert_eq!(file.read_at(0, &mut buf), Ok(Some(3000)));
     assert_eq!(buf, [7; 3000]);
@@ -55,7 +64,7 @@ fn reads_small_blocks_ahead() {
     let root = tempfile::tempdir().expect("a directory");
     let content: Vec<u8> = (0..9000).map(|at| (at / 5) as u8).collect();
     fs::write(root.path().join("file"), &content).expect("written");
-    let mut file = block_on(LocalFile::open(root.path(), &path("file"))).expect("opened");
+    let mut file = open(root.path(), "file").expect("opened");
     let mut buf = [0; 4096];
     for (block, at, read) in
         [(1468, 0, 0), (1468, 1468, 0), (4096, 2936, 0), (1468, 4404, 0), (1468, 5872, 5872), (1468, 4404, 4404)]
@@ -74,12 +83,12 @@ fn reads_small_blocks_ahead() {
 #[test]
 fn short_reads_only_at_end_of_file() {
     let mut buf = [0; 8];
-    let whole = Chunk { offset: 100, bytes: vec![7; CHUNK], is_last: false };
+    let whole = Chunk { offset: 100, bytes: vec![7; CHUNK], is_last: false, version: None };
     assert_eq!(whole.read(99, &mut buf), None);
     assert_eq!(whole.read(100, &mut buf), Some(8));
     assert_eq!(whole.read(100 + CHUNK as u64 - 8, &mut buf), Some(8));
     assert_eq!(whole.read(100 + CHUNK as u64 - 7, &mut buf), None, "the rest is in the next chunk");
-    let last = Chunk { offset: 100, bytes: vec![7; 10], is_last: true };
+    let last = Chunk { offset: 100, bytes: vec![7; 10], is_last: true, version: None };
     assert_eq!(last.read(105, &mut buf), Some(5));
     assert_eq!(last.read(110, &mut buf), Some(0));
     assert_eq!(last.read(111, &mut buf), None);
@@ -96,7 +105,7 @@ fn follows_links_only_within_root() {
         symlink(target, root.join(link)).expect("linked");
     }
     symlink("dir/../dir/file", root.join("in")).expect("linked");
-    let open = |name: &str| block_on(LocalFile::open(&root, &path(name))).map(|mut file| read(&mut file));
+    let open = |name: &str| super::tests::open(&root, name).map(|mut file| read(&mut file));
     assert_eq!(open("in").expect("opened"), Ok(b"file".to_vec()));
     for name in ["out", "absolute", "up/secret", "loop", "dir"] {
         assert!(matches!(open(name), Err(LocalError::Forbidden(_))), "{name}");
@@ -104,14 +113,14 @@ fn follows_links_only_within_root() {
     for name in ["missing", "dir/file/x", "dir/missing", &"n".repeat(300)] {
         assert!(matches!(open(name), Err(LocalError::NotFound)), "{name}");
     }
-    assert!(matches!(block_on(LocalFile::open(&root.join("missing"), &path("x"))), Err(LocalError::NotFound)));
+    assert!(matches!(super::tests::open(&root.join("missing"), "x"), Err(LocalError::NotFound)));
 }
 
 #[test]
 fn refuses_fifo_without_blocking() {
     let root = tempfile::tempdir().expect("a directory");
     rustix::fs::mknodat(CWD, root.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).expect("a fifo");
-    assert!(matches!(block_on(LocalFile::open(root.path(), &path("fifo"))), Err(LocalError::Forbidden(_))));
+    assert!(matches!(open(root.path(), "fifo"), Err(LocalError::Forbidden(_))));
 }
 
 #[test]
@@ -119,16 +128,16 @@ fn fails_at_end_of_changed_file() {
     let root = tempfile::tempdir().expect("a directory");
     let name = root.path().join("file");
     let changed = Err(ReadFailed("the file changed during the transfer"));
-    let open = || {
+    let opened = || {
         fs::write(&name, [1; 3000]).expect("written");
         let long_ago = std::time::SystemTime::UNIX_EPOCH;
         File::options().write(true).open(&name).and_then(|file| file.set_modified(long_ago)).expect("set");
-        block_on(LocalFile::open(root.path(), &path("file"))).expect("opened")
+        open(root.path(), "file").expect("opened")
     };
-    let mut file = open();
+    let mut file = opened();
     fs::write(&name, [2; 3000]).expect("written");
     assert_eq!(read(&mut file), changed, "overwritten");
-    let mut file = open();
+    let mut file = opened();
     File::options()
         .append(true)
         .open(&name)
@@ -136,12 +145,12 @@ fn fails_at_end_of_changed_file() {
         .expect("written");
     assert_eq!(read(&mut file), changed, "longer");
     for len in [0, 1000, 2999] {
-        let mut file = open();
+        let mut file = opened();
         assert_eq!(file.read_at(0, &mut [0; 512]), Ok(Some(512)));
         File::options().write(true).open(&name).and_then(|file| file.set_len(len)).expect("set");
         assert_eq!(read(&mut file), changed, "shorter");
     }
-    let mut file = open();
+    let mut file = opened();
     fs::write(root.path().join("new"), [2; 3000]).expect("written");
     fs::rename(root.path().join("new"), &name).expect("renamed");
     assert_eq!(read(&mut file), Ok(vec![1; 3000]), "replaced: the open file is whole");
