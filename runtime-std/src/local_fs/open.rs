@@ -78,9 +78,10 @@ impl Target<'_> {
                 io::Error::other("it is a symbolic link to a file that does not exist")
             }
             (OpenFailure::Directory(Errno::ACCESS) | OpenFailure::File(Errno::ACCESS), _) if is_link() => {
-                let text = "permission denied; if the link was changed after the start, restart rtftp: its sandbox allows the \
-                            old target only";
-                io::Error::new(io::ErrorKind::PermissionDenied, text)
+                let error = io::Error::from(Errno::ACCESS);
+                let text =
+                    "if the link was changed after the start, restart rtftp: its sandbox allows the old target only";
+                io::Error::new(io::ErrorKind::PermissionDenied, format!("{error}; {text}"))
             }
             (OpenFailure::Directory(errno) | OpenFailure::File(errno), _) => errno.into(),
         }

@@ -1,5 +1,7 @@
 //! ERROR packets in reply to requests, and the mapping of file errors to TFTP error codes.
 
+use std::io::ErrorKind;
+
 use log::Level;
 use rtftp_core::{
     Packet,
@@ -88,6 +90,12 @@ impl Rejection {
                 Self { state: State::Missing, reason: None, ..refused(reply) }
             }
             OpenError::Forbidden { .. } => refused(ACCESS_VIOLATION),
+            // Logged once for all files of the directory.
+            OpenError::RootDirectory { error, .. } | OpenError::Local { error, .. }
+                if error.kind() == ErrorKind::TimedOut =>
+            {
+                Self { level: Level::Info, ..failed("the server's file system does not answer") }
+            }
             OpenError::RootDirectory { .. } => failed("the server cannot read its directory"),
             OpenError::LinkAddress(_) => failed("the server cannot tell who you are"),
             OpenError::Local { .. } => failed("the file cannot be read"),
