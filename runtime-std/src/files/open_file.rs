@@ -12,7 +12,7 @@ use rtftp_core::{BlockReader, ReadFailed};
 use super::{local::LocalFile, origin::Origin};
 use crate::{disk::RemoteFile, local_fs::ServedFile};
 
-/// The most bytes that one call of [`OpenFile::read_at`] reads. Both kinds of files keep at least this much in memory.
+/// The most bytes that one call of [`OpenFile::read_at`] reads. Both kinds of files can keep this much in memory.
 const MAX_READ: usize = 64 * 1024;
 
 /// An open file, which keeps its contents: reads fail once the file has changed, or at its end at the latest.
