@@ -158,6 +158,40 @@ fn change_during_a_transfer_is_an_error() {
 }
 
 #[test]
+fn only_changes_of_contents_end_a_transfer() {
+    let kernel = noise(3_000_000, 1);
+    let disk = Disk::whole(32, FileSystem::Ext4(&Tree::new().file("kernel", &kernel)));
+    let image = disk.path().display().to_string();
+    let server = NbdServer::nbdkit(&disk);
+    let daemon = daemon(&[]);
+    daemon.put_disk("127.0.0.1", &DiskConfig::new(server.url()).partition(0, "/"));
+    // chmod, a hard link and `touch -a` change these fields.
+    let changes = ["mode 0100600", "links_count 2", "ctime 20300101", "atime 20300101", "version 77"];
+    for change in changes {
+        let mut client = begin(&daemon, "127.0.0.1", "kernel");
+        run("debugfs", ["-w", "-R", &format!("set_inode_field /kernel {change}"), &image]);
+        assert_eq!(finish(&mut client), Ok(kernel.len()), "{change}");
+    }
+    for (change, from) in [("mtime", 0), ("ctime", 0), ("ctime", 2_900_000)] {
+        let mut client = begin(&daemon, "127.0.0.1", "kernel");
+        let mut bytes = fs::read(disk.path()).expect("the image");
+        // The contents are overwritten in place.
+        let at = bytes.windows(64).position(|window| window == &kernel[from..from + 64]).expect("the kernel");
+        bytes[at..at + 64].iter_mut().for_each(|byte| *byte ^= 1);
+        let original = fs::read(disk.path()).expect("the image");
+        fs::write(disk.path(), &bytes).expect("the image");
+        run("debugfs", ["-w", "-R", &format!("set_inode_field /kernel {change} 2031010100000{}", from.min(9)), &image]);
+        let finished = finish(&mut client);
+        fs::write(disk.path(), original).expect("the image");
+        match from {
+            0 => assert_eq!(finished, Err(0), "the sent bytes and the new {change}"),
+            // Whether the change came before the read or after it: never half of it.
+            _ => assert!(matches!(finished, Ok(_) | Err(0)), "{finished:?}"),
+        }
+    }
+}
+
+#[test]
 fn transfer_continues_after_a_restart_of_the_nbd_server() {
     let disk = board_disk(6);
     let server = NbdServer::nbdkit(&disk);

@@ -7,6 +7,7 @@ mod actor;
 mod chunks;
 mod connector;
 mod description;
+mod digest;
 mod error;
 mod handle;
 mod remote_file;

@@ -14,8 +14,9 @@ use smol::{Task, Timer};
 use super::{
     DiskError, RETRY_INTERVAL, RETRY_LIMIT,
     chunks::Chunks,
+    digest::Digest,
     handle::Disk,
-    snapshot::{DiskFile, Snapshot},
+    snapshot::{Comparison, DiskFile, Snapshot},
 };
 use crate::fs::{Buffer, FileIdentity};
 
@@ -34,6 +35,8 @@ pub(crate) struct RemoteFile {
     snapshot: Arc<Snapshot>,
     file: DiskFile,
     chunks: Chunks,
+    /// The checksum of all chunks that were read.
+    digest: Digest,
     /// The index of the chunk that the last read needed.
     wanted: u64,
     /// The chunk being read.
@@ -43,8 +46,8 @@ pub(crate) struct RemoteFile {
     error: Option<Box<DiskError>>,
 }
 
-/// The task that reads a chunk. Returns the file as well, which it may have reopened.
-type Loading = Task<Result<(Buffer, DiskFile), DiskError>>;
+/// The task that reads a chunk. Returns the file as well, which it may have reopened, and the checksum with the chunk.
+type Loading = Task<Result<(Buffer, DiskFile, Digest), DiskError>>;
 
 impl RemoteFile {
     /// Opens a file; connects the disk if necessary.
@@ -90,7 +93,8 @@ impl RemoteFile {
     }
 
     fn new(disk: Disk, path: Arc<RequestPath>, snapshot: Arc<Snapshot>, file: DiskFile, chunks: Chunks) -> Self {
-        Self { disk, path, snapshot, file, chunks, wanted: 0, loading: None, is_complete: false, error: None }
+        let digest = Digest::default();
+        Self { disk, path, snapshot, file, chunks, digest, wanted: 0, loading: None, is_complete: false, error: None }
     }
 
     /// Returns the size in bytes at the time the file was opened.
@@ -113,8 +117,9 @@ impl RemoteFile {
         let loaded = ready!(Pin::new(loading).poll(context));
         self.loading = None;
         match loaded {
-            Ok((bytes, file)) => {
+            Ok((bytes, file, digest)) => {
                 self.file = file;
+                self.digest = digest;
                 self.chunks.add(index, bytes);
                 self.is_complete |= self.chunks.is_last(index);
                 if self.chunks.reads_ahead(index) {
@@ -138,7 +143,7 @@ impl RemoteFile {
             return Ok(());
         }
         let until = Instant::now() + RECONNECT_LIMIT;
-        match reopen(&self.disk, &self.path, &self.file, until).await {
+        match reopen(&self.disk, &self.path, &self.file, &self.digest, until).await {
             Ok(_) => Ok(()),
             Err(error) => Err(ReadFailed(error.to_client())),
         }
@@ -165,7 +170,7 @@ impl RemoteFile {
         let verify = self.is_complete || self.chunks.is_last(index);
         self.chunks.before_reading();
         let range = (self.chunks.offset(index), self.chunks.chunk_len());
-        let load = load(self.disk.clone(), self.path.clone(), self.file.clone(), range, verify);
+        let load = load(self.disk.clone(), self.path.clone(), (self.file.clone(), self.digest.clone()), range, verify);
         self.loading = Some((index, self.disk.executor().spawn(load)));
     }
 
@@ -209,14 +214,15 @@ impl RemoteFile {
     }
 }
 
-/// Reads a chunk, given by its offset and length; reopens the file if the disk was lost. If `verify`, the file must be unchanged after the read.
+/// Reads a chunk, given by its offset and length; reopens the file if the disk was lost. If `verify`, the file must be unchanged
+/// after the read.
 async fn load(
     disk: Disk,
     path: Arc<RequestPath>,
-    mut file: DiskFile,
+    (mut file, digest): (DiskFile, Digest),
     (offset, len): (u64, usize),
     verify: bool,
-) -> Result<(Buffer, DiskFile), DiskError> {
+) -> Result<(Buffer, DiskFile, Digest), DiskError> {
     let until = Instant::now() + RECONNECT_LIMIT;
     loop {
         let read = match &file {
@@ -224,31 +230,56 @@ async fn load(
             // libguestfs cannot verify that a file is unchanged.
             DiskFile::Guestfs(appliance_file) => {
                 let read = appliance_file.read(offset, len as u32).await;
-                return read.map(|bytes| (bytes.into(), file.clone())).map_err(DiskError::Appliance);
+                return read.map(|bytes| (bytes.into(), file.clone(), digest)).map_err(DiskError::Appliance);
             }
         };
-        if read.is_ok() && !verify {
-            return Ok((read?, file));
+        let mut sent = digest.clone();
+        if let Ok(bytes) = &read {
+            sent.add(offset, bytes);
+            if !verify {
+                return Ok((read?, file, sent));
+            }
         }
-        file = reopen(&disk, &path, &file, until).await?;
+        file = reopen(&disk, &path, &file, &sent, until).await?;
         match read {
-            Ok(bytes) => return Ok((bytes, file)),
+            Ok(bytes) => return Ok((bytes, file, sent)),
             Err(error) if Instant::now() >= until => return Err(error),
             Err(_) => {}
         }
     }
 }
 
-/// Opens a file again in a new snapshot; it must be unchanged.
-async fn reopen(disk: &Disk, path: &RequestPath, file: &DiskFile, until: Instant) -> Result<DiskFile, DiskError> {
+/// Opens a file again in a new snapshot; the contents that were read so far must be unchanged.
+async fn reopen(
+    disk: &Disk,
+    path: &RequestPath,
+    file: &DiskFile,
+    digest: &Digest,
+    until: Instant,
+) -> Result<DiskFile, DiskError> {
+    // The state in which the contents were compared.
+    let mut compared = None;
     loop {
         let reopened = match disk.snapshot(true).await {
             Ok(snapshot) => snapshot.open(path).await,
             Err(error) => Err(error),
         };
         let error = match reopened {
-            Ok(reopened) if file.is_unchanged(&reopened) => return Ok(reopened.with_map_of(file)),
-            Ok(_) | Err(DiskError::NotFound | DiskError::Forbidden(_)) => return Err(DiskError::Changed),
+            Ok(reopened) => match file.compare(&reopened) {
+                Comparison::Same => return Ok(reopened.with_map_of(file)),
+                Comparison::Changed => return Err(DiskError::Changed),
+                // The attributes have not changed again since the contents were compared.
+                Comparison::OtherAttributes if is_same(compared.as_ref(), &reopened) => return Ok(reopened),
+                Comparison::OtherAttributes => match digest.matches(&reopened, until).await {
+                    Ok(true) if Instant::now() < until => {
+                        compared = Some(reopened);
+                        continue;
+                    }
+                    Ok(_) => return Err(DiskError::Changed),
+                    Err(error) => error,
+                },
+            },
+            Err(DiskError::NotFound | DiskError::Forbidden(_)) => return Err(DiskError::Changed),
             Err(error) => error,
         };
         if Instant::now() >= until {
@@ -256,6 +287,10 @@ async fn reopen(disk: &Disk, path: &RequestPath, file: &DiskFile, until: Instant
         }
         Timer::after(RETRY_INTERVAL).await;
     }
+}
+
+fn is_same(compared: Option<&DiskFile>, file: &DiskFile) -> bool {
+    compared.is_some_and(|compared| compared.compare(file) == Comparison::Same)
 }
 
 impl BlockReader for RemoteFile {

@@ -132,9 +132,26 @@ impl DiskFile {
         }
     }
 
-    /// Returns whether `other`, opened by the same path in a later snapshot, is known to be the same file, unchanged. Never true
-    /// with libguestfs, which shows a file as it was when the appliance first read it.
-    pub(super) fn is_unchanged(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Native { map, .. }, Self::Native { map: other, .. }) if ***map == ***other)
+    /// Compares with `other`, opened by the same path in a later snapshot. Never [`Same`](Comparison::Same) with libguestfs, which
+    /// shows a file as it was when the appliance first read it.
+    pub(super) fn compare(&self, other: &Self) -> Comparison {
+        match (self, other) {
+            (Self::Native { map, .. }, Self::Native { map: other, .. }) if ***map == ***other => Comparison::Same,
+            (Self::Native { map, .. }, Self::Native { map: other, .. }) if map.has_location_of(other) => {
+                Comparison::OtherAttributes
+            }
+            _ => Comparison::Changed,
+        }
     }
+}
+
+/// The result of comparing two states of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// The contents are the same.
+    Same,
+    /// The contents are the same unless somebody has overwritten them and restored the modification time.
+    OtherAttributes,
+    /// The contents may differ.
+    Changed,
 }

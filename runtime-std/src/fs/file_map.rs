@@ -79,6 +79,17 @@ impl Patch {
 }
 
 impl FileMap {
+    /// Returns whether `other` is the same file with contents of the same size at the same location, modified at the same time.
+    ///
+    /// Attributes that a chmod, a hard link or a new access time changes are ignored. So two such maps hold the same bytes unless
+    /// somebody has overwritten some and restored the modification time.
+    pub fn has_location_of(&self, other: &Self) -> bool {
+        let stable =
+            |identity: &FileIdentity| FileIdentity { times: [0, identity.times[1]], version: 0, flags: 0, ..*identity };
+        let contents = |map: &Self| (map.size, stable(&map.identity));
+        contents(self) == contents(other) && self.extents == other.extents && self.patches == other.patches
+    }
+
     /// Appends a run, or extends the last one if the two are contiguous in the file and on the disk.
     pub fn push(&mut self, next: Extent) {
         match self.extents.last_mut() {
