@@ -169,7 +169,7 @@ fn a_driver_needs_only_the_public_interface() {
     let detected = block_on((DRIVER.probe)(&volume)).expect("a valid image");
     assert_eq!(detected, Some(Detected { name: "romfs", in_use: Some(false) }));
 
-    let romfs = block_on(fs::open_with(&drivers, volume.clone())).expect("a romfs");
+    let romfs = block_on(fs::open_with(&drivers, volume.clone(), fs::partition::Contents::Unknown)).expect("a romfs");
     let find = |path: &str| {
         path.split('/').fold(romfs.root(), |directory, name| {
             block_on(romfs.lookup(directory, name.as_bytes())).expect("a directory").expect("an entry")

@@ -20,6 +20,7 @@ mod limits;
 mod mounted_disk;
 pub mod partition;
 pub mod resolve;
+mod signatures;
 #[cfg(test)]
 mod testing;
 mod volume;

@@ -18,7 +18,7 @@ use smol::lock::Mutex;
 pub(crate) use self::listing::MountedEntry;
 use super::{
     BlockDevice, BoxedFileSystem, Error, FileMap, FileSystem, FileType, Node, Problem, Volume, driver,
-    partition::{Partition, partitions},
+    partition::{Contents, Partition, partitions},
     resolve::{self, Namespace, ResolveError, Root},
 };
 use crate::memory::{DiskMemory, Reservation};
@@ -90,18 +90,19 @@ impl MountedDisk {
         let mut table = None;
         let mut mounts = Vec::<Mount>::new();
         for mount in &config.mounts {
-            let volume = match partition_number(&mount.source)? {
-                None => whole.clone(),
+            let (volume, contents) = match partition_number(&mount.source)? {
+                None => (whole.clone(), Contents::Unknown),
                 Some(number) => {
                     let table = match &table {
                         Some(table) => table,
                         None => table.insert(partitions(&whole).await?),
                     };
-                    let Partition { start, len, .. } = find_partition(table, number)?;
-                    whole.slice(start, len)
+                    let Partition { start, len, contents, .. } = find_partition(table, number)?;
+                    (whole.slice(start, len), contents)
                 }
             };
-            let filesystem = driver::open(volume).await.map_err(|error| error.in_volume(&mount.source))?;
+            let opened = driver::open_with(driver::DRIVERS, volume, contents).await;
+            let filesystem = opened.map_err(|error| error.in_volume(&mount.source))?;
             // The first mountpoint is always `/`, which exists without a file system.
             let mountpoint = if mounts.is_empty() {
                 vec![]

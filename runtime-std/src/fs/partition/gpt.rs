@@ -2,7 +2,7 @@
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 
-use super::entry::{MAX_NUMBER, Partition, SECTOR, sectors};
+use super::entry::{Contents, MAX_NUMBER, Partition, SECTOR, sectors};
 use crate::fs::{
     Error, Volume,
     bytes::{array_at, le},
@@ -30,7 +30,8 @@ pub(super) async fn partitions(disk: &Volume) -> Result<Vec<Partition>, Error> {
         let (first, last) = (le::u64_at(entry, 32), le::u64_at(entry, 40));
         // Unlike MBR partitions, those that exceed the disk are dropped, not truncated (`is_pte_valid`).
         let is_valid = array_at(entry, 0) != [0; 16] && first <= last && last < sectors(disk);
-        if is_valid { Partition::new(disk, number, first, last - first + 1) } else { None }
+        let contents = Contents::of_gpt_type(&array_at(entry, 0));
+        if is_valid { Partition::new(disk, number, first, last - first + 1, contents) } else { None }
     };
     Ok((1..=MAX_NUMBER).zip(entries).filter_map(partition).collect())
 }

@@ -1,6 +1,6 @@
 //! The MBR and the chain of logical partitions in an extended partition (block/partitions/msdos.c).
 
-use super::entry::{MAX_NUMBER, Partition, SECTOR, sectors};
+use super::entry::{Contents, MAX_NUMBER, Partition, SECTOR, sectors};
 use crate::fs::{Error, Volume, bytes::le};
 
 /// The offset of the four entries in their sector.
@@ -44,6 +44,10 @@ impl Entry {
         matches!(self.boot_flag, 0 | 0x80)
     }
 
+    fn contents(&self) -> Contents {
+        Contents::of_mbr_type(self.partition_type)
+    }
+
     fn is_extended(&self) -> bool {
         self.len != 0 && matches!(self.partition_type, 0x05 | 0x0F | 0x85)
     }
@@ -69,10 +73,10 @@ pub(super) async fn partitions(disk: &Volume, entries: &[Entry; 4]) -> Result<Ve
     let mut next = FIRST_LOGICAL;
     for (number, entry) in (1..).zip(entries) {
         if entry.is_extended() {
-            found.extend(Partition::new(disk, number, entry.start, entry.len.min(EXTENDED_LEN)));
+            found.extend(Partition::new(disk, number, entry.start, entry.len.min(EXTENDED_LEN), Contents::Unknown));
             next = logical(disk, entry, next, &mut found).await?;
         } else {
-            found.extend(Partition::new(disk, number, entry.start, entry.len));
+            found.extend(Partition::new(disk, number, entry.start, entry.len, entry.contents()));
         }
     }
     found.sort_by_key(|partition| partition.number);
@@ -94,7 +98,7 @@ async fn logical(disk: &Volume, extended: &Entry, mut next: u32, found: &mut Vec
             // Only the first two slots are in regular use; the others may contain garbage.
             let is_inside = entry.start + entry.len <= len && first + entry.len <= extended.start + extended.len;
             if next <= MAX_NUMBER && (slot < 2 || is_inside) {
-                found.extend(Partition::new(disk, next, first, entry.len));
+                found.extend(Partition::new(disk, next, first, entry.len, entry.contents()));
                 next += 1;
                 empty_tables = 0;
             }

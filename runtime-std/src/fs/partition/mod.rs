@@ -7,8 +7,8 @@ mod entry;
 mod gpt;
 mod mbr;
 
-pub use self::entry::Partition;
 use self::entry::SECTOR;
+pub use self::entry::{Contents, Partition};
 use super::{Error, Volume};
 
 /// Returns the partitions of a disk, sorted by number; none if it has no valid table.
