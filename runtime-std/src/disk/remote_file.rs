@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use rtftp_core::{BlockReader, ReadFailed, RequestPath, wire::packet::DATA_HEADER};
 use smol::{Task, Timer};
 
@@ -30,13 +31,11 @@ const RECONNECT_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct RemoteFile {
     disk: Disk,
-    path: Arc<RequestPath>,
+    source: Arc<Source>,
     /// Kept so that the boot lasts at least as long as the transfer.
     snapshot: Arc<Snapshot>,
     file: DiskFile,
     chunks: Chunks,
-    /// The checksum of all chunks that were read.
-    digest: Digest,
     /// The index of the chunk that the last read needed.
     wanted: u64,
     /// The chunk being read.
@@ -46,8 +45,26 @@ pub(crate) struct RemoteFile {
     error: Option<Box<DiskError>>,
 }
 
-/// The task that reads a chunk. Returns the file as well, which it may have reopened, and the checksum with the chunk.
-type Loading = Task<Result<(Buffer, DiskFile, Digest), DiskError>>;
+/// The task that reads a chunk. Returns the file as well, which it may have reopened.
+type Loading = Task<Result<(Buffer, DiskFile), DiskError>>;
+
+/// What a file is opened by, and what has been read from it.
+#[derive(Debug)]
+struct Source {
+    path: RequestPath,
+    /// The checksum of all chunks that were read.
+    digest: Mutex<Digest>,
+}
+
+impl Source {
+    fn new(path: &RequestPath) -> Self {
+        Self { path: path.clone(), digest: Mutex::default() }
+    }
+
+    fn digest(&self) -> Digest {
+        self.digest.lock().clone()
+    }
+}
 
 impl RemoteFile {
     /// Opens a file; connects the disk if necessary.
@@ -61,7 +78,9 @@ impl RemoteFile {
             let error = match disk.snapshot(refresh).await {
                 Ok(snapshot) => match snapshot.open(path).await {
                     Ok(file) => match Chunks::new(disk.memory(), file.size(), file.is_fragmented()) {
-                        Ok(chunks) => return Ok(Self::new(disk.clone(), path.clone().into(), snapshot, file, chunks)),
+                        Ok(chunks) => {
+                            return Ok(Self::new(disk.clone(), Source::new(path).into(), snapshot, file, chunks));
+                        }
                         Err(error) => error.into(),
                     },
                     Err(error) => {
@@ -92,9 +111,8 @@ impl RemoteFile {
         }
     }
 
-    fn new(disk: Disk, path: Arc<RequestPath>, snapshot: Arc<Snapshot>, file: DiskFile, chunks: Chunks) -> Self {
-        let digest = Digest::default();
-        Self { disk, path, snapshot, file, chunks, digest, wanted: 0, loading: None, is_complete: false, error: None }
+    fn new(disk: Disk, source: Arc<Source>, snapshot: Arc<Snapshot>, file: DiskFile, chunks: Chunks) -> Self {
+        Self { disk, source, snapshot, file, chunks, wanted: 0, loading: None, is_complete: false, error: None }
     }
 
     /// Returns the size in bytes at the time the file was opened.
@@ -117,9 +135,8 @@ impl RemoteFile {
         let loaded = ready!(Pin::new(loading).poll(context));
         self.loading = None;
         match loaded {
-            Ok((bytes, file, digest)) => {
+            Ok((bytes, file)) => {
                 self.file = file;
-                self.digest = digest;
                 self.chunks.add(index, bytes);
                 self.is_complete |= self.chunks.is_last(index);
                 if self.chunks.reads_ahead(index) {
@@ -143,7 +160,7 @@ impl RemoteFile {
             return Ok(());
         }
         let until = Instant::now() + RECONNECT_LIMIT;
-        match reopen(&self.disk, &self.path, &self.file, &self.digest, until).await {
+        match reopen(&self.disk, &self.source.path, &self.file, &self.source.digest(), until).await {
             Ok(_) => Ok(()),
             Err(error) => Err(ReadFailed(error.to_client())),
         }
@@ -170,13 +187,13 @@ impl RemoteFile {
         let verify = self.is_complete || self.chunks.is_last(index);
         self.chunks.before_reading();
         let range = (self.chunks.offset(index), self.chunks.chunk_len());
-        let load = load(self.disk.clone(), self.path.clone(), (self.file.clone(), self.digest.clone()), range, verify);
+        let load = load(self.disk.clone(), self.source.clone(), self.file.clone(), range, verify);
         self.loading = Some((index, self.disk.executor().spawn(load)));
     }
 
     /// Ends the transfer with an error.
     fn fail(&mut self, error: DiskError) {
-        log::error!("{}: {}: {error}", self.disk.name(), self.path.as_bytes().escape_ascii());
+        log::error!("{}: {}: {error}", self.disk.name(), self.source.path.as_bytes().escape_ascii());
         self.error = Some(error.into());
     }
 
@@ -218,11 +235,11 @@ impl RemoteFile {
 /// after the read.
 async fn load(
     disk: Disk,
-    path: Arc<RequestPath>,
-    (mut file, digest): (DiskFile, Digest),
+    source: Arc<Source>,
+    mut file: DiskFile,
     (offset, len): (u64, usize),
     verify: bool,
-) -> Result<(Buffer, DiskFile, Digest), DiskError> {
+) -> Result<(Buffer, DiskFile), DiskError> {
     let until = Instant::now() + RECONNECT_LIMIT;
     loop {
         let read = match &file {
@@ -230,19 +247,23 @@ async fn load(
             // libguestfs cannot verify that a file is unchanged.
             DiskFile::Guestfs(appliance_file) => {
                 let read = appliance_file.read(offset, len as u32).await;
-                return read.map(|bytes| (bytes.into(), file.clone(), digest)).map_err(DiskError::Appliance);
+                return read.map(|bytes| (bytes.into(), file.clone())).map_err(DiskError::Appliance);
             }
         };
-        let mut sent = digest.clone();
+        let mut digest = source.digest();
         if let Ok(bytes) = &read {
-            sent.add(offset, bytes);
+            digest.add(offset, bytes);
             if !verify {
-                return Ok((read?, file, sent));
+                *source.digest.lock() = digest;
+                return Ok((read?, file));
             }
         }
-        file = reopen(&disk, &path, &file, &sent, until).await?;
+        file = reopen(&disk, &source.path, &file, &digest, until).await?;
         match read {
-            Ok(bytes) => return Ok((bytes, file, sent)),
+            Ok(bytes) => {
+                *source.digest.lock() = digest;
+                return Ok((bytes, file));
+            }
             Err(error) if Instant::now() >= until => return Err(error),
             Err(_) => {}
         }
