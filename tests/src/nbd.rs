@@ -37,6 +37,12 @@ impl NbdServer {
         Self::start(&["nbdkit", "--foreground", "file", &disk.path().display().to_string()], "")
     }
 
+    /// Exports a disk with `qemu-nbd`, which serves one connection at a time.
+    #[track_caller]
+    pub fn qemu_single(disk: &Disk) -> Self {
+        Self::start(&["qemu-nbd", "--persistent", "--format=raw", &disk.path().display().to_string()], "")
+    }
+
     /// Exports a disk with `nbdkit` through a filter with these parameters.
     #[track_caller]
     pub fn nbdkit_with(disk: &Disk, filter: &str, parameters: &[&str]) -> Self {

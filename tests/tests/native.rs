@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Read as _,
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
@@ -266,6 +268,23 @@ fn read_error_fails_only_the_affected_file() {
     assert_eq!(daemon.fetch("127.0.0.1", "f1"), Err(0));
     fs::remove_file(&trigger).expect("the trigger file");
     assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 11"));
+}
+
+#[test]
+fn server_with_one_connection_is_left_to_the_board_after_the_boot() {
+    let disk = board_disk(12);
+    let server = NbdServer::qemu_single(&disk);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "1"]);
+    daemon.put_disk("127.0.0.1", &board_config(&server).tftp_root("/boot"));
+    assert_eq!(daemon.fetch("127.0.0.1", "dir/name").as_deref(), Ok("board 12"));
+    let booted = Instant::now();
+    // The initramfs of the board connects.
+    let mut board = TcpStream::connect(server.url().trim_start_matches("nbd://")).expect("the server listens");
+    board.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    let mut magic = [0; 8];
+    board.read_exact(&mut magic).expect("the connection is free");
+    println!("the board gets the connection {:?} after its last file", booted.elapsed());
+    daemon.logged(&["127.0.0.1.nbd", "--shared=0"]);
 }
 
 #[test]

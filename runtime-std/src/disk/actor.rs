@@ -158,6 +158,9 @@ impl DiskActor {
             }
             self.last_used = snapshot.last_used();
             self.snapshot = None;
+            if self.connector.is_single_connection() {
+                self.connector.disconnect();
+            }
         } else {
             self.connector.disconnect();
         }
@@ -186,6 +189,10 @@ impl DiskActor {
         if let Some(snapshot) = current {
             snapshot.touch();
             return Ok(snapshot.clone());
+        }
+        if !refresh && self.snapshot.as_ref().is_some_and(|snapshot| !has_transfers(snapshot)) {
+            // It would keep the old connection open if a new one is needed.
+            self.snapshot = None;
         }
         let contents = self.connector.mount().await;
         self.last_used = Instant::now();

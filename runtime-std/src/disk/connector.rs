@@ -23,6 +23,9 @@ use crate::{
 /// The maximum number of disks that connect at the same time without a waiting client.
 const MAX_BACKGROUND_CONNECTS: usize = 2;
 
+/// The age from which a connection is replaced if the contents of its disk contradict each other.
+const MIN_RECONNECT_AGE: Duration = Duration::from_secs(1);
+
 /// The timeouts of a disk.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DiskTimeouts {
@@ -89,6 +92,8 @@ pub(crate) struct Connector {
     memory: DiskMemory,
     /// The connection of the native backend.
     nbd: Option<Arc<NbdClient>>,
+    /// The time at which it was connected.
+    connected: Instant,
     /// Messages that are already in the log and are not repeated.
     logged: Logged,
 }
@@ -105,7 +110,7 @@ impl Connector {
     /// Creates the connector of the disk that the file `name` describes. It is not connected yet.
     pub(crate) fn new(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
         let memory = backend.memory.disk();
-        Self { name, json, config, backend, memory, nbd: None, logged: Logged::default() }
+        Self { name, json, config, backend, memory, nbd: None, connected: Instant::now(), logged: Logged::default() }
     }
 
     /// Returns the name of the `.nbd` file.
@@ -125,6 +130,17 @@ impl Connector {
     /// Returns whether the native backend is connected.
     pub(super) fn is_connected(&self) -> bool {
         self.nbd.is_some()
+    }
+
+    /// Returns whether the server may serve one connection at a time, which is then needed by the owner of the disk. No server
+    /// says so, but those that do not announce several connections include them.
+    pub(super) fn is_single_connection(&self) -> bool {
+        self.nbd.as_ref().is_some_and(|nbd| !nbd.export().multi_conn)
+    }
+
+    /// Returns whether the size of the disk may have changed since the handshake.
+    fn is_connection_outdated(&self) -> bool {
+        self.connected.elapsed() > MIN_RECONNECT_AGE
     }
 
     /// Disconnects the native backend.
@@ -147,6 +163,12 @@ impl Connector {
         let nbd = self.connect().await?;
         let disk = match MountedDisk::open_with_memory(nbd, &self.config, self.memory.clone()).await {
             Ok(disk) => disk,
+            Err(fs::Error::Corrupt(problem)) if self.is_connection_outdated() => {
+                // The size of an export is that of its handshake: the disk may have grown since.
+                log::debug!("{}: {problem}; connecting again", self.name);
+                self.disconnect();
+                return Box::pin(self.mount()).await;
+            }
             Err(fs::Error::Unsupported(problem)) if choice.is_none() => {
                 let reason = problem.to_string();
                 if self.logged.unsupported.as_ref() != Some(&reason) {
@@ -188,13 +210,15 @@ impl Connector {
         let nbd = Arc::new(connected.map_err(|error| self.connect_error(error))?);
         if !nbd.export().multi_conn && !self.logged.is_not_multi_conn {
             log::warn!(
-                "{}: {} does not announce CAN_MULTI_CONN: changes by other clients of the export may become visible late",
+                "{}: {} does not announce CAN_MULTI_CONN: changes by other clients of the export may become visible late; \
+                 if it serves one connection at a time, allow several (qemu-nbd: --shared=0)",
                 self.name,
                 self.config.url
             );
             self.logged.is_not_multi_conn = true;
         }
         self.nbd = Some(nbd.clone());
+        self.connected = Instant::now();
         Ok(nbd)
     }
 

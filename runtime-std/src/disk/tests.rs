@@ -212,6 +212,21 @@ fn next_boot_sees_changes() {
 }
 
 #[test]
+fn growth_of_the_disk_is_seen_on_a_new_connection() {
+    let short = image()[..SECTOR].to_vec();
+    with_disk(short, MINUTE, MINUTE, async |Fixture { image, events, disk, .. }| {
+        disk.snapshot(false).await.expect_err("a file system beyond the end");
+        assert_eq!(events.recv().await, Ok(Event::Connected));
+        *image.lock() = self::image();
+        let started = std::time::Instant::now();
+        RemoteFile::open(&disk, &kernel()).await.expect("a file");
+        println!("the new size is seen after {:?}", started.elapsed());
+        assert_eq!(events.recv().await, Ok(Event::Disconnected));
+        assert_eq!(events.recv().await, Ok(Event::Connected));
+    });
+}
+
+#[test]
 fn reconnects_after_the_connection_is_lost() {
     with_disk(image(), MINUTE, MINUTE, async |Fixture { events, close, disk, .. }| {
         RemoteFile::open(&disk, &kernel()).await.expect("a file");
