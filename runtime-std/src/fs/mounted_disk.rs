@@ -18,7 +18,7 @@ use smol::lock::Mutex;
 pub(crate) use self::listing::MountedEntry;
 use super::{
     BlockDevice, BoxedFileSystem, Error, FileMap, FileSystem, FileType, Node, Problem, Volume, driver,
-    partition::{Contents, Partition, partitions},
+    partition::{Contents, Partition, describe_missing, partitions},
     resolve::{self, Namespace, ResolveError, Root},
 };
 use crate::memory::{DiskMemory, Reservation};
@@ -97,7 +97,13 @@ impl MountedDisk {
                         Some(table) => table,
                         None => table.insert(partitions(&whole).await?),
                     };
-                    let Partition { start, len, contents, .. } = find_partition(table, number)?;
+                    let Partition { start, len, contents, .. } = match find_partition(table, number) {
+                        Err(error) if table.is_empty() => {
+                            let found = describe_missing(&whole).await?;
+                            return Err(found.map_or(error, |found| missing(number, found)));
+                        }
+                        found => found?,
+                    };
                     (whole.slice(start, len), contents)
                 }
             };
@@ -183,6 +189,10 @@ fn partition_number(source: &MountSource) -> Result<Option<u32>, Error> {
     }
 }
 
+fn missing(number: u32, found: impl std::fmt::Display) -> Error {
+    Error::corrupt(("partition", number), format!("not found; the disk has {found}"))
+}
+
 /// Finds the partition with this number.
 fn find_partition(table: &[Partition], number: u32) -> Result<Partition, Error> {
     let found = table.iter().find(|partition| partition.number == number).copied();
@@ -190,7 +200,7 @@ fn find_partition(table: &[Partition], number: u32) -> Result<Partition, Error> 
         let numbers: Vec<String> = table.iter().map(|partition| partition.number.to_string()).collect();
         let present =
             if numbers.is_empty() { "no partitions".into() } else { format!("partitions {}", numbers.join(", ")) };
-        Error::corrupt(("partition", number), format!("not found; the disk has {present}"))
+        missing(number, present)
     })
 }
 

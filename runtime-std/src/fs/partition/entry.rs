@@ -57,15 +57,21 @@ impl Contents {
 }
 
 impl Partition {
-    /// Creates a partition of `len` sectors at sector `start`, like `blk_add_partition` in block/partitions/core.c: `None` if it
-    /// starts beyond the end of the disk, truncated if it ends there.
-    pub(super) fn new(disk: &Volume, number: u32, start: u64, len: u64, contents: Contents) -> Option<Self> {
-        let len = len.min(sectors(disk).checked_sub(start)?);
-        (len != 0).then(|| Self { number, start: start * SECTOR, len: len * SECTOR, contents })
+    /// Creates a partition at a sector with a length in sectors of `unit` bytes, like `blk_add_partition` in
+    /// block/partitions/core.c: `None` if it starts beyond the end of the disk, truncated if it ends there.
+    pub(super) fn new(
+        disk: &Volume,
+        number: u32,
+        (start, len): (u64, u64),
+        unit: u64,
+        contents: Contents,
+    ) -> Option<Self> {
+        let len = len.min(sectors(disk, unit).checked_sub(start)?);
+        (len != 0).then(|| Self { number, start: start * unit, len: len * unit, contents })
     }
 }
 
-/// Returns the number of whole sectors of a disk.
-pub(super) fn sectors(disk: &Volume) -> u64 {
-    disk.size() / SECTOR
+/// Returns the number of whole sectors of `unit` bytes of a disk.
+pub(super) fn sectors(disk: &Volume, unit: u64) -> u64 {
+    disk.size() / unit
 }

@@ -22,42 +22,50 @@ const MAX_ENTRIES_LEN: u64 = 4 << 20;
 /// The number of bytes of the entries that are read at once. The first chunk holds all entries that get a number.
 const CHUNK: u64 = (MAX_NUMBER as u64 + 1) * ENTRY as u64;
 
+/// The sizes of sectors that a table may have been made for. Linux uses the size that the server announces.
+const UNITS: [u64; 4] = [SECTOR, 4096, 1024, 2048];
+
 /// Returns the partitions of a disk with a protective MBR. The number of a partition is the index of its entry, from 1.
 pub(super) async fn partitions(disk: &Volume) -> Result<Vec<Partition>, Error> {
-    let Some(entries) = entries(disk).await? else { return Ok(Vec::new()) };
+    for unit in UNITS {
+        let at = HEADER * unit;
+        if disk.size() >= at + SECTOR && array_at(&disk.read(at, SIGNATURE.len()).await?, 0) == SIGNATURE {
+            return partitions_of(disk, unit).await;
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Returns the partitions of the table whose sectors have `unit` bytes.
+async fn partitions_of(disk: &Volume, unit: u64) -> Result<Vec<Partition>, Error> {
+    let Some(entries) = entries(disk, unit).await? else { return Ok(Vec::new()) };
     let (entries, _) = entries.as_chunks::<ENTRY>();
     let partition = |(number, entry): (u32, &[u8; ENTRY])| {
         let (first, last) = (le::u64_at(entry, 32), le::u64_at(entry, 40));
         // Unlike MBR partitions, those that exceed the disk are dropped, not truncated (`is_pte_valid`).
-        let is_valid = array_at(entry, 0) != [0; 16] && first <= last && last < sectors(disk);
+        let is_valid = array_at(entry, 0) != [0; 16] && first <= last && last < sectors(disk, unit);
         let contents = Contents::of_gpt_type(&array_at(entry, 0));
-        if is_valid { Partition::new(disk, number, first, last - first + 1, contents) } else { None }
+        if is_valid { Partition::new(disk, number, (first, last - first + 1), unit, contents) } else { None }
     };
     Ok((1..=MAX_NUMBER).zip(entries).filter_map(partition).collect())
 }
 
 /// Returns at least the entries that get a number; `None` if the table is not valid (`is_gpt_valid`).
-async fn entries(disk: &Volume) -> Result<Option<Vec<u8>>, Error> {
-    if sectors(disk) <= HEADER {
-        return Ok(None);
-    }
-    let header = disk.read(HEADER * SECTOR, SECTOR as usize).await?;
-    if array_at(&header, 0) != SIGNATURE {
-        return refuse_long_sectors(disk).await;
-    }
-    if !is_valid(&header, sectors(disk)) {
+async fn entries(disk: &Volume, unit: u64) -> Result<Option<Vec<u8>>, Error> {
+    let header = disk.read(HEADER * unit, SECTOR as usize).await?;
+    if !is_valid(&header, sectors(disk, unit)) {
         return Ok(None);
     }
     let len = u64::from(le::u32_at(&header, 80)) * ENTRY as u64;
     let start = le::u64_at(&header, 72);
-    let fits = start.checked_add(len.div_ceil(SECTOR)).is_some_and(|end| end <= sectors(disk));
+    let fits = start.checked_add(len.div_ceil(unit)).is_some_and(|end| end <= sectors(disk, unit));
     if len == 0 || len > MAX_ENTRIES_LEN || !fits {
         return Ok(None);
     }
     let mut first = None;
     let mut crc = CRC.digest();
     for at in (0..len).step_by(CHUNK as usize) {
-        let chunk = disk.read(start * SECTOR + at, CHUNK.min(len - at) as usize).await?;
+        let chunk = disk.read(start * unit + at, CHUNK.min(len - at) as usize).await?;
         crc.update(&chunk);
         first.get_or_insert(chunk);
     }
@@ -79,14 +87,4 @@ fn is_valid(header: &[u8], sectors: u64) -> bool {
         && first_usable <= last_usable
         && last_usable < sectors
         && le::u32_at(header, 84) as usize == ENTRY
-}
-
-/// Fails if there is a header for sectors of 4096 bytes, which Linux would use on a disk with such sectors.
-async fn refuse_long_sectors(disk: &Volume) -> Result<Option<Vec<u8>>, Error> {
-    let offset = HEADER * 4096;
-    if disk.size() >= offset + SECTOR && array_at(&disk.read(offset, SIGNATURE.len()).await?, 0) == SIGNATURE {
-        let what = "made for sectors of 4096 bytes, but the disk has sectors of 512";
-        return Err(Error::unsupported("partition table", what));
-    }
-    Ok(None)
 }

@@ -73,10 +73,16 @@ pub(super) async fn partitions(disk: &Volume, entries: &[Entry; 4]) -> Result<Ve
     let mut next = FIRST_LOGICAL;
     for (number, entry) in (1..).zip(entries) {
         if entry.is_extended() {
-            found.extend(Partition::new(disk, number, entry.start, entry.len.min(EXTENDED_LEN), Contents::Unknown));
+            found.extend(Partition::new(
+                disk,
+                number,
+                (entry.start, entry.len.min(EXTENDED_LEN)),
+                SECTOR,
+                Contents::Unknown,
+            ));
             next = logical(disk, entry, next, &mut found).await?;
         } else {
-            found.extend(Partition::new(disk, number, entry.start, entry.len, entry.contents()));
+            found.extend(Partition::new(disk, number, (entry.start, entry.len), SECTOR, entry.contents()));
         }
     }
     found.sort_by_key(|partition| partition.number);
@@ -90,7 +96,7 @@ pub(super) async fn partitions(disk: &Volume, entries: &[Entry; 4]) -> Result<Ve
 async fn logical(disk: &Volume, extended: &Entry, mut next: u32, found: &mut Vec<Partition>) -> Result<u32, Error> {
     let (mut start, mut len) = (extended.start, extended.len);
     let mut empty_tables = 0;
-    while empty_tables < MAX_EMPTY_TABLES && next <= MAX_NUMBER && start < sectors(disk) {
+    while empty_tables < MAX_EMPTY_TABLES && next <= MAX_NUMBER && start < sectors(disk, SECTOR) {
         let Some(entries) = entries(&disk.read(start * SECTOR, SECTOR as usize).await?) else { break };
         empty_tables += 1;
         for (slot, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.is_data()) {
@@ -98,7 +104,7 @@ async fn logical(disk: &Volume, extended: &Entry, mut next: u32, found: &mut Vec
             // Only the first two slots are in regular use; the others may contain garbage.
             let is_inside = entry.start + entry.len <= len && first + entry.len <= extended.start + extended.len;
             if next <= MAX_NUMBER && (slot < 2 || is_inside) {
-                found.extend(Partition::new(disk, next, first, entry.len, entry.contents()));
+                found.extend(Partition::new(disk, next, (first, entry.len), SECTOR, entry.contents()));
                 next += 1;
                 empty_tables = 0;
             }

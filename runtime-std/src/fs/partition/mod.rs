@@ -18,7 +18,7 @@ use super::{Error, Volume};
 ///
 /// # Errors
 ///
-/// [`Error::Io`], and [`Error::Unsupported`] for a GPT for sectors of 4096 bytes.
+/// [`Error::Io`].
 pub async fn partitions(disk: &Volume) -> Result<Vec<Partition>, Error> {
     if disk.size() < SECTOR {
         return Ok(Vec::new());
@@ -33,6 +33,44 @@ pub async fn partitions(disk: &Volume) -> Result<Vec<Partition>, Error> {
         return Ok(Vec::new());
     }
     mbr::partitions(disk, &entries).await
+}
+
+/// Describes what a disk without a valid table has in its place, and what to do; `None` if it is unknown.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub async fn describe_missing(disk: &Volume) -> Result<Option<&'static str>, Error> {
+    const GPT: &str = "EFI PART";
+    /// Labels that are not supported: offset, signature, text.
+    const LABELS: [(u64, &[u8], &str); 5] = [
+        (0x200, b"PM\0\0", "an Apple partition map, which is not supported: use GPT or MBR"),
+        (0x1fc, b"\xda\xbe", "a Sun label, which is not supported: use GPT or MBR"),
+        (0x200, b"\x57\x45\x56\x82", "a BSD label, which is not supported: use GPT or MBR"),
+        (0, b"RDSK", "an Amiga partition table, which is not supported: use GPT or MBR"),
+        (0x200, b"RDSK", "an Amiga partition table, which is not supported: use GPT or MBR"),
+    ];
+    let read = async |offset: u64, len: usize| match offset.checked_add(len as u64) {
+        Some(end) if end <= disk.size() => disk.read(offset, len).await,
+        _ => Ok(Vec::new()),
+    };
+    if read(SECTOR, 8).await? == GPT.as_bytes() {
+        return Ok(Some(
+            "a GPT that is damaged, or larger than the disk: repair it with `gdisk` or `sgdisk --move-second-header`",
+        ));
+    }
+    if read((disk.size() / SECTOR).saturating_sub(1) * SECTOR, 8).await? == GPT.as_bytes() {
+        return Ok(Some("only the backup of a GPT: repair it with `gdisk`"));
+    }
+    for (offset, signature, text) in LABELS {
+        if read(offset, signature.len()).await? == signature {
+            return Ok(Some(text));
+        }
+    }
+    match super::probe(disk).await {
+        Ok(Some(_)) => Ok(Some("a file system without a partition table: write \"partition\": 0")),
+        _ => Ok(None),
+    }
 }
 
 #[cfg(test)]

@@ -100,9 +100,46 @@ fn gpt_requires_a_protective_mbr() {
 }
 
 #[test]
-fn gpt_for_4096_byte_sectors_is_unsupported() {
-    let mut disk = mbr(&[(0, 0xEE, 1, u32::MAX)]);
-    disk[4096..4104].copy_from_slice(b"EFI PART");
-    let expected = "made for sectors of 4096 bytes, but the disk has sectors of 512";
-    assert_eq!(read(disk), Err(Error::unsupported("partition table", expected)));
+fn gpt_for_longer_sectors_is_read() {
+    for unit in [1024, 2048, 4096] {
+        let table = altered(48, &8000u64.to_le_bytes());
+        let mut disk = table.clone();
+        disk[512..unit].fill(0);
+        disk[unit..unit + 512].copy_from_slice(&table[512..1024]);
+        disk[2 * unit..2 * unit + 128 * 128].copy_from_slice(&table[1024..1024 + 128 * 128]);
+        let factor = unit as u64 / 512;
+        let inside = GPT.into_iter().filter(|(_, start, _)| (start + 2048) * factor <= SECTORS as u64);
+        let expected: Vec<_> = inside.map(|(number, start, len)| (number, start * factor, len * factor)).collect();
+        assert!(expected.len() >= 2, "{expected:?}");
+        check(disk, &expected);
+    }
+}
+
+#[test]
+fn missing_table_is_described() {
+    let described = |disk: Vec<u8>| {
+        assert_eq!(read(disk.clone()), Ok(vec![]));
+        block_on(describe_missing(&Disk::new(disk).volume())).expect("readable")
+    };
+    assert_eq!(described(vec![0; 1 << 20]), None);
+    let mut damaged = gpt();
+    damaged[512 + 40] ^= 1;
+    let shrunk = gpt()[..4 << 20].to_vec();
+    for disk in [damaged, shrunk] {
+        assert!(described(disk).is_some_and(|text| text.starts_with("a GPT that is damaged, or larger")));
+    }
+    let mut backup = gpt();
+    backup[512..1024].fill(0);
+    assert!(described(backup).is_some_and(|text| text.contains("backup")));
+    for (at, bytes, name) in [
+        (512, &b"PM\0\0"[..], "Apple"),
+        (0x1fc, b"\xda\xbe", "Sun"),
+        (512, b"\x57\x45\x56\x82", "BSD"),
+        (0, b"RDSK", "Amiga"),
+        (0x8001, b"CD001", "\"partition\": 0"),
+    ] {
+        let mut disk = vec![0; 1 << 20];
+        disk[at..at + bytes.len()].copy_from_slice(bytes);
+        assert!(described(disk).is_some_and(|text| text.contains(name)), "{name}");
+    }
 }
