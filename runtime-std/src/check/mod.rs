@@ -92,7 +92,7 @@ impl Disks {
         let Limits { open, answer } = limits;
         let launcher = Launcher::new(HelperTimeouts { start: open, reply: answer, ..HelperTimeouts::default() });
         // Each disk is read once, so it is never idle.
-        let times = DiskTimeouts { idle: Duration::MAX, view_gap: Duration::ZERO, reply: answer };
+        let times = DiskTimeouts { idle: Duration::MAX, view_gap: Duration::ZERO, open, reply: answer };
         let backend = Arc::new(crate::disk::Backend::new(launcher, times, executor.clone(), None, Memory::unlimited()));
         let root = RootDirectory::new(root.to_owned(), answer);
         Self { root, limits, executor, backend, permits: Arc::new(Semaphore::new(MAX_CONCURRENT_DISKS)) }

@@ -15,13 +15,17 @@ use smol::{
 use super::{
     Contents, DiskError,
     connector::{Connector, DiskTimeouts},
+    error_log::DiskLog,
     snapshot::Snapshot,
 };
+use crate::clock::within;
 
 /// The delay before a failed background connect is repeated, at first; it doubles with each failure.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The maximum delay before a failed background connect is repeated.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
+/// The time after which a disk that is slow to connect lets another one connect in the background, too.
+const MAX_PERMIT_TIME: Duration = Duration::from_secs(1);
 /// The maximum age of a snapshot that is given out. No boot loads files for longer, and a board that keeps requesting must
 /// eventually see changes.
 const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(60);
@@ -46,15 +50,14 @@ pub(super) struct DiskActor {
     snapshot: Option<Arc<Snapshot>>,
     /// The time of the last use of a snapshot, or of connecting.
     last_used: Instant,
-    /// The error in the log, which is not repeated.
-    logged_error: Option<String>,
+    log: Arc<DiskLog>,
 }
 
 impl DiskActor {
     /// Creates the actor of a disk.
-    pub(super) fn new(connector: Connector, inbox: Receiver<Message>) -> Self {
+    pub(super) fn new(connector: Connector, log: Arc<DiskLog>, inbox: Receiver<Message>) -> Self {
         let timeouts = connector.backend().timeouts();
-        Self { connector, timeouts, inbox, snapshot: None, last_used: Instant::now(), logged_error: None }
+        Self { connector, timeouts, inbox, snapshot: None, last_used: Instant::now(), log }
     }
 
     /// Runs until it is dropped.
@@ -70,13 +73,19 @@ impl DiskActor {
                 self.release();
                 continue;
             };
-            let (message, permit) = self.permit(message).await;
+            let (message, mut permit) = self.permit(message).await;
             match message {
                 Message::Connect if self.snapshot.is_some() || self.connector.is_connected() => retry_delay = None,
-                Message::Connect => match self.snapshot(false).await {
+                Message::Connect => match release_after(MAX_PERMIT_TIME, permit.take(), self.snapshot(false)).await {
                     Ok(_) => retry_delay = None,
+                    // A client may try again. Nobody else should pay for that.
+                    Err(error) if error.is_too_much_work() => {
+                        self.log.opening_failed(&error);
+                        self.fail_waiting(&error);
+                        retry_delay = None;
+                    }
                     Err(error) => {
-                        self.log_error(&error);
+                        self.log.opening_failed(&error);
                         self.fail_waiting(&error);
                         let doubled = retry_delay.map(|delay: Duration| (2 * delay).min(MAX_RETRY_DELAY));
                         retry_delay = Some(doubled.unwrap_or(MIN_RETRY_DELAY));
@@ -87,14 +96,13 @@ impl DiskActor {
                     if let Err(error) = &snapshot {
                         // The requester retries transient errors, and logs the last one.
                         if !error.is_transient() {
-                            self.log_error(error);
+                            self.log.opening_failed(error);
                         }
                         self.fail_waiting(error);
                     }
                     let _ = reply.try_send(snapshot);
                 }
             }
-            drop(permit);
         }
     }
 
@@ -116,15 +124,6 @@ impl DiskActor {
             }
         }
         (message, None)
-    }
-
-    /// Logs an error unless it repeats the last one.
-    fn log_error(&mut self, error: &DiskError) {
-        let reason = error.to_string();
-        if self.logged_error.as_ref() != Some(&reason) {
-            log::error!("{}: {reason}", self.connector.name());
-            self.logged_error = Some(reason);
-        }
     }
 
     /// Replies to all waiting messages with an error.
@@ -194,10 +193,16 @@ impl DiskActor {
             // It would keep the old connection open if a new one is needed.
             self.snapshot = None;
         }
-        let contents = self.connector.mount().await;
+        let limit = self.timeouts.open;
+        let opened = within(limit, self.connector.mount()).await;
+        let contents = opened.unwrap_or(Err(DiskError::OpenTimeout(limit)));
+        if let Err(DiskError::OpenTimeout(_)) = contents {
+            // A server that is so slow would only delay the next attempt, and reads of this one may be under way.
+            self.connector.disconnect();
+        }
         self.last_used = Instant::now();
         let snapshot = Arc::new(Snapshot::new(contents?));
-        self.logged_error = None;
+        self.log.opened();
         if !refresh || self.snapshot.is_none() {
             self.snapshot = Some(snapshot.clone());
         }
@@ -214,6 +219,16 @@ impl DiskActor {
 /// Returns whether a file of this snapshot is open.
 fn has_transfers(snapshot: &Arc<Snapshot>) -> bool {
     Arc::strong_count(snapshot) > 1
+}
+
+/// Returns the result of an operation. Releases its permit at its end, and after `limit` at the latest.
+async fn release_after<T>(limit: Duration, permit: Option<SemaphoreGuardArc>, operation: impl Future<Output = T>) -> T {
+    let release = async {
+        Timer::after(limit).await;
+        drop(permit);
+        pending().await
+    };
+    or(operation, release).await
 }
 
 /// Returns [`Message::Connect`] after a delay; never without one.

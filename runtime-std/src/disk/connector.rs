@@ -14,7 +14,7 @@ use smol::{
 use super::{Contents, DiskError};
 use crate::{
     event_loop::EventLoop,
-    fs::{self, MountedDisk},
+    fs::{self, DiskWork, MountedDisk},
     guestfs::{Launcher, SharedAppliance},
     memory::{DiskMemory, Memory},
     nbd::{self, NbdClient},
@@ -33,6 +33,8 @@ pub(crate) struct DiskTimeouts {
     pub(crate) idle: Duration,
     /// The time without a request or transfer after which a boot is over; the next request gets a new snapshot.
     pub(crate) view_gap: Duration,
+    /// The time limit for opening a file: connecting, mounting and looking up.
+    pub(crate) open: Duration,
     /// The time limit for connecting to the NBD server, and for each of its replies.
     pub(crate) reply: Duration,
 }
@@ -90,6 +92,7 @@ pub(crate) struct Connector {
     config: DiskConfig,
     backend: Arc<Backend>,
     memory: DiskMemory,
+    work: DiskWork,
     /// The connection of the native backend.
     nbd: Option<Arc<NbdClient>>,
     /// The time at which it was connected.
@@ -110,7 +113,8 @@ impl Connector {
     /// Creates the connector of the disk that the file `name` describes. It is not connected yet.
     pub(crate) fn new(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
         let memory = backend.memory.disk();
-        Self { name, json, config, backend, memory, nbd: None, connected: Instant::now(), logged: Logged::default() }
+        let (work, logged) = (DiskWork::default(), Logged::default());
+        Self { name, json, config, backend, memory, work, nbd: None, connected: Instant::now(), logged }
     }
 
     /// Returns the name of the `.nbd` file.
@@ -161,7 +165,7 @@ impl Connector {
         let started = Instant::now();
         let is_new = !self.nbd.as_ref().is_some_and(|nbd| nbd.is_alive());
         let nbd = self.connect().await?;
-        let disk = match MountedDisk::open_with_memory(nbd, &self.config, self.memory.clone()).await {
+        let disk = match MountedDisk::open_within(nbd, &self.config, self.memory.clone(), &self.work).await {
             Ok(disk) => disk,
             Err(fs::Error::Corrupt(problem)) if self.is_connection_outdated() => {
                 // The size of an export is that of its handshake: the disk may have grown since.

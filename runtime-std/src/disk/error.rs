@@ -36,6 +36,8 @@ pub enum DiskError {
     Appliance(HelperError),
     /// The disk was not read in time.
     Timeout(Duration),
+    /// The disk was not connected, mounted and searched for the file in time.
+    OpenTimeout(Duration),
     /// The file was changed or removed during a transfer.
     Changed,
     /// The disk was disconnected, because its description changed or the server is shutting down.
@@ -46,10 +48,15 @@ impl DiskError {
     /// Returns whether another attempt a moment later may succeed: the disk was being written, or the connection was lost.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::FileSystem(error) => !matches!(error, fs::Error::Unsupported(_)),
+            Self::FileSystem(error) => !matches!(error, fs::Error::Unsupported(_) | fs::Error::TooMuchWork),
             Self::Appliance(error) => error.is_fatal(),
             _ => false,
         }
+    }
+
+    /// Returns whether reading took more work than a disk may cost, as it will again.
+    pub(super) fn is_too_much_work(&self) -> bool {
+        matches!(self, Self::FileSystem(fs::Error::TooMuchWork))
     }
 
     /// Returns whether the disk may not use more memory at the moment.
@@ -65,10 +72,11 @@ impl DiskError {
             Self::InvalidDescription(_) => "the description of this client's disk is not valid",
             Self::UnreadableDescription(_) => "the server's file system does not answer",
             Self::Connect { .. } => "the disk of this client cannot be reached",
+            Self::FileSystem(fs::Error::TooMuchWork) => "this path takes too much work",
             Self::FileSystem(fs::Error::OutOfMemory(_)) => "the server is short of memory, try again",
             Self::FileSystem(_) => "the disk of this client cannot be read",
             Self::Start(_) | Self::Appliance(_) => "disk not available",
-            Self::Timeout(_) => "the disk of this client is too slow",
+            Self::Timeout(_) | Self::OpenTimeout(_) => "the disk of this client is too slow",
             Self::Changed => "the file changed during the transfer",
             Self::Disconnected => "the disk was disconnected",
         }
@@ -86,6 +94,7 @@ impl fmt::Display for DiskError {
             Self::FileSystem(error) => error.fmt(f),
             Self::Start(error) | Self::Appliance(error) => error.fmt(f),
             Self::Timeout(limit) => write!(f, "no reply within {} s", limit.as_secs_f64()),
+            Self::OpenTimeout(limit) => write!(f, "not opened within {} s", limit.as_secs_f64()),
             Self::Changed => {
                 f.write_str("the file changed during the transfer, which was ended to avoid mixed contents")
             }

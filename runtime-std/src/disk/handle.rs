@@ -11,6 +11,7 @@ use super::{
     DiskError,
     actor::{DiskActor, Message},
     connector::Connector,
+    error_log::DiskLog,
     snapshot::Snapshot,
 };
 use crate::memory::DiskMemory;
@@ -21,8 +22,7 @@ pub(crate) struct Disk(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
-    /// The name of the `.nbd` file.
-    name: String,
+    log: Arc<DiskLog>,
     messages: Sender<Message>,
     executor: Arc<Executor<'static>>,
     memory: DiskMemory,
@@ -34,16 +34,21 @@ impl Disk {
     /// Starts the actor of a disk, which is not connected yet.
     pub(super) fn new(connector: Connector) -> Self {
         let (messages, inbox) = unbounded();
-        let name = connector.name().to_owned();
+        let log = Arc::new(DiskLog::new(connector.name().to_owned()));
         let executor = connector.backend().executor().clone();
         let memory = connector.memory().clone();
-        let actor = executor.spawn(DiskActor::new(connector, inbox).run());
-        Self(Arc::new(Handle { name, messages, executor, memory, _actor: actor }))
+        let actor = executor.spawn(DiskActor::new(connector, log.clone(), inbox).run());
+        Self(Arc::new(Handle { log, messages, executor, memory, _actor: actor }))
     }
 
     /// Returns the name of the `.nbd` file.
     pub(super) fn name(&self) -> &str {
-        &self.0.name
+        self.0.log.name()
+    }
+
+    /// Returns the log of its errors.
+    pub(super) fn log(&self) -> &DiskLog {
+        &self.0.log
     }
 
     /// Returns the executor for tasks of this disk.
@@ -54,6 +59,11 @@ impl Disk {
     /// Returns the memory for what is read from this disk.
     pub(super) fn memory(&self) -> &DiskMemory {
         &self.0.memory
+    }
+
+    /// Drops a value in a task: freeing a large one would delay the transfers of this thread.
+    pub(super) fn drop_later(&self, value: impl Send + 'static) {
+        self.0.executor.spawn(async move { drop(value) }).detach();
     }
 
     /// Connects in the background.

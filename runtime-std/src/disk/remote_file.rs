@@ -32,9 +32,12 @@ const RECONNECT_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct RemoteFile {
     disk: Disk,
     source: Arc<Source>,
-    /// Kept so that the boot lasts at least as long as the transfer.
-    snapshot: Arc<Snapshot>,
-    file: DiskFile,
+    /// The size in bytes at the time the file was opened.
+    size: u64,
+    /// The time at which the snapshot was taken.
+    snapshot_taken: Instant,
+    /// `None` while this is being dropped.
+    opened: Option<Opened>,
     chunks: Chunks,
     /// The index of the chunk that the last read needed.
     wanted: u64,
@@ -43,6 +46,14 @@ pub(crate) struct RemoteFile {
     /// Whether the last chunk has been read.
     is_complete: bool,
     error: Option<Box<DiskError>>,
+}
+
+/// The parts of an open file that may be large, and are dropped on the executor of the disk.
+#[derive(Debug)]
+struct Opened {
+    /// Kept so that the boot lasts at least as long as the transfer.
+    snapshot: Arc<Snapshot>,
+    file: DiskFile,
 }
 
 /// The task that reads a chunk. Returns the file as well, which it may have reopened.
@@ -101,6 +112,9 @@ impl RemoteFile {
                     refresh = !error.is_out_of_memory();
                 }
                 error => {
+                    if error.is_too_much_work() {
+                        disk.log().lookup_failed(&error);
+                    }
                     if error.is_transient() && (!error.is_out_of_memory() || disk.memory().should_log()) {
                         log::error!("{}: {error}", disk.name());
                     }
@@ -112,17 +126,30 @@ impl RemoteFile {
     }
 
     fn new(disk: Disk, source: Arc<Source>, snapshot: Arc<Snapshot>, file: DiskFile, chunks: Chunks) -> Self {
-        Self { disk, source, snapshot, file, chunks, wanted: 0, loading: None, is_complete: false, error: None }
+        let (size, snapshot_taken) = (file.size(), snapshot.taken());
+        let opened = Some(Opened { snapshot, file });
+        Self {
+            disk,
+            source,
+            size,
+            snapshot_taken,
+            opened,
+            chunks,
+            wanted: 0,
+            loading: None,
+            is_complete: false,
+            error: None,
+        }
     }
 
     /// Returns the size in bytes at the time the file was opened.
     pub(crate) fn size(&self) -> u64 {
-        self.file.size()
+        self.size
     }
 
     /// Returns the age of the snapshot in which the file was opened.
     pub(crate) fn snapshot_age(&self) -> Duration {
-        self.snapshot.age()
+        self.snapshot_taken.elapsed()
     }
 
     /// See [`OpenFile::poll_ready`](crate::files::open_file::OpenFile::poll_ready).
@@ -136,7 +163,9 @@ impl RemoteFile {
         self.loading = None;
         match loaded {
             Ok((bytes, file)) => {
-                self.file = file;
+                if let Some(opened) = &mut self.opened {
+                    opened.file = file;
+                }
                 self.chunks.add(index, bytes);
                 self.is_complete |= self.chunks.is_last(index);
                 if self.chunks.reads_ahead(index) {
@@ -155,12 +184,10 @@ impl RemoteFile {
 
     /// Checks that the file is unchanged on the disk.
     pub(crate) async fn verify(&self) -> Result<(), ReadFailed> {
-        if let DiskFile::Guestfs(_) = self.file {
-            // libguestfs cannot verify that a file is unchanged.
-            return Ok(());
-        }
+        // libguestfs cannot verify that a file is unchanged.
+        let Some(Opened { file: file @ DiskFile::Native { .. }, .. }) = &self.opened else { return Ok(()) };
         let until = Instant::now() + RECONNECT_LIMIT;
-        match reopen(&self.disk, &self.source.path, &self.file, &self.source.digest(), until).await {
+        match reopen(&self.disk, &self.source.path, file, &self.source.digest(), until).await {
             Ok(_) => Ok(()),
             Err(error) => Err(ReadFailed(error.to_client())),
         }
@@ -168,7 +195,7 @@ impl RemoteFile {
 
     /// Returns a text that changes with the contents of the file, if the file system shows that.
     pub(crate) fn version_text(&self) -> Option<String> {
-        match &self.file {
+        match &self.opened.as_ref()?.file {
             DiskFile::Native { map, .. } => {
                 let FileIdentity { file_system, node, generation, times, version, .. } = map.identity;
                 let file_system = u128::from_le_bytes(file_system);
@@ -184,10 +211,11 @@ impl RemoteFile {
 
     /// Starts to read a chunk.
     fn load(&mut self, index: u64) {
+        let Some(Opened { file, .. }) = &self.opened else { return };
         let verify = self.is_complete || self.chunks.is_last(index);
         self.chunks.before_reading();
         let range = (self.chunks.offset(index), self.chunks.chunk_len());
-        let load = load(self.disk.clone(), self.source.clone(), self.file.clone(), range, verify);
+        let load = load(self.disk.clone(), self.source.clone(), file.clone(), range, verify);
         self.loading = Some((index, self.disk.executor().spawn(load)));
     }
 
@@ -332,9 +360,11 @@ impl BlockReader for RemoteFile {
 
 impl Drop for RemoteFile {
     fn drop(&mut self) {
-        self.snapshot.touch();
+        let Some(opened) = self.opened.take() else { return };
+        opened.snapshot.touch();
         // The buffers of the chunks return to the connection, which would keep one of them beyond the reservation.
         self.chunks.clear();
-        self.file.free_buffers();
+        opened.file.free_buffers();
+        self.disk.drop_later((opened, self.loading.take()));
     }
 }

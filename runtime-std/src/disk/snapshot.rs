@@ -82,6 +82,11 @@ impl Snapshot {
         }
     }
 
+    /// Returns the time at which it was taken.
+    pub(super) fn taken(&self) -> Instant {
+        self.taken
+    }
+
     /// Returns the age.
     pub(super) fn age(&self) -> Duration {
         self.taken.elapsed()

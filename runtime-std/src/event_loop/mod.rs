@@ -13,13 +13,15 @@
 //!   Waits outside the data path (signals, the watched directory) use smol and wake this thread through an eventfd if it sleeps.
 //! * If many handlers are due, the run queue polls them in batches, whose memory stays in the processor's caches.
 //!
-//! There is one event loop per [worker](Workers). Tasks run on the main worker, handlers on any worker.
+//! There is one event loop per [worker](Workers), and one for the [thread](TaskThread) of the disks. Handlers run on any worker,
+//! tasks on the main worker, and those of disks on their own thread.
 
 mod epoll;
 mod processors;
 mod registry;
 mod run_queue;
 mod stream;
+mod task_thread;
 mod waker;
 mod workers;
 
@@ -27,5 +29,6 @@ pub(crate) use self::{
     epoll::{EventLoop, Registered},
     registry::{Handler, Next},
     stream::Stream,
+    task_thread::TaskThread,
     workers::Workers,
 };

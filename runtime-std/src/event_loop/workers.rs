@@ -70,7 +70,7 @@ impl Workers {
             let report = |error: &io::Error| {
                 log::warn!("cannot start worker {number} of {}: {error}; using {number}", self.count);
             };
-            start_thread(number, self.alive.1.clone()).inspect_err(report).ok()
+            start_worker(number, self.alive.1.clone()).inspect_err(report).ok()
         };
         (1..self.count).map_while(start).collect()
     }
@@ -82,20 +82,33 @@ impl Drop for Workers {
     }
 }
 
-/// Starts a thread that runs an event loop until the channel is closed.
-fn start_thread(number: usize, end: Receiver<()>) -> io::Result<Arc<EventLoop>> {
+/// Starts a worker, which runs until the channel is closed.
+fn start_worker(number: usize, end: Receiver<()>) -> io::Result<Arc<EventLoop>> {
     let event_loop = EventLoop::new()?;
-    let running = event_loop.clone();
-    let run = move || {
-        let _abort = AbortOnPanic;
-        running.block_on(end.recv())
+    let ended = async move {
+        let _ = end.recv().await;
     };
-    thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
+    start_thread(format!("worker-{number}"), &event_loop, ended)?;
     Ok(event_loop)
 }
 
-/// Aborts the process if a worker panics, as a panic of the main worker ends it: the worker's transfers would otherwise hang
-/// unnoticed.
+/// Starts a thread that runs an event loop until `end` completes.
+pub(super) fn start_thread(
+    name: String,
+    event_loop: &Arc<EventLoop>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let event_loop = event_loop.clone();
+    let run = move || {
+        let _abort = AbortOnPanic;
+        event_loop.block_on(end);
+    };
+    thread::Builder::new().name(name).spawn(run)?;
+    Ok(())
+}
+
+/// Aborts the process if a thread panics, as a panic of the main worker ends it: the thread's transfers or tasks would otherwise
+/// hang unnoticed.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {

@@ -23,8 +23,12 @@ use crate::{
 };
 
 /// The timeouts of disks, the same as the server's defaults.
-const DEFAULT_TIMEOUTS: DiskTimeouts =
-    DiskTimeouts { idle: Duration::from_secs(60), view_gap: Duration::from_secs(5), reply: Duration::from_secs(10) };
+const DEFAULT_TIMEOUTS: DiskTimeouts = DiskTimeouts {
+    idle: Duration::from_secs(60),
+    view_gap: Duration::from_secs(5),
+    open: Duration::from_secs(120),
+    reply: Duration::from_secs(10),
+};
 
 /// The memory for disks in bytes, the same as the server's default.
 const DEFAULT_DISK_MEMORY: usize = 256 << 20;

@@ -13,6 +13,8 @@ pub enum Error {
     Corrupt(Problem),
     /// The disk uses a format or feature that is not supported natively.
     Unsupported(Problem),
+    /// Reading takes more work than any usual disk needs, such as a directory of many megabytes that a path names again and again.
+    TooMuchWork,
     /// The disk may not use more memory now. A later attempt may succeed.
     OutOfMemory(OutOfMemory),
 }
@@ -55,6 +57,7 @@ impl Error {
             Self::Io(reason) => Self::Io(format!("{name}: {reason}")),
             Self::Corrupt(problem) => Self::Corrupt(add(problem)),
             Self::Unsupported(problem) => Self::Unsupported(add(problem)),
+            Self::TooMuchWork => Self::TooMuchWork,
             Self::OutOfMemory(error) => Self::OutOfMemory(error),
         }
     }
@@ -96,6 +99,9 @@ impl fmt::Display for Error {
         match self {
             Self::Io(reason) => f.write_str(reason),
             Self::Corrupt(problem) | Self::Unsupported(problem) => problem.fmt(f),
+            Self::TooMuchWork => f.write_str(
+                "this path takes too much work: its directories or links are too large, or refer to themselves",
+            ),
             Self::OutOfMemory(error) => error.fmt(f),
         }
     }

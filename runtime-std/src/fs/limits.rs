@@ -1,6 +1,6 @@
 //! Limits on the memory and the work that reading a disk costs, whatever is on it.
 //!
-//! Time is limited by the callers and by the timeout of each read.
+//! Time is limited by `work`, by the callers and by the timeout of each read.
 
 /// The maximum length in bytes of one read of a structure of a file system.
 pub(super) const MAX_STRUCTURE: usize = 1 << 20;
@@ -12,6 +12,13 @@ pub(super) const MAX_DIRECTORY_ENTRIES: usize = 1 << 18;
 pub(super) const MAX_LINK_TARGET: u64 = 4096;
 /// The maximum number of symbolic links in the resolution of one path (`MAXSYMLINKS` of Linux).
 pub(super) const MAX_SYMLINKS: u64 = 40;
+
+/// The work of resolving a path and mapping its file, in bytes read. A directory of 100,000 entries has some megabytes.
+pub(super) const PATH_WORK: u64 = 256 << 20;
+/// The work of opening the file systems of a disk, in bytes read: replaying a full journal of 1 GiB, read twice, and more.
+pub(super) const OPEN_WORK: u64 = 4 << 30;
+/// The maximum number of names in the resolution of one path, including those in the targets of links.
+pub(super) const MAX_NAMES: u64 = 4096;
 
 /// A number of steps that a walk over structures on a disk may take, so that it ends even if they form a loop.
 #[derive(Debug)]

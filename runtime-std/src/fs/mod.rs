@@ -24,6 +24,7 @@ mod signatures;
 #[cfg(test)]
 mod testing;
 mod volume;
+mod work;
 
 pub(crate) use self::mounted_disk::MountedEntry;
 pub use self::{
@@ -35,5 +36,6 @@ pub use self::{
     mounted_disk::{MountedDisk, SharedFileMap},
     resolve::ResolveError,
     volume::Volume,
+    work::DiskWork,
 };
 pub use crate::buffer::Buffer;

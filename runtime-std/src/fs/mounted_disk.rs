@@ -17,9 +17,11 @@ use smol::lock::Mutex;
 
 pub(crate) use self::listing::MountedEntry;
 use super::{
-    BlockDevice, BoxedFileSystem, Error, FileMap, FileSystem, FileType, Node, Problem, Volume, driver,
+    BlockDevice, BoxedFileSystem, DiskWork, Error, FileMap, FileSystem, FileType, Node, Problem, Volume, driver,
+    limits::{OPEN_WORK, PATH_WORK},
     partition::{Contents, Partition, describe_missing, partitions},
     resolve::{self, Namespace, ResolveError, Root},
+    work::metered,
 };
 use crate::memory::{DiskMemory, Reservation};
 
@@ -33,6 +35,7 @@ pub struct MountedDisk {
     /// The `tftp_root` of the description.
     root: Root,
     memory: DiskMemory,
+    work: DiskWork,
     /// The maps of open files. Locked while a file is mapped: all who open it at the same time share one map.
     maps: Mutex<HashMap<FileKey, Weak<SharedFileMap>>>,
 }
@@ -70,21 +73,31 @@ impl MountedDisk {
     ///
     /// # Errors
     ///
-    /// As [`open_with_memory`](Self::open_with_memory).
+    /// As [`open_within`](Self::open_within).
     pub async fn open(device: Arc<dyn BlockDevice>, config: &DiskConfig) -> Result<Self, Error> {
-        Self::open_with_memory(device, config, DiskMemory::unlimited()).await
+        Self::open_within(device, config, DiskMemory::unlimited(), &DiskWork::default()).await
     }
 
-    /// Opens and mounts the file systems of a disk. What is read from them uses this memory.
+    /// Opens and mounts the file systems of a disk. What is read from them uses this memory, and the time of this disk.
     ///
     /// # Errors
     ///
     /// [`Error::Unsupported`] if one of them is not supported, [`Error::Corrupt`] also if a partition, a mountpoint or the
-    /// `tftp_root` does not exist, [`Error::OutOfMemory`], [`Error::Io`].
-    pub async fn open_with_memory(
+    /// `tftp_root` does not exist, [`Error::TooMuchWork`], [`Error::OutOfMemory`], [`Error::Io`].
+    pub async fn open_within(
         device: Arc<dyn BlockDevice>,
         config: &DiskConfig,
         memory: DiskMemory,
+        work: &DiskWork,
+    ) -> Result<Self, Error> {
+        metered(work, OPEN_WORK, Self::mount(device, config, memory, work)).await
+    }
+
+    async fn mount(
+        device: Arc<dyn BlockDevice>,
+        config: &DiskConfig,
+        memory: DiskMemory,
+        work: &DiskWork,
     ) -> Result<Self, Error> {
         let whole = Volume::with_memory(device.clone(), memory.clone());
         let mut table = None;
@@ -113,14 +126,15 @@ impl MountedDisk {
             let mountpoint = if mounts.is_empty() {
                 vec![]
             } else {
-                let found = resolve::directory(&mut Walk::new(&mounts), &mount.mountpoint).await;
+                let mut walk = Walk::new(&mounts);
+                let found = metered(work, PATH_WORK, resolve::directory(&mut walk, &mount.mountpoint)).await;
                 found.map_err(|error| error.into_error(format!("mountpoint {}", mount.mountpoint)))?
             };
             mounts.push(Mount { mountpoint, source: mount.source.clone(), filesystem });
         }
-        let root = Root::find(&mut Walk::new(&mounts), &config.tftp_root).await;
+        let root = metered(work, PATH_WORK, Root::find(&mut Walk::new(&mounts), &config.tftp_root)).await;
         let root = root.map_err(|error| error.into_error(format!("tftp_root {}", config.tftp_root)))?;
-        Ok(Self { device, mounts, root, memory, maps: Mutex::default() })
+        Ok(Self { device, mounts, root, memory, work: work.clone(), maps: Mutex::default() })
     }
 
     /// Resolves a path below the `tftp_root` of the description and maps the file.
@@ -129,6 +143,10 @@ impl MountedDisk {
     ///
     /// [`ResolveError`].
     pub async fn find_file(&self, path: &RequestPath) -> Result<Arc<SharedFileMap>, ResolveError> {
+        metered(&self.work, PATH_WORK, self.map_file(path)).await
+    }
+
+    async fn map_file(&self, path: &RequestPath) -> Result<Arc<SharedFileMap>, ResolveError> {
         let (_, (filesystem, node)) = self.root.file(&mut Walk::new(&self.mounts), path).await?;
         let mut maps = self.maps.lock().await;
         let key = (std::ptr::from_ref(filesystem).addr(), node.id);

@@ -9,7 +9,7 @@ use rtftp_core::wire::path::RequestPath;
 
 use super::{
     Error, FileType,
-    limits::{Budget, MAX_SYMLINKS},
+    limits::{Budget, MAX_NAMES, MAX_SYMLINKS},
 };
 
 /// A directory tree. Paths are absolute, and their directories are real ones, not links.
@@ -124,7 +124,7 @@ async fn walk<N: Namespace>(
     let mut here = Position { path: top.to_vec(), file_type: FileType::Directory, node: None };
     // The components that remain, in reverse order.
     let mut rest = components(path);
-    let mut links = Budget::new(MAX_SYMLINKS);
+    let (mut links, mut names) = (Budget::new(MAX_SYMLINKS), Budget::new(MAX_NAMES));
     while let Some(name) = rest.pop() {
         if here.file_type != FileType::Directory {
             return Err(ResolveError::NotFound);
@@ -157,7 +157,11 @@ async fn walk<N: Namespace>(
             here.path.truncate(top.len());
             target = prefixes.iter().find_map(|prefix| below(target, prefix)).unwrap_or(target);
         }
-        rest.append(&mut components(target));
+        let mut names_of_target = components(target);
+        if !names.spend(names_of_target.len() as u64) {
+            return Err(ResolveError::TooManyLinks);
+        }
+        rest.append(&mut names_of_target);
         here.file_type = FileType::Directory;
     }
     Ok(here)

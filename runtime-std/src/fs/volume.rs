@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::{BlockDevice, Error, limits::MAX_STRUCTURE};
+use super::{BlockDevice, Error, limits::MAX_STRUCTURE, work};
 use crate::memory::{DiskMemory, Part, Reservation};
 
 /// The size of a cache line in bytes.
@@ -75,8 +75,9 @@ impl Volume {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if they exceed this volume or 1 MiB, [`Error::OutOfMemory`], [`Error::Io`].
+    /// [`Error::Corrupt`] if they exceed this volume or 1 MiB, [`Error::TooMuchWork`], [`Error::OutOfMemory`], [`Error::Io`].
     pub async fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+        work::count_read(len).await?;
         self.cache.read(self.disk_offset(offset, len as u64)?, len).await
     }
 }

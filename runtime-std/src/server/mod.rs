@@ -38,7 +38,7 @@ use self::{
 use crate::{
     clock,
     disk::{DiskTimeouts, Disks},
-    event_loop::EventLoop,
+    event_loop::{EventLoop, TaskThread},
     files::FileStore,
     guestfs::{HelperTimeouts, Launcher},
     history::{History, RequestRecord, snapshot::State},
@@ -67,6 +67,8 @@ pub struct Server {
     /// The configuration of the HTTP server until that runs.
     http: Mutex<Option<HttpConfig>>,
     executor: Arc<Executor<'static>>,
+    /// Connects and reads the disks.
+    disk_thread: TaskThread,
 }
 
 impl Server {
@@ -108,22 +110,28 @@ impl Server {
         let status = Socket::open(&config.status_socket)?;
         raise_descriptor_limit();
         let executor = Arc::new(Executor::new());
-        let timeouts = DiskTimeouts { idle: config.idle_timeout, view_gap: config.view_gap, reply: config.read_limit };
+        let disk_thread = TaskThread::new("disks")?;
+        let timeouts = DiskTimeouts {
+            idle: config.idle_timeout,
+            view_gap: config.view_gap,
+            open: config.open_limit,
+            reply: config.read_limit,
+        };
         let helper = HelperTimeouts { start: config.open_limit, reply: config.read_limit, ..Default::default() };
         let launcher = Launcher::new(helper);
         let disks = Disks::new(
             root_dir.clone(),
             timeouts,
             launcher,
-            executor.clone(),
-            Some(event_loop.clone()),
+            disk_thread.executor().clone(),
+            Some(disk_thread.event_loop().clone()),
             Memory::new(config.disk_memory),
         );
         let files = FileStore::with_disks(disks);
         let context = Arc::new(ServerContext::new(&config, event_loop, &listener, files)?);
         let rejections = Mutex::new(RateLimit::new(REJECTIONS_PER_SECOND, REJECTIONS_PER_SECOND));
         let http = Mutex::new(config.http.take());
-        Ok(Self { config, listener, context, rejections, status, http, executor })
+        Ok(Self { config, listener, context, rejections, status, http, executor, disk_thread })
     }
 
     /// Returns the address of the listening socket.
@@ -152,10 +160,14 @@ impl Server {
 
     /// Serves until `stop` completes, then ends running transfers and disconnects all disks.
     ///
-    /// `stop` runs on the main worker, which receives requests and reads disks, and delays both if it blocks.
+    /// `stop` runs on the main worker, which receives requests and sends files, and delays both if it blocks.
     pub fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send + 'static) {
         let server = self;
         let context = server.context.clone();
+        // Not earlier: this thread inherits the sandbox of the one that starts it.
+        if let Err(error) = server.disk_thread.start() {
+            log::error!("cannot start the thread for disks, which cannot be served: {error}");
+        }
         let http = server.start_http();
         // Spawned: the future passed to `block_on` is polled whenever any task has run.
         let stop = server.executor.spawn(stop);

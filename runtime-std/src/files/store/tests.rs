@@ -25,7 +25,7 @@ fn localhost() -> (ClientName, SocketAddr) {
 
 fn open(store: &FileStore, path: &str) -> Result<OpenFile, OpenError> {
     let path = RequestPath::parse(path.as_bytes()).expect("a path");
-    block_on(store.open(localhost().1, &path))
+    block_on(store.disks.executor().run(store.open(localhost().1, &path)))
 }
 
 #[track_caller]

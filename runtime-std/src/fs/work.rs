@@ -1,0 +1,272 @@
+//! Limits on the work that reading a disk costs, so that no disk delays the others.
+//!
+//! All disks are read by one thread. An operation on a disk, such as the lookup of a path, runs in [`metered`]: it has a budget, and
+//! lets other tasks run after each [`SLICE`]. A disk also has a credit of time. Once that is spent, its operations take turns with
+//! those of other such disks, one slice at a time; so a disk that needs little work waits for one slice at most.
+//!
+//! [`Volume::read`](super::Volume::read) counts the work: everything that a driver does is proportional to what it reads.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use smol::{
+    future::yield_now,
+    lock::{Semaphore, SemaphoreGuard},
+};
+
+use super::Error;
+
+/// The time after which an operation lets other tasks run.
+const SLICE: Duration = Duration::from_millis(1);
+/// The longest time that a disk can use before it takes turns: the credit of one that was not used for some time.
+const MAX_CREDIT: Duration = Duration::from_millis(20);
+/// The part of a processor that a disk can use all the time without taking turns: one in this number.
+const CREDIT_SHARE: u32 = 10;
+/// The work of a read besides its bytes.
+const READ_WORK: u64 = 128;
+
+/// The turn of the disks without credit.
+static TURN: Semaphore = Semaphore::new(1);
+
+thread_local! {
+    /// The operation that is being polled.
+    static CURRENT: RefCell<Option<Arc<Meter>>> = const { RefCell::new(None) };
+}
+
+/// The time that the operations of one disk have used. A clone refers to the same disk.
+#[derive(Debug, Clone)]
+pub struct DiskWork(Arc<Mutex<Credit>>);
+
+#[derive(Debug)]
+struct Credit {
+    left: Duration,
+    updated: Instant,
+}
+
+impl Default for DiskWork {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Credit { left: MAX_CREDIT, updated: Instant::now() })))
+    }
+}
+
+impl DiskWork {
+    /// Takes time from the credit. Returns whether some is left.
+    fn spend(&self, time: Duration, now: Instant) -> bool {
+        let mut credit = self.0.lock();
+        let earned = now.saturating_duration_since(credit.updated) / CREDIT_SHARE;
+        credit.left = credit.left.saturating_add(earned).min(MAX_CREDIT).saturating_sub(time);
+        credit.updated = now;
+        !credit.left.is_zero()
+    }
+}
+
+/// The work of one operation.
+#[derive(Debug)]
+struct Meter {
+    disk: DiskWork,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The rest of the budget, in bytes read.
+    left: u64,
+    /// The beginning of the present poll.
+    polled: Instant,
+    /// Kept until the end of the poll.
+    turn: Option<SemaphoreGuard<'static>>,
+}
+
+/// Runs an operation on a disk with a budget of work in bytes: its reads fail with [`Error::TooMuchWork`] once that is spent.
+pub(super) async fn metered<T>(disk: &DiskWork, budget: u64, operation: impl Future<Output = T>) -> T {
+    let state = Mutex::new(State { left: budget, polled: Instant::now(), turn: None });
+    let meter = Arc::new(Meter { disk: disk.clone(), state });
+    let mut operation = pin!(operation);
+    poll_fn(|context| {
+        meter.state.lock().polled = Instant::now();
+        let _poll = CurrentMeter::set(meter.clone());
+        operation.as_mut().poll(context)
+    })
+    .await
+}
+
+/// The time of a poll, in which the meter is the current one.
+struct CurrentMeter {
+    meter: Arc<Meter>,
+    outer: Option<Arc<Meter>>,
+}
+
+impl CurrentMeter {
+    fn set(meter: Arc<Meter>) -> Self {
+        Self { outer: CURRENT.replace(Some(meter.clone())), meter }
+    }
+}
+
+impl Drop for CurrentMeter {
+    fn drop(&mut self) {
+        CURRENT.set(self.outer.take());
+        let turn = self.meter.state.lock().turn.take();
+        // Wakes the next operation, while nothing is locked.
+        drop(turn);
+    }
+}
+
+/// Counts a read of `len` bytes by the current operation, and lets other tasks run if its slice is over. Without an operation, does
+/// nothing.
+///
+/// # Errors
+///
+/// [`Error::TooMuchWork`] if the budget of the operation is spent.
+pub(super) async fn count_read(len: usize) -> Result<(), Error> {
+    let Some(meter) = CURRENT.with_borrow(Clone::clone) else { return Ok(()) };
+    let now = Instant::now();
+    let used = {
+        let mut state = meter.state.lock();
+        let left = state.left.checked_sub(len as u64 + READ_WORK);
+        state.left = left.unwrap_or(0);
+        left.ok_or(Error::TooMuchWork)?;
+        now.saturating_duration_since(state.polled)
+    };
+    if used < SLICE {
+        return Ok(());
+    }
+    let has_credit = meter.disk.spend(used, now);
+    yield_now().await;
+    if !has_credit {
+        let turn = TURN.acquire().await;
+        meter.state.lock().turn = Some(turn);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use smol::{LocalExecutor, block_on, future::poll_once};
+
+    use super::*;
+
+    /// Uses a processor.
+    fn burn(time: Duration) {
+        let started = Instant::now();
+        while started.elapsed() < time {}
+    }
+
+    async fn read_for_ever() -> Error {
+        loop {
+            burn(SLICE / 4);
+            if let Err(error) = count_read(4096).await {
+                return error;
+            }
+        }
+    }
+
+    #[test]
+    fn operations_fail_once_their_budget_is_spent() {
+        let disk = DiskWork::default();
+        let reads = |budget, count: u64| {
+            block_on(metered(&disk, budget, async move {
+                for _ in 0..count {
+                    count_read(1000).await?;
+                }
+                Ok::<(), Error>(())
+            }))
+        };
+        assert_eq!(reads(10 * (1000 + READ_WORK), 10), Ok(()));
+        assert_eq!(reads(10 * (1000 + READ_WORK), 11), Err(Error::TooMuchWork));
+        assert_eq!(reads(0, 1), Err(Error::TooMuchWork), "each operation has a budget of its own");
+        assert_eq!(block_on(count_read(usize::MAX)), Ok(()), "without an operation, there is no limit");
+    }
+
+    #[test]
+    fn budget_of_an_inner_operation_ends_with_it() {
+        let disk = DiskWork::default();
+        let outer = metered(&disk, 2000, async {
+            let inner = metered(&disk, 1 << 20, async { count_read(1 << 19).await }).await;
+            (inner, count_read(1000).await, count_read(1000).await)
+        });
+        assert_eq!(block_on(outer), (Ok(()), Ok(()), Err(Error::TooMuchWork)));
+    }
+
+    #[test]
+    fn other_tasks_run_after_each_slice() {
+        let executor = LocalExecutor::new();
+        let busy: Vec<_> = (0..4)
+            .map(|_| executor.spawn(async { metered(&DiskWork::default(), u64::MAX, read_for_ever()).await }))
+            .collect();
+        let worst = block_on(executor.run(async {
+            let mut worst = Duration::ZERO;
+            for _ in 0..100 {
+                let started = Instant::now();
+                yield_now().await;
+                worst = worst.max(started.elapsed());
+            }
+            worst
+        }));
+        println!("worst wait beside four busy disks: {worst:?}");
+        // Without credit, only one of them runs between two looks: the others wait for their turn.
+        assert!(worst < Duration::from_millis(200), "{worst:?}");
+        drop(busy);
+    }
+
+    #[test]
+    fn disks_without_credit_take_turns() {
+        let disk = DiskWork::default();
+        let now = Instant::now();
+        assert!(disk.spend(MAX_CREDIT / 2, now));
+        assert!(!disk.spend(MAX_CREDIT, now), "the credit is spent");
+        assert!(disk.spend(SLICE, now + MAX_CREDIT * CREDIT_SHARE), "credit is earned with time");
+        let [first, second] = [(); 2].map(|()| DiskWork::default());
+        for disk in [&first, &second] {
+            assert!(!disk.spend(2 * MAX_CREDIT, Instant::now() + Duration::from_secs(60)));
+        }
+        let turns = RefCell::new(vec![]);
+        let work = |number: u32, disk: DiskWork| {
+            let turns = &turns;
+            async move {
+                metered(&disk, u64::MAX, async move {
+                    for _ in 0..5 {
+                        burn(2 * SLICE);
+                        let _ = count_read(1).await;
+                        turns.borrow_mut().push(number);
+                    }
+                })
+                .await;
+            }
+        };
+        let executor = LocalExecutor::new();
+        let tasks = [executor.spawn(work(1, first)), executor.spawn(work(2, second))];
+        block_on(executor.run(async {
+            for task in tasks {
+                task.await;
+            }
+        }));
+        assert_eq!(turns.borrow().iter().filter(|number| **number == 1).count(), 5);
+        let longest = turns.borrow().chunk_by(|one, other| one == other).map(<[u32]>::len).max();
+        assert!(longest <= Some(2), "one of them ran several slices in a row: {:?}", turns.borrow());
+    }
+
+    /// An operation that waits for the disk does not keep the others from their turn.
+    #[test]
+    fn turn_ends_with_the_poll() {
+        let disk = DiskWork::default();
+        disk.spend(2 * MAX_CREDIT, Instant::now());
+        let mut operation = pin!(metered(&disk, u64::MAX, async {
+            burn(2 * SLICE);
+            count_read(1).await.expect("within the budget");
+            smol::future::pending::<()>().await;
+        }));
+        block_on(async {
+            for _ in 0..5 {
+                assert!(poll_once(operation.as_mut()).await.is_none());
+                yield_now().await;
+            }
+            assert!(poll_once(TURN.acquire()).await.is_some() || TURN.try_acquire().is_none());
+        });
+    }
+}
