@@ -199,18 +199,20 @@ mod tests {
         let busy: Vec<_> = (0..4)
             .map(|_| executor.spawn(async { metered(&DiskWork::default(), u64::MAX, read_for_ever()).await }))
             .collect();
-        let worst = block_on(executor.run(async {
-            let mut worst = Duration::ZERO;
+        let other = executor.spawn(async {
+            let mut waits = vec![];
             for _ in 0..100 {
                 let started = Instant::now();
                 yield_now().await;
-                worst = worst.max(started.elapsed());
+                waits.push(started.elapsed());
             }
-            worst
-        }));
-        println!("worst wait beside four busy disks: {worst:?}");
-        // Without credit, only one of them runs between two looks: the others wait for their turn.
-        assert!(worst < Duration::from_millis(200), "{worst:?}");
+            waits.sort();
+            waits[waits.len() / 2]
+        });
+        let median = block_on(executor.run(other));
+        println!("median wait beside four busy disks: {median:?}");
+        // Without credit, only one of them runs meanwhile: the others wait for their turn.
+        assert!(median < 4 * SLICE, "{median:?}");
         drop(busy);
     }
 
