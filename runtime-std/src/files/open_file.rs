@@ -28,7 +28,7 @@ pub struct OpenFile {
 #[derive(Debug)]
 enum Source {
     Local(LocalFile),
-    Disk(RemoteFile),
+    Disk(Box<RemoteFile>),
 }
 
 impl OpenFile {
@@ -37,7 +37,7 @@ impl OpenFile {
     }
 
     pub(super) fn on_disk(file: RemoteFile, origin: Origin) -> Self {
-        Self { source: Source::Disk(file), origin }
+        Self { source: Source::Disk(Box::new(file)), origin }
     }
 
     /// Returns the size in bytes.

@@ -79,13 +79,15 @@ struct State {
     left: u64,
     /// The beginning of the present poll.
     polled: Instant,
-    /// Kept until the end of the poll.
+    /// Kept until the operation waits for the disk, or other tasks have run after its slice.
     turn: Option<SemaphoreGuard<'static>>,
+    /// Whether the operation only waits for other tasks to run.
+    is_yielding: bool,
 }
 
 /// Runs an operation on a disk with a budget of work in bytes: its reads fail with [`Error::TooMuchWork`] once that is spent.
 pub(super) async fn metered<T>(disk: &DiskWork, budget: u64, operation: impl Future<Output = T>) -> T {
-    let state = Mutex::new(State { left: budget, polled: Instant::now(), turn: None });
+    let state = Mutex::new(State { left: budget, polled: Instant::now(), turn: None, is_yielding: false });
     let meter = Arc::new(Meter { disk: disk.clone(), state });
     let mut operation = pin!(operation);
     poll_fn(|context| {
@@ -111,8 +113,10 @@ impl CurrentMeter {
 impl Drop for CurrentMeter {
     fn drop(&mut self) {
         CURRENT.set(self.outer.take());
-        let turn = self.meter.state.lock().turn.take();
+        let mut state = self.meter.state.lock();
+        let turn = if state.is_yielding { None } else { state.turn.take() };
         // Wakes the next operation, while nothing is locked.
+        drop(state);
         drop(turn);
     }
 }
@@ -137,7 +141,18 @@ pub(super) async fn count_read(len: usize) -> Result<(), Error> {
         return Ok(());
     }
     let has_credit = meter.disk.spend(used, now);
+    meter.state.lock().is_yielding = true;
     yield_now().await;
+    let turn = {
+        let mut state = meter.state.lock();
+        state.is_yielding = false;
+        state.turn.take()
+    };
+    if turn.is_some() {
+        drop(turn);
+        // The next operation that waits for its turn takes it.
+        yield_now().await;
+    }
     if !has_credit {
         let turn = TURN.acquire().await;
         meter.state.lock().turn = Some(turn);
@@ -147,7 +162,9 @@ pub(super) async fn count_read(len: usize) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use smol::{LocalExecutor, block_on, future::poll_once};
+    use std::{cell::Cell, rc::Rc};
+
+    use smol::{LocalExecutor, Task, block_on, future::poll_once};
 
     use super::*;
 
@@ -155,15 +172,6 @@ mod tests {
     fn burn(time: Duration) {
         let started = Instant::now();
         while started.elapsed() < time {}
-    }
-
-    async fn read_for_ever() -> Error {
-        loop {
-            burn(SLICE / 4);
-            if let Err(error) = count_read(4096).await {
-                return error;
-            }
-        }
     }
 
     #[test]
@@ -196,23 +204,34 @@ mod tests {
     #[test]
     fn other_tasks_run_after_each_slice() {
         let executor = LocalExecutor::new();
-        let busy: Vec<_> = (0..4)
-            .map(|_| executor.spawn(async { metered(&DiskWork::default(), u64::MAX, read_for_ever()).await }))
+        let reads = Rc::new(Cell::new(0));
+        let read_for_ever = |reads: Rc<Cell<u32>>| async move {
+            loop {
+                burn(SLICE / 4);
+                reads.set(reads.get() + 1);
+                count_read(4096).await.expect("within the budget");
+            }
+        };
+        let busy: Vec<Task<()>> = (0..4)
+            .map(|_| {
+                let read = read_for_ever(reads.clone());
+                executor.spawn(async { metered(&DiskWork::default(), u64::MAX, read).await })
+            })
             .collect();
-        let other = executor.spawn(async {
+        let counter = reads.clone();
+        let other = executor.spawn(async move {
             let mut waits = vec![];
             for _ in 0..100 {
-                let started = Instant::now();
+                let before = counter.get();
                 yield_now().await;
-                waits.push(started.elapsed());
+                waits.push(counter.get() - before);
             }
             waits.sort();
             waits[waits.len() / 2]
         });
         let median = block_on(executor.run(other));
-        println!("median wait beside four busy disks: {median:?}");
-        // Without credit, only one of them runs meanwhile: the others wait for their turn.
-        assert!(median < 4 * SLICE, "{median:?}");
+        // Without credit, one of them has a slice of four reads, or of a few more: the others wait for their turn.
+        assert!(median <= 10, "{median} reads of four busy disks before another task ran");
         drop(busy);
     }
 
@@ -250,7 +269,7 @@ mod tests {
         }));
         assert_eq!(turns.borrow().iter().filter(|number| **number == 1).count(), 5);
         let longest = turns.borrow().chunk_by(|one, other| one == other).map(<[u32]>::len).max();
-        assert!(longest <= Some(2), "one of them ran several slices in a row: {:?}", turns.borrow());
+        assert!(longest <= Some(3), "one of them ran several slices in a row: {:?}", turns.borrow());
     }
 
     /// An operation that waits for the disk does not keep the others from their turn.
