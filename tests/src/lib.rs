@@ -45,7 +45,7 @@ pub use nbd::{NbdServer, closed_port, silent_server};
 pub use owner_machine::OwnerMachine;
 pub use process::{Process, run};
 pub use raw_client::{Answer, Client};
-pub use reading::{Content, read_natively};
+pub use reading::{Content, read_image, read_natively};
 pub use resource_usage::{ResourceUsage, thread_cpu_times};
 pub use rtftp_get::{GetResult, RtftpGet, ScriptedServer};
 pub use veth_network::{BOARD_MAC, VethNetwork};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rtftp_core::config::uri::NbdUri;
 use rtftp_runtime::{
-    fs::{self, DirectoryEntry, FileSystem, FileType, Node, Volume, partition::partitions},
+    fs::{self, BlockDevice, DirectoryEntry, FileSystem, FileType, Node, Volume, partition::partitions},
     nbd::NbdClient,
 };
 use smol::Executor;
@@ -39,11 +39,21 @@ pub fn read_natively(server: &NbdServer, number: u32) -> BTreeMap<String, Conten
         let partition = table.iter().find(|partition| partition.number == number).expect("the partition");
         let volume = whole.slice(partition.start, partition.len);
         let filesystem = fs::open(volume).await.expect("a file system");
-        read_all(&*filesystem, &disk).await
+        read_all(&*filesystem, &*disk).await
     }))
 }
 
-async fn read_all(filesystem: &dyn FileSystem, disk: &NbdClient) -> BTreeMap<String, Content> {
+/// Returns everything in the file system of an image by path, relative to its root directory.
+#[track_caller]
+pub fn read_image(image: Vec<u8>) -> BTreeMap<String, Content> {
+    let disk: Arc<dyn BlockDevice> = Arc::new(image);
+    smol::block_on(async {
+        let filesystem = fs::open(Volume::new(disk.clone())).await.expect("a file system");
+        read_all(&*filesystem, &*disk).await
+    })
+}
+
+async fn read_all(filesystem: &dyn FileSystem, disk: &dyn BlockDevice) -> BTreeMap<String, Content> {
     let mut contents = BTreeMap::new();
     let mut directories: Vec<(String, Node)> = vec![(String::new(), filesystem.root())];
     while let Some((directory, node)) = directories.pop() {
