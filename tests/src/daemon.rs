@@ -8,7 +8,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -56,6 +59,7 @@ pub struct Rtftp {
     address: SocketAddr,
     root: TempDir,
     log: Arc<Mutex<Vec<String>>>,
+    reads_log: Arc<AtomicBool>,
     ended: bool,
 }
 
@@ -103,14 +107,18 @@ impl Rtftp {
         let mut process = Process::start(command);
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = BufReader::new(process.child().stderr.take().expect("a piped stderr"));
-        let lines = Arc::clone(&log);
+        let reads_log = Arc::new(AtomicBool::new(true));
+        let (lines, reads) = (log.clone(), reads_log.clone());
         thread::spawn(move || {
             for line in stderr.split(b'\n').map_while(Result::ok) {
                 lines.lock().push(String::from_utf8_lossy(&line).into_owned());
+                while !reads.load(Ordering::Relaxed) {
+                    thread::park();
+                }
             }
         });
         let address = ([127, 0, 0, 1], 0).into();
-        let mut daemon = Self { process, address, root, log, ended: false };
+        let mut daemon = Self { process, address, root, log, reads_log, ended: false };
         let line = daemon.wait_for("the log line with the port", ACTION_LIMIT, |line| line.contains("listening on "));
         let word = line.split("listening on ").nth(1).and_then(|rest| rest.split_whitespace().next());
         daemon.address = word
@@ -176,6 +184,11 @@ impl Rtftp {
     pub fn fetch(&self, from: &str, name: &str) -> Result<String, u16> {
         let file = self.client(from).fetch(name, &[]);
         file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(|error| error.code())
+    }
+
+    /// Stops reading the log for good: the pipe to the daemon's standard error fills up.
+    pub fn stop_reading_log(&self) {
+        self.reads_log.store(false, Ordering::Relaxed);
     }
 
     /// Returns the log lines so far.

@@ -10,6 +10,7 @@
 //! [`sim`] simulates a network in virtual time for the state machines of the core.
 
 mod appliance;
+pub mod attackers;
 mod board_disk;
 mod browser;
 pub mod client_programs;
@@ -17,6 +18,7 @@ mod daemon;
 mod disk;
 mod foreign_server;
 mod hanging_fs;
+pub mod hostile_nbd;
 pub mod http_client;
 mod kernel;
 mod listing;
@@ -30,6 +32,7 @@ mod resource_usage;
 pub mod rtftp_check;
 pub mod rtftp_get;
 pub mod sim;
+pub mod sparse_image;
 mod veth_network;
 mod wait;
 

@@ -110,7 +110,7 @@ impl NbdServer {
 }
 
 /// Listens on a free port of an address that no other process uses, so that the port stays free after the server ends.
-fn listener() -> (TcpListener, SocketAddr) {
+pub(crate) fn listener() -> (TcpListener, SocketAddr) {
     static COUNT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
     let address = Ipv4Addr::new(127, 100 + high % 100, low, COUNT.fetch_add(1, Ordering::Relaxed));
