@@ -40,7 +40,7 @@ const CHUNK: usize = 256 << 10;
 const MAX_FILE: u64 = 4 << 20;
 
 /// The images before they are damaged; see `fuzz/images/README.md`.
-static IMAGES: [LazyLock<Image>; 16] = [
+static IMAGES: [LazyLock<Image>; 19] = [
     LazyLock::new(|| Image::sparse(include_bytes!("../images/links"))),
     LazyLock::new(|| Image::sparse(include_bytes!("../images/fragments"))),
     LazyLock::new(|| Image::sparse(include_bytes!("../images/journal"))),
@@ -57,6 +57,9 @@ static IMAGES: [LazyLock<Image>; 16] = [
     LazyLock::new(|| Image::sectors(include_bytes!("../corpus/volume/gpt"))),
     LazyLock::new(|| Image::sectors(include_bytes!("../corpus/volume/inl"))),
     LazyLock::new(|| Image::sectors(include_bytes!("../corpus/volume/mbr"))),
+    LazyLock::new(|| Image::sparse(include_bytes!("../images/directory"))),
+    LazyLock::new(|| Image::sparse(include_bytes!("../images/directory-indirect"))),
+    LazyLock::new(|| Image::sparse(include_bytes!("../images/fat-directory"))),
 ];
 
 /// The mounts of a description.

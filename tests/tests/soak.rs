@@ -49,16 +49,20 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 const HANGING: Ipv4Addr = Ipv4Addr::new(127, 5, 1, 1);
 
 /// Hostile disks, and the paths that cost the most there.
-const DISKS: [(&str, &[u8], [&str; 2]); 3] = [
+const DISKS: [(&str, &[u8], [&str; 2]); 7] = [
+    ("directory", include_bytes!("../../fuzz/images/directory"), ["DEEP/missing", "l"]),
+    ("directory-indirect", include_bytes!("../../fuzz/images/directory-indirect"), ["DEEP/missing", "l"]),
+    ("links", include_bytes!("../../fuzz/images/links"), ["l0", "l1"]),
     ("fragments", include_bytes!("../../fuzz/images/fragments"), ["file", "missing"]),
     ("journal", include_bytes!("../../fuzz/images/journal"), ["file", "missing"]),
+    ("fat-directory", include_bytes!("../../fuzz/images/fat-directory"), ["DEEPER/MISSING", "A/FILE"]),
     ("fat-fragments", include_bytes!("../../fuzz/images/fat-fragments"), ["FILE", "MISSING"]),
 ];
 
 /// Returns the requests to hostile servers and disks, whose descriptions it writes.
 fn set_up_disks(daemon: &Rtftp) -> Vec<(Ipv4Addr, String)> {
     let mut requests = Vec::new();
-    let fragments = expand(DISKS[0].1);
+    let fragments = expand(DISKS[3].1);
     for (nth, behaviour) in (1..).zip(HOSTILE) {
         let client = Ipv4Addr::new(127, 3, 0, nth);
         daemon.put_disk(&client.to_string(), &DiskConfig::new(behaviour.export(fragments.clone())).partition(0, "/"));
