@@ -107,6 +107,8 @@ fn limits_granted_options_and_transfers_per_client() {
     let mut second = daemon.client("127.0.0.7");
     let granted = second.exchange(&request("f octet windowsize 64 utimeout 300000 rollover 1"));
     assert_eq!(granted, Answer::oack(&[("windowsize", "7"), ("utimeout", "300000"), ("rollover", "1")]));
+    // Unverified transfers would be evicted.
+    assert_eq!((first.acknowledge(0).block(), second.acknowledge(0).block()), (1, 1));
     assert_eq!(daemon.client("127.0.0.7").exchange(&request("f octet")).code(), 0, "a third transfer to the client");
     assert_eq!(daemon.client("127.0.0.8").exchange(&request("f octet")).block(), 1, "a transfer to another client");
 }
@@ -208,12 +210,17 @@ fn replaces_transfer_on_new_request_from_the_same_port() {
 fn replies_error_5_to_unknown_source_and_continues() {
     let (daemon, file) = serving(1500);
     let (mut client, mut unknown) = (daemon.client("127.0.0.7"), daemon.client("127.0.0.7"));
-    let first = client.exchange(&rrq("f", &[]));
+    assert_eq!(client.exchange(&rrq("f", &[])).block(), 1);
+    let second = client.acknowledge(1);
     for datagram in [error(0, "stop"), ack(1)] {
         unknown.send_to(&datagram, client.peer());
     }
     assert_eq!(unknown.receive().code(), 5);
-    assert_eq!(client.finish(first).as_deref(), Ok(&file[..]));
+    let Answer::Data(2, block) = second else { panic!("not the second block: {second:?}") };
+    assert_eq!(block, file[512..1024]);
+    assert_eq!(client.acknowledge(2), Answer::Data(3, file[1024..].into()));
+    client.reply(&ack(3));
+    daemon.logged(&["127.0.0.7", "complete"]);
 }
 
 #[test]

@@ -153,6 +153,12 @@ impl Sender {
         self.base > self.proof
     }
 
+    /// Returns the outcome, once the transfer is over. An ERROR may still have to be sent.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.termination.outcome()
+    }
+
     /// Returns how many bytes of the file the client has acknowledged.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {

@@ -19,6 +19,11 @@ impl Termination {
         self.outcome.is_some()
     }
 
+    /// Returns the outcome, once the transfer is over.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
     /// Terminates the transfer without a packet: after success, and after an ERROR of the peer, which gets no answer.
     pub(crate) fn finish(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);

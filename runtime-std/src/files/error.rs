@@ -3,7 +3,7 @@
 use std::{error, fmt, io, path::PathBuf};
 
 use super::{local::LocalError, origin::Origin};
-use crate::disk::DiskError;
+use crate::{disk::DiskError, net::is_exhausted};
 
 /// The reason why a file cannot be opened for a client.
 #[derive(Debug)]
@@ -58,6 +58,16 @@ impl OpenError {
             DiskError::NotFound => Self::NotFound,
             DiskError::Forbidden(reason) => Self::Forbidden { origin, reason },
             error => Self::Disk { origin, error },
+        }
+    }
+
+    /// Returns the error if it means that the process or the system has no descriptor left.
+    pub(crate) fn exhaustion(&self) -> Option<&io::Error> {
+        match self {
+            Self::RootDirectory { error, .. } | Self::LinkAddress(error) | Self::Local { error, .. } => {
+                Some(error).filter(|error| is_exhausted(error))
+            }
+            _ => None,
         }
     }
 

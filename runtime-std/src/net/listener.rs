@@ -63,6 +63,11 @@ impl Listener {
         self.socket.get().local_addr()
     }
 
+    /// Duplicates the socket, for replies without a transfer.
+    pub(crate) fn duplicate(&self) -> io::Result<UdpSocket> {
+        self.socket.get().try_clone()
+    }
+
     /// Duplicates the socket, for transfers that send from its port.
     pub(crate) fn share(&self) -> io::Result<UdpSocket> {
         let socket = self.socket.get();

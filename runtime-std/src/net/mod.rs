@@ -23,7 +23,7 @@ use nix::{
 
 pub(crate) use self::{
     listener::Listener,
-    transfer_socket::TransferSocket,
+    transfer_socket::{TransferSocket, send_reply},
     unknown_tid::{UnknownTidReplies, UnknownTidSockets},
 };
 
@@ -34,6 +34,11 @@ pub(crate) struct Route {
     pub(crate) client: SocketAddr,
     /// The destination address, which replies must come from.
     pub(crate) local: IpAddr,
+}
+
+/// Returns whether an error means that the process or the system has no descriptor left.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    [Errno::EMFILE, Errno::ENFILE].iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
 /// Sets the size of a socket's receive buffer in bytes. Only root may exceed the system's limit.

@@ -18,7 +18,7 @@ use rustix::net::{
 };
 
 use super::{
-    Route, open,
+    Route, is_exhausted, open,
     ports::Ports,
     unknown_tid::{UnknownTidSocket, UnknownTidSockets},
 };
@@ -47,6 +47,8 @@ pub(crate) struct TransferSocket {
     /// The reason why this machine did not send the last datagram; `None` if it did.
     send_error: Option<io::Error>,
     unknown_tid: Option<UnknownTidSocket>,
+    /// Opens `unknown_tid` when the client has answered: a forged request costs one socket only.
+    unknown_tids: Option<Arc<UnknownTidSockets>>,
 }
 
 impl TransferSocket {
@@ -64,7 +66,9 @@ impl TransferSocket {
             (IpAddr::V6(ip), SocketAddr::V6(client)) => SocketAddrV6::new(ip, 0, 0, client.scope_id()).into(),
             (ip, _) => SocketAddr::new(ip, 0),
         };
-        let context = |problem, error| io::Error::other(format!("{problem}: {error}"));
+        let context = |problem, error| {
+            if is_exhausted(&error) { error } else { io::Error::other(format!("{problem}: {error}")) }
+        };
         let socket = ports.open(local, open).map_err(|error| context("no port for a transfer", error))?;
         // With DF set, the kernel does not number datagrams for reassembly, which is slow with many clients.
         if local.is_ipv4()
@@ -85,12 +89,20 @@ impl TransferSocket {
             is_port_closed: false,
             send_error: None,
             unknown_tid: None,
+            unknown_tids: None,
         }
     }
 
-    /// Starts replying to unknown sources, unless the port is shared. Without that, their datagrams are ignored.
+    /// Replies to unknown sources from the client's first datagram on, unless the port is shared. Without that, their datagrams are
+    /// ignored.
     pub(crate) fn reply_to_unknown_sources(&mut self, sockets: &Arc<UnknownTidSockets>) {
         if !self.shares_port() {
+            self.unknown_tids = Some(sockets.clone());
+        }
+    }
+
+    fn open_unknown_tid(&mut self) {
+        if let Some(sockets) = self.unknown_tids.take() {
             let opened = sockets.open(&self.socket);
             let report = |error: &io::Error| log::debug!("{}: no replies to unknown sources: {error}", self.client);
             self.unknown_tid = opened.inspect_err(report).ok();
@@ -204,7 +216,10 @@ impl TransferSocket {
         // A pending ICMP error for an earlier datagram is reported first.
         for _ in 0..2 {
             match self.socket.recv(buf) {
-                Ok(len) => return Some(len),
+                Ok(len) => {
+                    self.open_unknown_tid();
+                    return Some(len);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if self.note_port_closed(&error) => {}
                 Err(error) => log::debug!("{}: cannot receive: {error}", self.client),
@@ -212,6 +227,19 @@ impl TransferSocket {
         }
         None
     }
+}
+
+/// Sends a datagram from the listening port. An error that is pending for another client does not keep it from being sent.
+pub(crate) fn send_reply(socket: &UdpSocket, route: Route, datagram: &[u8]) -> io::Result<()> {
+    let mut sent = Ok(());
+    for _ in 0..=MAX_PENDING_ERRORS {
+        sent = send_from(socket, route, datagram, datagram.len());
+        if sent.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+            continue;
+        }
+        break;
+    }
+    sent
 }
 
 /// Sends several datagrams in one call (`UDP_SEGMENT`).

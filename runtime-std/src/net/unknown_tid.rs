@@ -176,6 +176,9 @@ mod tests {
             let mut socket = TransferSocket::open(&Ports::default(), route).expect("a port");
             let port = socket.local_addr().expect("bound");
             socket.reply_to_unknown_sources(&sockets);
+            assert!(sockets.sockets.lock().is_empty(), "a forged request needs two sockets");
+            client.send_to(b"\x00\x04\x00\x01", port).expect("sent");
+            assert_eq!(socket.recv(&mut [0; 64]), Some(4));
             let unknown = UdpSocket::bind((other_ip, 0)).expect("a socket");
             unknown.send_to(b"\x00\x05\x00\x00an error\0", port).expect("sent");
             unknown.send_to(b"\x00\x04\x00\x01", port).expect("sent");
@@ -200,10 +203,12 @@ mod tests {
     #[test]
     fn keeps_port_exclusive() {
         let event_loop = event_loop();
-        let (_client, route) = request(&event_loop, None, loopback(7), loopback(1));
+        let (client, route) = request(&event_loop, None, loopback(7), loopback(1));
         let mut socket = TransferSocket::open(&Ports::default(), route).expect("a port");
         socket.reply_to_unknown_sources(&UnknownTidSockets::new().expect("an epoll instance"));
         let port = socket.local_addr().expect("bound");
+        client.send_to(b"\x00\x04\x00\x01", port).expect("sent");
+        assert_eq!(socket.recv(&mut [0; 64]), Some(4));
         assert_eq!(bind_again(port), Err(Errno::EADDRINUSE));
     }
 

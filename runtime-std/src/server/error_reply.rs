@@ -12,7 +12,7 @@ use super::context::ServerContext;
 use crate::{
     files::{OpenError, Origin},
     history::snapshot::State,
-    net::{Route, TransferSocket},
+    net::{Route, send_reply},
 };
 
 /// An ERROR packet.
@@ -27,20 +27,14 @@ impl ErrorReply {
         Self { code, message }
     }
 
-    /// Sends the packet once: an ERROR is neither acknowledged nor retransmitted (RFC 1350 section 7).
-    pub(super) fn send(self, socket: &mut TransferSocket) {
+    /// Sends the packet once, from the listening port: an ERROR is neither acknowledged nor retransmitted (RFC 1350 section 7), so it
+    /// needs no port of its own.
+    pub(super) fn send_to(self, context: &ServerContext, route: Route) {
         let mut buf = [0; 128];
         let error = Packet::Error { code: self.code, message: self.message.as_bytes() };
-        if let Some(len) = error.write(&mut buf) {
-            socket.send(&buf[..len], len);
-        }
-    }
-
-    /// Sends the packet to a client without a session.
-    pub(super) fn send_to(self, context: &ServerContext, route: Route) {
-        match TransferSocket::open(&context.ports, route) {
-            Ok(mut socket) => self.send(&mut socket),
-            Err(error) => context.unverified_log.log(Level::Error, format_args!("{}: {error}", route.client)),
+        let sent = error.write(&mut buf).map_or(Ok(()), |len| send_reply(&context.replies, route, &buf[..len]));
+        if let Err(error) = sent {
+            log::debug!("{}: ERROR not sent: {error}", route.client);
         }
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod encoded_file;
 mod error_reply;
+mod limit_warnings;
 mod session;
 mod shutdown;
 mod transfer;
@@ -30,7 +31,7 @@ use smol::{
 
 pub use self::config::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
 use self::{
-    admission::{Admission, Admitted},
+    admission::{Admission, Admitted, Limit},
     context::ServerContext,
     error_reply::ErrorReply,
     session::Session,
@@ -255,8 +256,16 @@ impl Server {
                         context.history.record_copy(client, request.file);
                         return log::debug!("{}: duplicate request ignored", route.client);
                     }
-                    Admission::Full(reason) => {
+                    Admission::Ignored => {
+                        return context.requests_warning.log(format_args!(
+                            "{}: request ignored until it is repeated: too many requests of unknown clients",
+                            route.client
+                        ));
+                    }
+                    Admission::Full(limit) => {
+                        let reason = limit.to_client();
                         context.history.record_request(client, request.file).finish(State::Refused, Some(reason));
+                        self.warn_about(limit, route.client);
                         ErrorReply::new(ErrorCode::NOT_DEFINED, reason)
                     }
                 }
@@ -277,6 +286,15 @@ impl Server {
             log::debug!("{}: rejected: {}", route.client, reply.message);
             reply.send_to(context, route);
         }
+    }
+
+    /// Warns that a limit has been reached.
+    fn warn_about(&self, limit: Limit, client: SocketAddr) {
+        let warning = match limit {
+            Limit::Transfers => &self.context.transfers_warning,
+            Limit::PerClient => &self.context.per_client_warning,
+        };
+        warning.log(format_args!("{client}: request refused: {} ({})", limit.to_client(), limit.option()));
     }
 
     /// Delivers a datagram to its transfer, if transfers share the listening port, and returns whether there is one.

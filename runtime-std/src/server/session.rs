@@ -1,6 +1,6 @@
 //! A session: one read request, from the file lookup to the log line.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Instant};
+use std::{borrow::Cow, fmt, io, sync::Arc, time::Instant};
 
 use log::Level;
 use rtftp_core::{
@@ -19,7 +19,7 @@ use crate::{
     clock,
     files::OpenFile,
     history::{RequestRecord, TransferStart, snapshot::State},
-    net::{Route, TransferSocket, mtu},
+    net::{Route, TransferSocket, is_exhausted, mtu},
     text::EscapedName,
 };
 
@@ -43,23 +43,25 @@ impl Session {
 
     /// Opens the file and sends it, or replies with an ERROR.
     pub(super) async fn run(self) {
-        let mut socket = match TransferSocket::open(&self.context.ports, self.route) {
-            Ok(socket) => socket,
-            // No reply, which would need a socket too: the client retransmits its request.
-            Err(error) => {
-                self.record.finish(State::Failed, Some(&error.to_string()));
-                return self.log(Level::Error, format_args!("{error}"));
-            }
-        };
         let name = EscapedName(self.admitted.request.file());
         let abandoned = async {
             let _ = self.admitted.stop.recv().await;
             None
         };
         match or(async { Some(self.open().await) }, abandoned).await {
-            Some(Ok(file)) => self.send(file, socket).await,
-            Some(Err(rejection)) => {
-                rejection.reply.send(&mut socket);
+            // Only now: a request for a file that does not exist needs no socket.
+            Some(Ok(file)) => match TransferSocket::open(&self.context.ports, self.route) {
+                Ok(socket) => self.send(file, socket).await,
+                Err(error) if is_exhausted(&error) => self.give_up(&error),
+                // No reply, which would not arrive: the client repeats its request.
+                Err(error) => {
+                    self.record.finish(State::Failed, Some(&error.to_string()));
+                    self.log(Level::Error, format_args!("{error}"));
+                }
+            },
+            Some(Err(OpenFailure::Exhausted(error))) => self.give_up(&error),
+            Some(Err(OpenFailure::Rejected(rejection))) => {
+                rejection.reply.send_to(&self.context, self.route);
                 rejection.origin.iter().for_each(|origin| self.record.set_origin(*origin));
                 self.record.finish(rejection.state, rejection.reason.as_deref());
                 let origin = rejection.origin.map(|origin| format!(" from {origin}")).unwrap_or_default();
@@ -67,20 +69,36 @@ impl Session {
             }
             // No reply: the client has sent another request, or retransmits this one to the restarted server.
             None => {
-                self.record.finish(State::Failed, Some("abandoned before the file was opened"));
-                self.log(Level::Info, format_args!("{name}: abandoned before the file was opened"));
+                let reason = self.end_reason().unwrap_or("abandoned before the file was opened");
+                self.record.finish(State::Failed, Some(reason));
+                self.log(Level::Info, format_args!("{name}: {reason}"));
             }
         }
     }
 
+    /// Ends the session without a reply, because there is no descriptor for it: the client repeats its request.
+    fn give_up(&self, error: &io::Error) {
+        self.record.finish(State::Failed, Some(&format!("not answered: {error}")));
+        self.context.handle_exhaustion(self.route.client, error);
+    }
+
+    /// Returns why the table has ended the session.
+    fn end_reason(&self) -> Option<&'static str> {
+        self.admitted.handle.end_reason()
+    }
+
     /// Opens the requested file.
-    async fn open(&self) -> Result<OpenFile, Rejection> {
+    async fn open(&self) -> Result<OpenFile, OpenFailure> {
         let request = &self.admitted.request;
         if request.mode() == Mode::Other {
-            return Err(Rejection::unsupported_mode());
+            return Err(OpenFailure::Rejected(Rejection::unsupported_mode()));
         }
-        let path = RequestPath::parse(request.file()).map_err(Rejection::invalid_path)?;
-        self.context.files.open(self.route.client, &path).await.map_err(|error| Rejection::from_open_error(&error))
+        let path = RequestPath::parse(request.file());
+        let path = path.map_err(|error| OpenFailure::Rejected(Rejection::invalid_path(error)))?;
+        self.context.files.open(self.route.client, &path).await.map_err(|error| match error.exhaustion() {
+            Some(exhaustion) => OpenFailure::Exhausted(io::Error::other(exhaustion.to_string())),
+            None => OpenFailure::Rejected(Rejection::from_open_error(&error)),
+        })
     }
 
     /// Sends the file.
@@ -104,7 +122,13 @@ impl Session {
         let transfer = Transfer::new(sender, file, socket, self.admitted.handle.clone(), self.record.clone());
         let finished = transfer.run(&self.context.workers, &self.admitted.stop).await;
         let (acknowledged, retransmitted) = (finished.acknowledged, finished.retransmitted);
-        let (state, mut outcome) = describe(finished.outcome);
+        let (state, mut outcome) = describe(finished.outcome, self.end_reason());
+        if finished.outcome == Some(Outcome::Aborted) && self.end_reason().is_some() {
+            self.context.transfers_warning.log(format_args!(
+                "{}: transfer ended for another client: all places are taken (--max-transfers)",
+                self.route.client
+            ));
+        }
         if let Some(error) = finished.send_error.filter(|_| state == State::Failed) {
             outcome = format!("{outcome}; the last packet was not sent: {error}").into();
         }
@@ -144,7 +168,7 @@ impl Session {
     /// Writes a log line about the request. The number of lines about unverified clients is limited.
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         let client = self.route.client;
-        if self.admitted.handle.last_seen.is_verified() {
+        if self.admitted.handle.is_verified() {
             log::log!(level, "{client} {line}");
         } else {
             self.context.unverified_log.log(level, format_args!("{client} {line}"));
@@ -152,8 +176,16 @@ impl Session {
     }
 }
 
-/// Returns the state for the history, and the text for the log. `None` means that the client's next request replaced the session.
-fn describe(outcome: Option<Outcome>) -> (State, Cow<'static, str>) {
+/// The reason why a file is not sent.
+#[derive(Debug)]
+enum OpenFailure {
+    Rejected(Rejection),
+    /// There is no descriptor left.
+    Exhausted(io::Error),
+}
+
+/// Returns the state for the history, and the text for the log. `None` means that the session was ended without an ERROR.
+fn describe(outcome: Option<Outcome>, end_reason: Option<&'static str>) -> (State, Cow<'static, str>) {
     match outcome {
         Some(Outcome::Complete) => (State::Complete, "complete".into()),
         Some(Outcome::Probed) => (State::Probe, "probe".into()),
@@ -166,9 +198,12 @@ fn describe(outcome: Option<Outcome>) -> (State, Cow<'static, str>) {
         Some(Outcome::PortClosed) => (State::Failed, "the client has closed its port".into()),
         Some(Outcome::TimedOut) => (State::Failed, "timed out".into()),
         Some(Outcome::ReadFailed(reason)) => (State::Failed, format!("failed: {reason}").into()),
-        Some(Outcome::Aborted) => (State::Failed, "ended by the server".into()),
+        Some(Outcome::Aborted) => {
+            let reason = end_reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            (State::Failed, format!("ended by the server{reason}").into())
+        }
         // Outcomes of a receiver.
         Some(_) => (State::Failed, "failed".into()),
-        None => (State::Failed, "replaced by the client's next request".into()),
+        None => (State::Failed, end_reason.unwrap_or("replaced by the client's next request").into()),
     }
 }

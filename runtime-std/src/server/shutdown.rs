@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn aborts_transfers_after_grace_period() {
-        let sessions = Mutex::new(Sessions::new(Capacity { transfers: 9, per_client: 9 }));
+        let sessions = Mutex::new(Sessions::new(Capacity { transfers: 9, per_client: 9 }, false));
         let datagram = b"\x00\x01f\0octet\0";
         let Ok(Packet::ReadRequest(request)) = Packet::parse(datagram) else { panic!("not a read request") };
         let admission = sessions.lock().admit(([10, 0, 0, 1], 7).into(), datagram, &request);

@@ -124,19 +124,18 @@ impl<F: TransferFile> Transfer<F> {
         let mut transfer = transfer.lock();
         Finished {
             send_error: transfer.socket.take_send_error(),
-            outcome: transfer.outcome,
+            // It may have ended just before the client's next request replaced it.
+            outcome: transfer.outcome.or_else(|| transfer.sender.outcome()),
             acknowledged: transfer.sender.acknowledged(),
             retransmitted: transfer.sender.retransmitted(),
         }
     }
 
-    /// Registers the transfer for datagrams that arrive at the shared port, if it uses that port.
+    /// Registers the transfer for datagrams that arrive at the shared port, and for questions of the table of sessions.
     fn accept_delivery(&self, transfer: &Arc<Mutex<Self>>) {
-        if self.socket.shares_port() {
-            let inbox = Inbox { transfer: Arc::downgrade(transfer), waker: self.waker.clone() };
-            // Cannot be set already: a session has one transfer.
-            let _ = self.handle.delivery.set(Box::new(inbox));
-        }
+        let inbox = Inbox { transfer: Arc::downgrade(transfer), waker: self.waker.clone() };
+        // Cannot be set already: a session has one transfer.
+        let _ = self.handle.delivery.set(Box::new(inbox));
     }
 
     /// Handles a datagram from the client.
@@ -163,7 +162,7 @@ impl<F: TransferFile> Transfer<F> {
         let Some(last_seen) = self.last_seen.filter(|_| self.last_seen > self.reported) else { return };
         if self.reported.is_none_or(|reported| now.since(reported) >= REPORT_INTERVAL) {
             self.reported = Some(last_seen);
-            self.handle.last_seen.record(last_seen);
+            self.handle.note(last_seen, self.sender.acknowledged());
             self.record.note_activity(last_seen, self.sender.acknowledged(), self.sender.retransmitted());
         }
     }
@@ -227,7 +226,7 @@ impl<F: TransferFile> Handler for Transfer<F> {
     }
 }
 
-/// Delivers datagrams from the shared port to a transfer.
+/// Gives others than the event loop access to a running transfer.
 #[derive(Debug)]
 struct Inbox<F> {
     transfer: Weak<Mutex<Transfer<F>>>,
@@ -252,6 +251,14 @@ impl<F: TransferFile> Delivery for Inbox<F> {
             transfer.lock().sender.port_closed();
             self.waker.wake_by_ref();
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        let Some(transfer) = self.transfer.upgrade() else { return true };
+        let mut transfer = transfer.lock();
+        transfer.receive();
+        self.waker.wake_by_ref();
+        transfer.sender.outcome().is_some()
     }
 }
 

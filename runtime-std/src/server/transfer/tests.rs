@@ -92,7 +92,7 @@ fn run(file: VirtualFile, options: &[u8], ports: Ports) -> Running {
     let route = Route { client: client.local_addr().expect("bound"), local: [127, 0, 0, 1].into() };
     let datagram = b"\x00\x01f\0octet\0";
     let Ok(Packet::ReadRequest(request)) = Packet::parse(datagram) else { panic!("not a read request") };
-    let mut sessions = Sessions::new(Capacity { transfers: 1, per_client: 1 });
+    let mut sessions = Sessions::new(Capacity { transfers: 1, per_client: 1 }, false);
     let Admission::Start(Admitted { handle, .. }) = sessions.admit(route.client, datagram, &request) else {
         panic!("not admitted")
     };
@@ -149,7 +149,7 @@ fn sends_file_and_reports_progress() {
     let (handle, history) = (running.handle.clone(), running.history.clone());
     let finished = running.finish();
     assert_eq!((finished.outcome, finished.acknowledged, finished.retransmitted), (Some(Outcome::Complete), 1000, 0));
-    assert!(handle.last_seen.is_verified());
+    assert!(handle.is_verified());
     assert!(history.snapshot().clients[0].boots[0].files[0].acknowledged >= 512);
 }
 

@@ -1,0 +1,166 @@
+//! The rate limit of requests, before anything is spent on them.
+//!
+//! A flood of requests with forged addresses must not keep honest clients out. Clients that have completed a round trip before are
+//! *known* and have a budget of their own. Of the others, so many are served each second as the server can afford. The rest is
+//! ignored, but remembered: an honest client repeats its request, and then uses a third budget; random addresses come only once.
+
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, RandomState},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rtftp_core::Instant;
+
+use super::host::Host;
+use crate::rate_limit::RateLimit;
+
+/// The number of requests of unknown clients at once, such as those of a whole cluster that is switched on, and per second.
+const UNKNOWN: (u32, u32) = (4096, 1000);
+/// The same for unknown clients that repeat a request.
+const REPEATED: (u32, u32) = (1000, 1000);
+/// The same for known clients.
+const KNOWN: (u32, u32) = (8192, 4000);
+/// The number of hosts that are known at least: those verified last.
+const MAX_KNOWN_HOSTS: usize = 4096;
+/// The time for which ignored requests are remembered at least; U-Boot repeats one after 5 s.
+const MEMORY_TIME: Duration = Duration::from_secs(8);
+/// The number of bits for ignored requests. With 40,000 requests per second, a twelfth of them is set.
+const MEMORY_BITS: usize = 1 << 23;
+
+/// Decides which requests are looked at.
+#[derive(Debug)]
+pub(super) struct Gate {
+    unknown: RateLimit,
+    repeated: RateLimit,
+    known: RateLimit,
+    ignored: Ignored,
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        let limit = |(burst, per_second)| RateLimit::new(burst, per_second);
+        Self { unknown: limit(UNKNOWN), repeated: limit(REPEATED), known: limit(KNOWN), ignored: Ignored::default() }
+    }
+
+    /// Returns whether a request is looked at.
+    pub(super) fn allows(&mut self, client: SocketAddr, known: &KnownHosts, now: Instant) -> bool {
+        let host = Host::of(client);
+        if known.contains(host) && self.known.allows(now) || self.unknown.allows(now) {
+            return true;
+        }
+        // The port, too: a flood in the name of one host does not use up the budget for its own repetitions.
+        self.ignored.insert(&client, now) && self.repeated.allows(now)
+    }
+}
+
+/// The hosts that were verified last, in two generations: the younger one replaces the older one when it is full.
+#[derive(Debug, Default)]
+pub(super) struct KnownHosts(Mutex<[HashSet<Host>; 2]>);
+
+impl KnownHosts {
+    pub(super) fn insert(&self, host: Host) {
+        let [young, old] = &mut *self.0.lock();
+        if young.len() >= MAX_KNOWN_HOSTS && !young.contains(&host) {
+            *old = std::mem::take(young);
+        }
+        young.insert(host);
+    }
+
+    fn contains(&self, host: Host) -> bool {
+        let [young, old] = &*self.0.lock();
+        young.contains(&host) || old.contains(&host)
+    }
+}
+
+/// The ignored requests: a Bloom filter in two generations. Few of the requests that it contains, it contains by mistake.
+#[derive(Debug, Default)]
+struct Ignored {
+    hasher: RandomState,
+    /// Empty until the first request is ignored.
+    generations: [Vec<u64>; 2],
+    started: Option<Instant>,
+}
+
+impl Ignored {
+    /// Adds a client, and returns whether it has been added before.
+    fn insert(&mut self, client: &SocketAddr, now: Instant) -> bool {
+        if self.started.is_none_or(|started| now.since(started) >= MEMORY_TIME) {
+            let is_recent = self.started.is_some_and(|started| now.since(started) < 2 * MEMORY_TIME);
+            let young = std::mem::replace(&mut self.generations[0], vec![0; MEMORY_BITS / 64]);
+            self.generations[1] = if is_recent { young } else { vec![] };
+            self.started = Some(now);
+        }
+        let hash = self.hasher.hash_one(client);
+        let bits = [hash as usize % MEMORY_BITS, (hash >> 32) as usize % MEMORY_BITS];
+        let has = |generation: &[u64]| {
+            bits.iter().all(|bit| generation.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1))
+        };
+        let [young, old] = &self.generations;
+        let is_known = has(young) || has(old);
+        for bit in bits {
+            if let Some(word) = self.generations[0].get_mut(bit / 64) {
+                *word |= 1 << (bit % 64);
+            }
+        }
+        is_known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> Instant {
+        Instant::from_micros(1_000_000 + micros)
+    }
+
+    fn client(number: u32) -> SocketAddr {
+        ((number | 0x0a00_0000).to_be_bytes(), 69).into()
+    }
+
+    /// Forged requests at 40,000 per second for ten seconds; an honest client repeats its request once a second.
+    #[test]
+    fn honest_clients_pass_in_flood_of_random_addresses() {
+        let (mut gate, known) = (Gate::new(), KnownHosts::default());
+        known.insert(Host::of(([192, 168, 0, 1], 7).into()));
+        let (mut forged, mut waits) = (0, vec![]);
+        for number in 0..400_000 {
+            let now = at(u64::from(number) * 25);
+            forged += u32::from(gate.allows(client(number), &known, now));
+            // A new honest client, ten times a second; its repetition a second later.
+            if number % 4000 == 0 {
+                let honest = ([172, 16, (number >> 16) as u8, (number >> 8) as u8], 7).into();
+                waits.push((honest, gate.allows(honest, &known, now)));
+                if let Some((earlier, false)) = waits.len().checked_sub(11).map(|index| waits[index]) {
+                    assert!(gate.allows(earlier, &known, now), "the repetition is ignored");
+                }
+                assert!(gate.allows(([192, 168, 0, 1], 9).into(), &known, now), "a known client is ignored");
+            }
+        }
+        println!("{forged} of 400,000 forged requests pass");
+        assert!(forged < 20_000);
+    }
+
+    #[test]
+    fn knows_the_hosts_verified_last() {
+        let known = KnownHosts::default();
+        for number in 0..20_000 {
+            known.insert(Host::of(client(number)));
+        }
+        let count = (0..20_000).filter(|number| known.contains(Host::of(client(*number)))).count();
+        assert!((MAX_KNOWN_HOSTS..=2 * MAX_KNOWN_HOSTS).contains(&count), "{count}");
+        assert!(known.contains(Host::of(client(19_999))));
+    }
+
+    #[test]
+    fn forgets_ignored_requests_after_a_while() {
+        let mut ignored = Ignored::default();
+        assert!(!ignored.insert(&client(1), at(0)));
+        assert!(ignored.insert(&client(1), at(7_999_999)));
+        assert!(ignored.insert(&client(1), at(9_000_000)), "the older generation");
+        assert!(!ignored.insert(&client(1), at(60_000_000)));
+    }
+}
