@@ -21,8 +21,8 @@ use crate::rate_limit::RateLimit;
 const UNKNOWN: (u32, u32) = (4096, 1000);
 /// The same for unknown clients that repeat a request.
 const REPEATED: (u32, u32) = (1000, 1000);
-/// The same for known clients.
-const KNOWN: (u32, u32) = (8192, 4000);
+/// The same for known clients: more than a cluster of fast machines requests.
+const KNOWN: (u32, u32) = (20_000, 20_000);
 /// The number of hosts that are known at least: those verified last.
 const MAX_KNOWN_HOSTS: usize = 4096;
 /// The time for which ignored requests are remembered at least; U-Boot repeats one after 5 s.
