@@ -25,7 +25,7 @@ use rtftp_tests::{
 
 const DURATION: Duration = Duration::from_secs(120);
 /// The number of forged requests per second.
-const FLOOD_RATE: u32 = 2_000;
+const FLOOD_RATE: u32 = 10_000;
 /// The number of slow clients, and their time between two acknowledgements.
 const SLOW_CLIENTS: u16 = 300;
 const SLOW_PAUSE: Duration = Duration::from_secs(5);
