@@ -39,7 +39,7 @@ use crate::{
 
 /// The time without a new acknowledgement after which the sender gives up. GRUB pauses one transfer while it reads another file
 /// to its end, so this is a minute and not a number of retransmissions.
-/// A client with a granted `timeout` gets at least [`PATIENCE_INTERVALS`] times that.
+/// A client with a granted `timeout` gets at least four times that.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The number of intervals of a granted `timeout` without a new acknowledgement after which the sender gives up.

@@ -1,6 +1,6 @@
 //! The HTTP server: serves the files of the boot server to UEFI HTTP boot, iPXE, GRUB and others (RFC 9110, RFC 9112).
 //!
-//! It has a thread of its own, so that neither affects the other: [`HttpServer::start`] starts it, dropping the server ends it. A
+//! It has a thread of its own, so that neither affects the other: `HttpServer::start` starts it, dropping the server ends it. A
 //! client finds the same files as over TFTP, in the same roots and the same snapshot of its disk.
 
 mod body;
