@@ -3,11 +3,11 @@
 use std::{
     fs,
     io::{Write, stderr},
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     os::{
         fd::OwnedFd,
         linux::net::SocketAddrExt,
-        unix::net::{self, UnixDatagram},
+        unix::net::{self, UnixDatagram, UnixListener},
     },
     process::{self, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -250,13 +250,18 @@ fn activation_error(descriptor: impl Into<OwnedFd>, count: u32) -> String {
 
 #[test]
 fn rejects_unsuitable_sockets() {
-    let expected = "socket activation (rtftp.socket): expected a UDP socket (ListenDatagram=69), found ";
-    let stderr = activation_error(TcpListener::bind("127.0.0.1:0").expect("a port"), 1);
-    assert!(stderr.contains(&format!("{expected}a stream socket, as from ListenStream=\n")), "{stderr}");
+    let unix = tempfile::tempdir().expect("a directory");
+    let expected = "socket activation (rtftp.socket): expected a UDP socket (ListenDatagram=69) or a TCP socket for HTTP \
+                    (ListenStream=80), found ";
+    let stderr = activation_error(UnixListener::bind(unix.path().join("socket")).expect("a socket"), 1);
+    assert!(
+        stderr.contains(&format!("{expected}a stream socket that does not listen for TCP connections\n")),
+        "{stderr}"
+    );
     let stderr = activation_error(UnixDatagram::unbound().expect("a socket"), 1);
     assert!(stderr.contains(&format!("{expected}a datagram socket that is neither IPv4 nor IPv6\n")), "{stderr}");
     let stderr = activation_error(fs::File::open("/dev/null").expect("a file"), 1);
     assert!(stderr.contains(&format!("{expected}a file that is not a socket\n")), "{stderr}");
     let stderr = activation_error(UdpSocket::bind("127.0.0.1:0").expect("a port"), 2);
-    assert!(stderr.contains("expected one UDP socket, found 2"), "{stderr}");
+    assert!(stderr.contains("expected one socket for each protocol"), "{stderr}");
 }
