@@ -1,17 +1,27 @@
 //! Places for transfers: forged requests and silent clients do not keep others out.
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    io::IoSlice,
+    net::{SocketAddr, UdpSocket},
+    os::fd::AsRawFd,
     process::{Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
+};
+
+use nix::{
+    libc,
+    sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg},
 };
 
 use rtftp_tests::{
     Answer, Client, Rtftp, assert_same, noise,
     raw_client::{ack, error, rrq},
 };
+
+/// The time limit for the first reply to an honest client during a flood, on a machine that is busy with other tests. On an idle
+/// one it is half a second.
+const WORST_WAIT: Duration = Duration::from_secs(5);
 
 #[test]
 fn forged_requests_in_name_of_board_neither_lock_it_out_nor_end_its_transfer() {
@@ -119,36 +129,35 @@ fn warns_about_limit_per_client() {
     assert_eq!(daemon.log_lines(&["WARN", "--max-per-client"]).len(), 1, "more than one warning a minute");
 }
 
-/// Sends forged requests of random addresses at a rate until `stop` is set. Returns the number sent.
-fn flood(server: SocketAddr, per_second: u32, stop: &AtomicBool) -> u64 {
-    let (mut sent, started) = (0, Instant::now());
-    let mut addresses = noise(3 << 20, u64::from(per_second)).into_iter();
-    let mut next = || addresses.next().unwrap_or(1);
-    let mut sockets: Vec<UdpSocket> = vec![];
-    while !stop.load(Ordering::Relaxed) {
-        let due = (started.elapsed().as_secs_f64() * f64::from(per_second)) as u64;
-        if sent >= due {
+/// Sends requests with random source addresses at a rate until a point in time. Returns the number sent.
+fn flood(server: SocketAddr, seed: u64, per_second: u32, until: Instant) -> u64 {
+    // On all addresses, so that each datagram can have its own source.
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a port");
+    let (request, started) = (rrq("f", &[]), Instant::now());
+    let SocketAddr::V4(server) = server else { panic!("an IPv6 address") };
+    let server = SockaddrIn::from(server);
+    let mut random = noise(4 << 20, seed).into_iter().cycle();
+    let mut sent = 0;
+    while Instant::now() < until {
+        if sent >= (started.elapsed().as_secs_f64() * f64::from(per_second)) as u64 {
             thread::sleep(Duration::from_millis(1));
             continue;
         }
-        let ip = IpAddr::from([127, 64 | next(), next(), next() | 1]);
-        if let Ok(forged) = UdpSocket::bind((ip, 0)) {
-            _ = forged.send_to(&rrq("f", &[]), server);
-            // Kept open for a while: a closed port would end the session at once.
-            sockets.push(forged);
-            if sockets.len() > 8000 {
-                sockets.drain(..4000);
-            }
-        }
+        let mut next = || random.next().unwrap_or(1);
+        let source = libc::in_addr { s_addr: u32::from_ne_bytes([127, 64 | next(), next(), next()]) };
+        let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: source, ipi_addr: libc::in_addr { s_addr: 0 } };
+        let control = [ControlMessage::Ipv4PacketInfo(&info)];
+        // Fails for a broadcast address.
+        let _ = sendmsg(socket.as_raw_fd(), &[IoSlice::new(&request)], &control, MsgFlags::empty(), Some(&server));
         sent += 1;
     }
     sent
 }
 
 /// Measures the time until the first reply to new honest clients, which repeat their requests after 250 ms.
-fn waits(daemon: &Rtftp, file: &[u8], duration: Duration) -> Vec<Duration> {
-    let (started, mut waits) = (Instant::now(), vec![]);
-    while started.elapsed() < duration {
+fn waits(daemon: &Rtftp, file: &[u8], until: Instant) -> Vec<Duration> {
+    let mut waits = vec![];
+    while Instant::now() < until {
         let from = format!("127.1.{}.{}", waits.len() / 250, 1 + waits.len() % 250);
         let (mut client, begin) = (Client::new(&from, daemon.address()), Instant::now());
         let first = client.request_until_answered(&rrq("f", &[]), Duration::from_secs(20));
@@ -161,23 +170,25 @@ fn waits(daemon: &Rtftp, file: &[u8], duration: Duration) -> Vec<Duration> {
 
 #[test]
 fn flood_of_random_addresses_delays_honest_clients_little() {
+    const DURATION: Duration = Duration::from_secs(8);
+
     let daemon = Rtftp::start_with("0.0.0.0", 3600, &[]);
     let file = noise(2000, 7);
     daemon.put("default/f", &file);
     let server = ([127, 0, 0, 1], daemon.address().port()).into();
     let rate = std::env::var("FLOOD_RATE").ok().and_then(|rate| rate.parse().ok()).unwrap_or(10_000);
-    let stop = AtomicBool::new(false);
+    // The flood ends by itself, also if an honest client fails.
+    let until = Instant::now() + DURATION;
     let (sent, waits) = thread::scope(|scope| {
-        let floods = [1, 2].map(|_| scope.spawn(|| flood(server, rate / 2, &stop)));
-        let waits = waits(&daemon, &file, Duration::from_secs(8));
-        stop.store(true, Ordering::Relaxed);
-        (floods.map(|flood| flood.join().expect("a flood")).iter().sum::<u64>(), waits)
+        let flood = scope.spawn(|| flood(server, 1, rate, until));
+        let waits = waits(&daemon, &file, until);
+        (flood.join().expect("a flood"), waits)
     });
     let (median, worst) = (waits[waits.len() / 2], waits[waits.len() - 1]);
     println!(
         "{} forged requests per second, {} honest ones: median {median:?}, worst {worst:?}",
-        sent / 8,
+        sent / DURATION.as_secs(),
         waits.len()
     );
-    assert!(worst < Duration::from_secs(2), "an honest client waited {worst:?}");
+    assert!(median < Duration::from_secs(1) && worst < WORST_WAIT, "honest clients waited {median:?}, worst {worst:?}");
 }
