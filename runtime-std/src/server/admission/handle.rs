@@ -106,6 +106,12 @@ impl SessionHandle {
         self.delivery.get().is_some_and(|delivery| delivery.has_ended())
     }
 
+    /// Receives what has arrived by now, and returns whether the client is verified by that: under load, its answer waits longest.
+    pub(super) fn has_just_answered(&self) -> bool {
+        self.has_ended();
+        self.is_verified()
+    }
+
     /// Returns whether the client is verified and uses the transfer.
     pub(super) fn is_active(&self, now: Instant) -> bool {
         self.last_seen.last().is_some_and(|last| now.since(last) < ACTIVE_WINDOW)

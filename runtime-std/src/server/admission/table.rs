@@ -174,7 +174,8 @@ impl Table {
     pub(super) fn oldest_unverified(&mut self, scope: Scope) -> Option<u64> {
         loop {
             let number = *self.group(scope)?.unverified.first()?;
-            let client = self.running.get(&number).map(|running| &running.handle).filter(|handle| handle.is_verified());
+            let handle = self.running.get(&number).map(|running| &running.handle);
+            let client = handle.filter(|handle| handle.is_verified() || handle.has_just_answered());
             let Some(host) = client.map(|handle| Host::of(handle.client)) else { return Some(number) };
             for scope in [Scope::All, Scope::Host(host), Scope::Network(host.network())] {
                 self.group(scope).into_iter().for_each(|group| group.promote(number));

@@ -60,6 +60,23 @@ impl Delivery for Ended {
     }
 }
 
+/// A transfer whose client has answered, but that has not received the answer yet.
+#[derive(Debug)]
+struct Answered(Arc<SessionHandle>);
+
+impl Delivery for Answered {
+    fn deliver(&self, _: &[u8], _: Route) -> bool {
+        false
+    }
+
+    fn port_closed(&self) {}
+
+    fn has_ended(&self) -> bool {
+        self.0.note(at(1), 0);
+        false
+    }
+}
+
 #[test]
 fn keeps_fields_of_request() {
     let datagram = b"\x00\x01dir/f\0NETASCII\0blksize\x001024\0";
@@ -174,6 +191,16 @@ fn evicts_oldest_unverified_session_without_error() {
     new.note(at(1), 0);
     assert!(matches!(admit(&mut sessions, client(5, 1), A), Admission::Full(Limit::Transfers)), "all are verified");
     assert_eq!(sessions.len(), 3);
+}
+
+#[test]
+fn receives_waiting_answer_before_eviction() {
+    let mut sessions = sessions(2, 9);
+    let (honest, stop) = start(&mut sessions, client(1, 1));
+    honest.delivery.set(Box::new(Answered(honest.clone()))).expect("a new session");
+    let (_, forged) = start(&mut sessions, client(2, 1));
+    start(&mut sessions, client(3, 1));
+    assert_eq!((stop.is_closed(), forged.is_closed()), (false, true));
 }
 
 #[test]
