@@ -73,22 +73,17 @@ impl DiskActor {
                 self.release();
                 continue;
             };
-            let (message, mut permit) = self.permit(message).await;
+            let (message, permit) = self.permit(message).await;
             match message {
                 Message::Connect if self.snapshot.is_some() || self.connector.is_connected() => retry_delay = None,
-                Message::Connect => match release_after(MAX_PERMIT_TIME, permit.take(), self.snapshot(false)).await {
+                Message::Connect => match release_after(MAX_PERMIT_TIME, permit, self.snapshot(false)).await {
                     Ok(_) => retry_delay = None,
-                    // A client may try again. Nobody else should pay for that.
-                    Err(error) if error.is_too_much_work() => {
-                        self.log.opening_failed(&error);
-                        self.fail_waiting(&error);
-                        retry_delay = None;
-                    }
                     Err(error) => {
                         self.log.opening_failed(&error);
                         self.fail_waiting(&error);
                         let doubled = retry_delay.map(|delay: Duration| (2 * delay).min(MAX_RETRY_DELAY));
-                        retry_delay = Some(doubled.unwrap_or(MIN_RETRY_DELAY));
+                        // After too much work, a client may try again. Nobody else should pay for that.
+                        retry_delay = Some(doubled.unwrap_or(MIN_RETRY_DELAY)).filter(|_| !error.is_too_much_work());
                     }
                 },
                 Message::Snapshot { refresh, reply } => {

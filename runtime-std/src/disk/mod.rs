@@ -44,10 +44,7 @@ use crate::{
 
 /// The disks that the `.nbd` files of a directory describe.
 #[derive(Debug)]
-pub(crate) struct Disks(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
+pub(crate) struct Disks {
     root: Arc<RootDirectory>,
     backend: Arc<Backend>,
     known: Mutex<HashMap<ClientName, Known>>,
@@ -74,12 +71,12 @@ impl Disks {
     ) -> Self {
         let root = RootDirectory::new(directory, timeouts.reply);
         let backend = Arc::new(Backend::new(launcher, timeouts, executor, event_loop, memory));
-        Self(Arc::new(Shared { root, backend, known: Mutex::default() }))
+        Self { root, backend, known: Mutex::default() }
     }
 
     /// Returns the directory that contains the descriptions.
     pub(crate) fn root(&self) -> &Arc<RootDirectory> {
-        &self.0.root
+        &self.root
     }
 
     /// Opens a file on the disk of a client; connects the disk if necessary.
@@ -93,11 +90,11 @@ impl Disks {
         client: ClientName,
         path: &RequestPath,
     ) -> Result<RemoteFile, DiskError> {
-        let disk = self.0.disk(root, client).await?;
+        let disk = self.disk(root, client).await?;
         let (opening, path) = (disk.clone(), path.clone());
         let open = disk.executor().spawn(async move { RemoteFile::open(&opening, &path).await });
         // The timer runs on the caller's thread. When it expires, dropping the task cancels it.
-        let limit = self.0.backend.timeouts().open;
+        let limit = self.backend.timeouts().open;
         let opened = within(limit, open).await.unwrap_or(Err(DiskError::OpenTimeout(limit)));
         if let Err(error @ DiskError::OpenTimeout(_)) = &opened {
             disk.log().opening_failed(error);
@@ -107,37 +104,39 @@ impl Disks {
 
     /// Reads the description of the disk of a client, and connects the disk in the background.
     pub(crate) async fn prepare(&self, root: &OpenRoot, client: ClientName) {
-        if let Ok(disk) = self.0.disk(root, client).await {
+        if let Ok(disk) = self.disk(root, client).await {
             disk.connect();
         }
     }
 
     /// Removes the disk of a client. Transfers from it continue, and disconnect the disk at their end.
     pub(crate) fn remove(&self, client: ClientName) {
-        self.0.remove(client);
+        if self.known.lock().remove(&client).is_some() {
+            log::info!("{}: removed", file_name(client));
+        }
     }
 
     /// Disconnects all disks and waits until their helper processes have ended.
     pub(crate) async fn close(&self) {
-        self.0.known.lock().clear();
-        self.0.backend.helpers_ended().await;
+        self.known.lock().clear();
+        self.backend.helpers_ended().await;
     }
 
     /// Returns whether the description of a client has been read and has not been removed since.
     pub(crate) fn contains(&self, client: ClientName) -> bool {
-        self.0.known.lock().contains_key(&client)
+        self.known.lock().contains_key(&client)
     }
 
     /// Returns the executor of the tasks.
     #[cfg(test)]
     pub(crate) fn executor(&self) -> &Arc<Executor<'static>> {
-        self.0.backend.executor()
+        self.backend.executor()
     }
 
     /// Returns the clients whose descriptions have been read, sorted.
     #[cfg(test)]
     pub(crate) fn clients(&self) -> Vec<ClientName> {
-        let mut clients: Vec<ClientName> = self.0.known.lock().keys().copied().collect();
+        let mut clients: Vec<ClientName> = self.known.lock().keys().copied().collect();
         clients.sort();
         clients
     }
@@ -145,22 +144,14 @@ impl Disks {
     /// Returns the description of a client as it was last read.
     #[cfg(test)]
     pub(crate) fn description(&self, client: ClientName) -> Option<Result<Vec<u8>, String>> {
-        self.0.known.lock().get(&client).map(|known| known.content.clone())
+        self.known.lock().get(&client).map(|known| known.content.clone())
     }
 
     /// Removes all disks except those of these clients.
     pub(crate) fn retain(&self, clients: &[ClientName]) {
         let is_removed = |client: &&ClientName| !clients.contains(client);
-        let removed: Vec<ClientName> = self.0.known.lock().keys().filter(is_removed).copied().collect();
+        let removed: Vec<ClientName> = self.known.lock().keys().filter(is_removed).copied().collect();
         removed.into_iter().for_each(|client| self.remove(client));
-    }
-}
-
-impl Shared {
-    fn remove(&self, client: ClientName) {
-        if self.known.lock().remove(&client).is_some() {
-            log::info!("{}: removed", file_name(client));
-        }
     }
 
     /// Returns the disk of a client as its description is now.
