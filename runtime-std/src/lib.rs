@@ -24,11 +24,13 @@ mod local_fs;
 pub mod memory;
 pub mod nbd;
 mod net;
+pub mod network;
 mod rate_limit;
 pub mod sandbox;
 pub mod server;
 pub mod status;
 pub mod text;
+pub mod thread;
 mod unsandboxed;
 
 /// The core, whose types are in the signatures here.

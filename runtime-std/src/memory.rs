@@ -9,18 +9,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
-use parking_lot::Mutex;
-use rtftp_core::Instant;
-
-use crate::clock;
+use crate::{clock, rate_limit::OncePerMinute};
 
 /// The part of the memory for disks that one of them may use: a quarter.
 const SHARES: usize = 4;
-/// The minimum time between two log lines about a shortage.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A part of the memory, in sixteenths of each limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +39,8 @@ pub(crate) struct Memory(Arc<Total>);
 #[derive(Debug)]
 struct Total {
     limit: Limit,
-    /// The time of the last log line about a shortage.
-    logged: Mutex<Option<Instant>>,
+    /// The log lines about a shortage.
+    shortage_log: OncePerMinute,
 }
 
 /// The memory for one disk: its share, and the memory for all disks. Cheap to clone.
@@ -83,7 +77,7 @@ pub enum OutOfMemory {
 impl Memory {
     /// Creates the memory for all disks, in bytes.
     pub(crate) fn new(max: usize) -> Self {
-        Self(Arc::new(Total { limit: Limit::new(max), logged: Mutex::default() }))
+        Self(Arc::new(Total { limit: Limit::new(max), shortage_log: OncePerMinute::default() }))
     }
 
     /// Creates memory without a limit.
@@ -140,12 +134,7 @@ impl DiskMemory {
 
     /// Returns whether a shortage should be logged now: at most once a minute for all disks.
     pub(crate) fn should_log(&self) -> bool {
-        let (now, mut logged) = (clock::now(), self.total.0.logged.lock());
-        let is_due = logged.is_none_or(|logged| now.since(logged) >= LOG_INTERVAL);
-        if is_due {
-            *logged = Some(now);
-        }
-        is_due
+        self.total.0.shortage_log.allows(clock::now())
     }
 
     fn take(&self, bytes: usize, part: Part) -> Result<(), OutOfMemory> {

@@ -40,6 +40,26 @@ impl RateLimit {
     }
 }
 
+/// Allows an event at most once a minute.
+#[derive(Debug, Default)]
+pub(crate) struct OncePerMinute {
+    last: Mutex<Option<Instant>>,
+}
+
+impl OncePerMinute {
+    const INTERVAL: Duration = Duration::from_secs(60);
+
+    /// Returns whether the event may happen now, and counts it if so.
+    pub(crate) fn allows(&self, now: Instant) -> bool {
+        let mut last = self.last.lock();
+        let is_due = last.is_none_or(|last| now.since(last) >= Self::INTERVAL);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
+    }
+}
+
 /// The log of unverified clients. Anyone can cause its lines with forged addresses, so their rate is limited.
 #[derive(Debug)]
 pub(crate) struct UnverifiedLog {
@@ -110,6 +130,12 @@ mod tests {
         assert_eq!(allowed(&mut limit, at(1_000)), 9);
         assert_eq!(allowed(&mut limit, at(3_500)), 25);
         assert_eq!(allowed(&mut limit, at(1_000_000)), 30, "the budget exceeds the burst");
+    }
+
+    #[test]
+    fn allows_an_event_once_a_minute() {
+        let limit = OncePerMinute::default();
+        assert_eq!((0..180).filter(|second| limit.allows(at(second * 1000))).count(), 3);
     }
 
     #[test]

@@ -7,16 +7,14 @@ mod response;
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     num::ParseIntError,
-    process,
     str::FromStr,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
-use rtftp_runtime::{clock::within, connections::Connections, history::History};
+use rtftp_runtime::{clock::within, connections::Connections, history::History, network::network, thread};
 use rustix::system::uname;
 use smol::{
     Async, Executor, Timer, block_on,
@@ -97,23 +95,7 @@ impl StatusPage {
     /// Fails if the thread cannot be started.
     pub(crate) fn start(self, history: History) -> io::Result<()> {
         let listener = Async::new(self.listener)?;
-        let serve = move || {
-            // A panic would otherwise end the page unnoticed.
-            let _abort = AbortOnPanic;
-            block_on(serve(listener, history));
-        };
-        thread::Builder::new().name("status-page".into()).spawn(serve).map(drop)
-    }
-}
-
-/// Aborts the process if its thread panics.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            process::abort();
-        }
+        thread::spawn("status-page", move || block_on(serve(listener, history)))
     }
 }
 
@@ -142,14 +124,6 @@ async fn serve(listener: Async<TcpListener>, history: History) {
         }
     };
     executor.run(accept).await;
-}
-
-/// Returns the part of an address that one user may have many of: an IPv6 address without its last 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address => address,
-    }
 }
 
 /// The resources that the server provides.
@@ -245,15 +219,6 @@ mod tests {
         for text in ["", "here", "localhost:80", "::1", "127.0.0.1", ":80", "65536", "127.0.0.1:65536"] {
             assert!(text.parse::<ListenAddress>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn one_network_is_one_peer() {
-        let same = |one: &str, other: &str| {
-            network(one.parse().expect("an address")) == network(other.parse().expect("an address"))
-        };
-        assert!(same("10.0.0.1", "::ffff:10.0.0.1") && same("2001:db8::1", "2001:db8::ffff:0:0:1"));
-        assert!(!same("10.0.0.1", "10.0.0.2") && !same("2001:db8::1", "2001:db8:0:1::1"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The worker pool: one event loop per processor.
 
 use std::{
-    io, iter, process,
+    io, iter,
     sync::{Arc, OnceLock},
     thread,
 };
@@ -99,24 +99,7 @@ pub(super) fn start_thread(
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let event_loop = event_loop.clone();
-    let run = move || {
-        let _abort = AbortOnPanic;
-        event_loop.block_on(end);
-    };
-    thread::Builder::new().name(name).spawn(run)?;
-    Ok(())
-}
-
-/// Aborts the process if a thread panics, as a panic of the main worker ends it: the thread's transfers or tasks would otherwise
-/// hang unnoticed.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            process::abort();
-        }
-    }
+    crate::thread::spawn(name, move || event_loop.block_on(end))
 }
 
 #[cfg(test)]

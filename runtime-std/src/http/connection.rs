@@ -9,7 +9,7 @@ use std::{
 
 use rtftp_core::{ReadFailed, RequestPath};
 use rustix::net::{SendFlags, sockopt};
-use smol::{Async, Timer, future::or, io::AsyncReadExt};
+use smol::{Async, future::or, io::AsyncReadExt};
 
 use super::{
     body::{self, SEND_BUFFER, SendError},
@@ -184,12 +184,11 @@ impl Connection<'_> {
             let content_type = response::content_type(path.as_bytes(), start.map_err(failed)?);
             Ok((file, part, content_type))
         };
-        let timeout = async {
-            Timer::after(OPEN_TIMEOUT).await;
-            let reason = format!("not opened within {} s, the client may try again", OPEN_TIMEOUT.as_secs());
-            Err(Refusal { status: Status::Unavailable, reason })
+        let late = || Refusal {
+            status: Status::Unavailable,
+            reason: format!("not opened within {} s, the client may try again", OPEN_TIMEOUT.as_secs()),
         };
-        let (file, part, content_type) = or(opened, timeout).await?;
+        let (file, part, content_type) = within(OPEN_TIMEOUT, opened).await.unwrap_or_else(|| Err(late()))?;
         let size = file.size();
         let (status, part) = match part {
             Part::Whole => (Status::Ok, 0..size),

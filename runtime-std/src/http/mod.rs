@@ -16,7 +16,6 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -32,7 +31,7 @@ use self::{
     service::Service,
     table::{Connections, Limits},
 };
-use crate::{files::FileStore, history::History, rate_limit::RateLimit};
+use crate::{files::FileStore, history::History, rate_limit::RateLimit, thread};
 
 /// The largest number of connections.
 const MAX_CONNECTIONS: usize = 1024;
@@ -75,8 +74,7 @@ impl HttpServer {
         let service = Arc::new(Service { prefix, files, history });
         let (stop, stopped) = bounded(1);
         let table = connections.clone();
-        let run = move || smol::block_on(serve(listener, service, table, stopped));
-        thread::Builder::new().name("http".into()).spawn(run)?;
+        thread::spawn("http", move || smol::block_on(serve(listener, service, table, stopped)))?;
         Ok(Self { connections, stop })
     }
 

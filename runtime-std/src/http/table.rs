@@ -13,6 +13,8 @@ use std::{
 use parking_lot::Mutex;
 use smol::channel::{Receiver, Sender, bounded};
 
+use crate::network::network;
+
 /// The time without progress after which a connection may be replaced.
 const MIN_IDLE: Duration = Duration::from_millis(500);
 
@@ -64,7 +66,7 @@ impl Connections {
 
     /// Adds a connection; replaces another one if necessary. Returns `None` if all of them are making progress.
     pub(super) fn add(&self, client: IpAddr) -> Option<Place> {
-        let client = counted_as(client);
+        let client = network(client);
         let mut open = self.open.lock();
         let entries = &mut open.entries;
         let count = entries.values().filter(|entry| entry.client == client).count();
@@ -120,17 +122,6 @@ fn remove_idle(entries: &mut BTreeMap<u64, Entry>, is_candidate: impl Fn(&Entry)
     let candidates = entries.iter().filter(|(_, entry)| is_candidate(entry) && is_idle(entry));
     let number = *candidates.min_by_key(|(_, entry)| entry.progress)?.0;
     entries.remove(&number)
-}
-
-/// Returns the address that is counted: one client may have all addresses of an IPv6 network of 64 bits.
-fn counted_as(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        ip => ip,
-    }
 }
 
 #[cfg(test)]

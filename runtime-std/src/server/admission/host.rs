@@ -1,6 +1,8 @@
 //! The parties that places are counted for.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::network::network;
 
 /// The host that a request comes from. Link-local addresses of different links belong to different hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,10 +26,6 @@ impl Host {
     }
 
     pub(super) fn network(self) -> Network {
-        let ip = match self.ip {
-            IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) & !u128::from(u64::MAX)).into(),
-            ip => ip,
-        };
-        Network(Self { ip, ..self })
+        Network(Self { ip: network(self.ip), ..self })
     }
 }
