@@ -14,7 +14,7 @@ const CACHE_LINES: usize = 24;
 /// The number of lines that the cache has even if memory is short.
 const MIN_CACHE_LINES: usize = 4;
 /// The part of the memory within which the cache has more lines than that.
-const FOR_SPEED: Part = Part { all: 8, disk: 8 };
+pub(super) const FOR_SPEED: Part = Part { all: 8, disk: 8 };
 
 /// A partition, or the whole of a disk. Cheap to clone.
 ///

@@ -1,6 +1,9 @@
 //! Directory entries (Linux, `Documentation/filesystems/ext4/directory.rst`).
 //!
-//! Directories are read linearly: the blocks of a hash index look like empty blocks to a linear reader.
+//! Directories are read linearly: the blocks of a hash index look like empty blocks to a linear reader. [`DirectoryIndex`] remembers
+//! what has been read.
+//!
+//! [`DirectoryIndex`]: super::directory_index::DirectoryIndex
 
 use std::ops::ControlFlow;
 
@@ -11,12 +14,15 @@ use super::{
     inode::{Inode, corrupt, unsupported},
     map::map,
 };
-use crate::fs::{Error, bytes::le};
+use crate::{
+    fs::{Error, FileMap, bytes::le},
+    memory::Reservation,
+};
 
 /// The maximum size of a directory in bytes.
 const MAX_DIRECTORY_SIZE: u64 = 64 << 20;
 /// The number of bytes of a directory to read at once: a multiple of every block size.
-const CHUNK: u64 = 64 << 10;
+pub(super) const CHUNK: u64 = 64 << 10;
 
 /// The size of a directory entry without its name, in bytes.
 const ENTRY_HEADER: usize = 8;
@@ -55,28 +61,76 @@ pub(super) async fn for_each_entry(
         }
         return Ok(());
     }
-    if directory.size > MAX_DIRECTORY_SIZE {
-        return Err(unsupported(number, "directory too large"));
-    }
+    let content = DirectoryContent::open(blocks, directory, has_dir_index).await?;
     let mut position = 0;
-    let (map, _memory) = map(blocks, directory).await?;
-    for extent in &map.extents {
-        let end = extent.file_offset + extent.len;
-        while extent.file_offset <= position && position < end {
-            let len = CHUNK.min(end - position) as usize;
-            let mut chunk = blocks.read_extent(extent, position - extent.file_offset, len).await?;
-            map.apply_patches(position, &mut chunk);
-            for block in chunk.chunks(blocks.block_size as usize) {
-                let is_dx_root = position == 0 && has_dir_index && directory.is_indexed();
-                verify(number, block, is_dx_root, directory.checksum_seed)?;
-                if for_each_entry_in_block(number, block, &mut visit)?.is_break() {
-                    return Ok(());
-                }
-                position += block.len() as u64;
+    loop {
+        let chunk = content.read(blocks, position, CHUNK).await?;
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        for block in chunk.chunks(blocks.block_size as usize) {
+            if for_each_entry_in_block(number, block, &mut visit)?.is_break() {
+                return Ok(());
             }
         }
+        position += chunk.len() as u64;
     }
-    if position < directory.size { Err(corrupt(number, "directory with a hole")) } else { Ok(()) }
+}
+
+/// The content of a directory that consists of blocks.
+#[derive(Debug)]
+pub(super) struct DirectoryContent {
+    /// The inode.
+    number: u32,
+    checksum_seed: Checksum,
+    /// Whether the first block is the root of a hash index.
+    has_dx_root: bool,
+    map: FileMap,
+    _memory: Reservation,
+}
+
+impl DirectoryContent {
+    /// Maps a directory without inline data. `has_dir_index` is the feature of the file system.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`], [`Error::Unsupported`] if the directory is too large, [`Error::OutOfMemory`], [`Error::Io`].
+    pub(super) async fn open(blocks: &BlockReader, directory: &Inode, has_dir_index: bool) -> Result<Self, Error> {
+        let Inode { number, checksum_seed, .. } = *directory;
+        if directory.size > MAX_DIRECTORY_SIZE {
+            return Err(unsupported(number, "directory too large"));
+        }
+        let has_dx_root = has_dir_index && directory.is_indexed();
+        let (map, memory) = map(blocks, directory).await?;
+        Ok(Self { number, checksum_seed, has_dx_root, map, _memory: memory })
+    }
+
+    /// Returns the number of runs of blocks on the disk.
+    pub(super) fn extent_count(&self) -> usize {
+        self.map.extents.len()
+    }
+
+    /// Reads and verifies up to `len` bytes of whole blocks at `position`; none only at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`], [`Error::TooMuchWork`], [`Error::OutOfMemory`], [`Error::Io`].
+    pub(super) async fn read(&self, blocks: &BlockReader, position: u64, len: u64) -> Result<Vec<u8>, Error> {
+        let extents = &self.map.extents;
+        let extent = extents.get(extents.partition_point(|extent| extent.end() <= position));
+        let Some(extent) = extent.filter(|extent| extent.file_offset <= position) else {
+            let is_end = position >= self.map.size;
+            return if is_end { Ok(Vec::new()) } else { Err(corrupt(self.number, "directory with a hole")) };
+        };
+        let len = len.min(extent.end() - position) as usize;
+        let mut chunk = blocks.read_extent(extent, position - extent.file_offset, len).await?;
+        self.map.apply_patches(position, &mut chunk);
+        for (index, block) in chunk.chunks(blocks.block_size as usize).enumerate() {
+            let is_dx_root = self.has_dx_root && position == 0 && index == 0;
+            verify(self.number, block, is_dx_root, self.checksum_seed)?;
+        }
+        Ok(chunk)
+    }
 }
 
 /// Calls `visit` with each entry of a directory block, until it breaks.
@@ -94,7 +148,7 @@ fn for_each_entry_in_block(
 }
 
 /// Parses the entries of a block of the directory with inode number `directory`, except unused entries, `.` and `..`.
-fn entries(directory: u32, block: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, Error>> {
+pub(super) fn entries(directory: u32, block: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, Error>> {
     let mut rest = block;
     std::iter::from_fn(move || {
         while !rest.is_empty() {

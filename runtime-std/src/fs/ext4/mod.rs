@@ -6,6 +6,7 @@
 mod block_reader;
 mod checksum;
 mod directory;
+mod directory_index;
 mod features;
 mod group_descriptor;
 mod inline_data;
@@ -22,6 +23,7 @@ use std::ops::ControlFlow;
 use self::{
     block_reader::BlockReader,
     directory::Entry,
+    directory_index::DirectoryIndexes,
     features::Feature,
     inode::{Inode, corrupt, unsupported},
     journal_inode::FoundJournal,
@@ -43,6 +45,7 @@ pub(super) struct Ext4 {
     blocks: BlockReader,
     is_in_use: bool,
     warning: Option<String>,
+    directories: DirectoryIndexes,
 }
 
 /// The driver for ext2, ext3 and ext4.
@@ -67,7 +70,8 @@ impl Ext4 {
         let needs_recovery = superblock.features.has(Feature::RECOVER);
         let is_in_use = superblock.is_in_use();
         let blocks = BlockReader::new(volume, &superblock)?;
-        let mut filesystem = Self { superblock, blocks, is_in_use, warning: None };
+        let mut filesystem =
+            Self { superblock, blocks, is_in_use, warning: None, directories: DirectoryIndexes::default() };
         if has_journal && needs_recovery {
             filesystem.recover().await?;
         }
@@ -162,6 +166,14 @@ impl FileSystem for Ext4 {
         Box::pin(async move {
             let directory = self.inode(directory, FileType::Directory).await?;
             let is_casefolded = directory.is_casefolded();
+            if !is_casefolded && !directory.has_inline_data() {
+                let has_dir_index = self.superblock.features.has(Feature::DIR_INDEX);
+                let number = self.directories.lookup(&self.blocks, &directory, has_dir_index, name).await?;
+                return match number {
+                    Some(number) => self.node(number).await.map(Some),
+                    None => Ok(None),
+                };
+            }
             let (mut exact, mut case_insensitive) = (None, None);
             self.for_each_entry(&directory, |entry| {
                 if entry.name == name {
