@@ -2,7 +2,8 @@
 //!
 //! All disks are read by one thread. An operation on a disk, such as the lookup of a path, runs in [`metered`]: it has a budget, and
 //! lets other tasks run after each [`SLICE`]. A disk also has a credit of time. Once that is spent, its operations take turns with
-//! those of other such disks, one slice at a time; so a disk that needs little work waits for one slice at most.
+//! those of other such disks, one slice and one operation of each disk at a time; so a disk that needs little work waits for one
+//! slice at most, and one that needs more does not wait for all requests of another.
 //!
 //! [`Volume::read`](super::Volume::read) counts the work: everything that a driver does is proportional to what it reads.
 
@@ -17,7 +18,7 @@ use std::{
 use parking_lot::Mutex;
 use smol::{
     future::yield_now,
-    lock::{Semaphore, SemaphoreGuard},
+    lock::{Semaphore, SemaphoreGuard, SemaphoreGuardArc},
 };
 
 use super::Error;
@@ -41,7 +42,14 @@ thread_local! {
 
 /// The time that the operations of one disk have used. A clone refers to the same disk.
 #[derive(Debug, Clone)]
-pub struct DiskWork(Arc<Mutex<Credit>>);
+pub struct DiskWork {
+    credit: Arc<Mutex<Credit>>,
+    /// Taken by the operation that waits for the turn of the disk, or has it.
+    in_turn: Arc<Semaphore>,
+}
+
+/// The turn of an operation: that of its disk, and that within the disk.
+type Turn = (SemaphoreGuard<'static>, SemaphoreGuardArc);
 
 #[derive(Debug)]
 struct Credit {
@@ -51,18 +59,25 @@ struct Credit {
 
 impl Default for DiskWork {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Credit { left: MAX_CREDIT, updated: Instant::now() })))
+        let credit = Credit { left: MAX_CREDIT, updated: Instant::now() };
+        Self { credit: Arc::new(Mutex::new(credit)), in_turn: Arc::new(Semaphore::new(1)) }
     }
 }
 
 impl DiskWork {
     /// Takes time from the credit. Returns whether some is left.
     fn spend(&self, time: Duration, now: Instant) -> bool {
-        let mut credit = self.0.lock();
+        let mut credit = self.credit.lock();
         let earned = now.saturating_duration_since(credit.updated) / CREDIT_SHARE;
         credit.left = credit.left.saturating_add(earned).min(MAX_CREDIT).saturating_sub(time);
         credit.updated = now;
         !credit.left.is_zero()
+    }
+
+    /// Waits for a turn. Of the operations of one disk, one waits with those of other disks, and the others wait for that one.
+    async fn turn(&self) -> Turn {
+        let in_turn = self.in_turn.acquire_arc().await;
+        (TURN.acquire().await, in_turn)
     }
 }
 
@@ -80,7 +95,7 @@ struct State {
     /// The beginning of the present poll.
     polled: Instant,
     /// Kept until the operation waits for the disk, or other tasks have run after its slice.
-    turn: Option<SemaphoreGuard<'static>>,
+    turn: Option<Turn>,
     /// Whether the operation only waits for other tasks to run.
     is_yielding: bool,
 }
@@ -154,7 +169,7 @@ pub(super) async fn count_read(len: usize) -> Result<(), Error> {
         yield_now().await;
     }
     if !has_credit {
-        let turn = TURN.acquire().await;
+        let turn = meter.disk.turn().await;
         meter.state.lock().turn = Some(turn);
     }
     Ok(())
@@ -270,6 +285,36 @@ mod tests {
         assert_eq!(turns.borrow().iter().filter(|number| **number == 1).count(), 5);
         let longest = turns.borrow().chunk_by(|one, other| one == other).map(<[u32]>::len).max();
         assert!(longest <= Some(3), "one of them ran several slices in a row: {:?}", turns.borrow());
+    }
+
+    #[test]
+    fn many_operations_of_a_disk_get_no_more_turns_than_one_of_another() {
+        let slices = RefCell::new(vec![]);
+        let work = |number: u32, disk: DiskWork| {
+            let slices = &slices;
+            async move {
+                metered(&disk, u64::MAX, async move {
+                    for _ in 0..10 {
+                        burn(SLICE);
+                        let _ = count_read(1).await;
+                        slices.borrow_mut().push(number);
+                    }
+                })
+                .await;
+            }
+        };
+        let disks = [(); 2].map(|()| DiskWork::default());
+        for disk in &disks {
+            disk.spend(2 * MAX_CREDIT, Instant::now() + Duration::from_secs(60));
+        }
+        let executor = LocalExecutor::new();
+        let many: Vec<_> = (0..20).map(|_| executor.spawn(work(1, disks[0].clone()))).collect();
+        let one = executor.spawn(work(2, disks[1].clone()));
+        block_on(executor.run(one));
+        let others = slices.borrow().iter().filter(|number| **number == 1).count();
+        println!("20 operations of one disk had {others} slices while another disk had 10");
+        assert!(others <= 60, "{others} slices: the other disk waited for all of them");
+        drop(many);
     }
 
     /// An operation that waits for the disk does not keep the others from their turn.
