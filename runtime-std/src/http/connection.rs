@@ -13,8 +13,8 @@ use smol::{Async, future::or, io::AsyncReadExt};
 
 use super::{
     body::{self, SEND_BUFFER, SendError},
-    range::{self, Part},
-    request::{self, MAX_HEAD, Request},
+    range::Part,
+    request::{self, Request},
     response::{self, Entity},
     service::Service,
     status::Status,
@@ -72,14 +72,13 @@ impl Connection<'_> {
                 None
             };
             let head = or(within(REQUEST_TIMEOUT, read_head(&self.stream, &mut received)), stopped).await;
-            let Some(Ok(len)) = head else { return };
+            let Some(Ok(head)) = head else { return };
             self.place.note_progress();
-            let Some(len) = len else {
-                let _ = self.send_head(Status::HeadTooLarge, None, false, false, false).await;
-                return;
+            let request = match &head {
+                Ok(head) => request::parse(head),
+                Err(status) => Err(*status),
             };
-            let head: Vec<u8> = received.drain(..len).collect();
-            let keep_alive = match request::parse(&head) {
+            let keep_alive = match request {
                 Ok(request) => {
                     let stopped = async {
                         self.place.stopped().await;
@@ -173,7 +172,8 @@ impl Connection<'_> {
             let opened = self.service.files.open(self.client, path).await;
             let mut file = opened.map_err(|error| refusal(&error, record))?;
             record.set_origin(file.origin());
-            let part = requested_part(request, &file);
+            let tag = file.version().map(|version| format!("\"{version}\""));
+            let part = request.part(tag.as_deref(), file.size());
             let at = match &part {
                 Part::Bytes(part) => part.start,
                 Part::Whole | Part::Unsatisfiable => 0,
@@ -182,22 +182,20 @@ impl Connection<'_> {
             let start = file.bytes_at(at, TYPE_BYTES, &mut buf).await;
             let failed = |ReadFailed(reason)| Refusal { status: Status::Unavailable, reason: reason.into() };
             let content_type = response::content_type(path.as_bytes(), start.map_err(failed)?);
-            Ok((file, part, content_type))
+            Ok((file, tag, part, content_type))
         };
         let late = || Refusal {
             status: Status::Unavailable,
             reason: format!("not opened within {} s, the client may try again", OPEN_TIMEOUT.as_secs()),
         };
-        let (file, part, content_type) = within(OPEN_TIMEOUT, opened).await.unwrap_or_else(|| Err(late()))?;
+        let (file, tag, part, content_type) = within(OPEN_TIMEOUT, opened).await.unwrap_or_else(|| Err(late()))?;
         let size = file.size();
         let (status, part) = match part {
             Part::Whole => (Status::Ok, 0..size),
             Part::Bytes(part) => (Status::PartialContent, part),
             Part::Unsatisfiable => (Status::RangeNotSatisfiable, 0..0),
         };
-        let tag = file.version().map(|version| format!("\"{version}\""));
-        let is_known = request.if_none_match.is_some_and(|known| matches_tag(known, tag.as_deref()));
-        let status = if is_known { Status::NotModified } else { status };
+        let status = if request.has_version(tag.as_deref()) { Status::NotModified } else { status };
         let entity = Entity { size, part, content_type, tag, modified: file.modified() };
         Ok(Found { file, entity, status })
     }
@@ -231,43 +229,18 @@ impl Connection<'_> {
     }
 }
 
-/// Returns the part of a file that a request asks for.
-fn requested_part(request: &Request<'_>, file: &OpenFile) -> Part {
-    let Some(value) = request.range.filter(|_| !request.is_head) else { return Part::Whole };
-    // The rest of another version would not fit to what the client has (RFC 9110 section 13.1.5).
-    let is_same =
-        |validator: &[u8]| file.version().is_some_and(|version| validator == format!("\"{version}\"").as_bytes());
-    if request.if_range.is_some_and(|validator| !is_same(validator)) {
-        return Part::Whole;
-    }
-    range::parse(value, file.size())
-}
-
-/// Returns whether a list of entity tags contains this one (RFC 9110 section 13.1.2).
-fn matches_tag(list: &[u8], tag: Option<&str>) -> bool {
-    let Some(tag) = tag else { return false };
-    let mut tags = list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    tags.any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes())
-}
-
 /// Maps an error of the file store, and records where it occurred.
 fn refusal(error: &OpenError, record: &RequestRecord) -> Refusal {
     error.origin().iter().for_each(|origin| record.set_origin(*origin));
     Refusal { status: error.into(), reason: error.to_string() }
 }
 
-/// Reads until `received` begins with the head of a request, and returns its length; `None` if it is too long.
-async fn read_head(stream: &Async<TcpStream>, received: &mut Vec<u8>) -> io::Result<Option<usize>> {
+/// Reads the head of the next request; `received` keeps what follows it. The inner error is the status to respond with.
+async fn read_head(stream: &Async<TcpStream>, received: &mut Vec<u8>) -> io::Result<Result<Vec<u8>, Status>> {
     let mut buf = [0; 2048];
     loop {
-        // Empty lines before a request are ignored (RFC 9112 section 2.2).
-        let empty = received.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        received.drain(..empty);
-        if let Some(len) = request::head_len(received) {
-            return Ok(Some(len).filter(|len| *len <= MAX_HEAD));
-        }
-        if received.len() > MAX_HEAD {
-            return Ok(None);
+        if let Some(head) = request::take_head(received).transpose() {
+            return Ok(head);
         }
         match (&mut &*stream).read(&mut buf).await? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),

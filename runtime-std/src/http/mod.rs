@@ -4,6 +4,7 @@
 //! client finds the same files as over TFTP, in the same roots and the same snapshot of its disk.
 
 mod body;
+mod conditions;
 mod connection;
 pub mod range;
 pub mod request;

@@ -28,9 +28,25 @@ pub struct Request<'a> {
     pub if_none_match: Option<&'a [u8]>,
 }
 
+/// Removes the head of the next request, including its empty line, from the start of what a client has sent. Returns `None` if it is
+/// not complete.
+///
+/// # Errors
+///
+/// [`Status::HeadTooLarge`] if it has more than [`MAX_HEAD`] bytes.
+pub fn take_head(received: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Status> {
+    // Empty lines before a request are ignored (RFC 9112 section 2.2).
+    let empty = received.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    received.drain(..empty);
+    let len = head_len(received);
+    if len.unwrap_or(received.len()) > MAX_HEAD {
+        return Err(Status::HeadTooLarge);
+    }
+    Ok(len.map(|len| received.drain(..len).collect()))
+}
+
 /// Returns the length of the head that `bytes` begin with, including its empty line; `None` if it is not complete.
-#[must_use]
-pub fn head_len(bytes: &[u8]) -> Option<usize> {
+fn head_len(bytes: &[u8]) -> Option<usize> {
     let line_ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
     line_ends
         .into_iter()
@@ -170,6 +186,20 @@ mod tests {
         ] {
             assert_eq!(head_len(bytes.as_bytes()), expected, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn takes_one_head_after_another() {
+        let mut received = b"\r\n\nGET / HTTP/1.0\r\n\r\n\r\nHEAD / HTTP/1.1\n\nGE".to_vec();
+        for expected in ["GET / HTTP/1.0\r\n\r\n", "HEAD / HTTP/1.1\n\n"] {
+            assert_eq!(take_head(&mut received), Ok(Some(expected.into())));
+        }
+        assert_eq!((take_head(&mut received), &*received), (Ok(None), &b"GE"[..]));
+        for (len, expected) in [(MAX_HEAD, Ok(None)), (MAX_HEAD + 1, Err(Status::HeadTooLarge))] {
+            assert_eq!(take_head(&mut vec![b'a'; len]), expected, "{len}");
+        }
+        let complete = [vec![b'a'; MAX_HEAD], b"\n\n".to_vec()].concat();
+        assert_eq!(take_head(&mut complete.clone()), Err(Status::HeadTooLarge));
     }
 
     #[test]
