@@ -46,7 +46,8 @@ debian=${CARGO_TARGET_DIR:-$PWD/target}/package/$suite-$(dpkg --print-architectu
 if [ ! -e "$debian" ]; then
     say "downloading a Debian, which takes minutes; kept in $debian"
     as_caller mkdir -p "$(dirname "$debian")"
-    debootstrap --variant=minbase "$suite" "$root" >"$work/log" 2>&1 || fail "debootstrap: $(tail -n 3 "$work/log")"
+    # adduser: the package depends on it, and not every minimal Debian has it.
+    debootstrap --variant=minbase --include=adduser "$suite" "$root" >"$work/log" 2>&1 || fail "debootstrap: $(tail -n 3 "$work/log")"
     tar --create --file "$work/debian.tar" --directory "$root" .
     mv "$work/debian.tar" "$debian"
     rm -rf "$root"
