@@ -9,7 +9,7 @@ source tests/caller.sh
 become_root "$PWD/tests/package.sh"
 PATH=$PATH:/usr/sbin:/sbin
 
-bins/scripts/install-packages.sh debootstrap lintian mandoc man-db zsh fish systemd
+bins/scripts/install-packages.sh debootstrap iproute2 lintian mandoc man-db zsh fish systemd
 
 say() { echo "package: $*"; }
 fail() { echo "package: FAILED: $*" >&2; exit 1; }
