@@ -7,7 +7,8 @@ use rtftp_core::RequestPath;
 /// A name of a client. Each name has only one spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClientName {
-    /// The source address of its requests, in the usual notation: `10.0.0.5`, `fe80::1`.
+    /// The source address of its requests, in the usual notation: `10.0.0.5`, `fe80::1`. A link-local address has the same name on
+    /// every interface.
     Ip(IpAddr),
     /// The MAC address of its network interface, from the kernel's neighbour table: `dc-a6-32-01-36-c2`.
     Mac([u8; 6]),
@@ -27,12 +28,13 @@ impl ClientName {
         if name.to_string() == text { Ok(name) } else { Err(Some(name)) }
     }
 
-    /// Splits a requested path that starts with a serial number into that name and the rest of the path.
-    pub(crate) fn split_serial(path: &RequestPath) -> Option<(Self, RequestPath)> {
+    /// Splits a requested path that starts with a serial number or a MAC address into that name and the rest of the path. A
+    /// Raspberry Pi prefixes one of the two (`TFTP_PREFIX` in its EEPROM).
+    pub(crate) fn split_prefix(path: &RequestPath) -> Option<(Self, RequestPath)> {
         let first = path.names().next()?;
         let rest = path.as_bytes().get(first.len() + 1..)?;
         match Self::parse(str::from_utf8(first).ok()?) {
-            Ok(serial @ Self::Serial(_)) => Some((serial, RequestPath::parse(rest).ok()?)),
+            Ok(name @ (Self::Serial(_) | Self::Mac(_))) => Some((name, RequestPath::parse(rest).ok()?)),
             _ => None,
         }
     }
@@ -48,8 +50,10 @@ impl fmt::Display for ClientName {
     }
 }
 
+/// Parses an IP address. The interface of a link-local one is no part of the name.
 fn parse_ip(text: &str) -> Option<ClientName> {
-    text.parse().ok().map(|ip: IpAddr| ClientName::Ip(ip.to_canonical()))
+    let (ip, _interface) = text.split_once('%').filter(|(ip, _)| ip.contains(':')).unwrap_or((text, ""));
+    ip.parse().ok().map(|ip: IpAddr| ClientName::Ip(ip.to_canonical()))
 }
 
 /// Parses six pairs of hexadecimal digits, separated by hyphens or by the more common colons.
@@ -106,6 +110,8 @@ mod tests {
             ("FE80::1", "fe80::1"),
             ("fe80:0:0:0:0:0:0:1", "fe80::1"),
             ("::ffff:10.0.0.5", "10.0.0.5"),
+            ("fe80::1%eth0", "fe80::1"),
+            ("FE80::1%2", "fe80::1"),
             ("DC-A6-32-01-36-C2", "dc-a6-32-01-36-c2"),
             ("dc:a6:32:01:36:c2", "dc-a6-32-01-36-c2"),
             ("9FFEFDEF", "9ffefdef"),
@@ -126,6 +132,8 @@ mod tests {
             "10.0.0",
             "10.0.0.05",
             "10.0.0.256",
+            "10.0.0.5%eth0",
+            "%eth0",
             "dc-a6-32-01-36",
             "dc-a6-32-01-36-c2-00",
             "dc-a6-32-01-36-+2",
@@ -143,13 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn splits_serial_number_from_path() {
-        let split = |path: &str| ClientName::split_serial(&RequestPath::parse(path.as_bytes()).expect("a path"));
+    fn splits_serial_number_and_mac_from_path() {
+        let split = |path: &str| ClientName::split_prefix(&RequestPath::parse(path.as_bytes()).expect("a path"));
         let rest = |path: &str| RequestPath::parse(path.as_bytes()).expect("a path");
         assert_eq!(split("9ffefdef/start4.elf"), Some((ClientName::Serial(0x9ffe_fdef), rest("start4.elf"))));
         assert_eq!(split("/9ffefdef//a/b"), Some((ClientName::Serial(0x9ffe_fdef), rest("a/b"))));
+        assert_eq!(split("dc-a6-32-01-36-c2/start4.elf"), Some((MAC, rest("start4.elf"))));
         for path in
-            ["9ffefdef", "9ffefdef/", "9FFEFDEF/a", "a/9ffefdef/b", "dc-a6-32-01-36-c2/a", "10.0.0.5/a", "\u{e9}/a"]
+            ["9ffefdef", "9ffefdef/", "9FFEFDEF/a", "a/9ffefdef/b", "dc:a6:32:01:36:c2/a", "10.0.0.5/a", "\u{e9}/a"]
         {
             assert_eq!(split(path), None, "{path}");
         }

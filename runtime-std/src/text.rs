@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-/// Displays a requested file name: escapes everything but printable ASCII, and cuts off names of more than 128 bytes.
+/// Displays a requested file name: escapes everything but printable ASCII, quotes names with blanks or escaped bytes, which would
+/// otherwise be overlooked at the end of a name, and cuts off names of more than 128 bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EscapedName<'a>(pub(crate) &'a [u8]);
 
@@ -21,10 +22,12 @@ impl EscapedName<'_> {
 
 impl fmt::Display for EscapedName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.split_at_checked(Self::MAX_DISPLAYED_BYTES) {
-            Some((displayed, [_, ..])) => write!(f, "{}...", displayed.escape_ascii()),
-            _ => self.0.escape_ascii().fmt(f),
-        }
+        let (displayed, dots) = match self.0.split_at_checked(Self::MAX_DISPLAYED_BYTES) {
+            Some((displayed, [_, ..])) => (displayed, "..."),
+            _ => (self.0, ""),
+        };
+        let quote = if displayed.iter().all(u8::is_ascii_graphic) { "" } else { "\"" };
+        write!(f, "{quote}{}{quote}{dots}", displayed.escape_ascii())
     }
 }
 
@@ -67,7 +70,12 @@ mod tests {
 
     #[test]
     fn file_names_are_escaped_and_cut_off() {
-        assert_eq!(EscapedName(b"boot/a\n\xff").to_string(), r"boot/a\n\xff");
+        assert_eq!(EscapedName(br"boot\a-1").to_string(), r"boot\\a-1");
+        assert_eq!(EscapedName(b"boot/a\n\xff").to_string(), r#""boot/a\n\xff""#);
+        for (name, quoted) in [(&b"a b"[..], r#""a b""#), (b"f ", r#""f ""#), (b"a \"b\"", r#""a \"b\"""#)] {
+            assert_eq!(EscapedName(name).to_string(), quoted);
+        }
+        assert_eq!(EscapedName(&[b' '; 129]).to_string(), format!("\"{}\"...", " ".repeat(128)));
         assert_eq!(EscapedName(&[b'a'; 128]).to_string(), "a".repeat(128));
         assert_eq!(EscapedName(&[b'a'; 2000]).to_string(), "a".repeat(128) + "...");
         let part = EscapedName::displayed_part(&[b'a'; 2000]);

@@ -2,7 +2,7 @@
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -106,10 +106,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Returns a client of `server` that sends from any port of the address `from`.
+    /// Returns a client of `server` that sends from any port of the address `from`, which may have a scope: `fe80::5%2`.
     pub fn new(from: &str, server: SocketAddr) -> Self {
-        let from: IpAddr = from.parse().expect("an IP address");
-        Self::at((from, 0).into(), server)
+        let from = if from.contains(':') { format!("[{from}]:0") } else { format!("{from}:0") };
+        Self::at(from.parse().expect("an IP address"), server)
     }
 
     /// Returns a client of `server` that sends from the address and port `from`.

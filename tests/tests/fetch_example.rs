@@ -21,5 +21,5 @@ fn fetches_files_of_all_sizes() {
 fn reports_the_text_of_an_error() {
     let daemon = Rtftp::start();
     let error = example::fetch(daemon.address(), "missing").expect_err("the file does not exist");
-    assert_eq!(error.to_string(), "ERROR 1 (file not found): file not found");
+    assert_eq!(error.to_string(), "ERROR 1 (file not found): File not found");
 }

@@ -91,7 +91,7 @@ fn reports_answer_from_another_address() {
     let running = getter.start(&[&address, "f", "--patience", "1", "--trace"]);
     server.request();
     server.send(OACK);
-    assert_eq!(server.receive(), error(5, "unknown transfer ID"));
+    assert_eq!(server.receive(), error(5, "Unknown transfer ID"));
     let other_address = server.transfer_port().to_string();
     let words = [&format!("{address}: no answer, but one from {other_address}"), "(not the server) OACK"];
     running.end().assert_exit(3, &words);
@@ -225,7 +225,7 @@ fn ignores_unknown_sources_and_recovers_lost_packets() {
     unknown_source.send_to(&data(1, 1428), server.client()).expect("sent");
     let mut answer = [0; 64];
     let len = unknown_source.recv(&mut answer).expect("an answer");
-    assert_eq!(answer[..len], error(5, "unknown transfer ID"));
+    assert_eq!(answer[..len], error(5, "Unknown transfer ID"));
     // The ERROR to a closed port causes an ICMP error, which must not end the transfer.
     for _ in 0..3 {
         let closed = UdpSocket::bind("127.0.0.1:0").expect("a port");

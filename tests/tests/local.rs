@@ -8,6 +8,7 @@ use std::{
 
 use rtftp_tests::{
     Answer, Client, Rtftp, SIZES, assert_same, client_programs::ALL_CLIENT_PROGRAMS, noise, raw_client::rrq,
+    run_with_bad_arguments,
 };
 
 #[test]
@@ -118,6 +119,48 @@ fn accepts_path_spellings_of_firmware() {
     assert_eq!(daemon.fetch("127.0.0.7", "inside").as_deref(), Ok("found"));
     assert_eq!(daemon.fetch("127.0.0.7", "directory/x64/file").as_deref(), Ok("found"));
     assert_eq!(daemon.fetch("127.0.0.7", "with space").as_deref(), Ok("space"));
+}
+
+#[test]
+fn serves_absolute_names_that_begin_with_the_root() {
+    let daemon = Rtftp::start();
+    daemon.put("default/pxelinux.0", "common");
+    daemon.put("127.0.0.7/own", "own");
+    daemon.put("secret", "never served");
+    let root = daemon.path("").display().to_string();
+    let root = root.trim_end_matches('/');
+    for (name, expected) in [
+        ("pxelinux.0", Ok("common")),
+        ("default/pxelinux.0", Ok("common")),
+        ("own", Ok("own")),
+        ("secret", Err(1)),
+        ("127.0.0.7/own", Err(1)),
+    ] {
+        let fetched = daemon.fetch("127.0.0.7", &format!("{root}/{name}"));
+        assert_eq!(fetched.as_deref().map_err(|code| *code), expected, "{name}");
+    }
+    assert_eq!(daemon.fetch("127.0.0.7", &format!("{root}x/pxelinux.0")), Err(1));
+}
+
+#[test]
+fn quotes_names_with_blanks_and_unprintable_bytes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("status.sock").display().to_string();
+    let daemon = Rtftp::start_with("127.0.0.1", 60, &["--status-socket", &socket]);
+    daemon.put("default/f", "x");
+    daemon.put("default/a b", "blank");
+    assert_eq!(daemon.fetch("127.0.0.7", "f").as_deref(), Ok("x"));
+    assert_eq!(daemon.fetch("127.0.0.7", "a b").as_deref(), Ok("blank"));
+    assert_eq!(daemon.fetch("127.0.0.7", "f "), Err(1));
+    assert_eq!(daemon.client("127.0.0.7").exchange(b"\0\x01f\xff\0octet\0").code(), 1);
+    daemon.logged(&[" f from default/"]);
+    daemon.logged(&[r#" "a b" from default/"#]);
+    let status = run_with_bad_arguments(["status", "--socket", &socket, "127.0.0.7"]);
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    for name in [r#""f ""#, r#""f\xff""#] {
+        daemon.logged(&[&format!(" {name}: not found")]);
+        assert!(status.contains(name), "{name}: {status}");
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::{
     collections::HashSet,
     fs,
+    io::Read,
     net::{IpAddr, UdpSocket},
+    os::unix::net::UnixStream,
 };
 
 use nix::net::if_::if_nametoindex;
@@ -12,6 +14,7 @@ use rtftp_tests::{
     closed_port, noise,
     raw_client::{ack, error, rrq},
 };
+use tempfile::TempDir;
 
 #[test]
 fn serves_directory_named_after_mac_for_all_addresses() {
@@ -52,6 +55,52 @@ fn serves_disk_named_after_mac() {
         daemon.put("default/dir/name", "default");
         daemon.put_disk(BOARD_MAC, &DiskConfig::new("nbd+unix:///?socket=/nowhere").partition(1, "/"));
         assert_eq!(cable.fetch("10.9.0.5", "dir/name"), Err(0), "the client's own disk is down");
+    });
+}
+
+#[test]
+fn mac_prefix_of_a_raspberry_pi_opens_only_its_own_root() {
+    VethNetwork::test(&["--view-gap", "0"], |cable| {
+        let (disk, other) = (board_disk(1), "02-00-00-00-00-06");
+        let server = NbdServer::unix(&disk);
+        let daemon = cable.daemon();
+        daemon.connect_disk(BOARD_MAC, &board_config(&server).tftp_root("/boot"));
+        daemon.put(&format!("{BOARD_MAC}/start4.elf"), "own");
+        daemon.put(&format!("{BOARD_MAC}/{BOARD_MAC}/config.txt"), "with the prefix");
+        daemon.put(&format!("{BOARD_MAC}/config.txt"), "without");
+        daemon.put(&format!("{other}/secret"), "another board's");
+        daemon.put(&format!("default/{BOARD_MAC}/common"), "common");
+        for from in ["10.9.0.5", "fd09::5"] {
+            let fetch = |mac: &str, name: &str| cable.fetch(from, &format!("{mac}/{name}"));
+            assert_eq!(fetch(BOARD_MAC, "start4.elf").as_deref(), Ok("own"), "{from}");
+            assert_eq!(fetch(BOARD_MAC, "dir/name").as_deref(), Ok("board 1"), "{from}");
+            assert_eq!(fetch(BOARD_MAC, "config.txt").as_deref(), Ok("with the prefix"), "{from}");
+            assert_eq!(fetch(BOARD_MAC, "common").as_deref(), Ok("common"), "{from}");
+            for name in ["secret", "start4.elf"] {
+                assert_eq!(fetch(other, name), Err(1), "{from}: {name}");
+            }
+        }
+        daemon.logged(&["10.9.0.5", &format!("{BOARD_MAC}/start4.elf from {BOARD_MAC}/"), "complete"]);
+    });
+}
+
+#[test]
+fn link_local_address_has_one_name_on_every_interface() {
+    let directory = TempDir::new().expect("a directory");
+    let socket = directory.path().join("status.sock");
+    VethNetwork::test(&["--status-socket", socket.to_str().expect("UTF-8")], |cable| {
+        let daemon = cable.daemon();
+        daemon.put("fe80::5/file", "link-local");
+        daemon.put("fe80::5%server/file", "misspelled");
+        daemon.logged(&["fe80::5%server: ignored: rename to fe80::5"]);
+        let interface = if_nametoindex("board").expect("an interface");
+        let mut client = cable.client(&format!("fe80::5%{interface}"), &format!("[fe80::1%{interface}]"));
+        assert_eq!(client.exchange(&rrq("file", &[])), Answer::Data(1, b"link-local".into()));
+        client.reply(&ack(1));
+        daemon.logged(&["[fe80::5%", "file from fe80::5/", "complete"]);
+        let mut history = String::new();
+        UnixStream::connect(&socket).and_then(|mut status| status.read_to_string(&mut history)).expect("a snapshot");
+        assert!(history.contains(r#""client":"fe80::5""#), "{history}");
     });
 }
 

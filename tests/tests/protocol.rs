@@ -1,6 +1,7 @@
 //! The protocol on the wire, byte by byte.
 
 use std::{
+    os::unix::fs::symlink,
     thread,
     time::{Duration, Instant},
 };
@@ -79,6 +80,23 @@ fn replies_to_other_packets_with_error() {
         let request = format!("\0\u{1}f\0{mode}\0");
         let code = daemon.client("127.0.0.7").exchange(request.as_bytes()).code();
         assert!(matches!(code, 0 | 4), "{mode}: {code}");
+    }
+}
+
+#[test]
+fn error_texts_start_with_those_of_rfc_1350() {
+    let (daemon, _) = serving(100);
+    symlink("/etc/passwd", daemon.path("default/link")).expect("linked");
+    let write = b"\0\x02f\0octet\0".to_vec();
+    for (request, text) in [
+        (rrq("missing", &[]), "File not found"),
+        (rrq("../f", &[]), "Access violation"),
+        (rrq("link", &[]), "Access violation"),
+        (write, "Access violation: this server does not take files"),
+        (b"\0\x09f\0octet\0".to_vec(), "Illegal TFTP operation: not a TFTP request"),
+    ] {
+        let answer = daemon.client("127.0.0.7").exchange(&request);
+        assert!(matches!(&answer, Answer::Error(_, found) if found == text), "{text}: {answer:?}");
     }
 }
 

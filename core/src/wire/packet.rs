@@ -182,7 +182,7 @@ pub const fn data_header(block: u16) -> [u8; DATA_HEADER] {
 impl Packet<'_> {
     /// The answer to a datagram that does not belong to the transfer (RFC 1350 section 4).
     pub const UNKNOWN_TRANSFER_ID: Self =
-        Self::Error { code: ErrorCode::UNKNOWN_TRANSFER_ID, message: b"unknown transfer ID" };
+        Self::Error { code: ErrorCode::UNKNOWN_TRANSFER_ID, message: b"Unknown transfer ID" };
 }
 
 impl<'a> Packet<'a> {

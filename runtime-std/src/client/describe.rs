@@ -31,9 +31,14 @@ pub(super) fn describe_options(options: Options<'_>) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Describes an ERROR: its code, the meaning of the code, and its text.
+/// Describes an ERROR: its code, the meaning of the code, and its text unless that says the same.
 pub(super) fn describe_error(code: ErrorCode, text: &str) -> String {
-    format!("{code}: {text}")
+    let meaning = code.meaning();
+    let detail = match text.split_at_checked(meaning.len()) {
+        Some((start, rest)) if start.eq_ignore_ascii_case(meaning) => rest.trim_start_matches(['.', ':', ' ']),
+        _ => text,
+    };
+    if detail.is_empty() { code.to_string() } else { format!("{code}: {detail}") }
 }
 
 fn describe_request(request: Request<'_>) -> String {
@@ -62,6 +67,8 @@ mod tests {
             (b"\0\x03\x01\x00abc", "DATA 256, 3 bytes"),
             (b"\0\x04\xff\xff", "ACK 65535"),
             (b"\0\x05\0\x01no such file\0", "ERROR 1 (file not found): no such file"),
+            (b"\0\x05\0\x01File not found\0", "ERROR 1 (file not found)"),
+            (b"\0\x05\0\x02Access violation: a link\0", "ERROR 2 (access violation): a link"),
             (b"\0\x05\0\x63what", "ERROR 99 (unknown code): what"),
             (b"\0\x06blksize\x001428\0tsize\x009\0", "OACK blksize=1428 tsize=9, 23 bytes"),
             (b"\0\x09", "not a TFTP packet, 2 bytes"),

@@ -67,7 +67,7 @@ impl DiskError {
     /// Returns a short text without paths and addresses, which TFTP clients receive in an ERROR packet.
     pub fn to_client(&self) -> &'static str {
         match self {
-            Self::NotFound => "file not found",
+            Self::NotFound => "File not found",
             Self::Forbidden(_) => "not a regular file",
             Self::InvalidDescription(_) => "the description of this client's disk is not valid",
             Self::UnreadableDescription(_) => "the server's file system does not answer",

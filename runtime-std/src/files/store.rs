@@ -62,7 +62,7 @@ impl FileStore {
     ///
     /// A root is named after the client's IP address, its MAC address, or a Raspberry Pi serial number at the start of the path, in
     /// this order; for each name the directory is searched before the disk. The common directory is searched last. Replies go to the
-    /// addresses, but the serial number is only a claim of the client.
+    /// addresses, but the serial number is only a claim of the client. A MAC address at the start of the path must be the client's.
     ///
     /// # Errors
     ///
@@ -121,14 +121,17 @@ impl Search<'_> {
         if let Some(file) = self.open_named(ClientName::Ip(self.client.ip()), path).await? {
             return Ok(file);
         }
-        if self.entries.has_mac_names()
-            && let Some(mac) = mac_name(self.client).await?
+        let prefixed = ClientName::split_prefix(path);
+        let mac = if self.entries.has_mac_names() { mac_name(self.client).await? } else { None };
+        if let Some(mac) = mac
             && let Some(file) = self.open_named(mac, path).await?
         {
             return Ok(file);
         }
-        if let Some((serial, rest)) = ClientName::split_serial(path)
-            && let Some(file) = self.open_named(serial, &rest).await?
+        // The MAC address of another machine opens nothing.
+        if let Some((name, rest)) = prefixed
+            && (matches!(name, ClientName::Serial(_)) || mac == Some(name))
+            && let Some(file) = self.open_named(name, &rest).await?
         {
             return Ok(file);
         }

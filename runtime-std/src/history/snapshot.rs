@@ -78,7 +78,8 @@ pub struct Boot {
 /// A request for a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct File {
-    /// The requested name: everything but printable ASCII is escaped, and a long name is cut off.
+    /// The requested name: everything but printable ASCII is escaped, a name with blanks or escapes is quoted, and a
+    /// long one is cut off.
     pub name: String,
     /// The protocol of the request.
     #[serde(default)]

@@ -51,7 +51,7 @@ impl UnknownTidReplies {
         }
         self.last = Some(now);
         let mut buf = [0; 64];
-        let error = Packet::Error { code: ErrorCode::UNKNOWN_TRANSFER_ID, message: b"unknown transfer ID" };
+        let error = Packet::Error { code: ErrorCode::UNKNOWN_TRANSFER_ID, message: b"Unknown transfer ID" };
         if let Some(len) = error.write(&mut buf) {
             let _ = socket.send_to(&buf[..len], source);
         }
@@ -192,7 +192,7 @@ mod tests {
             let reply = async { unknown.recv(&mut buf).await };
             let run = async { Err(sockets.run().await.expect_err("an error")) };
             let len = smol::block_on(or(reply, run)).expect("a reply");
-            assert_eq!(&buf[..len], b"\x00\x05\x00\x05unknown transfer ID\0");
+            assert_eq!(&buf[..len], b"\x00\x05\x00\x05Unknown transfer ID\0");
             sockets.reply_to_batch();
             assert!(unknown.get_ref().recv(&mut buf).is_err(), "more than one reply");
             drop(socket);

@@ -15,7 +15,7 @@ use crate::{
     net::{Route, send_reply},
 };
 
-/// An ERROR packet.
+/// An ERROR packet. Its text starts with that of RFC 1350 if the code has one: scripts look for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ErrorReply {
     code: ErrorCode,
@@ -80,7 +80,7 @@ impl Rejection {
         };
         let rejection = match error {
             OpenError::NotFound => {
-                let reply = ErrorReply::new(ErrorCode::FILE_NOT_FOUND, "file not found");
+                let reply = ErrorReply::new(ErrorCode::FILE_NOT_FOUND, "File not found");
                 Self { state: State::Missing, reason: None, ..refused(reply) }
             }
             OpenError::Forbidden { .. } => refused(ACCESS_VIOLATION),
@@ -103,7 +103,7 @@ impl Rejection {
     }
 }
 
-const ACCESS_VIOLATION: ErrorReply = ErrorReply { code: ErrorCode::ACCESS_VIOLATION, message: "access violation" };
+const ACCESS_VIOLATION: ErrorReply = ErrorReply { code: ErrorCode::ACCESS_VIOLATION, message: "Access violation" };
 
 #[cfg(test)]
 mod tests {
@@ -123,10 +123,10 @@ mod tests {
         let io_error = || io::Error::from(io::ErrorKind::PermissionDenied);
         let disk_error = || DiskError::InvalidDescription("line 2: expected a string".into());
         for (error, expected, level, state) in [
-            (OpenError::NotFound, (1, "file not found"), Level::Info, State::Missing),
+            (OpenError::NotFound, (1, "File not found"), Level::Info, State::Missing),
             (
                 OpenError::Forbidden { origin, reason: "a FIFO".into() },
-                (2, "access violation"),
+                (2, "Access violation"),
                 Level::Info,
                 State::Refused,
             ),

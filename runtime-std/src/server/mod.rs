@@ -273,14 +273,14 @@ impl Server {
             Ok(Packet::WriteRequest(request)) => {
                 let reason = "this server does not take files";
                 context.history.record_request(client, request.file).finish(State::Refused, Some(reason));
-                ErrorReply::new(ErrorCode::ACCESS_VIOLATION, reason)
+                ErrorReply::new(ErrorCode::ACCESS_VIOLATION, "Access violation: this server does not take files")
             }
             _ if self.deliver(datagram, route) => return,
             // It may repeat the last ACK of a finished transfer: an ERROR could end the client's next one.
             Ok(Packet::Ack { .. }) if self.config.single_port => return,
             // An ERROR, even a truncated one, is never answered: two programs could reply to each other forever.
             _ if datagram.starts_with(&[0, 5]) => return,
-            _ => ErrorReply::new(ErrorCode::ILLEGAL_OPERATION, "not a TFTP request"),
+            _ => ErrorReply::new(ErrorCode::ILLEGAL_OPERATION, "Illegal TFTP operation: not a TFTP request"),
         };
         if self.rejections.lock().allows(clock::now()) {
             log::debug!("{}: rejected: {}", route.client, reply.message);

@@ -104,12 +104,12 @@ fn serves_file_and_records_request() {
 fn rejects_other_packets_with_error() {
     let running = run(|_| {});
     for (datagram, error) in [
-        (&b"\x00\x01missing\0octet\0"[..], &b"\x00\x05\x00\x01file not found\0"[..]),
-        (b"\x00\x01../f\0octet\0", b"\x00\x05\x00\x02access violation\0"),
+        (&b"\x00\x01missing\0octet\0"[..], &b"\x00\x05\x00\x01File not found\0"[..]),
+        (b"\x00\x01../f\0octet\0", b"\x00\x05\x00\x02Access violation\0"),
         (b"\x00\x01f\0mail\0", b"\x00\x05\x00\x00only octet and netascii mode are served\0"),
-        (b"\x00\x02f\0octet\0", b"\x00\x05\x00\x02this server does not take files\0"),
-        (b"\x00\x04\x00\x01", b"\x00\x05\x00\x04not a TFTP request\0"),
-        (b"noise", b"\x00\x05\x00\x04not a TFTP request\0"),
+        (b"\x00\x02f\0octet\0", b"\x00\x05\x00\x02Access violation: this server does not take files\0"),
+        (b"\x00\x04\x00\x01", b"\x00\x05\x00\x04Illegal TFTP operation: not a TFTP request\0"),
+        (b"noise", b"\x00\x05\x00\x04Illegal TFTP operation: not a TFTP request\0"),
     ] {
         let (_, reply, _) = running.ask(datagram);
         assert_eq!(reply, error, "{}", datagram.escape_ascii());

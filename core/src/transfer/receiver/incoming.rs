@@ -50,7 +50,7 @@ impl Receiver {
         }
         let window_end = self.acknowledged.saturating_add(self.settings.windowsize.into());
         if payload.len() > usize::from(self.settings.blksize) {
-            self.refuse(ErrorCode::ILLEGAL_OPERATION, "the block is longer than negotiated");
+            self.refuse(ErrorCode::ILLEGAL_OPERATION, "Illegal TFTP operation: the block is longer than negotiated");
         } else if distance == 0 {
             self.deliver(now, payload, window_end, sink);
         } else if block <= window_end {
