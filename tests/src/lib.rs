@@ -51,7 +51,7 @@ pub use raw_client::{Answer, Client};
 pub use reading::{Content, read_image, read_natively};
 pub use resource_usage::{ResourceUsage, thread_cpu_times};
 pub use rtftp_get::{GetResult, RtftpGet, ScriptedServer};
-pub use veth_network::{BOARD_MAC, VethNetwork};
+pub use veth_network::{BOARD_MAC, Router, VethNetwork};
 pub use wait::poll_until;
 
 /// File names and sizes in bytes around the default block size, and a size typical of a kernel.

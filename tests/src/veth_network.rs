@@ -1,9 +1,12 @@
 //! Two network namespaces joined by a veth pair: the daemon in one, the test in the other.
 
 use std::{
+    fs,
     io::{Write as _, stderr},
     panic::resume_unwind,
+    process::Command,
     thread,
+    time::Duration,
 };
 
 use nix::{
@@ -11,7 +14,7 @@ use nix::{
     unistd::geteuid,
 };
 
-use crate::{Client, Rtftp, run};
+use crate::{Client, Process, Rtftp, poll_until, run};
 
 /// The MAC address of the test's interface.
 pub const BOARD_MAC: &str = "02-00-00-00-00-05";
@@ -97,7 +100,86 @@ impl VethNetwork {
         self.run_on_board(&format!("nsenter --target {} --net {command}", self.id()));
     }
 
+    /// Inserts a router, so that the test has the addresses 10.10.0.7 and `fd10::7` behind a link with this MTU, and no others.
+    #[track_caller]
+    pub fn insert_router(&self, mtu: u32) -> Router {
+        let own = fs::read_link("/proc/thread-self/ns/net").expect("a namespace");
+        let process = Process::start(Command::new("unshare").args(["--net", "sleep", "1000"]));
+        let router = Router { process };
+        let namespace = format!("/proc/{}/ns/net", router.process.id());
+        poll_until("the router's namespace", Duration::from_secs(10), || {
+            fs::read_link(&namespace).is_ok_and(|other| other != own).then_some(())
+        });
+        let id = router.process.id();
+        self.run_on_board(&format!("ip link set board netns {id}"));
+        for address in ["10.9.0.5/24", "fd09::5/64 nodad"] {
+            router.run(&format!("ip address add {address} dev board"));
+        }
+        self.run_on_board(&format!("ip link add far mtu {mtu} type veth peer name near mtu {mtu} netns {id}"));
+        for (own, routers) in [("10.10.0.7/24", "10.10.0.1/24"), ("fd10::7/64 nodad", "fd10::1/64 nodad")] {
+            self.run_on_board(&format!("ip address add {own} dev far"));
+            router.run(&format!("ip address add {routers} dev near"));
+        }
+        self.run_on_board("ip link set far up");
+        for interface in ["board", "near"] {
+            router.run(&format!("ip link set {interface} up"));
+        }
+        for (network, via, default) in [("10.10.0.0/24", "10.9.0.5", "10.10.0.1"), ("fd10::/64", "fd09::5", "fd10::1")]
+        {
+            self.run_on_server(&format!("ip route add {network} via {via}"));
+            self.run_on_board(&format!("ip route add default via {default}"));
+        }
+        for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            let set = format!("echo 1 > /proc/sys/net/{setting}");
+            run("nsenter", ["--target", &id.to_string(), "--net", "sh", "-c", &set]);
+        }
+        router
+    }
+
+    /// Returns the number of IPv4 fragments that were created in the daemon's namespace.
+    pub fn fragments(&self) -> u64 {
+        ipv4_fragments(self.id())
+    }
+
     fn id(&self) -> u32 {
         self.daemon.process().id()
+    }
+}
+
+/// Returns the number of IPv4 fragments created in the network namespace of a process (proc(5), `/proc/net/snmp`).
+#[track_caller]
+fn ipv4_fragments(process: u32) -> u64 {
+    let counters = fs::read_to_string(format!("/proc/{process}/net/snmp")).expect("counters");
+    let mut lines = counters.lines().filter_map(|line| line.strip_prefix("Ip:"));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    let (_, value) = pairs.find(|(name, _)| *name == "FragCreates").expect("FragCreates");
+    value.parse().expect("a number")
+}
+
+/// A router between the server and the board.
+#[derive(Debug)]
+pub struct Router {
+    process: Process,
+}
+
+impl Router {
+    /// Makes it send no ICMP messages, like some firewalls.
+    #[track_caller]
+    pub fn drop_icmp(&self) {
+        self.run("ip -4 rule add priority 10 ipproto icmp blackhole");
+        self.run("ip -6 rule add priority 10 ipproto ipv6-icmp blackhole");
+    }
+
+    /// Returns the number of IPv4 fragments that it has created.
+    pub fn fragments(&self) -> u64 {
+        ipv4_fragments(self.process.id())
+    }
+
+    /// Runs a command in its namespace; the words are separated by single spaces.
+    #[track_caller]
+    fn run(&self, command: &str) {
+        let id = self.process.id().to_string();
+        run("nsenter", ["--target", &id, "--net"].into_iter().chain(command.split(' ')));
     }
 }

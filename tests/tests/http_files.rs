@@ -246,7 +246,7 @@ fn removes_a_prefix_and_records_the_boot() {
     assert_eq!(
         found,
         [
-            ("/boot/a b.cfg", Protocol::Http, State::Complete, 4),
+            (r#""/boot/a b.cfg""#, Protocol::Http, State::Complete, 4),
             ("/a%20b.cfg", Protocol::Http, State::Complete, 4),
             ("/boot/missing", Protocol::Http, State::Missing, 0)
         ]

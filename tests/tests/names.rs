@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fs,
     io::Read,
     net::{IpAddr, UdpSocket},
     os::unix::net::UnixStream,
@@ -241,17 +240,6 @@ fn names_the_reason_why_packets_were_not_sent() {
     });
 }
 
-/// Returns the number of IP fragments created in the daemon's network namespace (proc(5), `/proc/net/snmp`).
-fn fragments(cable: &VethNetwork) -> u64 {
-    let id = cable.daemon().process().id();
-    let counters = fs::read_to_string(format!("/proc/{id}/net/snmp")).expect("counters");
-    let mut lines = counters.lines().filter_map(|line| line.strip_prefix("Ip:"));
-    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
-    let (_, value) = pairs.find(|(name, _)| *name == "FragCreates").expect("FragCreates");
-    value.parse().expect("a number")
-}
-
 #[test]
 fn mtu_clamp_limits_block_size_to_path_mtu() {
     let file = noise(30_000, 7);
@@ -275,7 +263,7 @@ fn mtu_clamp_limits_block_size_to_path_mtu() {
         assert_eq!(granted("10.9.0.5", "65464"), 1400 - 32);
         let got = cable.client("10.9.0.5", "10.9.0.1").fetch("file", &[("blksize", "65464")]).expect("the file");
         assert_same(&got, &file, "in unfragmented blocks");
-        assert_eq!(fragments(cable), 0);
+        assert_eq!(cable.fragments(), 0);
     });
     VethNetwork::test(&[], |cable| {
         cable.daemon().put("default/file", &file);
@@ -283,6 +271,6 @@ fn mtu_clamp_limits_block_size_to_path_mtu() {
         let granted = client.exchange(&rrq("file", &[("blksize", "8192")]));
         assert_eq!(granted, Answer::oack(&[("blksize", "8192")]), "without --mtu-clamp");
         assert_same(&client.finish(granted).expect("the file"), &file, "in fragments");
-        assert_ne!(fragments(cable), 0);
+        assert_ne!(cable.fragments(), 0);
     });
 }

@@ -96,7 +96,7 @@ fn shows_every_request_of_a_boot() {
     assert_eq!((missing.name.as_str(), &missing.origin, missing.blksize), ("start4.elf", &None, 0));
     assert_eq!((complete.acknowledged, complete.blksize, complete.windowsize), (11, 512, 1));
     assert_eq!((complete.origin.as_deref(), complete.snapshot_age), (Some("default/"), None));
-    assert_eq!((hostile.name.as_str(), hostile.why.as_deref()), (r"../\x1b[2J", Some("the path leaves its root")));
+    assert_eq!((hostile.name.as_str(), hostile.why.as_deref()), (r#""../\x1b[2J""#, Some("the path leaves its root")));
     assert_eq!((kernel.size, kernel.acknowledged), (Some(1 << 20), 4 * 1024));
     assert_eq!((kernel.blksize, kernel.windowsize, kernel.copies), (1024, 4, 1));
     assert!(kernel.seconds > 2.0 && kernel.began >= boot.began && boot.last >= kernel.began, "{boot:?}");

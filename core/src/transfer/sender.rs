@@ -32,7 +32,7 @@ use crate::{
         termination::Termination,
     },
     wire::{
-        options::{Granted, Settings},
+        options::{DEFAULT_BLKSIZE, Granted, Settings},
         packet::{ErrorCode, Packet},
     },
 };
@@ -53,6 +53,10 @@ const UNVERIFIED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The number of repetitions of block 1 from which an ERROR of the client is no probe: the client waited for that block.
 const MAX_PROBE_REPETITIONS: u32 = 4;
+
+/// The time without an answer after which a repeated first window possibly exceeds the MTU of the path. On a fast network it is repeated
+/// sooner, because a single loss is common.
+const MTU_DOUBT: Duration = Duration::from_millis(100);
 
 /// Sends one file to one client.
 ///
@@ -183,6 +187,15 @@ impl Sender {
     #[must_use]
     pub fn window_len(&self) -> usize {
         self.blocks.packet_len().saturating_mul(self.windowsize.into()).max(MIN_BUFFER)
+    }
+
+    /// Returns whether the blocks are possibly larger than the path carries: the first window is repeated without an answer, although
+    /// the smaller OACK was acknowledged. A driver that has told routers not to fragment should then allow it, since some firewalls
+    /// drop the ICMP messages with which routers report their MTU.
+    #[must_use]
+    pub fn may_exceed_mtu(&self, now: Instant) -> bool {
+        let is_repeated = self.base == 1 && self.rto.expiries() > 0;
+        is_repeated && self.blocks.blksize > DEFAULT_BLKSIZE && now.since(self.waiting_since) >= MTU_DOUBT
     }
 
     /// Processes a datagram from the client's address and port. Invalid and unexpected datagrams change nothing.

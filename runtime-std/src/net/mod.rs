@@ -1,5 +1,6 @@
 //! UDP sockets of the server and its transfers, path MTUs, and the kernel's neighbour table.
 
+mod fragments;
 mod listener;
 pub(crate) mod mtu;
 pub(crate) mod neighbour;

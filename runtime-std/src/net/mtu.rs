@@ -3,16 +3,16 @@
 use std::{io, net::SocketAddr};
 
 use nix::{
-    getsockopt_impl, libc, sockopt_impl,
+    getsockopt_impl, libc, setsockopt_impl, sockopt_impl,
     sys::socket::{getsockopt, sockopt},
 };
 
 use crate::net::open_for;
 
 sockopt_impl!(
-    /// The path MTU of a connected IPv6 socket.
+    /// The path MTU of a connected IPv6 socket; if it is set, the size of fragments.
     Ipv6Mtu,
-    GetOnly,
+    Both,
     libc::IPPROTO_IPV6,
     libc::IPV6_MTU,
     libc::c_int

@@ -9,6 +9,8 @@ use std::{
 
 use nix::errno::Errno;
 
+use super::fragments::FragmentedHosts;
+
 /// The ports for transfers: any free ones, those of a range that firewalls allow, or the listening port.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
@@ -17,6 +19,7 @@ pub(crate) struct Ports {
     /// next on its port.
     requested: AtomicUsize,
     shared: Option<UdpSocket>,
+    fragmented: FragmentedHosts,
 }
 
 impl Ports {
@@ -32,6 +35,11 @@ impl Ports {
     /// Returns the listening socket, if transfers share its port.
     pub(crate) fn shared_socket(&self) -> Option<&UdpSocket> {
         self.shared.as_ref()
+    }
+
+    /// Returns the hosts that receive blocks only in fragments.
+    pub(crate) fn fragmented_hosts(&self) -> &FragmentedHosts {
+        &self.fragmented
     }
 
     /// Returns the number of ports, or `None` if any port may be used.

@@ -12,17 +12,17 @@ use nix::{
     libc,
     sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg},
 };
-use rustix::net::{
-    SendFlags, send,
-    sockopt::{Ipv4PathMtuDiscovery, ip_mtu_discover, set_ip_mtu_discover},
-};
+use rustix::net::{SendFlags, send};
 
 use super::{
-    Route, is_exhausted, open,
+    Route, fragments, is_exhausted, open,
     ports::Ports,
     unknown_tid::{UnknownTidSocket, UnknownTidSockets},
 };
-use crate::event_loop::{EventLoop, Registered};
+use crate::{
+    clock,
+    event_loop::{EventLoop, Registered},
+};
 
 /// The kernel's limits for one segmented send: the number of datagrams, and the largest UDP payload in bytes.
 const MAX_SEGMENTS: usize = 64;
@@ -42,6 +42,8 @@ pub(crate) struct TransferSocket {
     shared_from: Option<IpAddr>,
     /// Whether the kernel splits a buffer into datagrams (`UDP_SEGMENT`), until that fails on this path.
     segmentation: bool,
+    /// Whether datagrams may be fragmented on the way.
+    fragments: bool,
     /// Whether the network has reported that nobody receives at the client's port.
     is_port_closed: bool,
     /// The reason why this machine did not send the last datagram; `None` if it did.
@@ -58,8 +60,10 @@ impl TransferSocket {
     ///
     /// There is no free port, or no route to the client.
     pub(crate) fn open(ports: &Ports, route: Route) -> io::Result<Self> {
+        let is_fragmented = ports.fragmented_hosts().contains(route.client.ip(), clock::now());
         if let Some(shared) = ports.shared_socket() {
-            return Ok(Self::new(shared.try_clone()?, route.client, Some(route.local)));
+            let fragments = is_fragmented;
+            return Ok(Self { fragments, ..Self::new(shared.try_clone()?, route.client, Some(route.local)) });
         }
         let local = match (route.local, route.client) {
             // A link-local address needs the interface it is on.
@@ -70,14 +74,15 @@ impl TransferSocket {
             if is_exhausted(&error) { error } else { io::Error::other(format!("{problem}: {error}")) }
         };
         let socket = ports.open(local, open).map_err(|error| context("no port for a transfer", error))?;
-        // With DF set, the kernel does not number datagrams for reassembly, which is slow with many clients.
-        if local.is_ipv4()
-            && let Err(error) = set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO)
-        {
+        if let Err(error) = fragments::forbid(&socket, route.client) {
             log::debug!("{}: cannot set DF: {error}", route.client);
         }
         socket.connect(route.client).map_err(|error| context("no route to the client", error))?;
-        Ok(Self::new(socket, route.client, None))
+        let mut opened = Self::new(socket, route.client, None);
+        if is_fragmented {
+            opened.allow_fragments();
+        }
+        Ok(opened)
     }
 
     fn new(socket: UdpSocket, client: SocketAddr, shared_from: Option<IpAddr>) -> Self {
@@ -86,6 +91,7 @@ impl TransferSocket {
             client,
             shared_from,
             segmentation: true,
+            fragments: false,
             is_port_closed: false,
             send_error: None,
             unknown_tid: None,
@@ -156,6 +162,17 @@ impl TransferSocket {
     /// A datagram that the network rejects counts as sent: to the transfer it is lost, and its retransmission timer handles that.
     /// So does everything after the client has closed its port.
     pub(crate) fn send(&mut self, buf: &[u8], segment: usize) -> usize {
+        // Other transfers send through the shared socket.
+        if self.shares_port() && self.fragments {
+            self.report_option(fragments::allow(&self.socket, self.client));
+            let sent = self.send_datagrams(buf, segment);
+            self.report_option(fragments::reset(&self.socket, self.client));
+            return sent;
+        }
+        self.send_datagrams(buf, segment)
+    }
+
+    fn send_datagrams(&mut self, buf: &[u8], segment: usize) -> usize {
         // An error that is reported instead of sending: at a shared port, several clients may have caused some.
         let mut pending_errors = if self.shares_port() { MAX_PENDING_ERRORS } else { 1 };
         let mut sent = 0;
@@ -199,12 +216,22 @@ impl TransferSocket {
         sent
     }
 
-    /// Allows the kernel to fragment datagrams that exceed the path MTU. Returns whether that was not allowed before.
-    fn allow_fragments(&mut self) -> bool {
-        let want = Ipv4PathMtuDiscovery::WANT;
-        self.client.is_ipv4()
-            && ip_mtu_discover(&self.socket) != Ok(want)
-            && set_ip_mtu_discover(&self.socket, want).is_ok()
+    /// Allows the fragmentation of datagrams that exceed the path MTU. Returns whether that was not allowed before.
+    pub(crate) fn allow_fragments(&mut self) -> bool {
+        if self.fragments {
+            return false;
+        }
+        self.fragments = true;
+        if !self.shares_port() {
+            self.report_option(fragments::allow(&self.socket, self.client));
+        }
+        true
+    }
+
+    fn report_option(&self, set: io::Result<()>) {
+        if let Err(error) = set {
+            log::debug!("{}: cannot change the fragmentation: {error}", self.client);
+        }
     }
 
     /// Receives a datagram from the client, if one has arrived, and returns its length in `buf`. Receives nothing from a shared

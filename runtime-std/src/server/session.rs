@@ -132,6 +132,9 @@ impl Session {
         if let Some(error) = finished.send_error.filter(|_| state == State::Failed) {
             outcome = format!("{outcome}; the last packet was not sent: {error}").into();
         }
+        if finished.needs_fragments {
+            self.note_fragments();
+        }
         self.record.note_progress(clock::now(), acknowledged, retransmitted);
         self.record.finish(state, Some(&*outcome).filter(|_| state == State::Failed));
         let seconds = started.elapsed().as_secs_f64();
@@ -144,6 +147,16 @@ impl Session {
                 acknowledged as f64 / seconds / 1e6,
             ),
         );
+    }
+
+    /// Notes that the client's blocks arrive only in fragments: its next transfers start with them.
+    fn note_fragments(&self) {
+        let client = self.route.client.ip();
+        if self.context.ports.fragmented_hosts().add(client, clock::now()) {
+            log::info!(
+                "{client}: the first blocks arrived only after they could be fragmented: smaller blocks (--max-blksize) avoid this"
+            );
+        }
     }
 
     /// Returns the largest options to grant for a file.

@@ -57,6 +57,8 @@ pub(super) struct Transfer<F> {
     last_seen: Option<Instant>,
     reported: Option<Instant>,
     outcome: Option<Outcome>,
+    /// Whether the first window was repeated in fragments.
+    needs_fragments: bool,
 }
 
 /// Consecutive datagrams of `segment` bytes each; the last may be shorter.
@@ -77,6 +79,8 @@ pub(super) struct Finished {
     pub(super) retransmitted: u64,
     /// The reason why this machine did not send the last packet; `None` if it did.
     pub(super) send_error: Option<io::Error>,
+    /// Whether the first window arrived only in fragments.
+    pub(super) needs_fragments: bool,
 }
 
 impl<F: TransferFile> Transfer<F> {
@@ -99,6 +103,7 @@ impl<F: TransferFile> Transfer<F> {
             last_seen: None,
             reported: None,
             outcome: None,
+            needs_fragments: false,
         }
     }
 
@@ -128,6 +133,7 @@ impl<F: TransferFile> Transfer<F> {
             outcome: transfer.outcome.or_else(|| transfer.sender.outcome()),
             acknowledged: transfer.sender.acknowledged(),
             retransmitted: transfer.sender.retransmitted(),
+            needs_fragments: transfer.needs_fragments && transfer.sender.acknowledged() > 0,
         }
     }
 
@@ -204,6 +210,9 @@ impl<F: TransferFile> Handler for Transfer<F> {
             self.end_if_port_closed();
             match self.sender.poll(now, &mut self.file, &mut buf) {
                 Output::Transmit(transmit) => {
+                    if self.sender.may_exceed_mtu(now) && self.socket.allow_fragments() {
+                        self.needs_fragments = true;
+                    }
                     if !self.send(&buf[..transmit.len], transmit.segment) {
                         return Next::Writable;
                     }

@@ -602,3 +602,31 @@ fn buffer_too_small_for_a_packet_ends_the_transfer() {
     assert!(matches!(transfer.poll(), Output::Transmit(_)), "the ERROR");
     transfer.ends(Outcome::ReadFailed(ReadFailed("the send buffer is too small")));
 }
+
+#[test]
+fn first_window_without_an_answer_may_exceed_the_mtu() {
+    for (options, from) in [
+        (&b"blksize\x001468\0windowsize\x004\0"[..], Some(2)),
+        (b"blksize\x001468\0", Some(2)),
+        (b"blksize\x001468\0timeout\x0060\0", Some(1)),
+        (b"tsize\x000\0windowsize\x004\0", None),
+    ] {
+        let mut transfer = Transfer::new(100_000, options);
+        let _ = transfer.poll();
+        assert!(!transfer.sender.may_exceed_mtu(transfer.now), "the OACK is small");
+        transfer.ack(0);
+        for repetitions in 0..3 {
+            transfer.datagrams();
+            let expected = from.is_some_and(|from| repetitions >= from);
+            assert_eq!(transfer.sender.may_exceed_mtu(transfer.now), expected, "{repetitions} repetitions");
+            transfer.expire();
+        }
+        let _ = transfer.poll();
+        transfer.ack(1);
+        for _ in 0..2 {
+            transfer.datagrams();
+            transfer.expire();
+            assert!(!transfer.sender.may_exceed_mtu(transfer.now), "a block has arrived");
+        }
+    }
+}
