@@ -77,6 +77,12 @@ impl OwnerMachine {
     /// Starts the machine and waits until it is ready. Nothing is mounted yet.
     #[track_caller]
     pub fn boot(server: &NbdServer) -> Self {
+        Self::boot_with_sectors(server, 512)
+    }
+
+    /// Does the same with sectors of `sector` bytes.
+    #[track_caller]
+    pub fn boot_with_sectors(server: &NbdServer, sector: u32) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let kernel = Kernel::installed();
         let initramfs = directory.path().join("initramfs");
@@ -86,7 +92,8 @@ impl OwnerMachine {
         command
             .args(["-accel", "tcg", "-m", "256", "-smp", "1", "-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-display", "none", "-chardev", "stdio,id=line", "-device", "virtio-serial"])
-            .args(["-device", "virtserialport,chardev=line", "-drive", &drive(server.url())])
+            .args(["-device", "virtserialport,chardev=line", "-drive", &drive(server.url()), "-device"])
+            .arg(format!("virtio-blk-pci,drive=disk,logical_block_size={sector},physical_block_size={sector}"))
             .arg("-serial")
             .arg(format!("file:{}", kernel_log(&directory).display()))
             .arg("-kernel")
@@ -204,7 +211,7 @@ fn emulator() -> (Command, &'static str) {
 
 /// Returns the drive option: writes go to the server at once, flushes are passed on.
 fn drive(url: &str) -> String {
-    format!("if=virtio,format=raw,cache=none,file={}", url.replace(',', ",,"))
+    format!("if=none,id=disk,format=raw,cache=none,file={}", url.replace(',', ",,"))
 }
 
 fn kernel_log(directory: &TempDir) -> PathBuf {

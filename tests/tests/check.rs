@@ -8,11 +8,14 @@ use std::{
 };
 
 use nix::unistd::geteuid;
+use rtftp_core::config::uri::NbdUri;
+use rtftp_runtime::nbd::NbdClient;
 use rtftp_tests::{
     AppliancePermit, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Tree, binary, board_config, board_disk,
     closed_port, noise, rtftp_check::CheckResult, run_with_bad_arguments, silent_server,
 };
 use serde_json::{Value, json};
+use smol::Executor;
 use tempfile::TempDir;
 
 /// Builds the disk of a Raspberry Pi: a boot partition with FAT32, a root partition with ext4.
@@ -88,7 +91,10 @@ fn reports_each_problem_on_a_line_of_its_own() {
         "boards/: ignored: expected a client name, such as 10.0.0.5, or default".to_owned(),
         "default/: passwd: forbidden: a symbolic link leads out of the root".to_owned(),
         format!("10.0.0.10.nbd: {refused}: Connection refused (os error 111)"),
-        format!("10.0.0.11.nbd: {hung}: no reply within 4 s"),
+        format!(
+            "10.0.0.11.nbd: {hung}: no greeting within 4 s: the server hangs, or it serves one connection at a time, and \
+             another client has it (qemu-nbd: --shared=0)"
+        ),
         "10.0.0.12.nbd: partition 7: not found; the disk has partitions 1, 2".to_owned(),
         "10.0.0.13.nbd: line 2, column 10: url: expected a string, found nonsense".to_owned(),
         "10.0.0.14.nbd: tftp_root /tftp: not found".to_owned(),
@@ -119,6 +125,38 @@ fn reports_each_problem_on_a_line_of_its_own() {
     assert_eq!(of("10.0.0.10")["unreachable"], "Connection refused (os error 111)");
     assert_eq!(of("10.0.0.12")["backend"], Value::Null);
     assert_eq!(of("10.0.0.13"), Value::Null);
+}
+
+#[test]
+fn reports_servers_that_serve_one_connection_at_a_time() {
+    let disk = pi();
+    for server in [NbdServer::qemu_single(&disk), NbdServer::nbdkit_with(&disk, "limit", &["limit=1"])] {
+        let checked = CheckResult::of(&good(&server), &[]);
+        let problem = format!(
+            "10.0.0.5.nbd: {}/: serves one connection at a time, so that rtftp and the board exclude each other: allow several \
+             (qemu-nbd: --shared=0)",
+            server.url()
+        );
+        assert_eq!(checked.problems(), [problem], "{}", checked.stdout);
+        assert!(
+            checked.row("10.0.0.5").ends_with("(native) 2, 100.0 kB kernel8.img, 90.0 kB no"),
+            "{}",
+            checked.stdout
+        );
+        assert_eq!(checked.code, Some(1));
+
+        // While the board is connected, nobody else is served.
+        let (url, executor) = (NbdUri::parse(server.url()).expect("a URI"), Executor::new());
+        let board = executor.run(NbdClient::connect(&url, Duration::from_secs(60), &executor));
+        let _board = smol::block_on(board).expect("the connection is free");
+        let checked = CheckResult::of(&good(&server), &[]);
+        let [problem] = checked.problems()[..] else { panic!("{}", checked.stdout) };
+        assert!(
+            problem.contains("no greeting within 5 s") || problem.contains("closed the connection before its greeting"),
+            "{problem}"
+        );
+        assert!(problem.contains("one connection at a time"), "{problem}");
+    }
 }
 
 #[test]

@@ -141,6 +141,49 @@ fn first_request_connects_a_disk_that_needs_libguestfs() {
     daemon.kill();
 }
 
+/// Returns one of the two members of a RAID 1 (md, metadata 1.2), which contains a file system.
+fn raid_member(tree: &Tree) -> Disk {
+    const DATA: usize = 1 << 20;
+    let volume = fs::read(Disk::whole(16, FileSystem::Ext4(tree)).path()).expect("an image");
+    // `struct mdp_superblock_1` in the kernel's include/uapi/linux/raid/md_p.h.
+    let mut superblock = [0; 260];
+    let mut put = |at: usize, bytes: &[u8]| superblock[at..][..bytes.len()].copy_from_slice(bytes);
+    let sectors = (volume.len() as u64 / 512).to_le_bytes();
+    put(0, &0xa92b_4efc_u32.to_le_bytes());
+    put(4, &1u32.to_le_bytes());
+    put(16, b"UUID of an array");
+    put(32, b"board:0");
+    put(72, &1u32.to_le_bytes());
+    put(80, &sectors);
+    put(92, &2u32.to_le_bytes());
+    put(128, &(DATA as u64 / 512).to_le_bytes());
+    put(136, &sectors);
+    put(144, &8u64.to_le_bytes());
+    put(168, b"UUID of a member");
+    put(200, &1u64.to_le_bytes());
+    put(208, &u64::MAX.to_le_bytes());
+    put(220, &2u32.to_le_bytes());
+    put(258, &1u16.to_le_bytes());
+    let words = superblock.as_chunks().0.iter().map(|word| u64::from(u32::from_le_bytes(*word)));
+    let sum: u64 = words.sum();
+    superblock[216..220].copy_from_slice(&((sum + (sum >> 32)) as u32).to_le_bytes());
+    let mut member = vec![0; DATA];
+    member[4096..][..superblock.len()].copy_from_slice(&superblock);
+    member.extend_from_slice(&volume);
+    Disk::raw(&member)
+}
+
+#[test]
+fn reads_a_raid_of_which_only_one_member_is_there() {
+    let _permit = AppliancePermit::acquire();
+    let disk = raid_member(&Tree::new().file("boot/kernel", "kernel"));
+    let server = NbdServer::nbdkit(&disk);
+    let daemon = Rtftp::start_with("127.0.0.1", 3600, &[]);
+    daemon.connect_disk("127.0.0.7", &DiskConfig::new(server.url()).device("/dev/md127", "/").tftp_root("/boot"));
+    daemon.logged(&["127.0.0.7.nbd", "device /dev/md127 is not supported natively; using libguestfs"]);
+    assert_eq!(daemon.fetch("127.0.0.7", "kernel").as_deref(), Ok("kernel"));
+}
+
 #[test]
 fn unresponsive_disk_fails_transfers_within_the_time_limit() {
     let _permit = AppliancePermit::acquire();

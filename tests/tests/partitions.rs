@@ -12,7 +12,7 @@ use rtftp_runtime::{
     fs::{Volume, partition::partitions},
     nbd::NbdClient,
 };
-use rtftp_tests::{Disk, FileSystem, NbdServer, OwnerMachine, Tree, run};
+use rtftp_tests::{Content, Disk, FileSystem, NbdServer, OwnerMachine, Tree, read_natively, run};
 use smol::Executor;
 
 /// The size of the disk in bytes.
@@ -105,6 +105,41 @@ fn finds_the_same_partitions_as_linux() {
         total += expected.len();
     }
     assert!(total > 15, "the kernel found only {total} partitions");
+}
+
+/// Returns a disk with a file system in the first partition that fdisk creates for sectors of `sector` bytes.
+fn fdisk(sector: u64, start: u64, commands: &str) -> Vec<u8> {
+    let disk = Disk::raw(&vec![0; SIZE]);
+    let files = Tree::new().file("commands", commands).file("files/kernel8.img", "the kernel");
+    let script = r#"PATH=$PATH:/sbin:/usr/sbin; fdisk --sector-size "$2" "$0" <"$1/commands" &&
+        mke2fs -q -t ext4 -d "$1/files" -E offset="$3" "$0" 4M"#;
+    let [image, files] = [disk.path(), files.path().to_owned()].map(|path| path.display().to_string());
+    run("sh", ["-c", script, &image, &files, &sector.to_string(), &(start * sector).to_string()]);
+    fs::read(disk.path()).expect("the image")
+}
+
+#[test]
+fn finds_the_same_partitions_as_linux_on_disks_with_larger_sectors() {
+    for sector in [4096, 2048] {
+        let start = (1 << 20) / sector;
+        let size = (4 << 20) / sector;
+        let primary = |number: u64| format!("n\np\n{number}\n{}\n+{}\n", start + (number - 1) * size, size - 1);
+        let dos = format!("o\n{}{}n\ne\n3\n{}\n\n", primary(1), primary(2), start + 3 * size);
+        let dos = format!("{dos}n\nl\n\n+{}\nn\nl\n\n+{}\nw\n", size / 4, size / 8);
+        let gpt = format!("g\nn\n1\n{start}\n+{}\nn\n5\n{}\n+{size}\nw\n", size - 1, start + 2 * size);
+        let disk = Disk::raw(&vec![0; SIZE]);
+        let server = NbdServer::nbdkit(&disk);
+        let mut owner = OwnerMachine::boot_with_sectors(&server, sector as u32);
+        for (name, commands, count) in [("an MBR", dos, 5), ("a GPT", gpt, 2)] {
+            let image = OpenOptions::new().write(true).open(disk.path());
+            image.and_then(|mut image| image.write_all(&fdisk(sector, start, &commands))).expect("write the disk");
+            let expected = partitions_of_kernel(&mut owner);
+            assert_eq!(expected.len(), count, "{name} for {sector} bytes: {expected:?}");
+            assert_eq!(partitions_of_rtftp(&server), expected, "{name} for {sector} bytes");
+            let kernel = Content::File(b"the kernel".to_vec());
+            assert_eq!(read_natively(&server, 1).get("kernel8.img"), Some(&kernel), "{name} for {sector} bytes");
+        }
+    }
 }
 
 /// Returns the partitions that the kernel of the owner finds.

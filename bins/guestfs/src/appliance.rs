@@ -53,7 +53,8 @@ impl Appliance {
             .map_err(|error| format!("the appliance does not start: {}", CallError::from(error).message))?;
         report(Step::Launched).map_err(|error| error.to_string())?;
 
-        let mut mounted = Mounted { guestfs };
+        let mut mounted = Mounted { guestfs, raid_problem: None };
+        mounted.start_arrays();
         for mount in &config.mounts {
             mounted.mount(mount)?;
         }

@@ -16,9 +16,24 @@ use crate::call_error::CallError;
 /// The directory tree of a launched virtual machine.
 pub(crate) struct Mounted {
     pub(crate) guestfs: Handle,
+    /// The reason why a RAID was not started.
+    pub(crate) raid_problem: Option<String>,
 }
 
 impl Mounted {
+    /// Starts RAID arrays (md) that lack members. The virtual machine starts only those that udev has not found before.
+    ///
+    /// The disk has an overlay, so nothing is written to it.
+    pub(crate) fn start_arrays(&mut self) {
+        const SCRIPT: &str = "for array in $(sed -n 's/^\\(md[^ ]*\\) : inactive .*/\\1/p' /proc/mdstat); \
+             do mdadm --run /dev/$array || exit; echo $array; done";
+        let started = self
+            .guestfs
+            .debug("sh", &[SCRIPT])
+            .and_then(|started| if started.is_empty() { Ok(()) } else { self.guestfs.vg_activate_all(true) });
+        self.raid_problem = started.err().map(|error| CallError::from(error).message);
+    }
+
     /// Mounts a file system. The error is for the administrator.
     pub(crate) fn mount(&mut self, mount: &Mount) -> Result<(), String> {
         let device = match &mount.source {
@@ -35,7 +50,13 @@ impl Mounted {
         }
         self.guestfs.mount_ro(&device, &mountpoint).map_err(|error| {
             let message = CallError::from(error).message;
-            format!("cannot mount {device} on {}: {message}; {}", mount.mountpoint, self.contents())
+            let raid = self.raid_problem.iter().map(|problem| format!("; a RAID does not start: {problem}"));
+            format!(
+                "cannot mount {device} on {}: {message}; {}{}",
+                mount.mountpoint,
+                self.contents(),
+                raid.collect::<String>()
+            )
         })
     }
 

@@ -16,9 +16,6 @@ use crate::{
     fs::{BlockDevice, Error, Volume, partition::partitions},
 };
 
-/// The time limit for connecting to an NBD server; a running server needs milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Added to the time limit of the helper, whose own timeout gives a better error message.
 const HELPER_MARGIN: Duration = Duration::from_secs(2);
 
@@ -32,7 +29,7 @@ pub(super) async fn check(
 ) -> (Disk, Vec<ProblemKind>) {
     let mut disk = disk_of(&config);
     let mut connector = Connector::new(name, json, config, backend);
-    let nbd = match within(CONNECT_TIMEOUT.min(limits.open), connector.connect()).await {
+    let nbd = match connector.connect().await {
         Ok(nbd) => nbd,
         Err(error) => {
             let reason = match error {
@@ -44,14 +41,19 @@ pub(super) async fn check(
             return (disk, vec![problem]);
         }
     };
+    // With its own connection open, as the daemon has it when the board connects.
+    let second = connector.new_connection().await.map(drop);
     let partitions = within(limits.open, async { Ok(list_partitions(nbd).await?) }).await;
     let opened = open(&mut connector, limits).await;
-    let problems = match (&partitions, &opened) {
-        (Ok(_), Ok(_)) => vec![],
-        (Err(error), Ok(_)) => vec![ProblemKind::UnreadablePartitions(error.to_string())],
+    let problem = match (&partitions, &opened) {
+        (Ok(_), Ok(_)) => None,
+        (Err(error), Ok(_)) => Some(ProblemKind::UnreadablePartitions(error.to_string())),
         // An unreadable partition table makes the file systems unreadable too: one problem is enough.
-        (_, Err(error)) => vec![ProblemKind::UnreadableDisk(error.to_string())],
+        (_, Err(error)) => Some(ProblemKind::UnreadableDisk(error.to_string())),
     };
+    let single =
+        (second.is_err() && partitions.is_ok()).then(|| ProblemKind::SingleConnection { url: disk.url.clone() });
+    let problems = single.into_iter().chain(problem).collect();
     disk.partitions = partitions.unwrap_or_default();
     (disk.backend, disk.files) = opened.ok().unzip();
     (disk, problems)

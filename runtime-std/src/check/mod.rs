@@ -36,6 +36,9 @@ use crate::{
 /// The number of disks that are checked at the same time: each may need a virtual machine of up to 580 MB.
 const MAX_CONCURRENT_DISKS: usize = 4;
 
+/// The time limit for connecting to an NBD server; a running server needs milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Checks a root directory and all disks that are described in it. Blocks the thread for a bounded time.
 ///
 /// # Errors
@@ -92,7 +95,8 @@ impl Disks {
         let Limits { open, answer } = limits;
         let launcher = Launcher::new(HelperTimeouts { start: open, reply: answer, ..HelperTimeouts::default() });
         // Each disk is read once, so it is never idle.
-        let times = DiskTimeouts { idle: Duration::MAX, view_gap: Duration::ZERO, open, reply: answer };
+        let connect = CONNECT_TIMEOUT.min(open);
+        let times = DiskTimeouts { idle: Duration::MAX, view_gap: Duration::ZERO, open, connect, reply: answer };
         let backend = Arc::new(crate::disk::Backend::new(launcher, times, executor.clone(), None, Memory::unlimited()));
         let root = RootDirectory::new(root.to_owned(), answer);
         Self { root, limits, executor, backend, permits: Arc::new(Semaphore::new(MAX_CONCURRENT_DISKS)) }

@@ -49,6 +49,11 @@ pub enum ProblemKind {
         /// The reason.
         reason: String,
     },
+    /// The NBD server accepts one connection only.
+    SingleConnection {
+        /// The NBD URI.
+        url: String,
+    },
     /// The partition table cannot be read, with the reason.
     UnreadablePartitions(String),
     /// The file systems cannot be opened, with the reason.
@@ -82,6 +87,11 @@ impl fmt::Display for ProblemKind {
             Self::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
             Self::InvalidDescription(reason) | Self::UnreadableDisk(reason) => f.write_str(reason),
             Self::Unreachable { url, reason } => write!(f, "{url}: {reason}"),
+            Self::SingleConnection { url } => write!(
+                f,
+                "{url}: serves one connection at a time, so that rtftp and the board exclude each other: allow several \
+                 (qemu-nbd: --shared=0)"
+            ),
             Self::UnreadablePartitions(reason) => write!(f, "cannot read the partition table: {reason}"),
             Self::UnreadableFile { path, reason } if path.is_empty() => f.write_str(reason),
             Self::UnreadableFile { path, reason } => write!(f, "{path}: {reason}"),

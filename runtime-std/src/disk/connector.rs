@@ -35,7 +35,9 @@ pub(crate) struct DiskTimeouts {
     pub(crate) view_gap: Duration,
     /// The time limit for opening a file: connecting, mounting and looking up.
     pub(crate) open: Duration,
-    /// The time limit for connecting to the NBD server, and for each of its replies.
+    /// The time limit for connecting to the NBD server.
+    pub(crate) connect: Duration,
+    /// The time limit for each reply of the NBD server.
     pub(crate) reply: Duration,
 }
 
@@ -209,9 +211,7 @@ impl Connector {
             return Ok(nbd.clone());
         }
         log::debug!("{}: connecting to {}", self.name, self.config.url);
-        let Backend { timeouts, executor, event_loop, .. } = &*self.backend;
-        let connected = NbdClient::connect_on(event_loop.as_ref(), &self.config.url, timeouts.reply, executor).await;
-        let nbd = Arc::new(connected.map_err(|error| self.connect_error(error))?);
+        let nbd = Arc::new(self.new_connection().await?);
         if !nbd.export().multi_conn && !self.logged.is_not_multi_conn {
             log::warn!(
                 "{}: {} does not announce CAN_MULTI_CONN: changes by other clients of the export may become visible late; \
@@ -224,6 +224,14 @@ impl Connector {
         self.nbd = Some(nbd.clone());
         self.connected = Instant::now();
         Ok(nbd)
+    }
+
+    /// Opens another connection than that of [`connect`](Self::connect).
+    pub(crate) async fn new_connection(&self) -> Result<NbdClient, DiskError> {
+        let Backend { timeouts, executor, event_loop, .. } = &*self.backend;
+        let limits = (timeouts.connect, timeouts.reply);
+        let connected = NbdClient::connect_on(event_loop.as_ref(), &self.config.url, limits, executor).await;
+        connected.map_err(|error| self.connect_error(error))
     }
 
     async fn start_appliance(&self) -> Result<Contents, DiskError> {

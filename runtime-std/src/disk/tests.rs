@@ -104,7 +104,7 @@ fn description(url: &str) -> String {
 
 fn disk(json: &str, executor: &Arc<Executor<'static>>, idle: Duration, view_gap: Duration, memory: Memory) -> Disk {
     let launcher = Launcher::with_helper("/nonexistent".into(), HelperTimeouts::default());
-    let timeouts = DiskTimeouts { idle, view_gap, open: MINUTE, reply: MINUTE };
+    let timeouts = DiskTimeouts { idle, view_gap, open: MINUTE, connect: MINUTE, reply: MINUTE };
     let backend = Arc::new(Backend::new(launcher, timeouts, executor.clone(), None, memory));
     let config = DiskConfig::parse(json.as_bytes()).expect("a description");
     Disk::new(Connector::new("test.nbd".into(), json.into(), config, backend))

@@ -27,6 +27,7 @@ const DEFAULT_TIMEOUTS: DiskTimeouts = DiskTimeouts {
     idle: Duration::from_secs(60),
     view_gap: Duration::from_secs(5),
     open: Duration::from_secs(120),
+    connect: Duration::from_secs(10),
     reply: Duration::from_secs(10),
 };
 

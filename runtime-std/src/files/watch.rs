@@ -168,7 +168,7 @@ mod tests {
     fn disks(root: &Path) -> Disks {
         let launcher = Launcher::new(HelperTimeouts::default());
         let minute = Duration::from_secs(60);
-        let times = DiskTimeouts { idle: minute, view_gap: minute, open: minute, reply: minute };
+        let times = DiskTimeouts { idle: minute, view_gap: minute, open: minute, connect: minute, reply: minute };
         Disks::new(root.to_owned(), times, launcher, Arc::new(Executor::new()), None, Memory::unlimited())
     }
 

@@ -19,7 +19,7 @@ pub(crate) use self::listing::MountedEntry;
 use super::{
     BlockDevice, BoxedFileSystem, DiskWork, Error, FileMap, FileSystem, FileType, Node, Problem, Volume, driver,
     limits::{OPEN_WORK, PATH_WORK},
-    partition::{Contents, Partition, describe_missing, partitions},
+    partition::{Contents, Partition, SECTOR, describe_missing, partitions},
     resolve::{self, Namespace, ResolveError, Root},
     work::metered,
 };
@@ -103,24 +103,26 @@ impl MountedDisk {
         let mut table = None;
         let mut mounts = Vec::<Mount>::new();
         for mount in &config.mounts {
-            let (volume, contents) = match partition_number(&mount.source)? {
-                None => (whole.clone(), Contents::Unknown),
+            let (volume, contents, sector) = match partition_number(&mount.source)? {
+                None => (whole.clone(), Contents::Unknown, SECTOR),
                 Some(number) => {
                     let table = match &table {
                         Some(table) => table,
                         None => table.insert(partitions(&whole).await?),
                     };
-                    let Partition { start, len, contents, .. } = match find_partition(table, number) {
+                    let Partition { start, len, contents, sector, .. } = match find_partition(table, number) {
                         Err(error) if table.is_empty() => {
                             let found = describe_missing(&whole).await?;
                             return Err(found.map_or(error, |found| missing(number, found)));
                         }
                         found => found?,
                     };
-                    (whole.slice(start, len), contents)
+                    (whole.slice(start, len), contents, sector)
                 }
             };
             let opened = driver::open_with(driver::DRIVERS, volume, contents).await;
+            let opened =
+                opened.map_err(|error| if sector == SECTOR { error } else { not_for_libguestfs(error, sector) });
             let filesystem = opened.map_err(|error| error.in_volume(&mount.source))?;
             // The first mountpoint is always `/`, which exists without a file system.
             let mountpoint = if mounts.is_empty() {
@@ -204,6 +206,21 @@ fn partition_number(source: &MountSource) -> Result<Option<u32>, Error> {
             Some((_, Ok(number @ 1..))) => Ok(Some(number)),
             _ => Err(Error::Unsupported(Problem::new(format!("device {device} is not supported natively")))),
         },
+    }
+}
+
+/// Converts an error for which libguestfs would be started in vain: its virtual machine has sectors of 512 bytes.
+fn not_for_libguestfs(error: Error, sector: u64) -> Error {
+    match error {
+        Error::Unsupported(problem) => Error::Corrupt(Problem {
+            what: format!(
+                "{}, and libguestfs cannot read a partition table for sectors of {sector} bytes",
+                problem.what
+            )
+            .into(),
+            ..problem
+        }),
+        error => error,
     }
 }
 

@@ -12,6 +12,10 @@ pub enum NbdError {
     Io(Arc<io::Error>),
     /// The server did not reply in time.
     Timeout(Duration),
+    /// The server accepted the connection and did not send its greeting in time.
+    NoGreeting(Duration),
+    /// The server accepted the connection and closed it before its greeting.
+    ClosedBeforeGreeting,
     /// The server closed the connection.
     Closed,
     /// The peer did not send the greeting of an NBD server.
@@ -101,6 +105,16 @@ impl fmt::Display for NbdError {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Timeout(limit) => write!(f, "no reply within {} s", limit.as_secs_f64()),
+            Self::NoGreeting(limit) => write!(
+                f,
+                "no greeting within {} s: the server hangs, or it serves one connection at a time, and another client has it \
+                 (qemu-nbd: --shared=0)",
+                limit.as_secs_f64()
+            ),
+            Self::ClosedBeforeGreeting => f.write_str(
+                "the server closed the connection before its greeting: it does not allow this client, or it serves one connection \
+                 at a time, and another client has it (qemu-nbd: --shared=0)",
+            ),
             Self::Closed => f.write_str("the server closed the connection"),
             Self::NotNbd => f.write_str("not an NBD server"),
             Self::OldstyleHandshake => {

@@ -11,13 +11,16 @@ mod transmission;
 mod transport;
 mod wire;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rtftp_core::config::uri::NbdUri;
 use smol::{
-    Executor, Timer,
+    Executor,
     channel::Receiver,
-    future::or,
     io::{AsyncRead, AsyncWrite, BufReader},
 };
 
@@ -28,6 +31,7 @@ use self::{
 };
 use crate::{
     buffer::Buffer,
+    clock,
     event_loop::EventLoop,
     fs::{BlockDevice, ReadFuture},
 };
@@ -58,18 +62,20 @@ impl NbdClient {
     ///
     /// [`NbdError`].
     pub async fn connect(url: &NbdUri, timeout: Duration, executor: &Executor<'static>) -> Result<Self, NbdError> {
-        Self::connect_on(None, url, timeout, executor).await
+        Self::connect_on(None, url, (timeout, timeout), executor).await
     }
 
-    /// Connects like [`connect`](Self::connect), with the socket registered with an event loop if there is one.
+    /// Connects like [`connect`](Self::connect), with the socket registered with an event loop if there is one. The first time limit
+    /// is that of connecting, the second one that of each reply.
     pub(crate) async fn connect_on(
         event_loop: Option<&Arc<EventLoop>>,
         url: &NbdUri,
-        timeout: Duration,
+        (limit, timeout): (Duration, Duration),
         executor: &Executor<'static>,
     ) -> Result<Self, NbdError> {
-        let open = async { Self::open(connect(&url.server, event_loop).await?, &url.export, timeout, executor).await };
-        within(timeout, open).await
+        let limit = Limit::new(limit);
+        let stream = limit.apply(connect(&url.server, event_loop)).await?;
+        Self::open(stream, &url.export, limit, timeout, executor).await
     }
 
     /// Opens an export over an existing connection. See [`connect`](Self::connect).
@@ -83,7 +89,7 @@ impl NbdClient {
         timeout: Duration,
         executor: &Executor<'static>,
     ) -> Result<Self, NbdError> {
-        within(timeout, Self::open(Box::new(stream), export, timeout, executor)).await
+        Self::open(Box::new(stream), export, Limit::new(timeout), timeout, executor).await
     }
 
     /// Returns the description of the export.
@@ -99,11 +105,13 @@ impl NbdClient {
     async fn open(
         stream: BoxedStream,
         export: &str,
+        limit: Limit,
         timeout: Duration,
         executor: &Executor<'static>,
     ) -> Result<Self, NbdError> {
         let mut stream = BufReader::with_capacity(HEADER_BUFFER, stream);
-        let export = handshake::open_export(&mut stream, export).await?;
+        let no_zeroes = limit.greet(&mut stream).await?;
+        let export = limit.apply(handshake::open_export(&mut stream, export, no_zeroes)).await?;
         let connection = Connection::start(stream, export.structured, timeout, executor);
         Ok(Self { export, connection })
     }
@@ -187,18 +195,41 @@ impl Pieces<'_> {
 ///
 /// [`NbdError`].
 pub(crate) async fn probe(url: &NbdUri) -> Result<(), NbdError> {
-    let probe = async {
-        let stream = connect(&url.server, None).await?;
-        handshake::probe_export(&mut BufReader::with_capacity(HEADER_BUFFER, stream), &url.export).await
-    };
-    within(PROBE_TIMEOUT, probe).await
+    let limit = Limit::new(PROBE_TIMEOUT);
+    let stream = limit.apply(connect(&url.server, None)).await?;
+    let mut stream = BufReader::with_capacity(HEADER_BUFFER, stream);
+    limit.greet(&mut stream).await?;
+    limit.apply(handshake::probe_export(&mut stream, &url.export)).await
 }
 
-/// Returns the result of `work`, or [`NbdError::Timeout`] after `limit`.
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, NbdError>>) -> Result<T, NbdError> {
-    let timeout = async {
-        Timer::after(limit).await;
-        Err(NbdError::Timeout(limit))
-    };
-    or(work, timeout).await
+/// The time limit of all steps of connecting together.
+#[derive(Clone, Copy)]
+struct Limit {
+    limit: Duration,
+    deadline: Instant,
+}
+
+impl Limit {
+    fn new(limit: Duration) -> Self {
+        Self { limit, deadline: Instant::now() + limit }
+    }
+
+    /// Returns the result of a step, or [`NbdError::Timeout`].
+    async fn apply<T, E>(self, step: impl Future<Output = Result<T, E>>) -> Result<T, NbdError>
+    where
+        NbdError: From<E>,
+    {
+        let result = clock::until(self.deadline, step).await.ok_or(NbdError::Timeout(self.limit))?;
+        Ok(result?)
+    }
+
+    /// Exchanges greetings; [`NbdError::NoGreeting`] or [`NbdError::ClosedBeforeGreeting`] if the server does not.
+    async fn greet(self, stream: &mut BufReader<BoxedStream>) -> Result<bool, NbdError> {
+        let greeted = clock::until(self.deadline, handshake::greet(stream)).await;
+        match greeted {
+            Some(Err(NbdError::Closed)) => Err(NbdError::ClosedBeforeGreeting),
+            Some(greeted) => greeted,
+            None => Err(NbdError::NoGreeting(self.limit)),
+        }
+    }
 }

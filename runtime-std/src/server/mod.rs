@@ -116,6 +116,7 @@ impl Server {
             idle: config.idle_timeout,
             view_gap: config.view_gap,
             open: config.open_limit,
+            connect: config.read_limit,
             reply: config.read_limit,
         };
         let helper = HelperTimeouts { start: config.open_limit, reply: config.read_limit, ..Default::default() };

@@ -140,7 +140,8 @@ fn device_names_denote_partitions() {
 
 #[test]
 fn missing_partition_lists_those_that_exist() {
-    let table = [1, 15].map(|number| Partition { number, start: 0, len: 512, contents: Contents::Unknown });
+    let table =
+        [1, 15].map(|number| Partition { number, start: 0, len: 512, contents: Contents::Unknown, sector: SECTOR });
     let error = |table: &[Partition]| find_partition(table, 2).expect_err("it is missing").to_string();
     assert_eq!(error(&table), "partition 2: not found; the disk has partitions 1, 15");
     assert_eq!(error(&[]), "partition 2: not found; the disk has no partitions");

@@ -2,8 +2,11 @@
 
 use crate::fs::Volume;
 
-/// The size of a sector in bytes. NBD exports have sectors of this size unless a client requests another.
-pub(super) const SECTOR: u64 = 512;
+/// The usual size of a sector in bytes. NBD exports have sectors of this size unless a client requests another.
+pub(in crate::fs) const SECTOR: u64 = 512;
+/// The sizes of sectors that a table may have been made for, in the order in which they are tried. Linux uses the size of the
+/// device, which an NBD client chooses.
+pub(super) const UNITS: [u64; 4] = [SECTOR, 4096, 1024, 2048];
 /// The highest partition number in Linux: `DISK_MAX_PARTS` - 1.
 pub(super) const MAX_NUMBER: u32 = 255;
 
@@ -18,6 +21,8 @@ pub struct Partition {
     pub len: u64,
     /// The contents that its type announces.
     pub contents: Contents,
+    /// The size in bytes of the sectors that the table was made for.
+    pub sector: u64,
 }
 
 /// The contents that the type of a partition announces. It only decides between several file systems in one partition.
@@ -67,7 +72,7 @@ impl Partition {
         contents: Contents,
     ) -> Option<Self> {
         let len = len.min(sectors(disk, unit).checked_sub(start)?);
-        (len != 0).then(|| Self { number, start: start * unit, len: len * unit, contents })
+        (len != 0).then(|| Self { number, start: start * unit, len: len * unit, contents, sector: unit })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 
-use super::entry::{Contents, MAX_NUMBER, Partition, SECTOR, sectors};
+use super::entry::{Contents, MAX_NUMBER, Partition, SECTOR, UNITS, sectors};
 use crate::fs::{
     Error, Volume,
     bytes::{array_at, le},
@@ -21,9 +21,6 @@ const ENTRY: usize = 128;
 const MAX_ENTRIES_LEN: u64 = 4 << 20;
 /// The number of bytes of the entries that are read at once. The first chunk holds all entries that get a number.
 const CHUNK: u64 = (MAX_NUMBER as u64 + 1) * ENTRY as u64;
-
-/// The sizes of sectors that a table may have been made for. Linux uses the size that the server announces.
-const UNITS: [u64; 4] = [SECTOR, 4096, 1024, 2048];
 
 /// Returns the partitions of a disk with a protective MBR. The number of a partition is the index of its entry, from 1.
 pub(super) async fn partitions(disk: &Volume) -> Result<Vec<Partition>, Error> {

@@ -1,7 +1,7 @@
 //! The MBR and the chain of logical partitions in an extended partition (block/partitions/msdos.c).
 
-use super::entry::{Contents, MAX_NUMBER, Partition, SECTOR, sectors};
-use crate::fs::{Error, Volume, bytes::le};
+use super::entry::{Contents, MAX_NUMBER, Partition, SECTOR, UNITS, sectors};
+use crate::fs::{Error, Volume, bytes::le, probe};
 
 /// The offset of the four entries in their sector.
 const ENTRIES: usize = 446;
@@ -9,9 +9,9 @@ const ENTRIES: usize = 446;
 const FIRST_LOGICAL: u32 = 5;
 /// The maximum number of consecutive tables without a partition in a chain.
 const MAX_EMPTY_TABLES: u32 = 100;
-/// The length in sectors with which Linux shows an extended partition: enough for a boot loader, too short to be formatted by
-/// mistake.
-const EXTENDED_LEN: u64 = 2;
+/// The length in bytes, at least one sector, with which Linux shows an extended partition: enough for a boot loader, too short to be
+/// formatted by mistake.
+const EXTENDED_LEN: u64 = 1024;
 
 /// An entry of a table. It is unused if its length is 0, whatever its type.
 pub(super) struct Entry {
@@ -68,43 +68,80 @@ pub(super) fn entries(sector: &[u8]) -> Option<[Entry; 4]> {
 }
 
 /// Returns the primary partitions in the first sector and the logical partitions in the chains that start there.
+///
+/// An MBR does not contain the size of its sectors.
 pub(super) async fn partitions(disk: &Volume, entries: &[Entry; 4]) -> Result<Vec<Partition>, Error> {
+    let unit = unit(disk, entries).await?;
     let mut found = Vec::new();
     let mut next = FIRST_LOGICAL;
     for (number, entry) in (1..).zip(entries) {
         if entry.is_extended() {
-            found.extend(Partition::new(
-                disk,
-                number,
-                (entry.start, entry.len.min(EXTENDED_LEN)),
-                SECTOR,
-                Contents::Unknown,
-            ));
-            next = logical(disk, entry, next, &mut found).await?;
+            let shown = (entry.start, entry.len.min(EXTENDED_LEN.div_ceil(unit)));
+            found.extend(Partition::new(disk, number, shown, unit, Contents::Unknown));
+            next = logical(disk, unit, entry, next, &mut found).await?;
         } else {
-            found.extend(Partition::new(disk, number, (entry.start, entry.len), SECTOR, entry.contents()));
+            found.extend(Partition::new(disk, number, (entry.start, entry.len), unit, entry.contents()));
         }
     }
     found.sort_by_key(|partition| partition.number);
     Ok(found)
 }
 
+/// Returns the size of the sectors that a table was made for: the one with which the entries lead to known contents, if all of them
+/// fit the disk. A usual disk costs no read: its partitions fit with 512 bytes only.
+async fn unit(disk: &Volume, entries: &[Entry; 4]) -> Result<u64, Error> {
+    let fits = |unit: &u64| entries.iter().all(|entry| entry.start + entry.len <= sectors(disk, *unit));
+    let units: Vec<u64> = UNITS.into_iter().filter(|unit| *unit == SECTOR || fits(unit)).collect();
+    if units.len() > 1 {
+        for unit in units {
+            for entry in entries {
+                if is_known(disk, entry, unit).await? {
+                    return Ok(unit);
+                }
+            }
+        }
+    }
+    Ok(SECTOR)
+}
+
+/// Returns whether there are known contents where an entry leads to with sectors of `unit` bytes.
+async fn is_known(disk: &Volume, entry: &Entry, unit: u64) -> Result<bool, Error> {
+    let Some(found) = Partition::new(disk, 1, (entry.start, entry.len), unit, entry.contents()) else {
+        return Ok(false);
+    };
+    let volume = disk.slice(found.start, found.len);
+    if entry.is_extended() {
+        return Ok(entries(&volume.read(0, SECTOR as usize).await?).is_some());
+    }
+    match probe(&volume).await {
+        Ok(found) => Ok(found.is_some()),
+        Err(Error::Corrupt(_) | Error::Unsupported(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Follows a chain of tables, numbers its logical partitions from `next`, and returns the next free number.
 ///
 /// The start of a partition is relative to its table, the start of the next table to the extended partition. A chain may point
 /// outside the disk, loop, or be endless; it ends where `parse_extended` ends it.
-async fn logical(disk: &Volume, extended: &Entry, mut next: u32, found: &mut Vec<Partition>) -> Result<u32, Error> {
+async fn logical(
+    disk: &Volume,
+    unit: u64,
+    extended: &Entry,
+    mut next: u32,
+    found: &mut Vec<Partition>,
+) -> Result<u32, Error> {
     let (mut start, mut len) = (extended.start, extended.len);
     let mut empty_tables = 0;
-    while empty_tables < MAX_EMPTY_TABLES && next <= MAX_NUMBER && start < sectors(disk, SECTOR) {
-        let Some(entries) = entries(&disk.read(start * SECTOR, SECTOR as usize).await?) else { break };
+    while empty_tables < MAX_EMPTY_TABLES && next <= MAX_NUMBER && start < sectors(disk, unit) {
+        let Some(entries) = entries(&disk.read(start * unit, SECTOR as usize).await?) else { break };
         empty_tables += 1;
         for (slot, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.is_data()) {
             let first = start + entry.start;
             // Only the first two slots are in regular use; the others may contain garbage.
             let is_inside = entry.start + entry.len <= len && first + entry.len <= extended.start + extended.len;
             if next <= MAX_NUMBER && (slot < 2 || is_inside) {
-                found.extend(Partition::new(disk, next, (first, entry.len), SECTOR, entry.contents()));
+                found.extend(Partition::new(disk, next, (first, entry.len), unit, entry.contents()));
                 next += 1;
                 empty_tables = 0;
             }

@@ -7,7 +7,7 @@ mod entry;
 mod gpt;
 mod mbr;
 
-use self::entry::SECTOR;
+pub(super) use self::entry::SECTOR;
 pub use self::entry::{Contents, Partition};
 use super::{Error, Volume};
 

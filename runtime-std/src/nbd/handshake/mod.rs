@@ -1,4 +1,4 @@
-//! The handshake phase: fixed newstyle negotiation, up to an open export or only to its information.
+//! The handshake phase: greetings, then fixed newstyle negotiation, up to an open export or only to its information.
 
 mod options;
 #[cfg(test)]
@@ -50,12 +50,12 @@ pub struct Export {
     pub(super) structured: bool,
 }
 
-/// Negotiates options and opens an export. The transmission phase follows.
+/// Negotiates options and opens an export; `no_zeroes` is the result of [`greet`]. The transmission phase follows.
 pub(super) async fn open_export(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     name: &str,
+    no_zeroes: bool,
 ) -> Result<Export, NbdError> {
-    let no_zeroes = greet(stream).await?;
     send_option(stream, OPT_STRUCTURED_REPLY, &[]).await?;
     let structured = match read_reply(stream, OPT_STRUCTURED_REPLY).await? {
         (REP_ACK, _) => true,
@@ -75,7 +75,6 @@ pub(super) async fn probe_export(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     name: &str,
 ) -> Result<(), NbdError> {
-    greet(stream).await?;
     query(stream, OPT_INFO, name).await?;
     // Fails if the server closes the connection first.
     let _ = send_option(stream, OPT_ABORT, &[]).await;
@@ -83,7 +82,7 @@ pub(super) async fn probe_export(
 }
 
 /// Exchanges greetings. Returns whether the server omits the zeroes after the reply to [`OPT_EXPORT_NAME`].
-async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<bool, NbdError> {
+pub(super) async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<bool, NbdError> {
     if u64::from_be_bytes(read_array(stream).await?) != NBDMAGIC {
         return Err(NbdError::NotNbd);
     }

@@ -109,3 +109,31 @@ fn file_system_on_the_whole_disk_is_not_a_table() {
         check(fs::read(&disk).expect("read the disk"), &[]);
     }
 }
+
+#[test]
+fn tables_for_larger_sectors_are_recognised_by_what_their_entries_lead_to() {
+    for unit in [1024, 2048, 4096] {
+        let per_unit = (unit / 512) as u64;
+        let mut disk = mbr(&[(0, 0x83, 256, 100), (0, 0x83, 400, 200)]);
+        check(disk.clone(), &[(1, 256, 100), (2, 400, 200)]);
+        disk[400 * unit..][..4].copy_from_slice(b"XFSB");
+        check(disk.clone(), &[(1, 256 * per_unit, 100 * per_unit), (2, 400 * per_unit, 200 * per_unit)]);
+        // What is there with sectors of 512 bytes takes precedence.
+        disk[256 * 512..][..4].copy_from_slice(b"XFSB");
+        check(disk, &[(1, 256, 100), (2, 400, 200)]);
+
+        let mut disk = mbr(&[(0, 0x05, 256, 1000)]);
+        table(&mut disk, 256 * unit / 512, &[(0, 0x83, 10, 100), (0, 0x05, 300, 200)]);
+        table(&mut disk, 556 * unit / 512, &[(0, 0x83, 20, 50)]);
+        let expected =
+            [(5, 266, 100), (6, 576, 50)].map(|(number, start, len)| (number, start * per_unit, len * per_unit));
+        check(disk, &[&[(1, 256 * per_unit, per_unit.max(2))], &expected[..]].concat());
+    }
+}
+
+#[test]
+fn usual_disk_needs_one_read_for_its_table() {
+    let disk = Disk::new(mbr(&[(0x80, 0x0c, 2048, 8192), (0, 0x83, 10_240, 55_296)]));
+    assert_eq!(block_on(partitions(&disk.volume())).map(|found| found.len()), Ok(2));
+    assert_eq!(disk.reads(), 1);
+}
