@@ -43,7 +43,8 @@ packages() {
         nbdkit qemu-utils                                                 # NBD servers
         fdisk dosfstools mtools e2fsprogs btrfs-progs xz-utils            # for making disks
         curl tftp-hpa busybox atftp                                       # TFTP clients
-        dnsmasq-base iproute2                                             # a TFTP server, and network namespaces
+        dnsmasq-base python3                                              # a TFTP server and an HTTP server
+        iproute2                                                          # network namespaces
         qemu-system-arm                                                   # a board for the firmware
         valgrind                                                          # counts instructions
     )

@@ -210,21 +210,26 @@ terminal, otherwise once. For a CLIENT, prints its last boots file by file.
     Command {
         name: "rtftp-get",
         before: "\
-rtftp-get - fetches a file from a TFTP server, completely or not at all
+rtftp-get - fetches files over TFTP or HTTP, completely or not at all
 
 Usage: rtftp-get HOST[:PORT] FILE [OPTIONS]
+       rtftp-get URL... [OPTIONS]
 
 HOST is a name or an address; an IPv6 address with a port stands in brackets,
-[fe80::1%eth0]:6969. The default port is 69.
+[fe80::1%eth0]:6969. The default port is 69. A URL is http://HOST[:PORT]/PATH.
+Several files of one server come over one connection.
 ",
         options: &[
             option("--output", "OUT", "write to this file; `-` is standard output")
                 .short("-o")
-                .default("the last part of FILE, in this directory")
+                .default("the last part of FILE or URL, in this directory")
                 .completes(Completion::File),
             option("--blksize", "BYTES", "request this block size, 8 to 65464")
                 .default("1428")
-                .details("The default fits into an Ethernet frame, also with IPv6 and a tunnel."),
+                .details(
+                    "The default fits into an Ethernet frame, also with IPv6 and a tunnel. This option and the three that \
+                     follow are for TFTP.",
+                ),
             option("--windowsize", "BLOCKS", "request this window size, 1 to 32767").default("16"),
             option("--timeout", "SECONDS", "request this retransmission timeout of the server, 1 to 255")
                 .default("not requested")
@@ -233,7 +238,7 @@ HOST is a name or an address; an IPv6 address with a port stands in brackets,
             option("--patience", "SECONDS", "give up after SECONDS without an answer, 1 to 60").default("60"),
             option("--verify", "LOCAL", "compare with a local file; write nothing unless `-o` is given")
                 .completes(Completion::File),
-            flag("--trace", "print each packet with its time in seconds"),
+            flag("--trace", "print each packet, or over HTTP each header line, with its time in seconds"),
             flag("--quiet", "print errors only").short("-q"),
             HELP,
             VERSION,
@@ -243,7 +248,7 @@ Progress, on a terminal, and all other messages go to standard error.
 
 Exit codes:
   0    fetched, and equal if compared
-  1    the server refused; its ERROR is printed
+  1    the server refused; its ERROR or status is printed
   2    wrong arguments
   3    no answer, the transfer failed, or the server violated the protocol
   4    OUT cannot be written, or LOCAL cannot be read

@@ -1,6 +1,7 @@
 //! The command line of rtftp-get.
 
 use std::{
+    collections::BTreeSet,
     ffi::{OsStr, OsString},
     num::NonZeroU8,
     os::unix::ffi::{OsStrExt, OsStringExt},
@@ -9,26 +10,39 @@ use std::{
 };
 
 use rtftp_core::wire::options::{MAX_BLKSIZE, MAX_WINDOWSIZE, RequestedOptions};
+use rtftp_runtime::client::{InvalidUrl, Url};
 
 use crate::parser::{Parsed, Parser};
 
 /// The arguments of a fetch.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// `HOST[:PORT]`.
-    pub(crate) server: String,
-    pub(crate) file: Vec<u8>,
-    pub(crate) options: RequestedOptions,
+    pub(crate) source: Source,
     pub(crate) patience: Duration,
-    pub(crate) output: Destination,
     /// The local file to compare with.
     pub(crate) verify: Option<PathBuf>,
     pub(crate) trace: bool,
     pub(crate) quiet: bool,
 }
 
-/// The destination of the fetched file.
+/// The files to fetch.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Tftp(TftpFile, Destination),
+    Http(Vec<(Url, Destination)>),
+}
+
+/// A file on a TFTP server.
 #[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TftpFile {
+    /// `HOST[:PORT]`.
+    pub(crate) server: String,
+    pub(crate) path: Vec<u8>,
+    pub(crate) options: RequestedOptions,
+}
+
+/// The destination of the fetched file.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Destination {
     File(PathBuf),
     Stdout,
@@ -36,12 +50,20 @@ pub(crate) enum Destination {
     Discard,
 }
 
+/// The options that have no meaning over HTTP.
+const TFTP_OPTIONS: [&str; 4] = ["--blksize", "--windowsize", "--timeout", "--no-options"];
+
 /// Parses the arguments after the name of the program.
 ///
 /// # Errors
 ///
 /// Returns the problem with the arguments in one line.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
+    let is_given = |option: &&str| {
+        let mut names = args.iter().filter_map(|arg| arg.to_str()?.split('=').next());
+        names.any(|name| name == *option)
+    };
+    let tftp_option = TFTP_OPTIONS.into_iter().find(is_given);
     let mut parser = Parser::new("rtftp-get", args);
     if let Some(text) = parser.help_or_version() {
         return Ok(Parsed::Print(text));
@@ -52,19 +74,62 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     let patience = parser.seconds("--patience", 1..=60)?;
     let trace = parser.flag("--trace");
     let quiet = parser.flag("--quiet");
-    let [server, file] = <[OsString; 2]>::try_from(parser.operands()?).map_err(|rest| match rest.get(2) {
+    let operands = parser.operands()?;
+    let output = match output {
+        Some(output) if output == OsStr::new("-") => Some(Destination::Stdout),
+        Some(output) => Some(Destination::File(output)),
+        None => verify.is_some().then_some(Destination::Discard),
+    };
+    let is_url = |operand: &OsString| Url::parse(operand.as_bytes()) != Err(InvalidUrl::Scheme);
+    let source = match (operands.first().is_some_and(is_url), tftp_option) {
+        (true, Some(option)) => return Err(format!("{option} is an option of TFTP: leave it out for a URL")),
+        (true, None) => Source::Http(urls(&operands, output)?),
+        (false, _) => tftp_source(operands, options, output)?,
+    };
+    Ok(Parsed::Run(Job { source, patience, verify, trace, quiet }))
+}
+
+/// Returns the file on a TFTP server that HOST and FILE name.
+fn tftp_source(
+    operands: Vec<OsString>,
+    options: RequestedOptions,
+    output: Option<Destination>,
+) -> Result<Source, String> {
+    let [server, file] = <[OsString; 2]>::try_from(operands).map_err(|rest| match rest.get(2) {
         Some(third) => format!("expected HOST and FILE, found a third argument, `{}`", third.to_string_lossy()),
         None => "HOST and FILE are missing: give the server and the file to fetch".into(),
     })?;
     let server =
         server.into_string().map_err(|server| format!("HOST is not valid UTF-8: `{}`", server.to_string_lossy()))?;
     let output = match output {
-        Some(output) if output == OsStr::new("-") => Destination::Stdout,
-        Some(output) => Destination::File(output),
-        None if verify.is_some() => Destination::Discard,
+        Some(output) => output,
         None => Destination::File(file_name(&file)?),
     };
-    Ok(Parsed::Run(Job { server, file: file.into_vec(), options, patience, output, verify, trace, quiet }))
+    Ok(Source::Tftp(TftpFile { server, path: file.into_vec(), options }, output))
+}
+
+/// Returns the URLs of files, and where each file is written.
+fn urls(operands: &[OsString], output: Option<Destination>) -> Result<Vec<(Url, Destination)>, String> {
+    let mut urls = Vec::with_capacity(operands.len());
+    for operand in operands {
+        let url =
+            Url::parse(operand.as_bytes()).map_err(|error| format!("`{}`: {error}", operand.to_string_lossy()))?;
+        urls.push(url);
+    }
+    if let Some(output) = output {
+        let one = <[Url; 1]>::try_from(urls).map_err(|_| "-o and --verify need exactly one URL")?;
+        return Ok(one.into_iter().zip([output]).collect());
+    }
+    let mut names = BTreeSet::new();
+    let with_name = |url: Url| {
+        let name = url.file_name().ok_or_else(|| format!("`{url}` does not end with a file name: use -o OUT"))?;
+        let path = PathBuf::from(OsString::from_vec(name));
+        if names.insert(path.clone()) {
+            return Ok((url, Destination::File(path)));
+        }
+        Err(format!("two URLs end with `{}`: fetch them one by one with -o OUT", path.display()))
+    };
+    urls.into_iter().map(with_name).collect()
 }
 
 /// Returns the TFTP options to request.
@@ -111,15 +176,21 @@ mod tests {
         }
     }
 
+    /// Returns the file and the output of a fetch over TFTP.
+    #[track_caller]
+    fn tftp(line: &str) -> (TftpFile, Destination) {
+        match job(line).source {
+            Source::Tftp(file, output) => (file, output),
+            Source::Http(urls) => panic!("{line}: {urls:?}"),
+        }
+    }
+
     #[test]
     fn only_host_and_file_are_required() {
+        let options = RequestedOptions { blksize: Some(1428), windowsize: Some(16), timeout: None, tsize: true };
+        let file = TftpFile { server: "boot:6969".into(), path: b"dir/vmlinuz".into(), options };
+        assert_eq!(tftp("boot:6969 dir/vmlinuz"), (file, Destination::File("vmlinuz".into())));
         let job = job("boot:6969 dir/vmlinuz");
-        assert_eq!((&*job.server, &*job.file), ("boot:6969", &b"dir/vmlinuz"[..]));
-        assert_eq!(
-            job.options,
-            RequestedOptions { blksize: Some(1428), windowsize: Some(16), timeout: None, tsize: true }
-        );
-        assert_eq!(job.output, Destination::File("vmlinuz".into()));
         assert_eq!((job.patience, job.verify, job.trace, job.quiet), (Duration::from_secs(60), None, false, false));
     }
 
@@ -130,14 +201,13 @@ mod tests {
             "boot f -q --trace --output=out --blksize=8 --windowsize=1 --timeout=3 --patience=2",
             "-o=out --quiet --trace --blksize 8 --windowsize 1 --timeout 3 --patience 2 boot f",
         ] {
-            let job = job(line);
-            assert_eq!((&*job.server, &*job.file), ("boot", &b"f"[..]), "{line}");
-            assert_eq!(job.output, Destination::File("out".into()), "{line}");
             let options = RequestedOptions { blksize: Some(8), windowsize: Some(1), timeout: Some(3), tsize: true };
-            assert_eq!((job.options, job.patience), (options, Duration::from_secs(2)), "{line}");
-            assert!(job.trace && job.quiet, "{line}");
+            let file = TftpFile { server: "boot".into(), path: b"f".into(), options };
+            assert_eq!(tftp(line), (file, Destination::File("out".into())), "{line}");
+            let job = job(line);
+            assert_eq!((job.patience, job.trace, job.quiet), (Duration::from_secs(2), true, true), "{line}");
         }
-        assert_eq!(job("boot f --no-options").options, RequestedOptions::default());
+        assert_eq!(tftp("boot f --no-options").0.options, RequestedOptions::default());
     }
 
     #[test]
@@ -151,7 +221,28 @@ mod tests {
             ("h /f", Destination::File("f".into())),
             ("h dir/ -o out", Destination::File("out".into())),
         ] {
-            assert_eq!(job(line).output, output, "{line}");
+            assert_eq!(tftp(line).1, output, "{line}");
+        }
+    }
+
+    #[test]
+    fn takes_one_or_more_urls() {
+        for (line, expected) in [
+            ("http://h/a/f", vec![("http://h/a/f", Destination::File("f".into()))]),
+            ("http://h/ -o -", vec![("http://h/", Destination::Stdout)]),
+            ("HTTP://h/f --verify local", vec![("http://h/f", Destination::Discard)]),
+            (
+                "http://h/a http://g/b%20c?d",
+                vec![
+                    ("http://h/a", Destination::File("a".into())),
+                    ("http://g/b%20c?d", Destination::File("b c".into())),
+                ],
+            ),
+        ] {
+            let Source::Http(urls) = job(line).source else { panic!("{line}") };
+            let urls: Vec<_> = urls.iter().map(|(url, output)| (url.to_string(), output.clone())).collect();
+            let expected: Vec<_> = expected.into_iter().map(|(url, output)| (url.to_owned(), output)).collect();
+            assert_eq!(urls, expected, "{line}");
         }
     }
 
@@ -169,6 +260,13 @@ mod tests {
             ("boot f --timeout 256", "--timeout: expected a whole number from 1 to 255, found `256`"),
             ("boot f --patience 61", "--patience: expected a whole number from 1 to 60, found `61`"),
             ("boot f --no-options --blksize 512", "--no-options and --blksize cannot be combined"),
+            ("http://boot/f --blksize=512", "--blksize is an option of TFTP: leave it out for a URL"),
+            ("http://boot/f --no-options", "--no-options is an option of TFTP: leave it out for a URL"),
+            ("http://boot/ --trace", "`http://boot/` does not end with a file name: use -o OUT"),
+            ("http://boot/a/f http://boot/b/f", "two URLs end with `f`: fetch them one by one with -o OUT"),
+            ("http://boot/f http://boot/g -o out", "-o and --verify need exactly one URL"),
+            ("http://boot/f g", "`g`: expected http:// or https:// at its start"),
+            ("http://::1/f", "`http://::1/f`: expected HOST or HOST:PORT after http://, an IPv6 address as [ADDRESS]"),
             ("boot f -o", "the '-o' option doesn't have an associated value"),
         ] {
             match parsed(line) {

@@ -1,7 +1,9 @@
-//! `rtftp-get`: fetches a file from a TFTP server, completely or not at all.
+//! `rtftp-get`: fetches a file from a TFTP or HTTP server, completely or not at all.
 
 mod cli;
 mod compare;
+mod http;
+mod interrupt;
 #[path = "../options.rs"]
 mod options;
 mod output;
@@ -12,17 +14,21 @@ mod progress;
 mod progress_bar;
 mod report;
 mod sink;
+mod tftp;
 
-use std::{fmt, future::pending, io, io::Write, process::ExitCode, time::Instant};
+use std::{fmt, io, io::Write, process::ExitCode};
 
-use async_signal::{Signal, Signals};
-use rtftp_runtime::client::{FetchError, Fetched, Request, fetch, resolve};
-use smol::{block_on, future::or, stream::StreamExt};
+use rtftp_runtime::client::{
+    FetchError,
+    http::{HttpClient, HttpError},
+};
+use smol::block_on;
 
 use crate::{
-    cli::Job,
+    cli::{Destination, Job, Source},
+    interrupt::Interrupt,
     parser::Parsed,
-    report::{Report, print_line, summary},
+    report::{Report, Summary, print_line},
     sink::Sink,
 };
 
@@ -30,6 +36,7 @@ use crate::{
 #[derive(Debug)]
 enum GetError {
     Fetch(FetchError),
+    Http(HttpError),
     /// A local file cannot be written or read.
     Local(String),
     /// The local file differs.
@@ -40,12 +47,12 @@ impl GetError {
     /// Returns the exit code that `--help` lists.
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Fetch(FetchError::Refused { .. }) => 1,
+            Self::Fetch(FetchError::Refused { .. }) | Self::Http(HttpError::Refused { .. }) => 1,
             Self::Fetch(FetchError::InvalidPath(_)) => 2,
-            Self::Fetch(FetchError::Resolve { error, .. }) if error.kind() == io::ErrorKind::InvalidInput => 2,
-            Self::Fetch(FetchError::Sink(_)) | Self::Local(_) => 4,
-            Self::Fetch(FetchError::Interrupted) => 130,
-            Self::Fetch(_) => 3,
+            Self::Fetch(FetchError::Resolve(error)) if error.error.kind() == io::ErrorKind::InvalidInput => 2,
+            Self::Fetch(FetchError::Sink(_)) | Self::Http(HttpError::Sink(_)) | Self::Local(_) => 4,
+            Self::Fetch(FetchError::Interrupted) | Self::Http(HttpError::Interrupted) => 130,
+            Self::Fetch(_) | Self::Http(_) => 3,
             Self::Differs(_) => 5,
         }
     }
@@ -55,6 +62,7 @@ impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fetch(error) => error.fmt(f),
+            Self::Http(error) => error.fmt(f),
             Self::Local(message) | Self::Differs(message) => f.write_str(message),
         }
     }
@@ -80,52 +88,47 @@ fn main() -> ExitCode {
     }
 }
 
-/// Fetches the file, completes the output, compares, and prints the summary.
+/// Fetches the files, completes the outputs, compares, and prints summaries. Stops at the first error.
 fn get(job: &Job) -> Result<(), GetError> {
-    let mut sink = Sink::open(&job.output, job.verify.as_deref()).map_err(GetError::Local)?;
-    let mut report = Report::new(job);
-    let started = Instant::now();
-    let fetched = block_on(transfer(job, &mut sink, &mut report));
-    let elapsed = started.elapsed();
-    // Erases the progress line.
-    drop(report);
-    let fetched = fetched.map_err(|error| match sink.take_error() {
-        Some(message) => GetError::Local(message),
-        None => GetError::Fetch(error),
-    })?;
-    let difference = sink.finish().map_err(GetError::Local)?;
-    if !job.quiet {
-        print_line(&summary(job, &fetched, elapsed));
-    }
-    if let Some(size) = fetched.size.filter(|&size| size > 0 && size != fetched.bytes) {
-        print_line(&format!("rtftp-get: warning: the server announced {size} bytes and sent {}", fetched.bytes));
-    }
-    difference.map_or(Ok(()), |difference| Err(GetError::Differs(difference)))
-}
-
-/// Fetches from the first reachable address of the server.
-async fn transfer(job: &Job, sink: &mut Sink, report: &mut Report) -> Result<Fetched, FetchError> {
-    // Signals are caught only to remove a temporary file: with the default action, a signal also ends a blocked write to a FIFO.
-    let mut signals = match sink.is_temporary() {
-        true => Some(Signals::new([Signal::Int, Signal::Term, Signal::Hup]).map_err(FetchError::Socket)?),
-        false => None,
-    };
-    let mut interrupted = async || match &mut signals {
-        Some(signals) => drop(signals.next().await),
-        None => pending().await,
-    };
-    let servers = or(resolve(&job.server), async {
-        interrupted().await;
-        Err(FetchError::Interrupted)
-    })
-    .await?;
-    let mut last_error = FetchError::Interrupted;
-    for server in servers {
-        let request = Request { server, file: &job.file, options: job.options, patience: job.patience };
-        match fetch(&request, sink, interrupted(), |receiver, event| report.event(receiver, event)).await {
-            Err(error @ FetchError::Unreachable { .. }) => last_error = error,
-            result => return result,
+    match &job.source {
+        Source::Tftp(file, output) => get_one(job, output, |sink, interrupt, report| {
+            let transfer = tftp::transfer(file, job.patience, sink, interrupt, report);
+            block_on(transfer).map_err(GetError::Fetch)
+        }),
+        Source::Http(urls) => {
+            let mut client = HttpClient::new(job.patience);
+            urls.iter().try_for_each(|(url, output)| {
+                get_one(job, output, |sink, interrupt, report| {
+                    let transfer = http::transfer(&mut client, url, sink, interrupt, report);
+                    block_on(transfer).map_err(GetError::Http)
+                })
+            })
         }
     }
-    Err(last_error)
+}
+
+/// Fetches a file, completes its output, compares it, and prints its summary.
+fn get_one(
+    job: &Job,
+    output: &Destination,
+    transfer: impl FnOnce(&mut Sink, &mut Interrupt, &mut Report) -> Result<Summary, GetError>,
+) -> Result<(), GetError> {
+    let mut sink = Sink::open(output, job.verify.as_deref()).map_err(GetError::Local)?;
+    let interrupt = Interrupt::new(sink.is_temporary());
+    let mut interrupt = interrupt.map_err(|error| GetError::Local(format!("cannot catch signals: {error}")))?;
+    let mut report = Report::new(job);
+    let result = transfer(&mut sink, &mut interrupt, &mut report);
+    let elapsed = report.elapsed();
+    // Erases the progress line.
+    drop(report);
+    // An error of the sink is the reason why the transfer failed.
+    let summary = result.map_err(|error| sink.take_error().map_or(error, GetError::Local))?;
+    let difference = sink.finish().map_err(GetError::Local)?;
+    if !job.quiet {
+        print_line(&summary.line(elapsed));
+    }
+    for warning in summary.warnings {
+        print_line(&format!("rtftp-get: warning: {warning}"));
+    }
+    difference.map_or(Ok(()), |difference| Err(GetError::Differs(difference)))
 }

@@ -2,12 +2,13 @@
 
 use std::{
     io::{IsTerminal, Write, stderr},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use rtftp_core::Receiver;
 use rtftp_runtime::{
-    client::{Event, Fetched, describe, describe_packet},
+    client::{Event, describe, describe_packet, http::HttpEvent},
     text::printable,
 };
 
@@ -19,23 +20,47 @@ pub(crate) struct Report {
     started: Instant,
     trace: bool,
     progress: Option<Progress>,
+    /// The number of bytes that were received over HTTP.
+    http_bytes: u64,
 }
 
 impl Report {
     /// Starts the clock. The progress line needs a terminal and excludes a trace.
     pub(crate) fn new(job: &Job) -> Self {
         let has_progress = !job.quiet && !job.trace && stderr().is_terminal();
-        Self { started: Instant::now(), trace: job.trace, progress: has_progress.then(Progress::new) }
+        Self { started: Instant::now(), trace: job.trace, progress: has_progress.then(Progress::new), http_bytes: 0 }
     }
 
-    /// Reports an event.
+    /// Returns the time since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Reports an event of TFTP.
     pub(crate) fn event(&mut self, receiver: &Receiver, event: Event<'_>) {
         if self.trace {
-            print_line(&format!("{:10.6} {}", self.started.elapsed().as_secs_f64(), trace_line(event)));
+            self.print_traced(&trace_line(event));
         }
         if let Some(progress) = &mut self.progress {
             progress.show(receiver.delivered(), receiver.size());
         }
+    }
+
+    /// Reports an event of HTTP.
+    pub(crate) fn http_event(&mut self, event: HttpEvent<'_>) {
+        if self.trace {
+            http_trace_lines(event, self.http_bytes).iter().for_each(|line| self.print_traced(line));
+        }
+        if let HttpEvent::Progress { bytes, size, .. } = event {
+            self.http_bytes = bytes;
+            if let Some(progress) = &mut self.progress {
+                progress.show(bytes, size);
+            }
+        }
+    }
+
+    fn print_traced(&self, line: &str) {
+        print_line(&format!("{:10.6} {line}", self.started.elapsed().as_secs_f64()));
     }
 }
 
@@ -54,23 +79,45 @@ fn trace_line(event: Event<'_>) -> String {
     }
 }
 
-/// Returns a line about a fetched file.
-pub(crate) fn summary(job: &Job, fetched: &Fetched, elapsed: Duration) -> String {
-    let seconds = elapsed.as_secs_f64();
-    let rate = megabytes(fetched.bytes as f64 / seconds.max(1e-6));
-    let settings = fetched.settings;
-    let mut line = format!(
-        "{}: {} bytes in {seconds:.3} s, {rate:.1} MB/s, {} retransmissions, blksize {}, windowsize {}",
-        printable(&job.file),
-        fetched.bytes,
-        fetched.retransmitted,
-        settings.blksize,
-        settings.windowsize,
-    );
-    if let Some(timeout) = settings.timeout {
-        line += &format!(", timeout {} s", timeout.as_secs());
+/// Describes an event over HTTP: direction, address, and each line of a head.
+fn http_trace_lines(event: HttpEvent<'_>, progress: u64) -> Vec<String> {
+    let lines = |direction: &str, server: SocketAddr, head: &[u8]| {
+        let lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).filter(|line| !line.is_empty());
+        lines.map(|line| format!("{direction} {server} {}", printable(line))).collect()
+    };
+    match event {
+        HttpEvent::Connected(server) => vec![format!("-> {server} connected")],
+        HttpEvent::Reused(server) => vec![format!("-> {server} connection used again")],
+        HttpEvent::Sent(server, head) => lines("->", server, head),
+        HttpEvent::Received(server, head) => lines("<-", server, head),
+        HttpEvent::Progress { server, bytes, .. } if progress == 0 => {
+            vec![format!("<- {server} body begins, {bytes} bytes")]
+        }
+        HttpEvent::Progress { .. } => vec![],
+        HttpEvent::Complete(server, bytes) => vec![format!("<- {server} body ends, {bytes} bytes in all")],
     }
-    line
+}
+
+/// A fetched file.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    /// Its name, printable.
+    pub(crate) file: String,
+    /// Its size.
+    pub(crate) bytes: u64,
+    /// How it was transferred.
+    pub(crate) details: String,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Summary {
+    /// Returns a line about the file.
+    pub(crate) fn line(&self, elapsed: Duration) -> String {
+        let Self { file, bytes, details, .. } = self;
+        let seconds = elapsed.as_secs_f64();
+        let rate = megabytes(*bytes as f64 / seconds.max(1e-6));
+        format!("{file}: {bytes} bytes in {seconds:.3} s, {rate:.1} MB/s, {details}")
+    }
 }
 
 #[cfg(test)]
@@ -92,5 +139,19 @@ mod tests {
         ] {
             assert_eq!(trace_line(event), expected);
         }
+    }
+
+    #[test]
+    fn traces_each_line_of_a_head() {
+        let server = "[::1]:80".parse().expect("an address");
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: \x1b[2J\r\n\r\n";
+        let lines = ["HTTP/1.1 200 OK", "Content-Length: 5", r"Server: \u{1b}[2J"];
+        assert_eq!(
+            http_trace_lines(HttpEvent::Received(server, head), 0),
+            lines.map(|line| format!("<- [::1]:80 {line}"))
+        );
+        let progress = HttpEvent::Progress { server, bytes: 3, size: None };
+        assert_eq!(http_trace_lines(progress, 0), ["<- [::1]:80 body begins, 3 bytes"]);
+        assert_eq!(http_trace_lines(progress, 1), [""; 0]);
     }
 }

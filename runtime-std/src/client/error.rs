@@ -7,19 +7,14 @@ use rtftp_core::{
     wire::{packet::ErrorCode, path::InvalidPath},
 };
 
-use super::describe::describe_error;
+use super::{address::ResolveError, describe::describe_error};
 
 /// The reason why a file could not be fetched.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FetchError {
     /// The name of the server cannot be resolved.
-    Resolve {
-        /// The name as given.
-        host: String,
-        /// The error of the resolver.
-        error: io::Error,
-    },
+    Resolve(ResolveError),
     /// The path of the file does not fit into a request.
     InvalidPath(InvalidPath),
     /// No socket can be opened.
@@ -81,7 +76,7 @@ pub enum FetchError {
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resolve { host, error } => write!(f, "cannot resolve the server `{}`: {error}", host.escape_debug()),
+            Self::Resolve(error) => error.fmt(f),
             Self::InvalidPath(error) => write!(f, "cannot request this file name: {error}"),
             Self::Socket(error) => write!(f, "cannot open a UDP socket: {error}"),
             Self::Unreachable { server, error } if error.kind() == io::ErrorKind::ConnectionRefused => {

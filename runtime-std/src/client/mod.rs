@@ -1,9 +1,11 @@
-//! The client: fetches a file with the receiver of `rtftp-core`, a socket and a clock.
+//! The client: fetches a file with the receiver of `rtftp-core`, a socket and a clock; and over HTTP, in [`http`].
 
 mod address;
 mod describe;
 mod error;
+pub mod http;
 mod socket;
+mod url;
 
 use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
@@ -18,9 +20,10 @@ use rtftp_core::{
 use smol::{Timer, future::or};
 
 pub use self::{
-    address::resolve,
+    address::{ResolveError, TFTP_PORT, resolve},
     describe::{describe, describe_packet},
     error::FetchError,
+    url::{InvalidUrl, Url},
 };
 use self::{
     describe::describe_options,

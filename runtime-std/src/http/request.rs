@@ -3,6 +3,7 @@
 use rtftp_core::{RequestPath, wire::path::InvalidPath};
 
 use super::status::Status;
+use crate::text::percent_decoded;
 
 /// The largest head of a request in bytes.
 pub const MAX_HEAD: usize = 8 << 10;
@@ -144,26 +145,6 @@ fn origin_form(target: &[u8]) -> &[u8] {
     }
     let rest = &target[7..];
     rest.iter().position(|byte| *byte == b'/').map_or(b"/", |at| &rest[at..])
-}
-
-/// Decodes `%41` and the like. A `%` without two hexadecimal digits is itself: GRUB encodes nothing.
-fn percent_decoded(text: &[u8]) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(byte) = text.get(at) {
-        match (byte, digit(text.get(at + 1)), digit(text.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push(high * 16 + low);
-                at += 3;
-            }
-            _ => {
-                decoded.push(*byte);
-                at += 1;
-            }
-        }
-    }
-    decoded
 }
 
 #[cfg(test)]

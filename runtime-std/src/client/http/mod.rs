@@ -1,0 +1,229 @@
+//! Fetches files over HTTP (RFC 9110, RFC 9112), one after the other over one connection.
+
+mod body;
+mod connection;
+mod error;
+mod response;
+
+use std::{net::SocketAddr, time::Duration};
+
+use rtftp_core::BlockSink;
+use smol::future::or;
+
+pub use self::error::HttpError;
+use self::{
+    body::{Body, BodyError},
+    connection::{Connection, ReceiveError},
+    response::{Framing, Response},
+};
+use super::{address::resolve, url::Url};
+
+/// The most interim responses (1xx) before a response.
+const MAX_INTERIM: usize = 8;
+/// The program and its version, for the server's log.
+const USER_AGENT: &str = concat!("rtftp-get/", env!("CARGO_PKG_VERSION"));
+
+/// A fetched file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpFetched {
+    /// The size in bytes.
+    pub bytes: u64,
+    /// The size that the server announced: `Content-Length`.
+    pub size: Option<u64>,
+    /// Whether the file ended with the connection, so that a part of it cannot be told from all of it.
+    pub ended_by_close: bool,
+    /// The media type, printable.
+    pub content_type: Option<String>,
+}
+
+/// An event of a fetch.
+#[derive(Debug, Clone, Copy)]
+pub enum HttpEvent<'a> {
+    /// The connection is open.
+    Connected(SocketAddr),
+    /// The connection of the previous fetch is used.
+    Reused(SocketAddr),
+    /// The head of a request was sent.
+    Sent(SocketAddr, &'a [u8]),
+    /// The head of a response was received.
+    Received(SocketAddr, &'a [u8]),
+    /// Bytes of the file were received.
+    Progress {
+        /// The server.
+        server: SocketAddr,
+        /// The number of bytes so far.
+        bytes: u64,
+        /// The size that the server announced.
+        size: Option<u64>,
+    },
+    /// The file is complete.
+    Complete(SocketAddr, u64),
+}
+
+/// A client, which keeps its connection for the next file of the same server.
+#[derive(Debug)]
+pub struct HttpClient {
+    /// The time without any received byte after which the client gives up.
+    patience: Duration,
+    /// The open connection, and the start of the URLs that it serves.
+    kept: Option<(Connection, String)>,
+}
+
+impl HttpClient {
+    /// Creates a client that gives up after `patience` without any received byte.
+    #[must_use]
+    pub fn new(patience: Duration) -> Self {
+        Self { patience, kept: None }
+    }
+
+    /// Fetches a file into `sink`. If `stop` completes first, the connection is closed. `watch` is called after each event.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`HttpError`]; the sink then contains at most a part of the file.
+    pub async fn fetch(
+        &mut self,
+        url: &Url,
+        sink: &mut impl BlockSink,
+        stop: impl Future<Output = ()>,
+        watch: impl FnMut(HttpEvent<'_>),
+    ) -> Result<HttpFetched, HttpError> {
+        or(self.transfer(url, sink, watch), async {
+            stop.await;
+            Err(HttpError::Interrupted)
+        })
+        .await
+    }
+
+    async fn transfer(
+        &mut self,
+        url: &Url,
+        sink: &mut impl BlockSink,
+        mut watch: impl FnMut(HttpEvent<'_>),
+    ) -> Result<HttpFetched, HttpError> {
+        let (mut connection, response) = self.request(url, &mut watch).await?;
+        let server = connection.server;
+        if response.status != 200 {
+            let Response { status, reason, location, retry_after, .. } = response;
+            return Err(HttpError::Refused { server, status, reason, location, retry_after });
+        }
+        let size = match response.framing {
+            Framing::Length(size) => Some(size),
+            Framing::Chunked | Framing::Close => None,
+        };
+        let progress = |bytes| watch(HttpEvent::Progress { server, bytes, size });
+        let mut body = Body { connection: &mut connection, patience: self.patience, sink, bytes: 0, progress };
+        let received = body.receive(response.framing).await;
+        let bytes = body.bytes;
+        received.map_err(|error| match error {
+            BodyError::Receive(ReceiveError::TimedOut) => HttpError::TimedOut { server, bytes },
+            BodyError::Receive(ReceiveError::Disconnected(error)) => {
+                HttpError::Disconnected { server, bytes: Some(bytes), size, error }
+            }
+            BodyError::Violation(problem) => HttpError::ProtocolViolation { server, problem },
+            BodyError::Sink(failed) => HttpError::Sink(failed),
+        })?;
+        watch(HttpEvent::Complete(server, bytes));
+        // What follows the body is no response to any request.
+        if response.keep_alive && connection.received().is_empty() {
+            connection.is_reused = true;
+            self.kept = Some((connection, server_of(url)));
+        }
+        let ended_by_close = response.framing == Framing::Close;
+        Ok(HttpFetched { bytes, size, ended_by_close, content_type: response.content_type })
+    }
+
+    /// Requests a file. Returns the connection and the head of the response.
+    async fn request(
+        &mut self,
+        url: &Url,
+        watch: &mut impl FnMut(HttpEvent<'_>),
+    ) -> Result<(Connection, Response), HttpError> {
+        loop {
+            let mut connection = match self.kept.take() {
+                Some((connection, server)) if server == server_of(url) => {
+                    watch(HttpEvent::Reused(connection.server));
+                    connection
+                }
+                _ => self.connect(url, watch).await?,
+            };
+            let server = connection.server;
+            let head = format!(
+                "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {USER_AGENT}\r\nAccept-Encoding: identity\r\n\r\n",
+                url.target(),
+                url.host_header()
+            );
+            let response = match connection.send(head.as_bytes(), self.patience).await {
+                Ok(()) => {
+                    watch(HttpEvent::Sent(server, head.as_bytes()));
+                    self.response(&mut connection, watch).await
+                }
+                Err(error) => Err(ResponseError::Receive(error)),
+            };
+            return match response {
+                Ok(response) => Ok((connection, response)),
+                // The server has closed a connection that it did not need any more.
+                Err(ResponseError::Receive(ReceiveError::Disconnected(_)))
+                    if connection.is_reused && connection.received().is_empty() =>
+                {
+                    continue;
+                }
+                Err(ResponseError::Receive(ReceiveError::Disconnected(error))) => {
+                    Err(HttpError::Disconnected { server, bytes: None, size: None, error })
+                }
+                Err(ResponseError::Receive(ReceiveError::TimedOut)) => Err(HttpError::NoAnswer { server }),
+                Err(ResponseError::Violation(problem)) => Err(HttpError::ProtocolViolation { server, problem }),
+            };
+        }
+    }
+
+    /// Connects to the first reachable address of the server.
+    async fn connect(&self, url: &Url, watch: &mut impl FnMut(HttpEvent<'_>)) -> Result<Connection, HttpError> {
+        let mut last_error = HttpError::Interrupted;
+        for server in resolve(url.authority(), url.default_port()).await.map_err(HttpError::Resolve)? {
+            match Connection::open(server, self.patience).await {
+                Ok(connection) => {
+                    watch(HttpEvent::Connected(server));
+                    return Ok(connection);
+                }
+                Err(error) => last_error = error,
+            }
+        }
+        Err(last_error)
+    }
+
+    /// Receives the head of a response.
+    async fn response(
+        &self,
+        connection: &mut Connection,
+        watch: &mut impl FnMut(HttpEvent<'_>),
+    ) -> Result<Response, ResponseError> {
+        let mut interim = 0;
+        while interim <= MAX_INTERIM {
+            match response::parse(connection.received()).map_err(ResponseError::Violation)? {
+                Some((response, len)) => {
+                    watch(HttpEvent::Received(connection.server, &connection.received()[..len]));
+                    connection.consume(len);
+                    if response.status >= 200 {
+                        return Ok(response);
+                    }
+                    interim += 1;
+                }
+                None => connection.receive(self.patience).await.map_err(ResponseError::Receive)?,
+            }
+        }
+        Err(ResponseError::Violation("too many interim responses"))
+    }
+}
+
+/// The reason why there is no response.
+enum ResponseError {
+    Receive(ReceiveError),
+    Violation(&'static str),
+}
+
+/// Returns the start of the URLs that one connection serves.
+fn server_of(url: &Url) -> String {
+    let scheme = if url.is_secure() { "https" } else { "http" };
+    format!("{scheme}://{}", url.authority())
+}
