@@ -37,6 +37,17 @@ fn prints_help_and_version_to_standard_output() {
 }
 
 #[test]
+fn explains_an_address_that_the_machine_does_not_have() {
+    // An address for documentation (RFC 5737).
+    let output = run_with_bad_arguments(["--listen-ip", "192.0.2.1", "--listen-port", "6969", "--root-dir", "/"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for words in ["cannot listen on 192.0.2.1, port 6969: ", "does not have the address", "FreeBind=yes"] {
+        assert!(stderr.contains(words), "no `{words}` in {stderr}");
+    }
+}
+
+#[test]
 fn reports_invalid_arguments_with_exit_code_2() {
     assert_usage_error(&["--listen-ipp", "127.0.0.1"], "--listen-ipp");
     assert_usage_error(&["surplus"], "surplus");

@@ -3,26 +3,29 @@
 use std::{
     fs,
     io::{Write, stderr},
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, SocketAddrV4, UdpSocket},
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd, OwnedFd},
         linux::net::SocketAddrExt,
         unix::net::{self, UnixDatagram, UnixListener},
     },
+    panic::resume_unwind,
     process::{self, Command, Output, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
 use nix::{
+    sched::{CloneFlags, unshare},
     sys::{
         ptrace,
         signal::Signal,
-        socket::{setsockopt, sockopt},
+        socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt},
         wait::{WaitPidFlag, waitpid},
     },
-    unistd::Pid,
+    unistd::{Pid, geteuid},
 };
-use rtftp_tests::{Answer, Client, DiskConfig, Rtftp, binary, closed_port, raw_client::rrq, silent_server};
+use rtftp_tests::{Answer, Client, DiskConfig, Rtftp, binary, closed_port, raw_client::rrq, run, silent_server};
 use tempfile::TempDir;
 
 /// The maximum time to wait for a message.
@@ -226,6 +229,30 @@ fn serves_activated_socket() {
         assert_eq!(client.peer() == server, single_port, "only a single-port daemon answers from its port");
         assert_eq!(client.finish(first), Ok(vec![7; 1000]));
     }
+}
+
+#[test]
+fn serves_an_address_that_the_machine_gets_after_the_start() {
+    assert!(include_str!("../../bins/pkg/systemd/rtftp.socket").lines().any(|line| line == "FreeBind=yes"));
+    if !geteuid().is_root() {
+        writeln!(stderr(), "NOT TESTED: FreeBind=yes: needs root to create network namespaces").expect("stderr");
+        return;
+    }
+    // The namespace belongs to the thread.
+    let tested = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+        run("ip", ["link", "set", "lo", "up"]);
+        let address = SocketAddrV4::new([10, 9, 0, 1].into(), 6969);
+        let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), None).expect("a socket");
+        bind(socket.as_raw_fd(), &SockaddrIn::from(address)).expect_err("the machine does not have the address");
+        setsockopt(&socket, sockopt::IpFreebind, &true).expect("set");
+        bind(socket.as_raw_fd(), &SockaddrIn::from(address)).expect("bound");
+        let daemon = Rtftp::start_by(&mut activated(socket, 1));
+        daemon.put("default/file", "x");
+        run("ip", ["address", "add", "10.9.0.1/32", "dev", "lo"]);
+        assert_eq!(Client::new("127.0.0.1", address.into()).fetch("file", &[]), Ok(b"x".into()));
+    });
+    tested.join().unwrap_or_else(|panic| resume_unwind(panic));
 }
 
 #[test]

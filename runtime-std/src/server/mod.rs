@@ -83,10 +83,15 @@ impl Server {
         let event_loop = EventLoop::new()?;
         let listener = Listener::bind(&event_loop, listen_ip, listen_port).map_err(|error| {
             let ip = listen_ip.map_or("all addresses".to_owned(), |ip| ip.to_string());
-            let hint = if error.kind() == io::ErrorKind::PermissionDenied {
-                " (a port below 1024 needs root, or the capability CAP_NET_BIND_SERVICE)"
-            } else {
-                ""
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    " (a port below 1024 needs root, or the capability CAP_NET_BIND_SERVICE)"
+                }
+                io::ErrorKind::AddrNotAvailable => {
+                    " (this machine does not have the address: see `ip address`; if it gets it later, start rtftp after \
+                     network-online.target, or by a socket unit with FreeBind=yes)"
+                }
+                _ => "",
             };
             io::Error::other(format!("cannot listen on {ip}, port {listen_port}: {error}{hint}"))
         })?;
