@@ -136,9 +136,14 @@ impl VethNetwork {
         router
     }
 
+    /// Returns a counter of IPv4 in the test's namespace.
+    pub fn counter(&self, counter: &str) -> u64 {
+        ipv4_counter("thread-self", counter)
+    }
+
     /// Returns the number of IPv4 fragments that were created in the daemon's namespace.
     pub fn fragments(&self) -> u64 {
-        ipv4_fragments(self.id())
+        ipv4_counter(&self.id().to_string(), "FragCreates")
     }
 
     fn id(&self) -> u32 {
@@ -146,14 +151,14 @@ impl VethNetwork {
     }
 }
 
-/// Returns the number of IPv4 fragments created in the network namespace of a process (proc(5), `/proc/net/snmp`).
+/// Returns a counter of IPv4 in the network namespace of a process (proc(5), `/proc/net/snmp`).
 #[track_caller]
-fn ipv4_fragments(process: u32) -> u64 {
+fn ipv4_counter(process: &str, counter: &str) -> u64 {
     let counters = fs::read_to_string(format!("/proc/{process}/net/snmp")).expect("counters");
     let mut lines = counters.lines().filter_map(|line| line.strip_prefix("Ip:"));
     let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
     let mut pairs = names.split_whitespace().zip(values.split_whitespace());
-    let (_, value) = pairs.find(|(name, _)| *name == "FragCreates").expect("FragCreates");
+    let (_, value) = pairs.find(|(name, _)| *name == counter).expect(counter);
     value.parse().expect("a number")
 }
 
@@ -173,7 +178,7 @@ impl Router {
 
     /// Returns the number of IPv4 fragments that it has created.
     pub fn fragments(&self) -> u64 {
-        ipv4_fragments(self.process.id())
+        ipv4_counter(&self.process.id().to_string(), "FragCreates")
     }
 
     /// Runs a command in its namespace; the words are separated by single spaces.

@@ -7,7 +7,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use rtftp_tests::{
-    GetResult, RtftpGet, ScriptedServer, noise, poll_until,
+    GetResult, RtftpGet, ScriptedServer, VethNetwork, assert_same, noise, poll_until,
     raw_client::{ack, error},
 };
 
@@ -237,4 +237,35 @@ fn ignores_unknown_sources_and_recovers_lost_packets() {
     got.assert_exit(0, &["f: 10 bytes", " 1 retransmissions", "(not the server) DATA 1, 1428 bytes"]);
     got.assert_exit(0, &["warning: the server announced 10000 bytes and sent 10"]);
     assert_eq!(getter.read("out"), noise(10, 1));
+}
+
+#[test]
+fn waits_for_an_interrupted_link_within_its_patience() {
+    VethNetwork::test(&[], |cable| {
+        // Long enough for the link to go down in the middle.
+        let file = noise(8 * 60_000, 7);
+        cable.daemon().put("default/f", &file);
+        let server = format!("10.9.0.1:{}", cable.daemon().address().port());
+        for (patience, comes_back) in [("60", true), ("2", false)] {
+            let getter = RtftpGet::new();
+            let args = [&*server, "f", "--blksize", "8", "--windowsize", "1", "--patience", patience];
+            let running = getter.start(&args);
+            let received = || cable.counter("InDelivers");
+            let begun = received() + 1000;
+            poll_until("blocks to arrive", Duration::from_secs(10), || (received() >= begun).then_some(()));
+            let unsent = cable.counter("OutNoRoutes") + 3;
+            cable.run_on_board("ip link set board down");
+            poll_until("errors of the network", Duration::from_secs(10), || {
+                (cable.counter("OutNoRoutes") >= unsent).then_some(())
+            });
+            if comes_back {
+                cable.run_on_board("ip link set board up");
+                running.end().assert_exit(0, &["480000 bytes"]);
+                assert_same(&getter.read("f"), &file, "after the interruption");
+            } else {
+                running.end().assert_exit(3, &["timed out after ", "Network is unreachable"]);
+            }
+        }
+        RtftpGet::new().get(&[&server, "f"]).assert_exit(3, &["unreachable: Network is unreachable"]);
+    });
 }

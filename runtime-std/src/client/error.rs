@@ -32,6 +32,8 @@ pub enum FetchError {
         server: SocketAddr,
         /// The last unknown source that sent a datagram.
         unknown_source: Option<SocketAddr>,
+        /// The last error of the network.
+        error: Option<io::Error>,
     },
     /// The server closed its port during the transfer.
     PortClosed {
@@ -48,6 +50,8 @@ pub enum FetchError {
         server: SocketAddr,
         /// The number of bytes received.
         bytes: u64,
+        /// The last error of the network since the server's last packet.
+        error: Option<io::Error>,
     },
     /// The server sent an ERROR.
     Refused {
@@ -83,16 +87,20 @@ impl fmt::Display for FetchError {
                 write!(f, "{server}: port closed ({error}): is the server running, and on this port?")
             }
             Self::Unreachable { server, error } => write!(f, "{server}: unreachable: {error}"),
-            Self::NoAnswer { server, unknown_source: None } => {
+            Self::NoAnswer { server, error: Some(error), .. } => write!(f, "{server}: no answer: {error}"),
+            Self::NoAnswer { server, unknown_source: None, .. } => {
                 write!(f, "{server}: no answer: check the address, and that firewalls pass UDP in both directions")
             }
-            Self::NoAnswer { server, unknown_source: Some(source) } => {
+            Self::NoAnswer { server, unknown_source: Some(source), .. } => {
                 write!(f, "{server}: no answer, but one from {source}: if this is the same server, use that address")
             }
             Self::PortClosed { server, bytes, error } => {
                 write!(f, "{server}: closed its port after {bytes} bytes ({error}): see the server's log")
             }
-            Self::TimedOut { server, bytes } => {
+            Self::TimedOut { server, bytes, error: Some(error) } => {
+                write!(f, "{server}: timed out after {bytes} bytes: {error}")
+            }
+            Self::TimedOut { server, bytes, error: None } => {
                 write!(f, "{server}: timed out after {bytes} bytes: check the server's log and the network")
             }
             Self::Refused { server, code, text } => write!(f, "{server}: ERROR {}", describe_error(*code, text)),

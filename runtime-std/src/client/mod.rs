@@ -115,7 +115,7 @@ pub async fn fetch(
                 let sent = socket.send(datagram).await;
                 watch(&receiver, Event::Sent(socket.server(), datagram));
                 if let Err(error) = sent {
-                    handle_error(&mut socket, &receiver, error, &mut watch)?;
+                    handle_error(&mut socket, &receiver, error, &mut details, &mut watch)?;
                 }
                 continue;
             }
@@ -150,24 +150,30 @@ pub async fn fetch(
                     watch(&receiver, Event::Received(batch.source, datagram.len(), packet));
                 }
             }
-            Wake::Datagrams(Err(error)) => handle_error(&mut socket, &receiver, error, &mut watch)?,
+            Wake::Datagrams(Err(error)) => handle_error(&mut socket, &receiver, error, &mut details, &mut watch)?,
             Wake::Timeout => {}
             Wake::Stop => receiver.abort("interrupted"),
         }
     }
 }
 
-/// Handles an error of the socket. Fails after [`MAX_UNREACHABLE`] consecutive errors that concern the server.
+/// Handles an error of the socket. Fails after [`MAX_UNREACHABLE`] consecutive errors that concern the server, unless the network
+/// may only be interrupted.
 fn handle_error(
     socket: &mut TransferSocket,
     receiver: &Receiver,
     error: io::Error,
+    details: &mut Details,
     watch: &mut impl FnMut(&Receiver, Event<'_>),
 ) -> Result<(), FetchError> {
     if !socket.error_concerns_server() {
         return Ok(());
     }
     watch(receiver, Event::Unreachable(socket.server(), &error));
+    if may_be_interruption(&error, socket.has_sent(), receiver.has_peer()) {
+        details.interruption = Some(error);
+        return Ok(());
+    }
     if socket.count_unreachable() < MAX_UNREACHABLE {
         return Ok(());
     }
@@ -179,6 +185,16 @@ fn handle_error(
     })
 }
 
+/// Returns whether an error may be a short interruption of a network that has worked: a link that is down, a route that is missing.
+/// A host that never answered is not on the network at all.
+fn may_be_interruption(error: &io::Error, has_sent: bool, has_peer: bool) -> bool {
+    match error.kind() {
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => has_sent,
+        io::ErrorKind::HostUnreachable => has_peer,
+        _ => false,
+    }
+}
+
 /// Details for error messages that the receiver does not keep.
 #[derive(Debug, Default)]
 struct Details {
@@ -188,11 +204,14 @@ struct Details {
     error: String,
     /// The last unknown source that sent a datagram.
     unknown_source: Option<SocketAddr>,
+    /// The error of the network since the server's last packet.
+    interruption: Option<io::Error>,
 }
 
 impl Details {
     /// Keeps the details of a packet that the receiver has not handled yet.
     fn note(&mut self, receiver: &Receiver, packet: Packet<'_>) {
+        self.interruption = None;
         match packet {
             Packet::OptionAck(options) if !receiver.has_peer() => self.oack = Some(describe_options(options)),
             Packet::Error { message, .. } => self.error = printable(message),
@@ -218,8 +237,12 @@ impl Details {
             }
             Outcome::Refused(_) => FetchError::ProtocolViolation { server, bytes, options: None },
             Outcome::WriteFailed(failed) => FetchError::Sink(failed),
-            Outcome::TimedOut if receiver.has_peer() => FetchError::TimedOut { server, bytes },
-            Outcome::TimedOut => FetchError::NoAnswer { server, unknown_source: self.unknown_source },
+            Outcome::TimedOut if receiver.has_peer() => {
+                FetchError::TimedOut { server, bytes, error: self.interruption }
+            }
+            Outcome::TimedOut => {
+                FetchError::NoAnswer { server, unknown_source: self.unknown_source, error: self.interruption }
+            }
             // `Probed` and `ReadFailed` are outcomes of a sender.
             Outcome::Aborted
             | Outcome::Probed
@@ -227,5 +250,25 @@ impl Details {
             | Outcome::FirstBlockLost { .. }
             | Outcome::PortClosed => FetchError::Interrupted,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_network_that_has_worked_can_be_interrupted() {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
+        for (kind, has_sent, has_peer, expected) in [
+            (NetworkUnreachable, false, false, false),
+            (NetworkUnreachable, true, false, true),
+            (NetworkDown, true, true, true),
+            (HostUnreachable, true, false, false),
+            (HostUnreachable, true, true, true),
+            (ConnectionRefused, true, true, false),
+        ] {
+            assert_eq!(may_be_interruption(&kind.into(), has_sent, has_peer), expected, "{kind:?}");
+        }
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct TransferSocket {
     /// The destination: the port for requests, then the server's port for the transfer, from its first answer.
     server: SocketAddr,
     peer: Peer<IpAddr>,
+    /// Whether a datagram was sent.
+    has_sent: bool,
     /// The number of errors that concern the server since its last packet.
     unreachable: u32,
     unknown_tid_replies: UnknownTidReplies,
@@ -64,6 +66,7 @@ impl TransferSocket {
             socket: Async::new(socket)?,
             server,
             peer: Peer::new(server.ip(), server.port()),
+            has_sent: false,
             unreachable: 0,
             unknown_tid_replies: UnknownTidReplies::default(),
         })
@@ -95,8 +98,15 @@ impl TransferSocket {
     }
 
     /// Sends a datagram to the server.
-    pub(super) async fn send(&self, datagram: &[u8]) -> io::Result<()> {
-        self.socket.send_to(datagram, self.server).await.map(|_| ())
+    pub(super) async fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        self.socket.send_to(datagram, self.server).await?;
+        self.has_sent = true;
+        Ok(())
+    }
+
+    /// Returns whether this machine has sent a datagram.
+    pub(super) fn has_sent(&self) -> bool {
+        self.has_sent
     }
 
     /// Receives datagrams.
