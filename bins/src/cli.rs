@@ -1,6 +1,6 @@
 //! The command line of the daemon, and the choice of its subcommand.
 
-use std::{ffi::OsString, ops::RangeInclusive};
+use std::{ffi::OsString, fmt, ops::RangeInclusive};
 
 use log::LevelFilter;
 use rtftp_runtime::{
@@ -39,24 +39,45 @@ pub(crate) struct Serve {
     pub(crate) sandbox: bool,
 }
 
+/// A problem with the arguments of a command.
+#[derive(Debug)]
+pub(crate) struct UsageError {
+    /// The program and its subcommand.
+    command: &'static str,
+    /// The problem in one line.
+    problem: String,
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\nTry `{} --help`.", self.problem, self.command)
+    }
+}
+
 /// Parses the arguments after the name of the program.
 ///
 /// # Errors
 ///
-/// Returns the problem with the arguments in one line.
-pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, String> {
-    if args.first().is_some_and(|arg| arg == "check") {
-        return Ok(match check::parse(args.split_off(1))? {
-            Parsed::Print(text) => Action::Print(text),
-            Parsed::Run(job) => Action::Check(job),
-        });
+/// Returns the problem with the arguments.
+pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Action, UsageError> {
+    let (command, action) = match args.first().and_then(|first| first.to_str()) {
+        Some("check") => ("rtftp check", check::parse(args.split_off(1)).map(|job| action(job, Action::Check))),
+        Some("status") => ("rtftp status", status::parse(args.split_off(1)).map(|job| action(job, Action::Status))),
+        _ => ("rtftp", parse_serve(args)),
+    };
+    action.map_err(|problem| UsageError { command, problem })
+}
+
+/// Returns the action of a subcommand.
+fn action<T>(parsed: Parsed<T>, run: impl FnOnce(T) -> Action) -> Action {
+    match parsed {
+        Parsed::Print(text) => Action::Print(text),
+        Parsed::Run(job) => run(job),
     }
-    if args.first().is_some_and(|arg| arg == "status") {
-        return Ok(match status::parse(args.split_off(1))? {
-            Parsed::Print(text) => Action::Print(text),
-            Parsed::Run(job) => Action::Status(job),
-        });
-    }
+}
+
+/// Parses the arguments of the daemon.
+fn parse_serve(mut args: Vec<OsString>) -> Result<Action, String> {
     complete_monitor_configs(&mut args);
     let mut parser = Parser::new("rtftp", args);
     if let Some(text) = parser.help_or_version() {
@@ -150,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    fn parsed(line: &str) -> Result<Action, String> {
+    fn parsed(line: &str) -> Result<Action, UsageError> {
         parse(line.split_whitespace().map(OsString::from).collect())
     }
 
@@ -181,7 +202,7 @@ mod tests {
         for value in ["", "1", "-", "1-", "-1", "0-9", "9-1", "1-65536", "1-2-3", "a-b", "1..2"] {
             let message = "--port-range: expected two ports from 1 to 65535, the lower first, as in 50000-50999";
             match parsed(&format!("-r /r --port-range={value}")) {
-                Err(error) if error == format!("{message}, found `{value}`") => {}
+                Err(error) if error.problem == format!("{message}, found `{value}`") => {}
                 // pico-args takes an empty value after `=` for a missing one.
                 Err(_) if value.is_empty() => {}
                 other => panic!("{value}: {other:?}"),
@@ -231,6 +252,16 @@ mod tests {
     }
 
     #[test]
+    fn points_to_the_help_of_the_command() {
+        for (line, command) in
+            [("-r /r --colour", "rtftp"), ("check /r --colour", "rtftp check"), ("status --colour", "rtftp status")]
+        {
+            let error = parsed(line).expect_err(line).to_string();
+            assert_eq!(error, format!("unknown argument `--colour`\nTry `{command} --help`."), "{line}");
+        }
+    }
+
+    #[test]
     fn reports_wrong_arguments() {
         for (line, message) in [
             ("", "--root-dir is missing: give the directory to serve"),
@@ -250,7 +281,7 @@ mod tests {
             ("-r /r -p", "the '-p' option doesn't have an associated value"),
         ] {
             match parsed(line) {
-                Err(error) => assert_eq!(error, message, "{line}"),
+                Err(error) => assert_eq!(error.problem, message, "{line}"),
                 other => panic!("{line}: {other:?}"),
             }
         }

@@ -56,7 +56,7 @@ fn main() -> ExitCode {
             }
         }
         Err(error) => {
-            eprintln!("rtftp: {error}\nTry `rtftp --help`.");
+            eprintln!("rtftp: {error}");
             ExitCode::from(2)
         }
     }

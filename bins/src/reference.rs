@@ -80,7 +80,7 @@ fn the_parser_knows_all_options() {
                 // The value is wrong for all options but those that take a path.
                 let args = subcommand.into_iter().chain([name, "-"]).map(Into::into).collect();
                 if let Err(error) = crate::cli::parse(args) {
-                    assert!(!error.contains(&format!("`{name}`")), "{} {name}: {error}", command.name);
+                    assert!(!error.to_string().contains(&format!("`{name}`")), "{} {name}: {error}", command.name);
                 }
             }
         }

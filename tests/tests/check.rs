@@ -97,7 +97,7 @@ fn reports_each_problem_on_a_line_of_its_own() {
         ),
         "10.0.0.12.nbd: partition 7: not found; the disk has partitions 1, 2".to_owned(),
         "10.0.0.13.nbd: line 2, column 10: url: expected a string, found nonsense".to_owned(),
-        "10.0.0.14.nbd: tftp_root /tftp: not found".to_owned(),
+        "10.0.0.14.nbd: tftp_root /tftp: not found in partition 2 on /, partition 1 on /boot".to_owned(),
         "10.0.0.15.nbd: /dev/sda: no known file system".to_owned(),
         "10.0.0.16.nbd: not a regular file".to_owned(),
         "10.0.0.17.nbd: lost the connection to the NBD server: no reply within 5 s".to_owned(),
@@ -257,7 +257,8 @@ fn wrong_arguments_exit_with_2() {
     for args in [&["check"][..], &["check", "/tmp", "/tmp"], &["check", "/tmp", "--colour"], &["check", "-r"]] {
         let refused = run_with_bad_arguments(args);
         assert_eq!(refused.status.code(), Some(2), "{args:?}");
-        assert!(refused.stdout.is_empty() && !refused.stderr.is_empty(), "{args:?}");
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.stdout.is_empty() && stderr.ends_with("\nTry `rtftp check --help`.\n"), "{args:?}: {stderr}");
     }
     let help = run_with_bad_arguments(["check", "--help"]);
     assert!(help.status.success());

@@ -34,7 +34,7 @@ fn reads_files_of_a_disk_and_reports_missing_ones() {
         }
         assert!(received == kernel, "{} bytes received", received.len());
         let error = store.open(client, &path("missing")).await.expect_err("missing");
-        assert!(matches!(error, OpenError::NotFound), "{error}");
+        assert!(matches!(error, OpenError::NotFound { .. }), "{error}");
         store.close().await;
     }));
 }

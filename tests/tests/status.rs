@@ -138,6 +138,24 @@ fn shows_snapshot_age_and_failures_of_disks() {
     assert_eq!(failed.origin.as_ref(), Some(&name));
     assert!(failed.why.as_ref().is_some_and(|why| why.contains("line 1, column 1")), "{failed:?}");
     assert!(client.summary.starts_with("kernel failed (requested "), "{}", client.summary);
+    assert!(client.summary.contains(&format!("{name}: line 1, column 1")), "{}", client.summary);
+    assert!(output(&socket, &[]).contains(&format!("{name}: line 1, column 1")));
+    daemon.logged(&[BOARD, "kernel", &name]);
+}
+
+#[test]
+fn names_the_searched_roots_of_a_missing_file() {
+    let (_directory, socket, daemon) = daemon();
+    assert_eq!(daemon.fetch(BOARD, "first"), Err(1));
+    daemon.logged(&["first: not found: this client has no root, and there is no directory default"]);
+    daemon.put(&format!("{BOARD}/config.txt"), "arm_64bit=1");
+    daemon.put("default/kernel", "a kernel");
+    assert_eq!(daemon.fetch(BOARD, "start4.elf"), Err(1));
+    let searched = format!("not found in {BOARD}/, default/");
+    daemon.logged(&[&format!("start4.elf: {searched}")]);
+    let client = wait_for_states(&socket, &[State::Missing, State::Missing]);
+    assert!(client.summary.starts_with(&format!("start4.elf {searched} (requested ")), "{}", client.summary);
+    assert!(output(&socket, &[BOARD]).contains(&searched));
 }
 
 #[test]
@@ -170,7 +188,9 @@ fn reports_unknown_clients_and_missing_daemons() {
         let stderr = String::from_utf8_lossy(&nobody.stderr).into_owned();
         assert!(nobody.status.code() == Some(1) && stderr.contains("is rtftp running"), "{args:?}: {stderr}");
     }
-    assert_eq!(status(&socket, &["--colour"]).status.code(), Some(2));
+    let wrong = status(&socket, &["--colour"]);
+    let stderr = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(wrong.status.code() == Some(2) && stderr.ends_with("\nTry `rtftp status --help`.\n"), "{stderr}");
     assert!(run_with_bad_arguments(["status", "--help"]).status.success());
 }
 

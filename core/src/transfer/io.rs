@@ -55,6 +55,11 @@ fn spread(buf: &mut [u8], start: usize, read: usize, block: usize) {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ReadFailed(pub &'static str);
 
+impl ReadFailed {
+    /// The file is no longer the version that was opened.
+    pub const CHANGED: Self = Self("the file changed during the transfer");
+}
+
 impl fmt::Display for ReadFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)

@@ -2,6 +2,8 @@
 
 use std::{error, fmt, time::Duration};
 
+use rtftp_core::ReadFailed;
+
 use crate::{fs, guestfs::HelperError, memory::OutOfMemory, nbd::NbdError};
 
 /// The time for which a disk is retried after a transient error before it counts as damaged.
@@ -77,7 +79,7 @@ impl DiskError {
             Self::FileSystem(_) => "the disk of this client cannot be read",
             Self::Start(_) | Self::Appliance(_) => "disk not available",
             Self::Timeout(_) | Self::OpenTimeout(_) => "the disk of this client is too slow",
-            Self::Changed => "the file changed during the transfer",
+            Self::Changed => ReadFailed::CHANGED.0,
             Self::Disconnected => "the disk was disconnected",
         }
     }
@@ -96,7 +98,7 @@ impl fmt::Display for DiskError {
             Self::Timeout(limit) => write!(f, "no reply within {} s", limit.as_secs_f64()),
             Self::OpenTimeout(limit) => write!(f, "not opened within {} s", limit.as_secs_f64()),
             Self::Changed => {
-                f.write_str("the file changed during the transfer, which was ended to avoid mixed contents")
+                write!(f, "{}, which was ended to avoid mixed contents", ReadFailed::CHANGED)
             }
             Self::Disconnected => f.write_str("the disk was disconnected"),
         }

@@ -10,7 +10,10 @@ use crate::{disk::DiskError, net::is_exhausted};
 #[non_exhaustive]
 pub enum OpenError {
     /// None of the client's roots contains the file.
-    NotFound,
+    NotFound {
+        /// The existing roots, in the order in which they were searched.
+        searched: Vec<Origin>,
+    },
     /// A root contains the path, but the file may not be served: a missing permission, a symbolic link that leads out of the root, or
     /// not a regular file.
     Forbidden {
@@ -47,7 +50,7 @@ pub enum OpenError {
 impl OpenError {
     pub(super) fn local(origin: Origin, error: LocalError) -> Self {
         match error {
-            LocalError::NotFound => Self::NotFound,
+            LocalError::NotFound => Self::NotFound { searched: vec![origin] },
             LocalError::Forbidden(reason) => Self::Forbidden { origin, reason: reason.into_owned() },
             LocalError::Io(error) => Self::Local { origin, error },
         }
@@ -55,7 +58,7 @@ impl OpenError {
 
     pub(super) fn disk(origin: Origin, error: DiskError) -> Self {
         match error {
-            DiskError::NotFound => Self::NotFound,
+            DiskError::NotFound => Self::NotFound { searched: vec![origin] },
             DiskError::Forbidden(reason) => Self::Forbidden { origin, reason },
             error => Self::Disk { origin, error },
         }
@@ -83,7 +86,13 @@ impl OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound => f.write_str("not found"),
+            Self::NotFound { searched } if searched.is_empty() => {
+                f.write_str("not found: this client has no root, and there is no directory default")
+            }
+            Self::NotFound { searched } => {
+                let roots: Vec<String> = searched.iter().map(Origin::to_string).collect();
+                write!(f, "not found in {}", roots.join(", "))
+            }
             Self::Forbidden { reason, .. } => write!(f, "forbidden: {reason}"),
             Self::RootDirectory { path, error } => write!(f, "{}: {error}", path.display()),
             Self::LinkAddress(error) => write!(f, "cannot read the client's MAC address from the kernel: {error}"),

@@ -27,9 +27,6 @@ const SMALL_CHUNK: usize = 64 * 1024;
 /// The number of cached bytes read at a time if a client takes small blocks one by one. Each transfer keeps this much in memory.
 const READ_AHEAD: usize = 6 * 1024;
 
-/// The file is not the version that was opened.
-const CHANGED: ReadFailed = ReadFailed("the file changed during the transfer");
-
 /// The reason why a local file cannot be opened.
 #[derive(Debug)]
 pub(crate) enum LocalError {
@@ -168,7 +165,7 @@ impl LocalFile {
     /// Checks that the file is still the opened version.
     pub(crate) async fn verify(&self) -> Result<(), ReadFailed> {
         let version = self.file.clone().run(|file| file.metadata().map(|metadata| Version::of(&metadata))).await;
-        if version.is_ok_and(|version| version == self.version) { Ok(()) } else { Err(CHANGED) }
+        if version.is_ok_and(|version| version == self.version) { Ok(()) } else { Err(ReadFailed::CHANGED) }
     }
 
     /// Returns whether the file is still the opened version, according to its inode.
@@ -194,7 +191,7 @@ impl BlockReader for LocalFile {
         };
         // A client has the whole file only after the last block: checks before it that all blocks are of one version.
         let is_end = len as u64 == rest;
-        if read < len || is_end && !self.is_unchanged() { Err(CHANGED) } else { Ok(Some(read)) }
+        if read < len || is_end && !self.is_unchanged() { Err(ReadFailed::CHANGED) } else { Ok(Some(read)) }
     }
 }
 

@@ -73,13 +73,10 @@ impl FileStore {
         let directory_error = |error| OpenError::RootDirectory { path: self.disks.root().path().to_owned(), error };
         let root = self.disks.root().open().await.map_err(directory_error)?;
         let entries = self.index.entries(&root).await.map_err(directory_error)?;
-        let search = Search { root: &root, entries: &entries, disks: &self.disks, client };
-        match search.open(path).await {
-            Err(OpenError::NotFound) => match self.without_prefix(path) {
-                Some(path) => search.open(&path).await,
-                None => Err(OpenError::NotFound),
-            },
-            opened => opened,
+        let search = || Search { root: &root, entries: &entries, disks: &self.disks, client, searched: vec![] };
+        match (search().open(path).await, self.without_prefix(path)) {
+            (Err(OpenError::NotFound { .. }), Some(path)) => search().open(&path).await,
+            (opened, _) => opened,
         }
     }
 
@@ -114,11 +111,13 @@ struct Search<'s> {
     entries: &'s Entries,
     disks: &'s Disks,
     client: SocketAddr,
+    /// The roots without the file.
+    searched: Vec<Origin>,
 }
 
 impl Search<'_> {
     /// Opens a file in the first root that contains it.
-    async fn open(&self, path: &RequestPath) -> Result<OpenFile, OpenError> {
+    async fn open(mut self, path: &RequestPath) -> Result<OpenFile, OpenError> {
         if let Some(file) = self.open_named(ClientName::Ip(self.client.ip()), path).await? {
             return Ok(file);
         }
@@ -136,22 +135,27 @@ impl Search<'_> {
         {
             return Ok(file);
         }
-        if !self.entries.has_default() {
-            return Err(OpenError::NotFound);
+        if self.entries.has_default() {
+            let opened = self.open_local(Origin::Default, "default", path).await;
+            if let Some(file) = self.found(opened)? {
+                return Ok(file);
+            }
         }
-        self.open_local(Origin::Default, "default", path).await
+        Err(OpenError::NotFound { searched: self.searched })
     }
 
     /// Opens a file in the directory or on the disk of this name. Returns `None` if neither contains it.
-    async fn open_named(&self, name: ClientName, path: &RequestPath) -> Result<Option<OpenFile>, OpenError> {
-        if self.entries.has_directory(name)
-            && let Some(file) = found(self.open_local(Origin::Client(name), &name.to_string(), path).await)?
-        {
-            return Ok(Some(file));
+    async fn open_named(&mut self, name: ClientName, path: &RequestPath) -> Result<Option<OpenFile>, OpenError> {
+        if self.entries.has_directory(name) {
+            let opened = self.open_local(Origin::Client(name), &name.to_string(), path).await;
+            if let Some(file) = self.found(opened)? {
+                return Ok(Some(file));
+            }
         }
         // Opening a file of a known disk also disconnects the disk if its description was removed.
         if self.entries.has_disk(name) || self.disks.contains(name) {
-            return found(self.open_on_disk(name, path).await);
+            let opened = self.open_on_disk(name, path).await;
+            return self.found(opened);
         }
         Ok(None)
     }
@@ -169,14 +173,17 @@ impl Search<'_> {
             Err(error) => Err(OpenError::disk(Origin::Disk(name), error)),
         }
     }
-}
 
-/// Turns a missing file into `None`.
-fn found(opened: Result<OpenFile, OpenError>) -> Result<Option<OpenFile>, OpenError> {
-    match opened {
-        Ok(file) => Ok(Some(file)),
-        Err(OpenError::NotFound) => Ok(None),
-        Err(error) => Err(error),
+    /// Turns a missing file into `None`, and notes its root.
+    fn found(&mut self, opened: Result<OpenFile, OpenError>) -> Result<Option<OpenFile>, OpenError> {
+        match opened {
+            Ok(file) => Ok(Some(file)),
+            Err(OpenError::NotFound { searched }) => {
+                self.searched.extend(searched);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -130,12 +130,14 @@ impl MountedDisk {
             } else {
                 let mut walk = Walk::new(&mounts);
                 let found = metered(work, PATH_WORK, resolve::directory(&mut walk, &mount.mountpoint)).await;
-                found.map_err(|error| error.into_error(format!("mountpoint {}", mount.mountpoint)))?
+                found.map_err(|error| {
+                    error.into_error(format!("mountpoint {}", mount.mountpoint), &config.mounts[..mounts.len()])
+                })?
             };
             mounts.push(Mount { mountpoint, source: mount.source.clone(), filesystem });
         }
         let root = metered(work, PATH_WORK, Root::find(&mut Walk::new(&mounts), &config.tftp_root)).await;
-        let root = root.map_err(|error| error.into_error(format!("tftp_root {}", config.tftp_root)))?;
+        let root = root.map_err(|error| error.into_error(format!("tftp_root {}", config.tftp_root), &config.mounts))?;
         Ok(Self { device, mounts, root, memory, work: work.clone(), maps: Mutex::default() })
     }
 
@@ -241,9 +243,14 @@ fn find_partition(table: &[Partition], number: u32) -> Result<Partition, Error> 
 
 impl ResolveError {
     /// Converts to the error for a directory that the description names as `object`.
-    fn into_error(self, object: String) -> Error {
+    /// Converts the error of a directory that was looked up in these mounts.
+    fn into_error(self, object: String, mounts: &[rtftp_core::config::disk::Mount]) -> Error {
         match self {
             Self::FileSystem(error) => error,
+            Self::NotFound => {
+                let mounts = mounts.iter().map(|mount| format!("{} on {}", mount.source, mount.mountpoint));
+                Error::corrupt(object, format!("not found in {}", mounts.collect::<Vec<_>>().join(", ")))
+            }
             error => Error::corrupt(object, error.to_string()),
         }
     }

@@ -35,14 +35,22 @@ fn describe(record: &Record, now: WallClock) -> String {
         State::Running => format!("stalled in {name}{} for {}", progress(&file), elapsed(record.last_progress(), now)),
         State::Complete => format!("{name} complete {requested}"),
         State::Probe => format!("size of {name} queried {} ago", elapsed(record.received(), now)),
-        State::Missing => format!("{name} not found {requested}"),
-        State::Refused => format!("{name} refused {requested}: {why}"),
+        State::Missing => match &file.why {
+            Some(why) => format!("{name} {why} {requested}"),
+            None => format!("{name} not found {requested}"),
+        },
+        State::Refused => format!("{name} refused {requested}: {}{why}", root(&file)),
         State::Failed if record.has_started() => {
             let ago = elapsed(record.finished().unwrap_or(record.received()), now);
             format!("{name} failed{} {ago} ago: {why}", progress(&file))
         }
-        State::Failed => format!("{name} failed {requested}: {why}"),
+        State::Failed => format!("{name} failed {requested}: {}{why}", root(&file)),
     }
+}
+
+/// Returns the root that a reason is about, such as `10.0.0.5.nbd: `.
+fn root(file: &snapshot::File) -> String {
+    file.origin.as_ref().map(|origin| format!("{origin}: ")).unwrap_or_default()
 }
 
 /// Formats the progress of a transfer in percent, or in bytes if the size of the file is unknown or zero.
@@ -111,6 +119,10 @@ mod tests {
         for (record, expected) in [
             (finished(requested("start4.elf"), State::Missing, None), "start4.elf not found (requested 12 s ago)"),
             (
+                finished(requested("dtb"), State::Missing, Some("not found in 10.0.0.5.nbd, default/")),
+                "dtb not found in 10.0.0.5.nbd, default/ (requested 12 s ago)",
+            ),
+            (
                 finished(started("config.txt", Some(9), 9), State::Complete, None),
                 "config.txt complete (requested 12 s ago)",
             ),
@@ -168,6 +180,18 @@ mod tests {
         {
             assert_summary(&[&record], 100 + seconds, &format!("a complete (requested {expected} ago)"));
         }
+    }
+
+    #[test]
+    fn names_the_root_that_a_failure_is_about() {
+        let record = requested("kernel");
+        record.set_origin("10.0.0.5.nbd");
+        let failed = finished(record, State::Failed, Some("line 1, column 1: expected `{`"));
+        assert_summary(
+            &[&failed],
+            112,
+            "kernel failed (requested 12 s ago): 10.0.0.5.nbd: line 1, column 1: expected `{`",
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::{self, within},
-    files::{OpenError, OpenFile},
+    files::{OpenError, OpenFile, Origin},
     history::{RequestRecord, TransferStart, snapshot::State},
     text::EscapedName,
 };
@@ -55,6 +55,8 @@ struct Found {
 /// The reason why no file is sent.
 struct Refusal {
     status: Status,
+    /// The root that the reason is about.
+    origin: Option<Origin>,
     /// The reason for the log and the history.
     reason: String,
 }
@@ -108,7 +110,7 @@ impl Connection<'_> {
         let path = request.path(&self.service.prefix);
         let found = match path {
             Ok(path) => self.find(request, &path, &record).await,
-            Err(error) => Err(Refusal { status: error.into(), reason: error.to_string() }),
+            Err(error) => Err(Refusal { status: error.into(), origin: None, reason: error.to_string() }),
         };
         let Found { mut file, entity, status } = match found {
             Ok(found) => found,
@@ -118,8 +120,10 @@ impl Connection<'_> {
                     Status::Internal | Status::Unavailable => State::Failed,
                     _ => State::Refused,
                 };
-                record.finish(state, Some(refusal.reason.as_str()).filter(|_| state != State::Missing));
-                self.log(name, format_args!("{}: {}", refusal.status.line(), refusal.reason));
+                refusal.origin.iter().for_each(|origin| record.set_origin(*origin));
+                record.finish(state, Some(refusal.reason.as_str()));
+                let origin = refusal.origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
+                self.log(name, format_args!("{}: {origin}{}", refusal.status.line(), refusal.reason));
                 return self
                     .send_head(refusal.status, None, request.keep_alive, request.is_http_1_0, false)
                     .await
@@ -170,7 +174,7 @@ impl Connection<'_> {
     async fn find(&self, request: &Request<'_>, path: &RequestPath, record: &RequestRecord) -> Result<Found, Refusal> {
         let opened = async {
             let opened = self.service.files.open(self.client, path).await;
-            let mut file = opened.map_err(|error| refusal(&error, record))?;
+            let mut file = opened.map_err(|error| Refusal::from(&error))?;
             record.set_origin(file.origin());
             let tag = file.version().map(|version| format!("\"{version}\""));
             let part = request.part(tag.as_deref(), file.size());
@@ -180,12 +184,14 @@ impl Connection<'_> {
             };
             let mut buf = vec![];
             let start = file.bytes_at(at, TYPE_BYTES, &mut buf).await;
-            let failed = |ReadFailed(reason)| Refusal { status: Status::Unavailable, reason: reason.into() };
+            let failed =
+                |ReadFailed(reason)| Refusal { status: Status::Unavailable, origin: None, reason: reason.into() };
             let content_type = response::content_type(path.as_bytes(), start.map_err(failed)?);
             Ok((file, tag, part, content_type))
         };
         let late = || Refusal {
             status: Status::Unavailable,
+            origin: None,
             reason: format!("not opened within {} s, the client may try again", OPEN_TIMEOUT.as_secs()),
         };
         let (file, tag, part, content_type) = within(OPEN_TIMEOUT, opened).await.unwrap_or_else(|| Err(late()))?;
@@ -229,10 +235,10 @@ impl Connection<'_> {
     }
 }
 
-/// Maps an error of the file store, and records where it occurred.
-fn refusal(error: &OpenError, record: &RequestRecord) -> Refusal {
-    error.origin().iter().for_each(|origin| record.set_origin(*origin));
-    Refusal { status: error.into(), reason: error.to_string() }
+impl From<&OpenError> for Refusal {
+    fn from(error: &OpenError) -> Self {
+        Self { status: error.into(), origin: error.origin(), reason: error.to_string() }
+    }
 }
 
 /// Reads the head of the next request; `received` keeps what follows it. The inner error is the status to respond with.

@@ -69,7 +69,7 @@ impl From<InvalidPath> for Status {
 impl From<&OpenError> for Status {
     fn from(error: &OpenError) -> Self {
         match error {
-            OpenError::NotFound => Self::NotFound,
+            OpenError::NotFound { .. } => Self::NotFound,
             OpenError::Forbidden { .. } => Self::Forbidden,
             OpenError::Local { .. } => Self::Internal,
             OpenError::Disk { .. } | OpenError::RootDirectory { .. } | OpenError::LinkAddress(_) => Self::Unavailable,

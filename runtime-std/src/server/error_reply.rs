@@ -79,9 +79,9 @@ impl Rejection {
             ..refused(ErrorReply::new(ErrorCode::NOT_DEFINED, message))
         };
         let rejection = match error {
-            OpenError::NotFound => {
+            OpenError::NotFound { .. } => {
                 let reply = ErrorReply::new(ErrorCode::FILE_NOT_FOUND, "File not found");
-                Self { state: State::Missing, reason: None, ..refused(reply) }
+                Self { state: State::Missing, ..refused(reply) }
             }
             OpenError::Forbidden { .. } => refused(ACCESS_VIOLATION),
             // Logged once for all files of the directory.
@@ -123,7 +123,7 @@ mod tests {
         let io_error = || io::Error::from(io::ErrorKind::PermissionDenied);
         let disk_error = || DiskError::InvalidDescription("line 2: expected a string".into());
         for (error, expected, level, state) in [
-            (OpenError::NotFound, (1, "File not found"), Level::Info, State::Missing),
+            (OpenError::NotFound { searched: vec![] }, (1, "File not found"), Level::Info, State::Missing),
             (
                 OpenError::Forbidden { origin, reason: "a FIFO".into() },
                 (2, "Access violation"),

@@ -36,7 +36,7 @@ fn assert_origin(store: &FileStore, path: &str, origin: Origin) {
 #[track_caller]
 fn assert_not_found(store: &FileStore, path: &str) {
     let error = open(store, path).expect_err(path);
-    assert!(matches!(error, OpenError::NotFound), "{path}: {error}");
+    assert!(matches!(error, OpenError::NotFound { .. }), "{path}: {error}");
 }
 
 #[test]
