@@ -41,12 +41,12 @@ impl Browser {
         // Commands go to descriptor 3, answers come from descriptor 4.
         let mut command = Command::new("sh");
         command
-            .args(["-c", r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#, "sh", PROGRAM])
+            .args(["-c", r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#, "sh", PROGRAM])
             .args(["--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let mut process = Process::start(&mut command);
+        let mut process = Process::start_quietly(&mut command);
         let commands = process.child().stdin.take().expect("a pipe");
         let answers = BufReader::new(process.child().stdout.take().expect("a pipe"));
         let (sender, messages) = channel();
@@ -114,12 +114,12 @@ impl Browser {
         if !self.page.is_null() {
             command["sessionId"] = self.page.clone();
         }
-        self.commands.write_all(format!("{command}\0").as_bytes()).expect("the browser ended: is it installed?");
+        self.commands.write_all(format!("{command}\0").as_bytes()).expect("the browser has ended");
         loop {
             let mut message = self
                 .messages
                 .recv_timeout(ANSWER_LIMIT)
-                .unwrap_or_else(|error| panic!("no answer from {PROGRAM} to {method} (is it installed?): {error}"));
+                .unwrap_or_else(|error| panic!("no answer from {PROGRAM} to {method}: {error}"));
             if message["id"] == self.sent {
                 assert_eq!(message.get("error"), None, "{method}");
                 return message["result"].take();

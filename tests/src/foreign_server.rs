@@ -1,16 +1,12 @@
 //! TFTP servers of the distribution: tftpd-hpa, dnsmasq, atftpd.
 
-use std::{
-    fs,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fs, process::Command, time::Duration};
 
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
 use crate::{
-    poll_until,
+    can_unshare, poll_until,
     process::{Process, run},
     rtftp_get::RtftpGet,
 };
@@ -37,9 +33,15 @@ pub struct ForeignServer {
 }
 
 impl ForeignServer {
-    /// Starts a server with an empty root directory.
+    /// Starts a server with an empty root directory. Returns `None`, and says so, on a machine that forbids the namespace.
     #[track_caller]
-    pub fn start(program: TftpServerProgram) -> Self {
+    pub fn start(program: TftpServerProgram) -> Option<Self> {
+        let namespaces =
+            [user_namespace(&["--user", "--map-root-user"]), &["--net", "--pid", "--fork", "--kill-child"]];
+        let namespaces = namespaces.concat();
+        if !can_unshare(&namespaces) {
+            return None;
+        }
         let root = TempDir::new().expect("a temporary directory");
         let directory = root.path().to_str().expect("a temporary directory with a name in UTF-8");
         let tftp_root = format!("--tftp-root={directory}");
@@ -61,20 +63,18 @@ impl ForeignServer {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new("unshare");
         command
-            .args(user_namespace(&["--user", "--map-root-user"]))
-            .args(["--net", "--pid", "--fork", "--kill-child", "--"])
-            .args(["sh", "-c", "ip link set lo up && exec \"$@\"", "sh"])
+            .args(namespaces)
+            .args(["--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"])
             .args(&server)
             // in.tftpd and dnsmasq are in sbin, which is not in an ordinary user's PATH.
-            .env("PATH", format!("{path}:/usr/sbin:/sbin"))
-            .stderr(Stdio::null());
-        let process = Process::start(&mut command);
+            .env("PATH", format!("{path}:/usr/sbin:/sbin"));
+        let process = Process::start_quietly(&mut command);
         let server = Self { process, root };
         poll_until(&format!("{program:?} to listen on port 69"), START_LIMIT, || {
-            assert!(!server.process.has_ended(), "{program:?} did not start: is it installed?");
+            assert!(!server.process.has_ended(), "{program:?} did not start: {}", server.process.stderr());
             server.listens().then_some(())
         });
-        server
+        Some(server)
     }
 
     /// Returns whether a process listens on UDP port 69 of the namespace (proc(5), `/proc/pid/net/udp`).

@@ -69,8 +69,8 @@ impl NbdServer {
         let image = disk.path();
         let socket = image.with_file_name("nbd.sock");
         let mut command = Command::new("nbdkit");
-        command.args(["--foreground", "--unix"]).arg(&socket).arg("file").arg(&image).stderr(Stdio::null());
-        let process = Process::start(&mut command);
+        command.args(["--foreground", "--unix"]).arg(&socket).arg("file").arg(&image);
+        let process = Process::start_quietly(&mut command);
         poll_until("the socket of nbdkit", Duration::from_secs(10), || socket.exists().then_some(()));
         Self { process, address: None, url: format!("nbd+unix:///?socket={}", socket.display()) }
     }
@@ -98,8 +98,8 @@ impl NbdServer {
         assert!(installed.is_ok(), "this test needs the program `{}`, which is not installed", command[0]);
         let address = listener.local_addr().expect("a bound socket");
         let mut server = Command::new("sh");
-        server.args(["-c", SCRIPT, "sh"]).args(command).stdin(OwnedFd::from(listener)).stderr(Stdio::null());
-        let process = Process::start(&mut server);
+        server.args(["-c", SCRIPT, "sh"]).args(command).stdin(OwnedFd::from(listener));
+        let process = Process::start_quietly(&mut server);
         let mut magic = [0; 8];
         let mut stream = TcpStream::connect(address).expect("the socket listens");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");

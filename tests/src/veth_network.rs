@@ -1,20 +1,10 @@
 //! Two network namespaces joined by a veth pair: the daemon in one, the test in the other.
 
-use std::{
-    fs,
-    io::{Write as _, stderr},
-    panic::resume_unwind,
-    process::Command,
-    thread,
-    time::Duration,
-};
+use std::{fs, panic::resume_unwind, process::Command, thread, time::Duration};
 
-use nix::{
-    sched::{CloneFlags, unshare},
-    unistd::geteuid,
-};
+use nix::sched::{CloneFlags, unshare};
 
-use crate::{Client, Process, Rtftp, poll_until, run};
+use crate::{Client, Process, Rtftp, not_tested, poll_until, run};
 
 /// The MAC address of the test's interface.
 pub const BOARD_MAC: &str = "02-00-00-00-00-05";
@@ -29,22 +19,25 @@ impl VethNetwork {
     /// Runs a test against a daemon that was started with `args`. The daemon has the addresses 10.9.0.1, `fd09::1` and `fe80::1`;
     /// the test has 10.9.0.5, 10.9.0.6, `fd09::5` and `fe80::5`, all with the MAC address [`BOARD_MAC`].
     ///
-    /// Creating network namespaces needs root. For other users the test prints `NOT TESTED` and does nothing.
+    /// Creating network namespaces needs root. Without this privilege, also in most containers, the test says so and does nothing.
     #[track_caller]
     pub fn test(args: &[&str], test: impl FnOnce(&Self) + Send) {
-        if !geteuid().is_root() {
-            let name = thread::current().name().unwrap_or_default().to_owned();
-            // The test harness captures the output of `eprintln!`.
-            let _ = writeln!(stderr(), "NOT TESTED: {name} needs root to create network namespaces");
-            return;
-        }
+        let tested = || match unshare(CloneFlags::CLONE_NEWNET) {
+            Ok(()) => {
+                test(&Self::create(args));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
         // The namespace belongs to the thread, so the test gets a thread of its own.
-        let tested = thread::scope(|scope| scope.spawn(|| test(&Self::create(args))).join());
-        tested.unwrap_or_else(|panic| resume_unwind(panic));
+        let tested = thread::scope(|scope| scope.spawn(tested).join());
+        if let Err(error) = tested.unwrap_or_else(|panic| resume_unwind(panic)) {
+            not_tested(format_args!("no permission to create a network namespace: {error}"));
+        }
     }
 
+    /// Starts the daemon in the network of this thread.
     fn create(args: &[&str]) -> Self {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network for the daemon");
         let daemon = Rtftp::start_with("::", 3600, args);
         unshare(CloneFlags::CLONE_NEWNET).expect("a network for the test");
         let (network, far_end) = (Self { daemon }, "veth peer name server netns");

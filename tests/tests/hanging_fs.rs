@@ -2,14 +2,16 @@
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::Read,
     os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
 use rtftp_runtime::history::snapshot::{Snapshot, State};
-use rtftp_tests::{Answer, Client, Hang, HangingFileSystem, Rtftp, assert_same, poll_until, raw_client::rrq};
+use rtftp_tests::{
+    Answer, Client, Hang, HangingFileSystem, Rtftp, assert_same, not_tested, poll_until, raw_client::rrq,
+};
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -36,7 +38,7 @@ impl Served {
         match HangingFileSystem::mount(&daemon.path("default")) {
             Ok(file_system) => Some(Self { file_system, daemon, directory }),
             Err(error) => {
-                let _ = writeln!(io::stderr(), "\nNOT TESTED, a file system that hangs: {error}\n");
+                not_tested(format_args!("no permission to mount a file system: {error}"));
                 None
             }
         }

@@ -55,16 +55,16 @@ fn silent_client(server: SocketAddr, request: &[u8], until: Instant) -> Vec<(Dur
     packets(&socket, until)
 }
 
-/// Returns the number of packets that dnsmasq sends for one request.
-fn packets_of_dnsmasq() -> u64 {
-    let dnsmasq = ForeignServer::start(TftpServerProgram::Dnsmasq);
+/// Returns the number of packets that dnsmasq sends for one request, if it can run here.
+fn packets_of_dnsmasq() -> Option<u64> {
+    let dnsmasq = ForeignServer::start(TftpServerProgram::Dnsmasq)?;
     dnsmasq.put("f", noise(1 << 20, 1));
     let before = dnsmasq.datagrams();
     let until = Instant::now() + WATCH;
     dnsmasq.request(&rrq("f", &[("blksize", "1468"), ("utimeout", "10000")]));
     thread::sleep(until.saturating_duration_since(Instant::now()));
     // Without the request.
-    dnsmasq.datagrams() - before - 1
+    Some(dnsmasq.datagrams() - before - 1)
 }
 
 /// With `utimeout` 10000, these were some 900 packets.
@@ -99,7 +99,9 @@ fn unverified_client_receives_few_packets_whatever_it_asks_for() {
                 assert!(*time + Duration::from_millis(100) >= due && *time < due + TOLERANCE, "{packets:?}");
             }
         }
-        println!("dnsmasq: {} packets in {WATCH:?}", dnsmasq.join().expect("dnsmasq"));
+        if let Some(packets) = dnsmasq.join().expect("dnsmasq") {
+            println!("dnsmasq: {packets} packets in {WATCH:?}");
+        }
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     os::{
         linux::net::SocketAddrExt,
         unix::{
@@ -17,7 +17,7 @@ use std::{
 
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use rtftp_runtime::sandbox::{Sandbox, SandboxError, confine};
-use rtftp_tests::{DiskConfig, NbdServer, Process, Rtftp, binary, board_config, board_disk};
+use rtftp_tests::{DiskConfig, NbdServer, Process, Rtftp, binary, board_config, board_disk, can_unshare, not_tested};
 use tempfile::TempDir;
 
 /// Runs a closure on a thread confined to a directory. Returns `false` if the kernel does not support the sandbox.
@@ -29,15 +29,12 @@ fn confined_to(root: &Path, work: impl FnOnce(&Sandbox) + Send) -> bool {
             true
         }
         Err(error @ (SandboxError::Root(_) | SandboxError::Rules(_))) => panic!("{error}"),
-        Err(error) => not_tested(&error.to_string()),
+        Err(error) => {
+            not_tested(error);
+            false
+        }
     };
     thread::scope(|scope| scope.spawn(confined).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-}
-
-/// Writes to stderr directly: the test harness hides the output of passing tests.
-fn not_tested(reason: &str) -> bool {
-    writeln!(io::stderr(), "\nNOT TESTED, the sandbox: {reason}\n").expect("stderr");
-    false
 }
 
 /// Returns the kind of error of an operation that must fail.
@@ -96,7 +93,7 @@ fn denies_everything_except_reading_served_files() {
             UnixStream::connect(outside.join("socket")).expect("connected");
             std::net::TcpStream::connect(server.local_addr().expect("bound")).expect("connected");
             if !sandbox.not_denied.is_empty() {
-                not_tested(&format!("denying {}", sandbox.not_denied.join(", ")));
+                not_tested(format_args!("this kernel does not deny {}", sandbox.not_denied.join(", ")));
                 return;
             }
             assert_eq!(error(std::net::TcpListener::bind("127.0.0.1:0")), ErrorKind::PermissionDenied);
@@ -165,8 +162,7 @@ fn serves_file_systems_mounted_below_the_root() {
     const SCRIPT: &str =
         r#"cd "$LIBGUESTFS_RTFTP_TEST_ROOT" && mkdir default && mount --bind "$1" default && shift && exec "$@""#;
     let unshare = ["--user", "--map-root-user", "--mount"];
-    if !Command::new("unshare").args(unshare).arg("true").status().expect("unshare").success() {
-        not_tested("mounts below the root: no permission to mount");
+    if !can_unshare(&unshare) {
         return;
     }
     let source = TempDir::new().expect("a directory");

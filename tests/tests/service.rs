@@ -25,7 +25,9 @@ use nix::{
     },
     unistd::{Pid, geteuid},
 };
-use rtftp_tests::{Answer, Client, DiskConfig, Rtftp, binary, closed_port, raw_client::rrq, run, silent_server};
+use rtftp_tests::{
+    Answer, Client, DiskConfig, Rtftp, binary, closed_port, not_tested, raw_client::rrq, run, silent_server,
+};
 use tempfile::TempDir;
 
 /// The maximum time to wait for a message.
@@ -128,7 +130,7 @@ fn ends_within_4_s_while_the_main_thread_hangs() {
     // Stops the main thread alone, as a system call that never returns would.
     let main = Pid::from_raw(daemon.process().id().cast_signed());
     if let Err(error) = ptrace::seize(main, ptrace::Options::empty()) {
-        writeln!(stderr(), "NOT TESTED: the end while the main thread hangs: ptrace: {error}").expect("stderr");
+        not_tested(format_args!("ptrace: {error}"));
         return;
     }
     ptrace::interrupt(main).expect("interrupted");

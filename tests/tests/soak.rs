@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -18,7 +17,7 @@ use rtftp_tests::{
     Disk, DiskConfig, FileSystem, Hang, HangingFileSystem, NbdServer, Rtftp, Tree, assert_same,
     attackers::{connect_slowly, flood, receive_slowly, request_repeatedly},
     hostile_nbd::{Behaviour, HOSTILE},
-    noise, poll_until,
+    noise, not_tested, poll_until,
     raw_client::{Answer, ack, rrq},
     sparse_image::expand,
 };
@@ -134,7 +133,7 @@ fn mount_hanging(daemon: &Rtftp) -> Option<HangingFileSystem> {
     fs::create_dir(&directory).expect("created");
     let mounted = HangingFileSystem::mount(&directory);
     if let Err(error) = &mounted {
-        let _ = writeln!(io::stderr(), "\nNOT TESTED, a file system that hangs: {error}\n");
+        not_tested(format_args!("a file system that hangs: no permission to mount one: {error}"));
     }
     mounted.ok().inspect(|file_system| file_system.hang(Hang::Open))
 }
