@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{Write, stderr},
     net::{SocketAddr, SocketAddrV4, UdpSocket},
     os::{
         fd::{AsRawFd, OwnedFd},
@@ -23,10 +22,11 @@ use nix::{
         socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt},
         wait::{WaitPidFlag, waitpid},
     },
-    unistd::{Pid, geteuid},
+    unistd::Pid,
 };
 use rtftp_tests::{
-    Answer, Client, DiskConfig, Rtftp, binary, closed_port, not_tested, raw_client::rrq, run, silent_server,
+    Answer, Client, DiskConfig, Rtftp, binary, can_unshare, closed_port, not_tested, raw_client::rrq, run,
+    silent_server,
 };
 use tempfile::TempDir;
 
@@ -236,8 +236,7 @@ fn serves_activated_socket() {
 #[test]
 fn serves_an_address_that_the_machine_gets_after_the_start() {
     assert!(include_str!("../../bins/pkg/systemd/rtftp.socket").lines().any(|line| line == "FreeBind=yes"));
-    if !geteuid().is_root() {
-        writeln!(stderr(), "NOT TESTED: FreeBind=yes: needs root to create network namespaces").expect("stderr");
+    if !can_unshare(&["--net"]) {
         return;
     }
     // The namespace belongs to the thread.
