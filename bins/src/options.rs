@@ -180,6 +180,11 @@ writes nothing and does not disturb a running server.
         options: &[
             option("--root-dir", "DIR", "the same as the operand DIR").short("-r").completes(Completion::Directory),
             flag("--json", "print one JSON document instead"),
+            option("--http", "IP:PORT", "show the URLs of a server with this `--http`").default("none").details(
+                "For each kernel the URL and the media type are shown. A client gets the same files as over TFTP. If no IP is \
+                 given, `SERVER` stands for the address.",
+            ),
+            option("--http-prefix", "PATH", "the same for `--http-prefix`").default("none"),
             OPEN_LIMIT.details("The time limit for connecting to the NBD server is at most 5 seconds."),
             READ_LIMIT,
             HELP,

@@ -3,7 +3,7 @@
 //! File names come from TFTP clients, error texts from TFTP and NBD servers. Neither may forge a line of the log or send control
 //! sequences to a terminal.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Displays a requested file name: escapes everything but printable ASCII, quotes names with blanks or escaped bytes, which would
 /// otherwise be overlooked at the end of a name, and cuts off names of more than 128 bytes.
@@ -62,6 +62,20 @@ pub fn printable_within(text: &str, max_chars: usize) -> String {
         }
     }
     printable
+}
+
+/// Encodes all bytes as `%41` and the like, except those that are plain.
+pub(crate) fn percent_encoded(text: &[u8], is_plain: impl Fn(u8) -> bool) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for &byte in text {
+        if is_plain(byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 /// Decodes `%41` and the like in a URL. A `%` without two hexadecimal digits is itself: GRUB encodes nothing.

@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -11,8 +12,9 @@ use nix::unistd::geteuid;
 use rtftp_core::config::uri::NbdUri;
 use rtftp_runtime::nbd::NbdClient;
 use rtftp_tests::{
-    AppliancePermit, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Tree, binary, board_config, board_disk,
-    closed_port, noise, rtftp_check::CheckResult, run_with_bad_arguments, silent_server,
+    AppliancePermit, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Rtftp, Tree, binary, board_config,
+    board_disk, closed_port, http_client::HttpClient, noise, rtftp_check::CheckResult, run_with_bad_arguments,
+    silent_server,
 };
 use serde_json::{Value, json};
 use smol::Executor;
@@ -57,9 +59,63 @@ fn reports_disks_and_directories_without_problems() {
     assert_eq!((&document["well"], &document["mistakes"]), (&Value::Bool(true), &json!([])));
     let disk = &document["clients"][0]["disk"];
     assert_eq!((&disk["url"], &disk["reachable"], &disk["backend"]), (&json!(url), &json!(true), &json!("native")));
-    assert_eq!(disk["files"]["kernel"], json!({ "path": "kernel8.img", "bytes": 90_000 }));
+    let content_type = "application/vnd.efi-img";
+    let kernel = json!({ "path": "kernel8.img", "bytes": 90_000, "content_type": content_type, "url": null });
+    assert_eq!((&disk["files"]["kernel"], &document["http"]), (&kernel, &Value::Null));
     assert_eq!((&disk["files"]["count"], &disk["files"]["incomplete"]), (&json!(2), &Value::Null));
     assert_eq!(disk["partitions"][1]["bytes"], 16 << 20);
+}
+
+/// Returns the start of an EFI program.
+fn efi_program() -> Vec<u8> {
+    let mut program = noise(5000, 7);
+    program[..2].copy_from_slice(b"MZ");
+    program[0x3c..0x40].copy_from_slice(&0x80u32.to_le_bytes());
+    program[0x80..0x84].copy_from_slice(b"PE\0\0");
+    program
+}
+
+#[test]
+fn shows_urls_that_the_daemon_serves() {
+    let tree = Tree::new().file("boot/vmlinuz", efi_program()).file("vmlinuz.old", "old");
+    let disk = Disk::whole(16, FileSystem::Ext4(&tree));
+    let server = NbdServer::qemu(&disk);
+    let config = DiskConfig::new(server.url()).device("/dev/sda", "/").to_string();
+    let root = Tree::new()
+        .file("127.0.0.5.nbd", config)
+        .file("127.0.0.6/a b+c/vmlinuz-6.1", "kernel")
+        .file("127.0.0.7/x.efi", "loader")
+        .file("default/readme", "no kernel");
+    for prefix in ["", "/boot"] {
+        let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--http", "127.0.0.1:0", "--http-prefix", prefix]);
+        let copied = Command::new("cp").arg("-a").arg(root.path().join(".")).arg(daemon.path("")).status();
+        assert!(copied.is_ok_and(|status| status.success()));
+        let line = daemon.logged(&["serving files over HTTP on "]);
+        let address = line.split(" on ").nth(1).expect("an address");
+        let checked = CheckResult::of(&root, &["--http", address, "--http-prefix", prefix, "--json"]);
+        assert_eq!(checked.code, Some(0), "{}", checked.stdout);
+        let document = checked.json();
+        assert_eq!(document["http"], json!({ "url": format!("http://{address}{prefix}/"), "prefix": prefix }));
+        let of = |directory: usize| document["directories"][directory]["files"]["kernel"].clone();
+        for (from, kernel, path, content_type) in [
+            ("127.0.0.5", document["clients"][0]["disk"]["files"]["kernel"].clone(), "boot/vmlinuz", "application/efi"),
+            ("127.0.0.6", of(0), "a%20b%2Bc/vmlinuz-6.1", "application/octet-stream"),
+            ("127.0.0.7", of(1), "x.efi", "application/efi"),
+        ] {
+            let url = format!("http://{address}{prefix}/{path}");
+            assert_eq!((&kernel["url"], &kernel["content_type"]), (&json!(url), &json!(content_type)), "{from}");
+            let target = url.strip_prefix(&format!("http://{address}")).expect("its server");
+            let mut client = HttpClient::connect(from, address.parse().expect("an address"));
+            let response = client.request("GET", target, &[]).expect("a response");
+            assert_eq!((response.status, response.header("Content-Type")), (200, Some(content_type)), "{url}");
+            assert_eq!(response.body.len(), kernel["bytes"], "{url}");
+        }
+        assert_eq!(of(2), Value::Null);
+        let text = CheckResult::of(&root, &["--http", address, "--http-prefix", prefix]).stdout;
+        let row = format!("127.0.0.7/  http://{address}{prefix}/x.efi ");
+        assert!(text.contains(&row) && text.contains(&format!("http://{address}{prefix}/... ")), "{text}");
+        assert_eq!(text.contains("/boot is removed from the start of paths"), !prefix.is_empty(), "{text}");
+    }
 }
 
 #[test]

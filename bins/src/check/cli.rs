@@ -1,10 +1,13 @@
 //! The command line of `rtftp check`.
 
-use std::{ffi::OsString, ops::RangeInclusive, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use rtftp_runtime::check::Limits;
 
-use crate::parser::{Parsed, Parser};
+use crate::{
+    http::ListenAddress,
+    parser::{Parsed, Parser},
+};
 
 /// The range of time limits in seconds.
 pub(crate) const SECONDS: RangeInclusive<u64> = 1..=1_000_000;
@@ -15,6 +18,8 @@ pub(crate) struct Job {
     pub(crate) root: PathBuf,
     pub(crate) json: bool,
     pub(crate) limits: Limits,
+    /// The start of the server's URLs, and the start of paths that it removes; `None` without HTTP.
+    pub(crate) http: Option<(String, String)>,
 }
 
 /// Parses the arguments after `check`.
@@ -31,6 +36,12 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     let root_dir = parser.path("--root-dir")?;
     let open = parser.seconds("--open-limit", SECONDS)?;
     let answer = parser.seconds("--read-limit", SECONDS)?;
+    let http = parser.value("--http", "IP:PORT or PORT")?.map(http_address);
+    let prefix = parser.value::<String>("--http-prefix", "a path")?;
+    let http = match (http, prefix) {
+        (None, Some(_)) => return Err("--http-prefix needs --http".into()),
+        (http, prefix) => http.map(|address| (address, prefix.unwrap_or_default())),
+    };
     let mut roots = parser.operands()?;
     roots.extend(root_dir.map(OsString::from));
     let mut roots = roots.into_iter();
@@ -38,7 +49,18 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     if let Some(second) = roots.next() {
         return Err(format!("expected one directory, found a second one, `{}`", second.to_string_lossy()));
     }
-    Ok(Parsed::Run(Job { root, json, limits: Limits { open, answer } }))
+    Ok(Parsed::Run(Job { root, json, limits: Limits { open, answer }, http }))
+}
+
+/// Returns the start of the URLs of a server that listens on this address, with `SERVER` for an address that is not known.
+fn http_address(listen: ListenAddress) -> String {
+    let (host, port) = match listen {
+        ListenAddress::One(SocketAddr::V4(address)) => (address.ip().to_string(), address.port()),
+        ListenAddress::One(SocketAddr::V6(address)) => (format!("[{}]", address.ip()), address.port()),
+        ListenAddress::All(port) => (String::new(), port),
+    };
+    let host = if matches!(&*host, "" | "0.0.0.0" | "[::]") { "SERVER" } else { &host };
+    if port == 80 { format!("http://{host}") } else { format!("http://{host}:{port}") }
 }
 
 #[cfg(test)]
@@ -74,12 +96,29 @@ mod tests {
     }
 
     #[test]
+    fn makes_urls_of_the_http_address() {
+        for (line, expected) in [
+            ("/r", None),
+            ("/r --http 80", Some(("http://SERVER", ""))),
+            ("/r --http 0.0.0.0:8080", Some(("http://SERVER:8080", ""))),
+            ("/r --http [::]:80", Some(("http://SERVER", ""))),
+            ("/r --http 10.0.0.1:8080 --http-prefix /boot", Some(("http://10.0.0.1:8080", "/boot"))),
+            ("/r --http [fe80::1]:80", Some(("http://[fe80::1]", ""))),
+        ] {
+            let Ok(Parsed::Run(job)) = parsed(line) else { panic!("{line}") };
+            assert_eq!(job.http, expected.map(|(address, prefix)| (address.into(), prefix.into())), "{line}");
+        }
+    }
+
+    #[test]
     fn reports_wrong_arguments() {
         for (line, message) in [
             ("", "DIR is missing: give the root directory to check"),
             ("/r /s", "expected one directory, found a second one, `/s`"),
             ("/r -r /s", "expected one directory, found a second one, `/s`"),
             ("/r --listen-port 69", "unknown argument `--listen-port`"),
+            ("/r --http here", "--http: expected IP:PORT or PORT, found `here`"),
+            ("/r --http-prefix /boot", "--http-prefix needs --http"),
             ("/r --open-limit 0", "--open-limit: expected a whole number from 1 to 1000000, found `0`"),
         ] {
             assert_eq!(parsed(line).err().as_deref(), Some(message), "{line}");

@@ -28,8 +28,11 @@ mod tests {
 
     #[test]
     fn a_report_has_the_documented_keys() {
-        let document: Value = serde_json::from_str(&document(&report())).expect("JSON");
-        let kernel = json!({ "path": "kernel8.img", "bytes": 9_200_000 });
+        let mut report = report();
+        report.add_urls("http://SERVER", "/boot");
+        let document: Value = serde_json::from_str(&document(&report)).expect("JSON");
+        let (url, content_type) = ("http://SERVER/boot/kernel8.img", "application/vnd.efi-img");
+        let kernel = json!({ "path": "kernel8.img", "bytes": 9_200_000, "content_type": content_type, "url": url });
         let partitions = json!([
             { "number": 1, "bytes": 64_000_000, "contents": "FAT32", "in_use": false },
             { "number": 2, "bytes": 32_000_000, "contents": "ext4", "in_use": true },
@@ -59,6 +62,7 @@ mod tests {
             "directories": [
                 { "name": "default", "files": { "count": 1, "bytes": 999, "kernel": null, "incomplete": null } },
             ],
+            "http": { "url": "http://SERVER/boot/", "prefix": "/boot" },
             "mistakes": [
                 { "name": "10.0.0.6.nbd", "mistake": "nbd://10.10.10.11/six: Connection refused (os error 111)" },
                 { "name": "fe80::7.nbd", "mistake": "line 2, column 3: url: expected a string, found 1" },
@@ -70,6 +74,6 @@ mod tests {
     #[test]
     fn an_empty_report_is_well() {
         let document: Value = serde_json::from_str(&document(&Report::default())).expect("JSON");
-        assert_eq!(document, json!({ "well": true, "clients": [], "directories": [], "mistakes": [] }));
+        assert_eq!(document, json!({ "well": true, "clients": [], "directories": [], "http": null, "mistakes": [] }));
     }
 }

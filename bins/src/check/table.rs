@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use rtftp_runtime::{
-    check::{Backend, Client, Directory, Disk, Files, Mount, Partition, Report},
+    check::{Backend, Client, Directory, Disk, Files, HttpUrls, Mount, Partition, Report},
     text::printable,
 };
 
@@ -13,6 +13,9 @@ const TITLES: [&str; 8] = ["CLIENT", "URL", "REACHABLE", "PARTITIONS", "MOUNTS",
 /// The text of an empty cell.
 const EMPTY: &str = "-";
 
+/// The column titles of the table about HTTP.
+const HTTP_TITLES: [&str; 3] = ["CLIENT", "URL OVER HTTP", "CONTENT-TYPE"];
+
 type Row = [String; TITLES.len()];
 
 /// Returns the report as text with a final newline.
@@ -20,8 +23,6 @@ pub(super) fn text(report: &Report) -> String {
     let mut rows = vec![TITLES.map(str::to_owned)];
     rows.extend(report.clients.iter().map(client));
     rows.extend(report.directories.iter().map(directory));
-    // Names of files and labels come from the disks.
-    let rows: Vec<Row> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell.as_bytes()))).collect();
     let mut text = if rows.len() > 1 { aligned(&rows) } else { "no clients\n".into() };
     let disks = report.clients.iter().filter_map(|client| {
         let files = client.disk.as_ref()?.files.as_ref()?;
@@ -34,6 +35,9 @@ pub(super) fn text(report: &Report) -> String {
             let _ = writeln!(text, "+ {name}: {incomplete}");
         }
     }
+    if let Some(urls) = &report.http {
+        text.push_str(&http(report, urls));
+    }
     match report.problems.len() {
         0 => text.push_str("\nno problems\n"),
         1 => text.push_str("\n1 problem:\n"),
@@ -41,6 +45,33 @@ pub(super) fn text(report: &Report) -> String {
     }
     for problem in &report.problems {
         let _ = writeln!(text, "  {problem}");
+    }
+    text
+}
+
+/// Returns a table with the URL of each kernel.
+fn http(report: &Report, HttpUrls { url, prefix }: &HttpUrls) -> String {
+    let row = |name: String, files: Option<&Files>| {
+        let Some(files) = files else { return [name, empty(), empty()] };
+        let Some(kernel) = &files.kernel else { return [name, format!("{url}..."), empty()] };
+        let content_type = kernel.content_type.unwrap_or(EMPTY);
+        [name, kernel.url.clone().unwrap_or_else(empty), content_type.to_owned()]
+    };
+    let disks = report.clients.iter().map(|client| {
+        let files = client.disk.as_ref().and_then(|disk| disk.files.as_ref());
+        row(client.name.clone(), files)
+    });
+    let directories =
+        report.directories.iter().map(|directory| row(format!("{}/", directory.name), Some(&directory.files)));
+    let rows: Vec<_> = [HTTP_TITLES.map(str::to_owned)].into_iter().chain(disks).chain(directories).collect();
+    let mut text = format!("\n{}", aligned(&rows));
+    if !prefix.is_empty() {
+        let directory = &prefix[1..];
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{prefix} is removed from the start of paths: the file {directory}/F has the URL {url}{directory}/F"
+        );
     }
     text
 }
@@ -121,9 +152,11 @@ fn size(bytes: u64) -> String {
 }
 
 /// Formats rows as lines with aligned columns.
-fn aligned(rows: &[Row]) -> String {
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    // Names of files and labels come from the disks.
+    let rows: Vec<_> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell.as_bytes()))).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; TITLES.len()] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
@@ -151,7 +184,8 @@ pub(super) mod tests {
             contents: Some(contents.into()),
             in_use: Some(in_use),
         };
-        let kernel = Some(Kernel { path: "kernel8.img".into(), size: 9_200_000 });
+        let content_type = Some("application/vnd.efi-img");
+        let kernel = Some(Kernel { content_type, ..Kernel::new(b"kernel8.img", 9_200_000) });
         let good = Disk {
             url: "nbd://10.10.10.10/five".into(),
             unreachable: None,
@@ -189,6 +223,7 @@ pub(super) mod tests {
                 name: "default".into(),
                 files: Files { count: 1, bytes: 999, ..Files::default() },
             }],
+            http: None,
             problems: vec![problem("10.0.0.6.nbd", refused), problem("fe80::7.nbd", invalid)],
         }
     }
@@ -215,6 +250,26 @@ default/  -                       -                                      -      
         assert_eq!(squeezed(&text), squeezed(expected));
         let starts: Vec<_> = text.lines().take(2).map(|line| line.find("FILES").or(line.find("312+"))).collect();
         assert_eq!(starts[0], starts[1], "columns are aligned\n{text}");
+    }
+
+    #[test]
+    fn prints_urls_of_a_server_with_http() {
+        let mut report = report();
+        report.add_urls("http://10.0.0.1:8080", "boot/");
+        let expected = "
+CLIENT    URL OVER HTTP                          CONTENT-TYPE
+10.0.0.5  http://10.0.0.1:8080/boot/kernel8.img  application/vnd.efi-img
+10.0.0.6  -                                      -
+fe80::7   -                                      -
+default/  http://10.0.0.1:8080/boot/...          -
+/boot is removed from the start of paths: the file boot/F has the URL http://10.0.0.1:8080/boot/boot/F
+
+2 problems:
+";
+        assert!(text(&report).contains(expected), "{}", text(&report));
+        report.add_urls("http://SERVER", "");
+        let text = text(&report);
+        assert!(text.contains(" http://SERVER/kernel8.img ") && !text.contains("removed"), "{text}");
     }
 
     #[test]

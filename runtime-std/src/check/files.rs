@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rtftp_core::RequestPath;
 use serde::{Serialize, Serializer};
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     kernel::{Kernel, rank},
     problem::ProblemKind,
 };
-use crate::{clock, text::printable};
+use crate::{clock, http, text::printable};
 
 /// The number of names that are read.
 pub(super) const MAX_NAMES: usize = 20_000;
@@ -88,6 +89,9 @@ pub(super) trait Tree {
 
     /// Lists a directory; of more than [`MAX_NAMES`] names, it may leave some out.
     async fn list(&self, directory: &Self::Directory) -> Result<Listing<Self::Directory>, String>;
+
+    /// Returns up to `len` bytes from the start of a file; `None` if it cannot be read.
+    async fn read_start(&self, path: &RequestPath, len: u32) -> Option<Vec<u8>>;
 }
 
 /// The names in a directory and their types.
@@ -131,7 +135,13 @@ pub(super) async fn scan<T: Tree>(tree: &T, limits: Limits) -> Files {
             break;
         }
     }
-    scan.files
+    let Scan { mut files, kernel_path, .. } = scan;
+    if let (Some(kernel), Ok(path)) = (&mut files.kernel, RequestPath::parse(&kernel_path)) {
+        let content_type =
+            async { Some(http::content_type(path.as_bytes(), &tree.read_start(&path, http::TYPE_BYTES).await?)) };
+        kernel.content_type = clock::until(deadline, content_type).await.flatten();
+    }
+    files
 }
 
 /// The result of a scan so far.
@@ -141,6 +151,7 @@ struct Scan {
     names: usize,
     /// The rank of the kernel's name and its depth; the smallest wins.
     kernel_rank: Option<(usize, usize)>,
+    kernel_path: Vec<u8>,
 }
 
 impl Scan {
@@ -172,7 +183,8 @@ impl Scan {
             && self.kernel_rank.is_none_or(|known| (rank, depth) < known)
         {
             self.kernel_rank = Some((rank, depth));
-            self.files.kernel = Some(Kernel { path: printable(path), size });
+            self.kernel_path = path.to_vec();
+            self.files.kernel = Some(Kernel::new(path, size));
         }
     }
 
@@ -203,6 +215,10 @@ mod tests {
             Ok(0)
         }
 
+        async fn read_start(&self, _: &RequestPath, _: u32) -> Option<Vec<u8>> {
+            Some(vec![])
+        }
+
         async fn list(&self, depth: &usize) -> Result<Listing<usize>, String> {
             if *depth == usize::MAX {
                 pending::<()>().await;
@@ -229,7 +245,8 @@ mod tests {
         });
         let files = block_on(scan(&tree, LIMITS));
         assert_eq!((files.count, files.bytes, files.incomplete), (4, 3017, None));
-        assert_eq!(files.kernel, Some(Kernel { path: "boot/vmlinuz".into(), size: 2000 }));
+        let content_type = Some("application/octet-stream");
+        assert_eq!(files.kernel, Some(Kernel { content_type, ..Kernel::new(b"boot/vmlinuz", 2000) }));
         assert_eq!(files.unreadable, [("EFI/a\\u{1b}[".to_owned(), "reason".to_owned())]);
     }
 

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::text::{percent_encoded, printable};
+
 /// A file that is probably a kernel or a boot loader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kernel {
@@ -10,6 +12,23 @@ pub struct Kernel {
     /// The size in bytes.
     #[serde(rename = "bytes")]
     pub size: u64,
+    /// The media type over HTTP; `None` if the file cannot be read.
+    pub content_type: Option<&'static str>,
+    /// The URL; `None` if the server does not serve HTTP.
+    pub url: Option<String>,
+    /// The path as URLs contain it.
+    #[serde(skip)]
+    pub target: String,
+}
+
+impl Kernel {
+    /// Creates a kernel from its path below the served directory and its size.
+    #[must_use]
+    pub fn new(path: &[u8], size: u64) -> Self {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+        let target = percent_encoded(path, is_plain);
+        Self { path: printable(path), size, content_type: None, url: None, target }
+    }
 }
 
 /// The names of kernels in lower case, the most likely first; `*` matches any text. Boot loaders come last, since they load a kernel

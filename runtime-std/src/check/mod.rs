@@ -22,7 +22,7 @@ pub use self::{
     kernel::Kernel,
     limits::Limits,
     problem::{Problem, ProblemKind},
-    report::{Client, Directory, Disk, Mount, Partition, Report},
+    report::{Client, Directory, Disk, HttpUrls, Mount, Partition, Report},
 };
 use self::{layout::Layout, trees::LocalTree};
 use crate::{

@@ -12,9 +12,20 @@ pub struct Report {
     pub clients: Vec<Client>,
     /// The directories of clients, and `default`.
     pub directories: Vec<Directory>,
+    /// How the files are served over HTTP; `None` if they are not.
+    pub http: Option<HttpUrls>,
     /// All problems found; empty if there are none.
     #[serde(rename = "mistakes")]
     pub problems: Vec<Problem>,
+}
+
+/// The URLs of files over HTTP. Each client gets the same files as over TFTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HttpUrls {
+    /// The URL of a file is this one and the file's path.
+    pub url: String,
+    /// What is removed from the start of paths, such as `/boot`; empty for nothing.
+    pub prefix: String,
 }
 
 /// A client with a disk.
@@ -81,6 +92,21 @@ pub struct Directory {
 }
 
 impl Report {
+    /// Adds the URLs of a server at `address`, such as `http://10.0.0.1`, that removes `prefix` from the start of paths.
+    pub fn add_urls(&mut self, address: &str, prefix: &str) {
+        let prefix = match prefix.trim_matches('/') {
+            "" => String::new(),
+            prefix => format!("/{prefix}"),
+        };
+        let url = format!("{address}{prefix}/");
+        let disks = self.clients.iter_mut().filter_map(|client| client.disk.as_mut()?.files.as_mut());
+        let directories = self.directories.iter_mut().map(|directory| &mut directory.files);
+        for kernel in disks.chain(directories).filter_map(|files| files.kernel.as_mut()) {
+            kernel.url = Some(format!("{url}{}", kernel.target));
+        }
+        self.http = Some(HttpUrls { url, prefix });
+    }
+
     /// Adds the unreadable files of the tree `name` to the problems.
     pub(super) fn add_unreadable(&mut self, name: &str, files: &Files) {
         self.problems.extend(files.problems().map(|kind| Problem { name: name.into(), kind }));

@@ -2,12 +2,14 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs,
+    future::poll_fn,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rtftp_core::RequestPath;
+use rtftp_core::{BlockReader, RequestPath};
 
 use super::files::{Entry, Listing, MAX_NAMES, Tree};
 use crate::{
@@ -49,6 +51,21 @@ impl LocalTree {
 impl Tree for LocalTree {
     /// The path below the root directory.
     type Directory = PathBuf;
+
+    async fn read_start(&self, path: &RequestPath, len: u32) -> Option<Vec<u8>> {
+        let mut file = LocalFile::open(&self.root.open().await.ok()?, &self.name, path).await.ok()?;
+        let mut start = vec![0; usize::try_from(len).ok()?];
+        loop {
+            match file.read_at(0, &mut start) {
+                Ok(Some(read)) => {
+                    start.truncate(read);
+                    return Some(start);
+                }
+                Ok(None) => poll_fn(|context| file.poll_ready(context)).await,
+                Err(_) => return None,
+            }
+        }
+    }
 
     async fn root(&self) -> Result<PathBuf, String> {
         Ok(PathBuf::new())
@@ -93,6 +110,12 @@ fn read_local_directory(path: &Path) -> io::Result<Vec<(OsString, io::Result<Fil
 impl<'v> Tree for &'v MountedDisk {
     type Directory = MountedEntry<'v>;
 
+    async fn read_start(&self, path: &RequestPath, len: u32) -> Option<Vec<u8>> {
+        let file = self.find_file(path).await.ok()?;
+        let bytes = file.read(&**self.device(), 0, usize::try_from(len).ok()?).await.ok()?;
+        Some(bytes.to_vec())
+    }
+
     async fn root(&self) -> Result<MountedEntry<'v>, String> {
         MountedDisk::root_directory(self).await.map_err(|error| error.to_string())
     }
@@ -119,6 +142,10 @@ impl<'v> Tree for &'v MountedDisk {
 impl Tree for &SharedAppliance {
     /// The path below the description's `tftp_root`.
     type Directory = Vec<u8>;
+
+    async fn read_start(&self, path: &RequestPath, len: u32) -> Option<Vec<u8>> {
+        self.open(path).await.ok()?.read(0, len).await.ok()
+    }
 
     async fn root(&self) -> Result<Vec<u8>, String> {
         Ok(Vec::new())
@@ -171,7 +198,8 @@ mod tests {
         let limits = Limits { open: Duration::from_secs(60), answer: Duration::from_secs(60) };
         let files = block_on(scan(&tree(root.path()), limits));
         assert_eq!((files.count, files.bytes, files.incomplete), (2, 12, None));
-        assert_eq!(files.kernel.map(|kernel| kernel.path).as_deref(), Some("kernel8.img"));
+        let kernel = files.kernel.expect("a kernel");
+        assert_eq!((&*kernel.path, kernel.content_type), ("kernel8.img", Some("application/vnd.efi-img")));
         let unreadable: Vec<_> =
             files.unreadable.iter().map(|(path, reason)| (path.as_str(), reason.as_str())).collect();
         let expected =

@@ -1,9 +1,9 @@
 //! URLs of files (RFC 3986, RFC 9110 section 4.2).
 
-use std::{fmt, fmt::Write as _};
+use std::fmt;
 
 use super::address::split;
-use crate::text::percent_decoded;
+use crate::text::{percent_decoded, percent_encoded};
 
 /// The URL of a file on an HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Url {
             return Err(InvalidUrl::Server);
         }
         let slash = if rest[end..].starts_with(b"/") { "" } else { "/" };
-        Ok(Self { is_secure, authority, target: format!("{slash}{}", encoded(&rest[end..])) })
+        Ok(Self { is_secure, authority, target: format!("{slash}{}", percent_encoded(&rest[end..], is_in_target)) })
     }
 
     /// Returns whether the connection is encrypted (`https`).
@@ -124,19 +124,9 @@ fn without_prefix<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// Encodes the bytes that a target cannot contain.
-fn encoded(target: &[u8]) -> String {
-    let mut encoded = String::with_capacity(target.len());
-    for byte in target {
-        match byte {
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | ..=b' ' | 0x7f.. => {
-                // Writing to a string cannot fail.
-                let _ = write!(encoded, "%{byte:02X}");
-            }
-            byte => encoded.push(char::from(*byte)),
-        }
-    }
-    encoded
+/// Returns whether a target can contain this byte.
+fn is_in_target(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 
 #[cfg(test)]

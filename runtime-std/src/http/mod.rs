@@ -26,6 +26,7 @@ use smol::{
     future::or,
 };
 
+pub(crate) use self::response::{TYPE_BYTES, content_type};
 pub use self::status::Status;
 use self::{
     connection::Connection,

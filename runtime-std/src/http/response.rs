@@ -23,6 +23,9 @@ const TYPES: [(&[u8], &str); 8] = [
 const EFI: &str = "application/efi";
 const TEXT: &str = "text/plain; charset=utf-8";
 
+/// The bytes at the start of a file that show its type.
+pub(crate) const TYPE_BYTES: u32 = 1024;
+
 /// The file of a successful response.
 #[derive(Debug)]
 pub(super) struct Entity {
@@ -76,7 +79,7 @@ pub(super) fn head(status: Status, entity: Option<&Entity>, keep_alive: bool, is
 }
 
 /// Returns the media type of a file with this name and these first bytes.
-pub(super) fn content_type(name: &[u8], start: &[u8]) -> &'static str {
+pub(crate) fn content_type(name: &[u8], start: &[u8]) -> &'static str {
     let name = name.to_ascii_lowercase();
     let known = TYPES.iter().find(|(suffix, _)| name.ends_with(suffix));
     match known {
