@@ -27,7 +27,7 @@ fn client_programs_fetch_from_a_connected_disk() {
     let _permit = AppliancePermit::acquire();
     let disk = board_disk(1);
     let server = NbdServer::qemu(&disk);
-    let daemon = Rtftp::start_with("127.0.0.1", 15, &["--view-gap", "3600"]);
+    let daemon = Rtftp::start_with("127.0.0.1", 15, &["--view-gap", "3600", "--read-limit", "60"]);
     daemon.put("default/only-here", "default");
     daemon.put("default/f1", "never");
     let files = SIZES.map(|(name, size)| (name, size, noise(size, 1)));

@@ -8,17 +8,18 @@ use std::{
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// The types whose `Display` is not a message of the server: parts of messages, and errors of `rtftp-get`. The texts of
-/// `ConfigError` explain themselves ("expected ..., found ...").
-const OTHERS: [&str; 7] = ["EscapedName", "Origin", "Suffix", "Object", "ClientName", "FetchError", "GetError"];
+/// The types whose `Display` is only a part of messages.
+const PARTS: [&str; 5] = ["EscapedName", "Origin", "Suffix", "Object", "ClientName"];
+/// The names of files and directories without messages of the server: tests, and `rtftp-get`.
+const OTHERS: [&str; 4] = ["tests", "fake", "client", "get"];
 
-/// Returns the Rust files below a directory, without those that contain only tests.
+/// Returns the Rust files of the server below a directory.
 fn sources(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
-    let is_test = |path: &Path| path.file_stem().is_some_and(|name| name == "tests" || name == "fake");
+    let is_other = |path: &Path| OTHERS.iter().any(|name| path.file_stem().is_some_and(|stem| stem == *name));
     let below = |path: PathBuf| if path.is_dir() { sources(&path) } else { vec![path] };
     entries
-        .filter(|path| !is_test(path))
+        .filter(|path| !is_other(path))
         .flat_map(below)
         .filter(|path| path.extension() == Some("rs".as_ref()))
         .collect()
@@ -59,7 +60,7 @@ fn messages(stream: TokenStream) -> Vec<String> {
         item.reverse();
         let has = |words: &[&str]| item.windows(words.len()).any(|found| found == words);
         let is_log = before(1) == "!" && before(5) == "log" && matches!(&*before(2), "warn" | "error");
-        let is_display = is_braced && has(&["Display", "for"]) && !OTHERS.iter().any(|name| has(&["for", name]));
+        let is_display = is_braced && has(&["Display", "for"]) && !PARTS.iter().any(|name| has(&["for", name]));
         let is_reply = before(1) == "failed" || before(1) == "new" && before(4) == "ErrorReply";
         let is_test = item.contains(&"mod".to_owned()) && item.contains(&"tests".to_owned());
         if is_log || is_reply || is_display || is_braced && has(&["fn", "to_client"]) {
