@@ -10,8 +10,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The types whose `Display` is only a part of messages.
 const PARTS: [&str; 5] = ["EscapedName", "Origin", "Suffix", "Object", "ClientName"];
-/// The names of files and directories without messages of the server: tests, and `rtftp-get`.
-const OTHERS: [&str; 4] = ["tests", "fake", "client", "get"];
+/// The names of files and directories without messages of the server: tests, `rtftp-get`, and wrong arguments, which lead to the help.
+const OTHERS: [&str; 5] = ["tests", "fake", "client", "get", "cli"];
 
 /// Returns the Rust files of the server below a directory.
 fn sources(directory: &Path) -> Vec<PathBuf> {
