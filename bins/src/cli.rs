@@ -4,13 +4,14 @@ use std::{ffi::OsString, fmt, ops::RangeInclusive};
 
 use log::LevelFilter;
 use rtftp_runtime::{
+    http::TlsFiles,
     server::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE},
     status::StatusSocket,
 };
 
 use crate::{
     check::{self, SECONDS},
-    http::HttpOptions,
+    http::{self, HttpOptions},
     parser::{Parsed, Parser, unknown_argument},
     status,
     status_page::ListenAddress,
@@ -115,6 +116,7 @@ fn parse_serve(mut args: Vec<OsString>) -> Result<Action, String> {
     let status_listen = parser.value("--status-listen", "IP:PORT or PORT")?;
     let http = HttpOptions {
         listen: parser.value("--http", "IP:PORT or PORT")?,
+        tls: tls(&mut parser)?,
         prefix: parser.value("--http-prefix", "a path")?.unwrap_or_default(),
     };
     let sandbox = !parser.flag("--no-sandbox");
@@ -151,6 +153,17 @@ fn complete_monitor_configs(args: &mut Vec<OsString>) {
         && !args.get(at + 1).is_some_and(is_value)
     {
         args.insert(at + 1, "true".into());
+    }
+}
+
+/// Returns the values of `--https` and of the options that it needs.
+fn tls(parser: &mut Parser) -> Result<Option<(http::ListenAddress, TlsFiles)>, String> {
+    let address = parser.value("--https", "IP:PORT or PORT")?;
+    match (address, parser.path("--tls-certificate")?, parser.path("--tls-key")?) {
+        (Some(address), Some(certificate), Some(key)) => Ok(Some((address, TlsFiles { certificate, key }))),
+        (None, None, None) => Ok(None),
+        (Some(_), ..) => Err("--https needs --tls-certificate and --tls-key".into()),
+        (None, ..) => Err("--tls-certificate and --tls-key need --https".into()),
     }
 }
 
@@ -278,6 +291,8 @@ mod tests {
             ("-r /r --max-windowsize x", "--max-windowsize: expected a whole number from 1 to 32767, found `x`"),
             ("-r /r --disk-memory 15", "--disk-memory: expected a whole number from 16 to 1048576, found `15`"),
             ("-r /r --port-range 1-9 --single-port", "--single-port and --port-range cannot be combined"),
+            ("-r /r --https 443 --tls-key k", "--https needs --tls-certificate and --tls-key"),
+            ("-r /r --tls-certificate c --tls-key k", "--tls-certificate and --tls-key need --https"),
             ("-r /r -p", "the '-p' option doesn't have an associated value"),
         ] {
             match parsed(line) {

@@ -1,19 +1,22 @@
-//! The socket of the HTTP server.
+//! The sockets and the certificate of the HTTP server.
 
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     num::ParseIntError,
     str::FromStr,
+    sync::Arc,
 };
 
-use rtftp_runtime::http::HttpConfig;
+use rtftp_runtime::http::{HttpConfig, Tls, TlsFiles};
 
 /// The options of the HTTP server.
 #[derive(Debug, Default)]
 pub(crate) struct HttpOptions {
     /// `--http`.
     pub(crate) listen: Option<ListenAddress>,
+    /// `--https`, with `--tls-certificate` and `--tls-key`.
+    pub(crate) tls: Option<(ListenAddress, TlsFiles)>,
     /// `--http-prefix`.
     pub(crate) prefix: String,
 }
@@ -33,25 +36,58 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// Returns the configuration of the HTTP server, with the socket of the service manager or a new one; `None` without either.
+/// The listening sockets of the service manager, with their names.
+#[derive(Debug, Default)]
+pub(crate) struct HttpSockets {
+    pub(crate) plain: Option<(TcpListener, String)>,
+    pub(crate) tls: Option<(TcpListener, String)>,
+}
+
+/// Returns the configuration of the HTTP server, with the sockets of the service manager or new ones; `None` without any.
 ///
 /// # Errors
 ///
-/// The address is not available.
-pub(crate) fn config(options: HttpOptions, activated: Option<(TcpListener, String)>) -> io::Result<Option<HttpConfig>> {
-    let listener = match (activated, options.listen) {
-        (Some((listener, name)), _) => {
-            log::info!("using socket {name} of the service manager for HTTP: ignoring --http");
-            listener
+/// An address is not available, or the certificate or its key cannot be used.
+pub(crate) fn config(options: HttpOptions, activated: HttpSockets) -> io::Result<Option<HttpConfig>> {
+    let HttpOptions { listen: address, tls, prefix } = options;
+    let plain = listener("HTTP", "--http", address, activated.plain)?;
+    let (address, files) = tls.unzip();
+    let tls = match (files, listener("HTTPS", "--https", address, activated.tls)?) {
+        (Some(files), Some(listener)) => {
+            let tls = Tls::load(files).map_err(|error| io::Error::other(format!("--https: {error}")))?;
+            Some((listener, Arc::new(tls)))
         }
-        (None, Some(address)) => listen(address)?,
-        (None, None) => return Ok(None),
+        (None, Some(_)) => {
+            let missing = "socket activation (https): --https, --tls-certificate and --tls-key are missing";
+            return Err(io::Error::other(missing));
+        }
+        (_, None) => None,
     };
-    log::info!("serving files over HTTP on {}", listener.local_addr()?);
-    Ok(Some(HttpConfig { listener, prefix: options.prefix }))
+    let is_on = plain.is_some() || tls.is_some();
+    Ok(is_on.then_some(HttpConfig { plain, tls, prefix }))
 }
 
-fn listen(address: ListenAddress) -> io::Result<TcpListener> {
+/// Returns the socket of the service manager, or a new one on the address of an option; `None` without either.
+fn listener(
+    protocol: &str,
+    option: &str,
+    address: Option<ListenAddress>,
+    activated: Option<(TcpListener, String)>,
+) -> io::Result<Option<TcpListener>> {
+    let listener = match (activated, address) {
+        (Some((listener, name)), _) => {
+            log::info!("using socket {name} of the service manager for {protocol}: ignoring the address of {option}");
+            listener
+        }
+        (None, Some(address)) => listen(option, address)?,
+        (None, None) => return Ok(None),
+    };
+    log::info!("serving files over {protocol} on {}", listener.local_addr()?);
+    Ok(Some(listener))
+}
+
+/// Listens on the address of an option.
+fn listen(option: &str, address: ListenAddress) -> io::Result<TcpListener> {
     let (shown, listener) = match address {
         ListenAddress::One(address) => (address.to_string(), TcpListener::bind(address)),
         ListenAddress::All(port) => {
@@ -72,7 +108,7 @@ fn listen(address: ListenAddress) -> io::Result<TcpListener> {
             io::ErrorKind::AddrInUse => " (another program uses it: `ss -ltnp` shows which)",
             _ => "",
         };
-        io::Error::other(format!("--http: cannot listen on {shown}: {error}{hint}"))
+        io::Error::other(format!("{option}: cannot listen on {shown}: {error}{hint}"))
     })
 }
 
@@ -91,9 +127,9 @@ mod tests {
 
     #[test]
     fn reports_an_address_in_use() {
-        let first = listen(ListenAddress::One(([127, 0, 0, 1], 0).into())).expect("a port");
+        let first = listen("--http", ListenAddress::One(([127, 0, 0, 1], 0).into())).expect("a port");
         let address = first.local_addr().expect("bound");
-        let error = listen(ListenAddress::One(address)).expect_err("the address is in use").to_string();
+        let error = listen("--http", ListenAddress::One(address)).expect_err("the address is in use").to_string();
         assert!(error.starts_with(&format!("--http: cannot listen on {address}: ")), "{error}");
     }
 }

@@ -154,6 +154,14 @@ a Raspberry Pi (9ffefdef) are tried in the same way.
             option("--http-prefix", "PATH", "remove PATH from the start of the paths of HTTP requests")
                 .default("none")
                 .details("A path without it is used as it is."),
+            option("--https", "IP:PORT", "serve the files over HTTPS, too; PORT alone listens on all addresses")
+                .default("off")
+                .details("Needs `--tls-certificate` and `--tls-key`. The protocol is TLS 1.2 or 1.3."),
+            option("--tls-certificate", "FILE", "the server's certificate in the PEM format, followed by intermediate ones")
+                .completes(Completion::File)
+                .details("SIGHUP reads it and its key again. If they are not valid, those read before stay in use."),
+            option("--tls-key", "FILE", "the key of the certificate in the PEM format, not encrypted")
+                .completes(Completion::File),
             flag("--no-sandbox", "disable the Landlock sandbox"),
             option("--log-level", "LEVEL", "log level: `error`, `warn`, `info`, `debug` or `trace`")
                 .default("info")

@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{self, ErrorKind},
-    net::{TcpListener, UdpSocket},
+    net::UdpSocket,
     os::{
         fd::OwnedFd,
         linux::net::SocketAddrExt,
@@ -34,7 +34,7 @@ use smol::{
     stream::StreamExt,
 };
 
-use crate::logging;
+use crate::{http::HttpSockets, logging};
 
 /// The time in which the process must end after a signal. Running transfers have 3 s of it.
 const STOP_LIMIT: Duration = Duration::from_millis(3800);
@@ -49,15 +49,18 @@ const SEND_INTERVAL: Duration = Duration::from_millis(20);
 pub(crate) struct ActivatedSockets {
     /// The socket for TFTP.
     pub(crate) tftp: Option<(UdpSocket, String)>,
-    /// The socket for HTTP.
-    pub(crate) http: Option<(TcpListener, String)>,
+    /// The sockets for HTTP.
+    pub(crate) http: HttpSockets,
 }
+
+/// The name of the socket for HTTPS (`FileDescriptorName=https`).
+const HTTPS_NAME: &str = "https";
 
 /// Returns the sockets that the service manager has opened. Must be called before any thread is started.
 ///
 /// # Errors
 ///
-/// Returns a message if there are others than one UDP socket and one TCP socket.
+/// Returns a message if there are others than one UDP socket, one TCP socket, and one named `https`.
 pub(crate) fn activated_sockets() -> Result<ActivatedSockets, String> {
     let mut sockets = ActivatedSockets::default();
     for (name, fd) in sd_listen_fds::get().map_err(|error| format!("LISTEN_PID and LISTEN_FDS: {error}"))? {
@@ -66,7 +69,8 @@ pub(crate) fn activated_sockets() -> Result<ActivatedSockets, String> {
         let fd = fd.into_std().try_clone().map_err(|error| format!("socket activation ({name}): {error}"))?;
         let is_first = match socket_kind(&fd) {
             SocketKind::Udp => sockets.tftp.replace((fd.into(), name.clone())).is_none(),
-            SocketKind::Tcp => sockets.http.replace((fd.into(), name.clone())).is_none(),
+            SocketKind::Tcp if name == HTTPS_NAME => sockets.http.tls.replace((fd.into(), name.clone())).is_none(),
+            SocketKind::Tcp => sockets.http.plain.replace((fd.into(), name.clone())).is_none(),
             SocketKind::Other(found) => {
                 return Err(format!(
                     "socket activation ({name}): expected a UDP socket (ListenDatagram=69) or a TCP socket for HTTP \

@@ -2,9 +2,12 @@
 //! part never exceeds its file.
 #![no_main]
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use libfuzzer_sys::fuzz_target;
 use rtftp_runtime::http::{
     Status,
+    conditions::Version,
     range::Part,
     request::{MAX_HEAD, Request, parse, take_head},
 };
@@ -51,18 +54,19 @@ fn check_request(request: &Request<'_>) {
         let whole = request.path("").expect("a part of it is valid");
         assert!(whole.as_bytes().ends_with(path.as_bytes()), "only a prefix is removed");
     }
-    for size in SIZES {
-        for tag in [None, Some(TAG)] {
-            match request.part(tag, size) {
+    let now = UNIX_EPOCH + Duration::from_secs(1 << 31);
+    for version in [Version::default(), Version::new(Some(TAG.into()), Some(UNIX_EPOCH), now)] {
+        let _ = request.conditions.evaluate(&version);
+        for size in SIZES {
+            match request.part(&version, size, now) {
                 Part::Bytes(part) => {
                     assert!(part.start < part.end && part.end <= size, "{part:?} of {size} bytes");
                     assert!(request.range.is_some() && !request.is_head);
-                    assert!(request.if_range.is_none_or(|known| tag.is_some_and(|tag| tag.as_bytes() == known)));
+                    assert!(request.conditions.if_range.is_none() || version.tag.is_some());
                 }
                 Part::Unsatisfiable => assert!(request.range.is_some() && !request.is_head),
                 Part::Whole => {}
             }
-            assert!(!request.has_version(tag) || tag.is_some() && request.if_none_match.is_some());
         }
     }
 }

@@ -1,76 +1,184 @@
-//! The open connections of a small server: limited in number, and none of them can keep others out.
+//! The open connections of a server: limited in number, and none of them can keep others out.
+//!
+//! A connection is busy while it serves a request. At a limit, a new connection replaces one that is not busy, or that is but has
+//! made no progress for a while, because its client does not read. So nobody can occupy all places by doing nothing.
 
-use std::collections::VecDeque;
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use smol::Task;
+use parking_lot::Mutex;
+use smol::channel::{Receiver, Sender, bounded};
 
-/// The tasks that serve connections, the oldest first. A new connection is always accepted: at a limit, it replaces an older one.
-/// Dropping this leaves the connections open.
+/// The time without progress after which a busy connection may be replaced.
+const MIN_STALL: Duration = Duration::from_millis(500);
+
+/// A limit on the number of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// The limit for all peers.
+    Total,
+    /// The limit for each peer.
+    PerPeer,
+}
+
+/// The open connections, each with its peer. A clone is a handle to the same ones.
 #[derive(Debug)]
 pub struct Connections<P> {
-    open: VecDeque<(P, Task<()>)>,
-    max: usize,
-    max_per_peer: usize,
+    total: usize,
+    per_peer: usize,
+    open: Arc<Mutex<Open<P>>>,
 }
 
-impl<P: PartialEq> Connections<P> {
+#[derive(Debug)]
+struct Open<P> {
+    /// By number, in the order in which they were opened.
+    entries: BTreeMap<u64, Entry<P>>,
+    /// The number of connections opened so far.
+    opened: u64,
+}
+
+/// A connection. Removing it closes the connection.
+#[derive(Debug)]
+struct Entry<P> {
+    peer: P,
+    is_busy: bool,
+    /// The time of the last progress.
+    progress: Instant,
+    _stop: Sender<()>,
+}
+
+/// The place of a connection. Dropping it frees the place.
+#[derive(Debug)]
+pub struct Place<P> {
+    open: Arc<Mutex<Open<P>>>,
+    number: u64,
+    stopped: Receiver<()>,
+}
+
+impl<P: Clone + Ord> Connections<P> {
     /// Limits the number of connections, and the number of those from the same peer.
-    pub fn new(max: usize, max_per_peer: usize) -> Self {
-        Self { open: VecDeque::new(), max, max_per_peer }
+    pub fn new(total: usize, per_peer: usize) -> Self {
+        Self { total, per_peer, open: Arc::new(Mutex::new(Open { entries: BTreeMap::new(), opened: 0 })) }
     }
 
-    /// Adds a connection, which the task serves. At the limit for its peer, closes the oldest connection of this peer; at the limit
-    /// for all, the oldest connection of the peer with the most.
-    pub fn add(&mut self, peer: P, task: Task<()>) {
-        self.open.retain(|(_, task)| !task.is_finished());
-        if let Some(oldest) = self.to_close(&peer) {
-            // Dropping the task cancels it.
-            drop(self.open.remove(oldest));
+    /// Adds a connection. At the limit for its peer, replaces the connection of this peer without progress for the longest time; at
+    /// the limit for all, one of the peer with the most connections. Returns no place if all of them are making progress, and the
+    /// limit that was reached.
+    pub fn add(&self, peer: P) -> (Option<Place<P>>, Option<Limit>) {
+        let mut open = self.open.lock();
+        let entries = &mut open.entries;
+        let limit = if entries.values().filter(|entry| entry.peer == peer).count() >= self.per_peer {
+            Some(Limit::PerPeer)
+        } else if entries.len() >= self.total {
+            Some(Limit::Total)
+        } else {
+            None
+        };
+        let replaced = match limit {
+            None => None,
+            Some(Limit::PerPeer) => longest_idle(entries, |other| usize::from(*other == peer)),
+            Some(Limit::Total) => {
+                let mut counts: BTreeMap<P, usize> = BTreeMap::new();
+                entries.values().for_each(|entry| *counts.entry(entry.peer.clone()).or_default() += 1);
+                longest_idle(entries, |peer| counts.get(peer).copied().unwrap_or(0))
+            }
+        };
+        if limit.is_some() && replaced.and_then(|number| entries.remove(&number)).is_none() {
+            return (None, limit);
         }
-        self.open.push_back((peer, task));
+        open.opened += 1;
+        let (number, (stop, stopped)) = (open.opened, bounded(1));
+        open.entries.insert(number, Entry { peer, is_busy: false, progress: Instant::now(), _stop: stop });
+        (Some(Place { open: self.open.clone(), number, stopped }), limit)
     }
 
-    /// Returns the index of the connection that a new one of this peer replaces.
-    fn to_close(&self, peer: &P) -> Option<usize> {
-        let count = |peer: &P| self.open.iter().filter(|(other, _)| other == peer).count();
-        if count(peer) >= self.max_per_peer {
-            return self.open.iter().position(|(other, _)| other == peer);
-        }
-        // The last of equal maxima is chosen, thus the first in reverse order.
-        let by_count = || (0..self.open.len()).rev().max_by_key(|&index| count(&self.open[index].0));
-        if self.open.len() >= self.max { by_count() } else { None }
+    /// Returns whether no connection is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.lock().entries.is_empty()
+    }
+
+    /// Closes all connections that could be replaced.
+    pub fn close_idle(&self) {
+        self.open.lock().entries.retain(|_, entry| !entry.is_idle());
     }
 }
 
-impl<P> Drop for Connections<P> {
-    fn drop(&mut self) {
-        self.open.drain(..).for_each(|(_, task)| task.detach());
+impl<P> Clone for Connections<P> {
+    fn clone(&self) -> Self {
+        Self { total: self.total, per_peer: self.per_peer, open: self.open.clone() }
     }
+}
+
+impl<P> Place<P> {
+    /// Completes when the connection must be closed.
+    pub async fn stopped(&self) {
+        // Nothing is sent: the channel is closed.
+        let _ = self.stopped.recv().await;
+    }
+
+    /// Records that the connection serves a request from now on, or waits for one.
+    pub fn set_busy(&self, is_busy: bool) {
+        self.update(|entry| entry.is_busy = is_busy);
+    }
+
+    /// Records progress.
+    pub fn note_progress(&self) {
+        self.update(|_| ());
+    }
+
+    fn update(&self, update: impl FnOnce(&mut Entry<P>)) {
+        if let Some(entry) = self.open.lock().entries.get_mut(&self.number) {
+            entry.progress = Instant::now();
+            update(entry);
+        }
+    }
+}
+
+impl<P> Drop for Place<P> {
+    fn drop(&mut self) {
+        self.open.lock().entries.remove(&self.number);
+    }
+}
+
+impl<P> Entry<P> {
+    /// Returns whether another connection may replace it.
+    fn is_idle(&self) -> bool {
+        !self.is_busy || self.progress.elapsed() >= MIN_STALL
+    }
+}
+
+/// Returns the number of the idle connection whose peer has the highest rank, without progress for the longest time. Rank 0 is left
+/// out.
+fn longest_idle<P>(entries: &BTreeMap<u64, Entry<P>>, rank: impl Fn(&P) -> usize) -> Option<u64> {
+    let idle = entries.iter().filter(|(_, entry)| entry.is_idle());
+    let ranked =
+        idle.map(|(number, entry)| (rank(&entry.peer), entry.progress, *number)).filter(|(rank, ..)| *rank > 0);
+    let first = ranked.max_by(|(rank, progress, number), (other_rank, other_progress, other_number)| {
+        rank.cmp(other_rank).then(other_progress.cmp(progress)).then(other_number.cmp(number))
+    });
+    first.map(|(.., number)| number)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use smol::{Executor, future};
-
     use super::*;
 
-    /// Adds connections of these peers, and returns the numbers of those that stay open.
-    fn open(peers: &str) -> Vec<usize> {
-        let executor = Executor::new();
-        let mut connections = Connections::new(6, 4);
-        let served: Vec<Arc<()>> = peers.chars().map(|_| Arc::default()).collect();
-        for (peer, served) in peers.chars().zip(&served) {
-            let served = served.clone();
-            let serve = async move {
-                future::pending::<()>().await;
-                drop(served);
-            };
-            connections.add(peer, executor.spawn(serve));
+    /// Lets the time pass after which a busy connection may be replaced.
+    fn age<P>(connections: &Connections<P>) {
+        for entry in connections.open.lock().entries.values_mut() {
+            entry.progress -= 2 * MIN_STALL;
         }
-        while executor.try_tick() {}
-        (0..served.len()).filter(|&index| Arc::strong_count(&served[index]) > 1).collect()
+    }
+
+    /// Adds connections of these peers, at most 4 of each and 6 in all, and returns the indices of those that stay open.
+    fn open(peers: &str) -> Vec<usize> {
+        let connections = Connections::new(6, 4);
+        let places: Vec<_> = peers.chars().map(|peer| connections.add(peer).0.expect("a place")).collect();
+        (0..places.len()).filter(|&index| !places[index].stopped.is_closed()).collect()
     }
 
     #[test]
@@ -88,22 +196,45 @@ mod tests {
 
     #[test]
     fn finished_connections_do_not_count() {
-        let executor = Executor::new();
-        let mut connections = Connections::new(2, 2);
-        let lasting = Arc::new(());
-        let kept = lasting.clone();
-        let serve = async move {
-            future::pending::<()>().await;
-            drop(kept);
-        };
-        connections.add('a', executor.spawn(serve));
+        let connections = Connections::new(2, 2);
+        let lasting = connections.add('a').0.expect("a place");
         for _ in 0..10 {
-            connections.add('a', executor.spawn(async {}));
-            while executor.try_tick() {}
+            assert_eq!(connections.add('a').1, None);
         }
-        assert_eq!(Arc::strong_count(&lasting), 2, "the oldest connection is open");
-        drop(connections);
-        while executor.try_tick() {}
-        assert_eq!(Arc::strong_count(&lasting), 2, "it is left open");
+        assert!(!lasting.stopped.is_closed());
+        drop(lasting);
+        assert!(connections.is_empty());
+    }
+
+    #[test]
+    fn busy_connections_are_replaced_only_without_progress() {
+        let connections = Connections::new(2, 2);
+        let [first, second] = ['a', 'b'].map(|peer| connections.add(peer).0.expect("a place"));
+        first.set_busy(true);
+        second.set_busy(true);
+        let (place, limit) = connections.add('c');
+        assert!(place.is_none(), "both make progress");
+        assert_eq!(limit, Some(Limit::Total));
+        age(&connections);
+        first.note_progress();
+        let third = connections.add('c').0.expect("the place of the second one");
+        assert_eq!((first.stopped.is_closed(), second.stopped.is_closed()), (false, true));
+        drop(second);
+        assert_eq!(
+            connections.open.lock().entries.len(),
+            2,
+            "the place of a replaced connection is not its own any more"
+        );
+        drop((first, third));
+        assert!(connections.is_empty());
+    }
+
+    #[test]
+    fn closes_idle_connections() {
+        let connections = Connections::new(2, 2);
+        let [idle, busy] = [1, 2].map(|_| connections.add('a').0.expect("a place"));
+        busy.set_busy(true);
+        connections.close_idle();
+        assert_eq!((idle.stopped.is_closed(), busy.stopped.is_closed()), (true, false));
     }
 }

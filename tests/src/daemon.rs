@@ -76,6 +76,22 @@ impl Rtftp {
         Self::run(Command::new(binary("rtftp")).stdin(Stdio::null()), listen_ip, idle, args)
     }
 
+    /// Starts a daemon that serves files over HTTP, too, and returns its address for HTTP.
+    #[track_caller]
+    pub fn start_http(arguments: &[&str]) -> (Self, SocketAddr) {
+        let daemon = Self::start_with("127.0.0.1", 3600, &[&["--http", "127.0.0.1:0"], arguments].concat());
+        let address = daemon.served_at("serving files over HTTP on ");
+        (daemon, address)
+    }
+
+    /// Returns the address at the end of the log line that contains this.
+    #[track_caller]
+    pub fn served_at(&self, before: &str) -> SocketAddr {
+        let line = self.logged(&[before]);
+        let address = line.split(before).nth(1).and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("no address in `{line}`"))
+    }
+
     /// Starts a daemon through a command that executes it with the arguments appended here.
     #[track_caller]
     pub fn start_by(command: &mut Command) -> Self {

@@ -11,6 +11,7 @@
 
 mod appliance;
 pub mod attackers;
+mod authority;
 mod board_disk;
 mod browser;
 pub mod client_programs;
@@ -38,6 +39,7 @@ mod veth_network;
 mod wait;
 
 pub use appliance::AppliancePermit;
+pub use authority::Authority;
 pub use board_disk::{board_config, board_disk};
 pub use browser::Browser;
 pub use daemon::{Rtftp, binary, run_with_bad_arguments};

@@ -20,15 +20,6 @@ use rtftp_tests::{
 const BOARD: &str = "127.0.0.5";
 const OTHER: &str = "127.0.0.6";
 
-/// Starts a daemon that serves files over HTTP, too, and returns its address for HTTP.
-fn daemon(arguments: &[&str]) -> (Rtftp, SocketAddr) {
-    let arguments = [&["--http", "127.0.0.1:0"], arguments].concat();
-    let daemon = Rtftp::start_with("127.0.0.1", 3600, &arguments);
-    let line = daemon.logged(&["serving files over HTTP on "]);
-    let address = line.split(" on ").nth(1).and_then(|address| address.parse().ok());
-    (daemon, address.unwrap_or_else(|| panic!("no address in `{line}`")))
-}
-
 fn get(address: SocketAddr, from: &str, target: &str) -> HttpResponse {
     HttpClient::connect(from, address).request("GET", target, &[]).expect("a response")
 }
@@ -48,7 +39,7 @@ fn put_disk(daemon: &Rtftp, client: &str, server: &NbdServer) {
 
 #[test]
 fn serves_the_same_roots_as_over_tftp() {
-    let (daemon, address) = daemon(&[]);
+    let (daemon, address) = Rtftp::start_http(&[]);
     let kernel = noise(3_000_001, 1);
     let image = disk(&kernel);
     let server = NbdServer::qemu(&image);
@@ -82,7 +73,7 @@ fn serves_the_same_roots_as_over_tftp() {
 
 #[test]
 fn keeps_connections_open_and_answers_pipelined_requests_in_order() {
-    let (daemon, address) = daemon(&[]);
+    let (daemon, address) = Rtftp::start_http(&[]);
     daemon.put("default/a", "first");
     daemon.put("default/b", noise(200_000, 3));
     let mut client = HttpClient::connect(BOARD, address);
@@ -108,7 +99,7 @@ fn keeps_connections_open_and_answers_pipelined_requests_in_order() {
 
 #[test]
 fn serves_parts_of_one_version_only() {
-    let (daemon, address) = daemon(&[]);
+    let (daemon, address) = Rtftp::start_http(&[]);
     let kernel = noise(2_000_000, 4);
     let image = disk(&kernel);
     let server = NbdServer::qemu(&image);
@@ -145,7 +136,7 @@ fn serves_parts_of_one_version_only() {
 
 #[test]
 fn ends_the_connection_instead_of_mixing_versions() {
-    let (daemon, address) = daemon(&[]);
+    let (daemon, address) = Rtftp::start_http(&[]);
     let size = 40_000_000;
     let path = daemon.put("default/kernel", noise(size, 6));
     let mut client = HttpClient::connect(BOARD, address);
@@ -160,7 +151,7 @@ fn ends_the_connection_instead_of_mixing_versions() {
 
 #[test]
 fn serves_the_upgraded_kernel_at_the_next_boot() {
-    let (daemon, address) = daemon(&["--view-gap", "0"]);
+    let (daemon, address) = Rtftp::start_http(&["--view-gap", "0"]);
     let (old, new) = (noise(900_000, 8), noise(900_000, 9));
     let image = disk(&old);
     let server = NbdServer::qemu(&image);
@@ -173,7 +164,7 @@ fn serves_the_upgraded_kernel_at_the_next_boot() {
 
 #[test]
 fn refuses_as_over_tftp_with_empty_bodies() {
-    let (daemon, address) = daemon(&[]);
+    let (daemon, address) = Rtftp::start_http(&[]);
     daemon.put("default/a", "file");
     daemon.put("127.0.0.5/secret/key", "");
     symlink("/etc/passwd", daemon.path("default/passwd")).expect("a link");
@@ -187,7 +178,7 @@ fn refuses_as_over_tftp_with_empty_bodies() {
         ("GET /a HTTP/2.0\r\n\r\n", 505),
         ("GET /a\r\n\r\n", 400),
         (&*format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1000)), 414),
-        (&*format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(9000)), 431),
+        (&*format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(9000)), 414),
     ] {
         let mut client = HttpClient::connect(BOARD, address);
         client.send(request).expect("sent");
@@ -199,7 +190,7 @@ fn refuses_as_over_tftp_with_empty_bodies() {
 
 #[test]
 fn unavailable_disk_is_no_missing_file() {
-    let (daemon, address) = daemon(&[]);
+    let (daemon, address) = Rtftp::start_http(&[]);
     daemon.put("default/vmlinuz", "of others");
     daemon.put_disk(BOARD, &DiskConfig::new(silent_server()).device("/dev/sda", "/").tftp_root("/boot"));
     let started = Instant::now();
@@ -211,7 +202,7 @@ fn unavailable_disk_is_no_missing_file() {
 
 #[test]
 fn idle_and_slow_connections_keep_nobody_out() {
-    let (daemon, address) = daemon(&["--max-per-client", "64"]);
+    let (daemon, address) = Rtftp::start_http(&["--max-per-client", "64"]);
     daemon.put("default/a", "file");
     let mut slow: Vec<_> = (0..200).map(|_| HttpClient::connect(OTHER, address)).collect();
     for client in &mut slow {
@@ -232,7 +223,7 @@ fn idle_and_slow_connections_keep_nobody_out() {
 fn removes_a_prefix_and_records_the_boot() {
     let socket = tempfile::tempdir().expect("a directory");
     let path = socket.path().join("status.sock").display().to_string();
-    let (daemon, address) = daemon(&["--http-prefix", "/boot/", "--status-socket", &path]);
+    let (daemon, address) = Rtftp::start_http(&["--http-prefix", "/boot/", "--status-socket", &path]);
     daemon.put("default/a b.cfg", "menu");
     assert_eq!(get(address, BOARD, "/boot/a b.cfg").body, b"menu");
     assert_eq!(get(address, BOARD, "/a%20b.cfg").body, b"menu");
@@ -255,7 +246,7 @@ fn removes_a_prefix_and_records_the_boot() {
 
 #[test]
 fn completes_running_responses_before_it_ends() {
-    let (daemon, address) = daemon(&[]);
+    let (daemon, address) = Rtftp::start_http(&[]);
     daemon.put("default/kernel", noise(8_000_000, 10));
     let mut client = HttpClient::connect(BOARD, address);
     client.send("GET /kernel HTTP/1.1\r\n\r\n").expect("sent");

@@ -18,7 +18,7 @@ use rtftp_runtime::{clock::within, connections::Connections, history::History, n
 use rustix::system::uname;
 use smol::{
     Async, Executor, Timer, block_on,
-    future::yield_now,
+    future::{or, yield_now},
     io::{AsyncReadExt, AsyncWriteExt},
     lock::Mutex,
     net::{Shutdown, TcpStream},
@@ -105,16 +105,20 @@ async fn serve(listener: Async<TcpListener>, history: History) {
     let host_name = uname().nodename().to_string_lossy().into_owned();
     let site = Arc::new(Site { history, host_name, json: Mutex::new(None) });
     let accept = async {
-        let mut connections = Connections::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS);
+        let connections = Connections::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS);
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
+                    let (Some(place), _) = connections.add(network(peer.ip())) else { continue };
                     let site = site.clone();
-                    let connection = async move {
-                        // An error means that the client has closed the connection.
-                        let _ = site.serve(stream.into()).await;
+                    let serve = async move {
+                        let serve = async {
+                            // An error means that the client has closed the connection.
+                            let _ = site.serve(stream.into()).await;
+                        };
+                        or(serve, place.stopped()).await;
                     };
-                    connections.add(network(peer.ip()), executor.spawn(connection));
+                    executor.spawn(serve).detach();
                 }
                 Err(error) => {
                     log::debug!("status page: cannot accept a connection: {error}");

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use parking_lot::Mutex;
@@ -190,6 +190,14 @@ impl RemoteFile {
         match reopen(&self.disk, &self.source.path, file, &self.source.digest(), until).await {
             Ok(_) => Ok(()),
             Err(error) => Err(ReadFailed(error.to_client())),
+        }
+    }
+
+    /// Returns the modification time, if the file system shows it.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        match &self.opened.as_ref()?.file {
+            DiskFile::Native { map, .. } => map.modified,
+            DiskFile::Guestfs(_) => None,
         }
     }
 

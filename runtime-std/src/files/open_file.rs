@@ -48,11 +48,11 @@ impl OpenFile {
         }
     }
 
-    /// Returns the modification time, or `None` for a file on a disk.
+    /// Returns the modification time, or `None` if it is not known.
     pub fn modified(&self) -> Option<SystemTime> {
         match &self.source {
             Source::Local(file) => file.modified(),
-            Source::Disk(_) => None,
+            Source::Disk(file) => file.modified(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The mapping of a regular file: which bytes of the disk hold its contents.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::SystemTime};
 
 use super::{BlockDevice, Buffer, Error};
 
@@ -17,6 +17,8 @@ pub struct FileMap {
     pub size: u64,
     /// Distinguishes this state of the file from every other file and state.
     pub identity: FileIdentity,
+    /// The modification time, if the file system records one.
+    pub modified: Option<SystemTime>,
     /// Runs of the file that are contiguous on the disk, in file order and without overlap.
     pub extents: Vec<Extent>,
     /// Contents that are known without reading the file's extents, in file order and without overlap.

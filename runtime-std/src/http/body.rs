@@ -3,20 +3,30 @@
 //! A client that has received the last byte must have received one version of the file. So the last piece is read into memory, the
 //! file is compared with the opened version, and only then the piece is sent. Most of a local file goes from the page cache to the
 //! socket (`sendfile`), which sends what the page contains when the packet leaves, not when it was queued. So the end of the file,
-//! more than the socket can queue, is copied.
+//! more than the socket can queue, is copied. TLS encrypts copies only.
 
-use std::{borrow::Cow, fs::File, io, net::TcpStream, ops::Range, os::unix::fs::FileExt, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    fs::File,
+    io,
+    net::{IpAddr, TcpStream},
+    ops::Range,
+    os::unix::fs::FileExt,
+    sync::Arc,
+    time::Duration,
+};
 
 use rtftp_core::ReadFailed;
 use rustix::{
     fs::sendfile,
     io::{ReadWriteFlags, preadv2},
 };
-use smol::{Async, io::AsyncWriteExt};
+use smol::{Async, future::yield_now};
 
-use super::table::Place;
+use super::transport::Transport;
 use crate::{
     clock::{self, within},
+    connections::Place,
     files::OpenFile,
     history::RequestRecord,
     local_fs::ServedFile,
@@ -35,9 +45,6 @@ const SAMPLE_DISTANCE: usize = 64 << 10;
 /// The time limit for sending a piece. GRUB opens a second file and reads it after the first one.
 const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The file has become shorter.
-const CHANGED: ReadFailed = ReadFailed("the file changed during the transfer");
-
 /// The reason why a response was not sent to its end.
 #[derive(Debug)]
 pub(super) enum SendError {
@@ -49,10 +56,10 @@ pub(super) enum SendError {
 
 /// Sends this part of a file; counts the bytes in `record`.
 pub(super) async fn send(
-    stream: &Async<TcpStream>,
+    stream: &mut Transport,
     file: &mut OpenFile,
     part: Range<u64>,
-    place: &Place,
+    place: &Place<IpAddr>,
     record: &RequestRecord,
 ) -> Result<(), SendError> {
     let (mut at, size) = (part.start, file.size());
@@ -61,32 +68,35 @@ pub(super) async fn send(
         record.note_activity(clock::now(), at - part.start, 0);
     };
     let copied_from = part.end.saturating_sub(COPIED);
-    while at < copied_from {
-        let Some(sent) = file.local_file().map(|local| send_cached(stream, local.clone(), at, copied_from)) else {
-            break;
-        };
-        match within(SEND_TIMEOUT, sent).await.and_then(Result::ok).ok_or(SendError::Client)? {
-            0 => return Err(SendError::File(CHANGED)),
-            sent => at += sent,
+    if let (Transport::Plain(stream), Some(local)) = (&*stream, file.local_file()) {
+        while at < copied_from {
+            let sent = send_cached(stream, local.clone(), at, copied_from);
+            match within(SEND_TIMEOUT, sent).await.and_then(Result::ok).ok_or(SendError::Client)? {
+                0 => return Err(SendError::File(ReadFailed::CHANGED)),
+                sent => at += sent,
+            }
+            note_progress(at);
+            yield_now().await;
         }
-        note_progress(at);
     }
     let mut buf = vec![];
     while at < part.end {
         let mut piece = Cow::from(file.bytes_at(at, PIECE, &mut buf).await.map_err(SendError::File)?);
         let len = piece.len().min(usize::try_from(part.end - at).unwrap_or(usize::MAX));
         if len == 0 {
-            return Err(SendError::File(CHANGED));
+            return Err(SendError::File(ReadFailed::CHANGED));
         }
         // Reads at the end of the file verify it themselves.
         if at + len as u64 == part.end && part.end < size {
             piece = Cow::from(piece[..len].to_vec());
             file.verify().await.map_err(SendError::File)?;
         }
-        let write = async { (&mut &*stream).write_all(&piece[..len]).await };
-        within(SEND_TIMEOUT, write).await.and_then(Result::ok).ok_or(SendError::Client)?;
         at += len as u64;
+        let sent = stream.send(&piece[..len], false);
+        within(SEND_TIMEOUT, sent).await.and_then(Result::ok).ok_or(SendError::Client)?;
         note_progress(at);
+        // Other connections are served meanwhile, however fast this client reads.
+        yield_now().await;
     }
     Ok(())
 }

@@ -1,52 +1,66 @@
 //! The HTTP server: serves the files of the boot server to UEFI HTTP boot, iPXE, GRUB and others (RFC 9110, RFC 9112).
 //!
 //! It has a thread of its own, so that neither affects the other: `HttpServer::start` starts it, dropping the server ends it. A
-//! client finds the same files as over TFTP, in the same roots and the same snapshot of its disk.
+//! client finds the same files as over TFTP, in the same roots and the same snapshot of its disk. With TLS, a second thread computes
+//! the handshakes.
 
 mod body;
-mod conditions;
+mod certificate;
+pub mod conditions;
 mod connection;
+mod exchange;
+mod handshake;
 pub mod range;
 pub mod request;
 mod response;
 mod service;
 mod status;
-mod table;
+mod transport;
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use nix::sys::resource::{Resource, getrlimit};
 use smol::{
     Async, Executor, Timer,
     channel::{Receiver, Sender, bounded},
-    future::or,
+    future::{or, pending},
 };
 
 pub(crate) use self::response::{TYPE_BYTES, content_type};
-pub use self::status::Status;
-use self::{
-    connection::Connection,
-    service::Service,
-    table::{Connections, Limits},
+pub use self::{
+    certificate::{Tls, TlsError, TlsFiles},
+    status::Status,
 };
-use crate::{files::FileStore, history::History, rate_limit::RateLimit, thread};
+use self::{connection::Connection, handshake::Handshakes, service::Service};
+use crate::{
+    clock,
+    connections::{Connections, Limit},
+    files::FileStore,
+    history::History,
+    network::network,
+    rate_limit::OncePerMinute,
+    thread,
+};
 
 /// The largest number of connections.
 const MAX_CONNECTIONS: usize = 1024;
+/// The part of the process's descriptors that connections may use. Each has up to two: its socket and a file.
+const DESCRIPTORS_PER_CONNECTION: u64 = 4;
 /// The time to wait after a connection could not be accepted, such as without a free descriptor.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// The number of log lines about refused connections: at once, and each second.
-const REFUSALS_LOGGED: (u32, u32) = (10, 1);
 
 /// The configuration of an [`HttpServer`].
 #[derive(Debug)]
 pub struct HttpConfig {
-    /// The socket to accept connections on.
-    pub listener: TcpListener,
+    /// The socket to accept connections without TLS on.
+    pub plain: Option<TcpListener>,
+    /// The socket to accept connections with TLS on, and the certificate.
+    pub tls: Option<(TcpListener, Arc<Tls>)>,
     /// The start of paths that is removed, such as `/boot`; a path without it is used as it is.
     pub prefix: String,
 }
@@ -54,7 +68,7 @@ pub struct HttpConfig {
 /// A running HTTP server.
 #[derive(Debug)]
 pub struct HttpServer {
-    connections: Connections,
+    connections: Connections<IpAddr>,
     /// Ends the server when it is closed.
     stop: Sender<()>,
 }
@@ -64,19 +78,36 @@ impl HttpServer {
     ///
     /// # Errors
     ///
-    /// The socket cannot be configured, or the thread cannot be started.
+    /// A socket cannot be configured, or a thread cannot be started.
     pub(crate) fn start(
-        HttpConfig { listener, prefix }: HttpConfig,
+        HttpConfig { plain, tls, prefix }: HttpConfig,
         per_client: usize,
         files: Arc<FileStore>,
         history: History,
     ) -> io::Result<Self> {
-        let connections = Connections::new(Limits { total: MAX_CONNECTIONS, per_client });
-        let listener = Async::new(listener)?;
+        let (total, connections) = (max_connections(), Connections::new(max_connections(), per_client));
         let service = Arc::new(Service { prefix, files, history });
+        let acceptor = |listener, tls| {
+            let (service, connections) = (service.clone(), connections.clone());
+            let warnings = [OncePerMinute::default(), OncePerMinute::default()];
+            io::Result::Ok(Acceptor {
+                listener: Async::new(listener)?,
+                tls,
+                service,
+                connections,
+                total,
+                per_client,
+                warnings,
+            })
+        };
+        let plain = plain.map(|listener| acceptor(listener, None)).transpose()?;
+        let tls = match tls {
+            Some((listener, tls)) => Some(acceptor(listener, Some(Arc::new(Handshakes::start(tls)?)))?),
+            None => None,
+        };
         let (stop, stopped) = bounded(1);
-        let table = connections.clone();
-        thread::spawn("http", move || smol::block_on(serve(listener, service, table, stopped)))?;
+        let open = connections.clone();
+        thread::spawn("http", move || smol::block_on(serve([plain, tls], open, stopped)))?;
         Ok(Self { connections, stop })
     }
 
@@ -91,44 +122,84 @@ impl HttpServer {
     }
 }
 
+/// Returns the number of connections that the descriptors suffice for, at most [`MAX_CONNECTIONS`].
+fn max_connections() -> usize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    usize::try_from(descriptors / DESCRIPTORS_PER_CONNECTION).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
+}
+
 /// Accepts connections and serves them until `stopped` is closed; then serves those that are open.
-async fn serve(listener: Async<TcpListener>, service: Arc<Service>, table: Connections, stopped: Receiver<()>) {
+async fn serve(acceptors: [Option<Acceptor>; 2], open: Connections<IpAddr>, stopped: Receiver<()>) {
     let executor = Executor::new();
-    let accepting = async {
-        let mut refusals = RateLimit::new(REFUSALS_LOGGED.0, REFUSALS_LOGGED.1);
+    let accept = async |acceptor: &Option<Acceptor>| match acceptor {
+        Some(acceptor) => acceptor.accept(&executor).await,
+        None => pending().await,
+    };
+    let stop = async {
+        let _ = stopped.recv().await;
+    };
+    let [plain, tls] = &acceptors;
+    executor.run(or(or(accept(plain), accept(tls)), stop)).await;
+    drop(acceptors);
+    executor
+        .run(async {
+            while !open.is_empty() {
+                Timer::after(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+}
+
+/// A listening socket.
+#[derive(Debug)]
+struct Acceptor {
+    listener: Async<TcpListener>,
+    tls: Option<Arc<Handshakes>>,
+    service: Arc<Service>,
+    connections: Connections<IpAddr>,
+    total: usize,
+    per_client: usize,
+    /// About the limit for all clients, and that for each.
+    warnings: [OncePerMinute; 2],
+}
+
+impl Acceptor {
+    /// Accepts connections, and spawns a task for each. Never returns.
+    async fn accept(&self, executor: &Executor<'static>) {
         loop {
-            match listener.accept().await {
-                Ok((stream, client)) => match table.add(client.ip()) {
-                    Some(place) => {
-                        let (service, client) =
-                            (service.clone(), SocketAddr::new(client.ip().to_canonical(), client.port()));
-                        let serve =
-                            async move { Connection { service: &service, stream, client, place }.serve().await };
-                        executor.spawn(serve).detach();
+            match self.listener.accept().await {
+                Ok((stream, client)) => {
+                    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+                    let (place, limit) = self.connections.add(network(client.ip()));
+                    if let Some(limit) = limit {
+                        self.warn_about(limit, client, place.is_some());
                     }
-                    // Closing the connection is the answer.
-                    None if refusals.allows(crate::clock::now()) => {
-                        log::warn!("{client}: HTTP connection refused: too many connections (--max-per-client)");
-                    }
-                    None => {}
-                },
+                    // Without a place, closing the connection is the answer.
+                    let Some(place) = place else { continue };
+                    let (service, tls) = (self.service.clone(), self.tls.clone());
+                    let serve = async move {
+                        Connection { service: &service, client, place }.serve(stream, tls.as_deref()).await;
+                    };
+                    executor.spawn(serve).detach();
+                }
                 Err(error) => {
                     log::debug!("cannot accept an HTTP connection: {error}");
                     Timer::after(ACCEPT_RETRY_INTERVAL).await;
                 }
             }
         }
-    };
-    let stop = async {
-        let _ = stopped.recv().await;
-    };
-    executor.run(or(accepting, stop)).await;
-    drop(listener);
-    executor
-        .run(async {
-            while !table.is_empty() {
-                Timer::after(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
+    }
+
+    /// Warns that a limit has been reached, at most once a minute for each.
+    fn warn_about(&self, limit: Limit, client: SocketAddr, has_replaced: bool) {
+        let [total, per_client] = &self.warnings;
+        let (warning, number, whose) = match limit {
+            Limit::Total => (total, self.total, "all clients"),
+            Limit::PerPeer => (per_client, self.per_client, "one client (--max-per-client)"),
+        };
+        if warning.allows(clock::now()) {
+            let effect = if has_replaced { "it replaces an idle one" } else { "it is refused, since none is idle" };
+            log::warn!("{client}: HTTP connection beyond the limit of {number} for {whose}: {effect}");
+        }
+    }
 }

@@ -1,8 +1,14 @@
 //! The head of a request (RFC 9112).
 
+use std::time::SystemTime;
+
 use rtftp_core::{RequestPath, wire::path::InvalidPath};
 
-use super::status::Status;
+use super::{
+    conditions::{Conditions, Version},
+    range::{self, Part},
+    status::Status,
+};
 use crate::text::percent_decoded;
 
 /// The largest head of a request in bytes.
@@ -17,16 +23,31 @@ pub struct Request<'a> {
     pub target: &'a [u8],
     /// Whether the response has no body: the method is HEAD.
     pub is_head: bool,
-    /// Whether the connection is kept open after the response.
-    pub keep_alive: bool,
-    /// Whether the client speaks HTTP/1.0, and must be told that the connection is kept open.
-    pub is_http_1_0: bool,
+    /// What happens to the connection after the response.
+    pub persistence: Persistence,
     /// The value of `Range`.
     pub range: Option<&'a [u8]>,
-    /// The value of `If-Range`.
-    pub if_range: Option<&'a [u8]>,
-    /// The value of `If-None-Match`.
-    pub if_none_match: Option<&'a [u8]>,
+    /// The versions of the file that the request depends on.
+    pub conditions: Conditions<'a>,
+}
+
+/// What happens to a connection after a response (RFC 9112 section 9.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// It is kept open, which is the default of HTTP/1.1.
+    Kept,
+    /// It is kept open, which a client of HTTP/1.0 must be told.
+    Announced,
+    /// It is closed.
+    Closed,
+}
+
+impl Persistence {
+    /// Returns whether the connection is kept open.
+    #[must_use]
+    pub fn keeps_open(self) -> bool {
+        self != Self::Closed
+    }
 }
 
 /// Removes the head of the next request, including its empty line, from the start of what a client has sent. Returns `None` if it is
@@ -34,14 +55,15 @@ pub struct Request<'a> {
 ///
 /// # Errors
 ///
-/// [`Status::HeadTooLarge`] if it has more than [`MAX_HEAD`] bytes.
+/// If it has more than [`MAX_HEAD`] bytes: [`Status::UriTooLong`] if already its first line has, otherwise [`Status::HeadTooLarge`].
 pub fn take_head(received: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Status> {
     // Empty lines before a request are ignored (RFC 9112 section 2.2).
     let empty = received.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     received.drain(..empty);
     let len = head_len(received);
     if len.unwrap_or(received.len()) > MAX_HEAD {
-        return Err(Status::HeadTooLarge);
+        let has_line = received[..MAX_HEAD].contains(&b'\n');
+        return Err(if has_line { Status::HeadTooLarge } else { Status::UriTooLong });
     }
     Ok(len.map(|len| received.drain(..len).collect()))
 }
@@ -69,8 +91,9 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, Status> {
     let mut parts = rest.rsplitn(2, |byte| *byte == b' ');
     let (Some(version), Some(target)) = (parts.next(), parts.next()) else { return Err(Status::BadRequest) };
     let is_http_1_0 = match version {
-        b"HTTP/1.1" => false,
         b"HTTP/1.0" => true,
+        // Later minor versions are compatible (RFC 9110 section 2.5).
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => false,
         version if version.starts_with(b"HTTP/") => return Err(Status::VersionNotSupported),
         _ => return Err(Status::BadRequest),
     };
@@ -82,44 +105,55 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, Status> {
     let mut request = Request {
         target,
         is_head,
-        keep_alive: !is_http_1_0,
-        is_http_1_0,
+        persistence: if is_http_1_0 { Persistence::Closed } else { Persistence::Kept },
         range: None,
-        if_range: None,
-        if_none_match: None,
+        conditions: Conditions::default(),
     };
+    let conditions = &mut request.conditions;
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let fields = match httparse::parse_headers(&head[end + 1..], &mut fields) {
         Ok(httparse::Status::Complete((_, fields))) => fields,
         Err(httparse::Error::TooManyHeaders) => return Err(Status::HeadTooLarge),
         Ok(httparse::Status::Partial) | Err(_) => return Err(Status::BadRequest),
     };
-    let mut has_body = false;
+    let (mut has_body, mut wants_close) = (false, false);
     for httparse::Header { name, value } in fields.iter() {
         match name.to_ascii_lowercase().as_str() {
             "connection" => {
                 for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                    if option.eq_ignore_ascii_case(b"close") {
-                        request.keep_alive = false;
-                    } else if option.eq_ignore_ascii_case(b"keep-alive") && is_http_1_0 {
-                        request.keep_alive = true;
+                    wants_close |= option.eq_ignore_ascii_case(b"close");
+                    if option.eq_ignore_ascii_case(b"keep-alive") && is_http_1_0 {
+                        request.persistence = Persistence::Announced;
                     }
                 }
             }
             "range" => request.range = Some(value),
-            "if-range" => request.if_range = Some(value),
-            "if-none-match" => request.if_none_match = Some(value),
+            "if-range" => conditions.if_range = Some(value),
+            "if-match" => conditions.if_match.push(value),
+            "if-none-match" => conditions.if_none_match.push(value),
+            "if-modified-since" => conditions.if_modified_since = Some(value),
+            "if-unmodified-since" => conditions.if_unmodified_since = Some(value),
             "transfer-encoding" => has_body = true,
             "content-length" => has_body |= value.trim_ascii() != b"0",
             _ => {}
         }
     }
     // The body is not read, so no other request can follow it.
-    request.keep_alive &= !has_body;
+    if wants_close || has_body {
+        request.persistence = Persistence::Closed;
+    }
     Ok(request)
 }
 
 impl Request<'_> {
+    /// Returns the part to send of a file of this version and `size` bytes.
+    #[must_use]
+    pub fn part(&self, version: &Version, size: u64, now: SystemTime) -> Part {
+        // HEAD has no ranges (RFC 9110 section 14.2).
+        let range = self.range.filter(|_| !self.is_head && self.conditions.allows_range(version, now));
+        range.map_or(Part::Whole, |range| range::parse(range, size))
+    }
+
     /// Returns the path of the requested file; the query is ignored. `prefix` is removed from its start, if it is there.
     ///
     /// # Errors
@@ -176,11 +210,13 @@ mod tests {
             assert_eq!(take_head(&mut received), Ok(Some(expected.into())));
         }
         assert_eq!((take_head(&mut received), &*received), (Ok(None), &b"GE"[..]));
-        for (len, expected) in [(MAX_HEAD, Ok(None)), (MAX_HEAD + 1, Err(Status::HeadTooLarge))] {
+        for (len, expected) in [(MAX_HEAD, Ok(None)), (MAX_HEAD + 1, Err(Status::UriTooLong))] {
             assert_eq!(take_head(&mut vec![b'a'; len]), expected, "{len}");
         }
-        let complete = [vec![b'a'; MAX_HEAD], b"\n\n".to_vec()].concat();
-        assert_eq!(take_head(&mut complete.clone()), Err(Status::HeadTooLarge));
+        for (line, expected) in [(MAX_HEAD, Status::UriTooLong), (MAX_HEAD - 1, Status::HeadTooLarge)] {
+            let mut complete = [vec![b'a'; line], b"\nb\n\n".to_vec()].concat();
+            assert_eq!(take_head(&mut complete), Err(expected), "a first line of {line} bytes");
+        }
     }
 
     #[test]
@@ -199,12 +235,14 @@ mod tests {
             ),
             ("GET /x.efi HTTP/1.0\r\n\r\n", false, false),
             ("GET /x.efi HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", false, true),
+            ("GET /x.efi HTTP/1.0\r\nConnection: close, Keep-Alive\r\n\r\n", false, false),
+            ("GET /x.efi HTTP/1.2\r\n\r\n", false, true),
             ("GET /x.efi HTTP/1.1\nconnection: x, Close\n\n", false, false),
             ("GET /x.efi HTTP/1.1\r\nContent-Length: 3\r\n\r\n", false, false),
         ] {
             let request = parse(head.as_bytes()).expect(head);
             assert_eq!(
-                (request.is_head, request.keep_alive, request.target),
+                (request.is_head, request.persistence.keeps_open(), request.target),
                 (is_head, keep_alive, &b"/x.efi"[..]),
                 "{head}"
             );
@@ -212,12 +250,20 @@ mod tests {
     }
 
     #[test]
-    fn keeps_range_and_validators() {
-        let head = b"GET / HTTP/1.1\r\nRANGE: bytes=1-\r\nIf-Range: \"a\"\r\nIf-None-Match: \"b\", \"c\"\r\n\r\n";
+    fn keeps_range_and_conditions() {
+        let head =
+            b"GET / HTTP/1.1\r\nRANGE: bytes=1-\r\nIf-Range: \"a\"\r\nIf-None-Match: \"b\"\r\nIf-None-Match: \"c\"\r\n\
+            If-Match: *\r\nIf-Modified-Since: x\r\nIf-Unmodified-Since: y\r\n\r\n";
         let request = parse(head).expect("valid");
         assert_eq!(request.range, Some(&b"bytes=1-"[..]));
-        assert_eq!(request.if_range, Some(&b"\"a\""[..]));
-        assert_eq!(request.if_none_match, Some(&b"\"b\", \"c\""[..]));
+        let expected = Conditions {
+            if_match: vec![b"*"],
+            if_none_match: vec![b"\"b\"", b"\"c\""],
+            if_modified_since: Some(b"x"),
+            if_unmodified_since: Some(b"y"),
+            if_range: Some(b"\"a\""),
+        };
+        assert_eq!(request.conditions, expected);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::{fmt::Write as _, ops::Range, time::SystemTime};
 
-use super::status::Status;
+use super::{conditions::Version, request::Persistence, status::Status};
 
 /// The seconds after which a client should repeat a request for a disk that is not available.
 const RETRY_AFTER: u32 = 2;
@@ -34,13 +34,11 @@ pub(super) struct Entity {
     /// The bytes that follow.
     pub(super) part: Range<u64>,
     pub(super) content_type: &'static str,
-    /// The entity tag, with its quotes, if the version of the file is known.
-    pub(super) tag: Option<String>,
-    pub(super) modified: Option<SystemTime>,
+    pub(super) version: Version,
 }
 
-/// Returns the head of a response. `entity` is the file, if it was found and the status depends on it.
-pub(super) fn head(status: Status, entity: Option<&Entity>, keep_alive: bool, is_http_1_0: bool) -> String {
+/// Returns the head of a response. `entity` is the file, if it was found.
+pub(super) fn head(status: Status, entity: Option<&Entity>, persistence: Persistence) -> String {
     let mut head = format!("HTTP/1.1 {}\r\nDate: {}\r\n", status.line(), httpdate::HttpDate::from(SystemTime::now()));
     // Writing to a string cannot fail.
     let mut field = |name: &str, value: &dyn std::fmt::Display| _ = write!(head, "{name}: {value}\r\n");
@@ -61,19 +59,19 @@ pub(super) fn head(status: Status, entity: Option<&Entity>, keep_alive: bool, is
         (Status::NotModified, _) => {}
         _ => field("Content-Length", &0),
     }
-    if let Some(entity) = entity {
-        entity.tag.iter().for_each(|tag| field("ETag", tag));
-        entity.modified.iter().for_each(|time| field("Last-Modified", &httpdate::HttpDate::from(*time)));
+    if let Some(Version { tag, modified }) = entity.map(|entity| &entity.version) {
+        tag.iter().for_each(|tag| field("ETag", tag));
+        modified.iter().for_each(|time| field("Last-Modified", &httpdate::HttpDate::from(*time)));
     }
     match status {
         Status::Unavailable => field("Retry-After", &RETRY_AFTER),
         Status::MethodNotAllowed => field("Allow", &"GET, HEAD"),
         _ => {}
     }
-    match (keep_alive, is_http_1_0) {
-        (false, _) => field("Connection", &"close"),
-        (true, true) => field("Connection", &"keep-alive"),
-        (true, false) => {}
+    match persistence {
+        Persistence::Kept => {}
+        Persistence::Announced => field("Connection", &"keep-alive"),
+        Persistence::Closed => field("Connection", &"close"),
     }
     head + "\r\n"
 }
@@ -104,12 +102,12 @@ mod tests {
 
     fn entity(part: Range<u64>) -> Entity {
         let modified = Some(UNIX_EPOCH + Duration::from_secs(784_111_777));
-        Entity { size: 10, part, content_type: EFI, tag: Some("\"a\"".into()), modified }
+        Entity { size: 10, part, content_type: EFI, version: Version { tag: Some("\"a\"".into()), modified } }
     }
 
     /// Returns the head without its date.
     fn lines(status: Status, entity: Option<&Entity>) -> String {
-        let head = head(status, entity, true, false);
+        let head = head(status, entity, Persistence::Kept);
         head.split("\r\n").filter(|line| !line.starts_with("Date: ")).collect::<Vec<_>>().join("|")
     }
 
@@ -146,13 +144,12 @@ mod tests {
 
     #[test]
     fn states_whether_the_connection_is_kept_open() {
-        for (keep_alive, is_http_1_0, expected) in [
-            (true, false, None),
-            (true, true, Some("keep-alive")),
-            (false, false, Some("close")),
-            (false, true, Some("close")),
+        for (persistence, expected) in [
+            (Persistence::Kept, None),
+            (Persistence::Announced, Some("keep-alive")),
+            (Persistence::Closed, Some("close")),
         ] {
-            let head = head(Status::NotFound, None, keep_alive, is_http_1_0);
+            let head = head(Status::NotFound, None, persistence);
             assert_eq!(head.split("\r\n").find_map(|line| line.strip_prefix("Connection: ")), expected);
         }
     }

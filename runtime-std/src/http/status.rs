@@ -13,6 +13,8 @@ pub enum Status {
     PartialContent,
     /// The client has the present version of the file.
     NotModified,
+    /// The file is not the version that the request depends on.
+    PreconditionFailed,
     /// Not a request.
     BadRequest,
     /// The file may not be served.
@@ -21,7 +23,7 @@ pub enum Status {
     NotFound,
     /// A method other than GET and HEAD.
     MethodNotAllowed,
-    /// The path is too long.
+    /// The path, or the first line, is too long.
     UriTooLong,
     /// The requested part lies beyond the end of the file.
     RangeNotSatisfiable,
@@ -31,7 +33,7 @@ pub enum Status {
     Internal,
     /// The file cannot be read at present: its disk is not available.
     Unavailable,
-    /// A version other than 1.0 and 1.1.
+    /// A major version other than 1.
     VersionNotSupported,
 }
 
@@ -46,6 +48,7 @@ impl Status {
             Self::Forbidden => "403 Forbidden",
             Self::NotFound => "404 Not Found",
             Self::MethodNotAllowed => "405 Method Not Allowed",
+            Self::PreconditionFailed => "412 Precondition Failed",
             Self::UriTooLong => "414 URI Too Long",
             Self::RangeNotSatisfiable => "416 Range Not Satisfiable",
             Self::HeadTooLarge => "431 Request Header Fields Too Large",

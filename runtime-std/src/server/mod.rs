@@ -43,7 +43,7 @@ use crate::{
     files::FileStore,
     guestfs::{HelperTimeouts, Launcher},
     history::{History, RequestRecord, snapshot::State},
-    http::{HttpConfig, HttpServer},
+    http::{HttpConfig, HttpServer, Tls},
     memory::Memory,
     net::{Listener, Route},
     rate_limit::RateLimit,
@@ -65,6 +65,8 @@ pub struct Server {
     context: Arc<ServerContext>,
     rejections: Mutex<RateLimit>,
     status: Option<Socket>,
+    /// The certificate of the HTTP server, if it has one.
+    tls: Option<Arc<Tls>>,
     /// The configuration of the HTTP server until that runs.
     http: Mutex<Option<HttpConfig>>,
     executor: Arc<Executor<'static>>,
@@ -137,8 +139,10 @@ impl Server {
         let files = FileStore::with_disks(disks);
         let context = Arc::new(ServerContext::new(&config, event_loop, &listener, files)?);
         let rejections = Mutex::new(RateLimit::new(REJECTIONS_PER_SECOND, REJECTIONS_PER_SECOND));
-        let http = Mutex::new(config.http.take());
-        Ok(Self { config, listener, context, rejections, status, http, executor, disk_thread })
+        let http = config.http.take();
+        let tls = http.as_ref().and_then(|http| Some(http.tls.as_ref()?.1.clone()));
+        let http = Mutex::new(http);
+        Ok(Self { config, listener, context, rejections, status, tls, http, executor, disk_thread })
     }
 
     /// Returns the address of the listening socket.
@@ -160,8 +164,12 @@ impl Server {
         self.context.sessions.lock().len()
     }
 
-    /// Reads every `.nbd` file again and connects the disks, even if the directory is not watched. Running transfers continue.
+    /// Reads the certificate and every `.nbd` file again, and connects the disks, even if the directory is not watched. Running
+    /// transfers continue.
     pub async fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload().await;
+        }
         self.context.files.reload().await;
     }
 

@@ -16,7 +16,7 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt::PeerCredentials},
     unistd::{AccessFlags, access},
 };
-use smol::{Executor, Timer, net::unix::UnixListener};
+use smol::{Executor, Timer, future::or, net::unix::UnixListener};
 
 use super::connection::serve_connection;
 use crate::{connections::Connections, history::History, unsandboxed};
@@ -89,17 +89,21 @@ impl Socket {
 
     /// Accepts and serves connections forever. A user who opens too many loses the oldest, and so cannot keep others out.
     pub(crate) async fn serve(&self, history: &History, executor: &Executor<'static>) {
-        let mut connections = Connections::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
+        let connections = Connections::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let user = getsockopt(&stream, PeerCredentials).map(|peer| peer.uid()).ok();
+                    let (Some(place), _) = connections.add(user) else { continue };
                     let history = history.clone();
                     let serve = async move {
-                        // Fails if the peer disconnects or reads too slowly.
-                        let _ = serve_connection(stream, history).await;
+                        let serve = async {
+                            // Fails if the peer disconnects or reads too slowly.
+                            let _ = serve_connection(stream, history).await;
+                        };
+                        or(serve, place.stopped()).await;
                     };
-                    connections.add(user, executor.spawn(serve));
+                    executor.spawn(serve).detach();
                 }
                 Err(error) => {
                     log::debug!("status socket: cannot accept a connection: {error}");

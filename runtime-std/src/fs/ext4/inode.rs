@@ -1,6 +1,9 @@
 //! Inodes (Linux, `Documentation/filesystems/ext4/inodes.rst`).
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use super::checksum::Checksum;
 use crate::fs::{
@@ -97,6 +100,16 @@ impl Inode {
     /// Returns whether this is a case-insensitive directory.
     pub(super) fn is_casefolded(&self) -> bool {
         self.flags & CASEFOLD != 0
+    }
+
+    /// Returns the modification time: seconds, two further bits of them, and nanoseconds.
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        let [_, stored] = self.identity.times;
+        let (low, extra) = (stored as u32, (stored >> 32) as u32);
+        let seconds = i64::from(low.cast_signed()) + (i64::from(extra & 3) << 32);
+        let distance = Duration::from_secs(seconds.unsigned_abs());
+        let whole = if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
+        whole?.checked_add(Duration::from_nanos((extra >> 2).into()))
     }
 
     /// Rejects encrypted content.

@@ -249,6 +249,7 @@ impl FileSystem for Ext4 {
                 map::map(&self.blocks, &inode).await?.0
             };
             file.identity = FileIdentity { file_system: self.superblock.uuid, ..inode.identity };
+            file.modified = inode.modified();
             Ok(file)
         })
     }

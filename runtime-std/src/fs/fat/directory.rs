@@ -1,6 +1,8 @@
 //! Directories: entries of 32 bytes. Each has a short name and may be preceded by entries with the parts of a long name (fatgen103,
 //! "FAT directory structure" and "FAT long directory entries").
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::{
     boot::Width,
     name::{LongName, is_same, short_name},
@@ -58,6 +60,21 @@ impl Record {
     /// left out.
     pub(super) fn times(&self) -> [u64; 2] {
         [le::u64_at(&self.0, 13) & 0xFF_FFFF_FFFF, le::u32_at(&self.0, 22).into()]
+    }
+
+    /// Returns the modification time. Its time zone is not recorded: it is taken for UTC.
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        let (time, date) = (u64::from(le::u16_at(&self.0, 22)), u64::from(le::u16_at(&self.0, 24)));
+        let (year, month, day) = (1980 + (date >> 9), date >> 5 & 15, date & 31);
+        if !(1..=12).contains(&month) || day == 0 {
+            return None;
+        }
+        // Years that begin in March end with the leap day.
+        let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
+        // From 1 March of year 0 on; 1 January 1970 is day 719,468.
+        let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+        let seconds = (days * 24 + (time >> 11)) * 3600 + (time >> 5 & 63) * 60 + 2 * (time & 31);
+        UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
     }
 
     fn first(&self) -> u8 {

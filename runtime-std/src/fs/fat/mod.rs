@@ -158,7 +158,7 @@ impl FileSystem for Fat {
                 times: record.times(),
                 ..FileIdentity::default()
             };
-            let mut map = FileMap { size, identity, ..FileMap::default() };
+            let mut map = FileMap { size, identity, modified: record.modified(), ..FileMap::default() };
             let mut file_offset = 0;
             for run in runs {
                 let (offset, len) = self.layout.clusters_at(&run);

@@ -1,0 +1,77 @@
+//! The bytes of a connection, with or without TLS.
+
+use std::{
+    io,
+    net::{Shutdown, TcpStream},
+    time::Duration,
+};
+
+use futures_rustls::server::TlsStream;
+use rustix::net::SendFlags;
+use smol::{
+    Async,
+    io::{AsyncReadExt, AsyncWriteExt},
+};
+
+use crate::clock::within;
+
+/// The time limit for the end of a connection, and the bytes of the client that are discarded meanwhile.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_DISCARDED: usize = 64 << 10;
+
+/// A connection to a client.
+#[derive(Debug)]
+pub(super) enum Transport {
+    Plain(Async<TcpStream>),
+    Tls(Box<TlsStream<Async<TcpStream>>>),
+}
+
+impl Transport {
+    /// Receives bytes. Returns their number; 0 at the end.
+    pub(super) async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buf).await,
+            Self::Tls(stream) => stream.read(buf).await,
+        }
+    }
+
+    /// Sends bytes. If `more` follow, they may share a packet with these.
+    pub(super) async fn send(&mut self, bytes: &[u8], more: bool) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => {
+                let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    let sent = stream.write_with(|socket| Ok(rustix::net::send(socket, rest, flags)?)).await?;
+                    rest = &rest[sent..];
+                }
+                Ok(())
+            }
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                if more { Ok(()) } else { stream.flush().await }
+            }
+        }
+    }
+
+    /// Closes the connection after a response. A socket that is closed with unread data resets the connection, and the client may
+    /// lose the response (RFC 9112 section 9.6).
+    pub(super) async fn close(mut self) {
+        let close = async {
+            match &mut self {
+                Self::Plain(stream) => stream.get_ref().shutdown(Shutdown::Write)?,
+                Self::Tls(stream) => stream.close().await?,
+            }
+            let (mut buf, mut discarded) = ([0; 4096], 0);
+            while discarded < MAX_DISCARDED {
+                match self.read(&mut buf).await? {
+                    0 => break,
+                    len => discarded += len,
+                }
+            }
+            io::Result::Ok(())
+        };
+        // The client has left.
+        let _ = within(CLOSE_TIMEOUT, close).await;
+    }
+}
