@@ -4,13 +4,13 @@ use smol::future::zip;
 
 use super::{
     BoxedFileSystem, Detected, Driver, Error, Problem, Volume, ext4, fat, partition::Contents, signatures,
-    signatures::Found,
+    signatures::Found, xfs,
 };
 
 /// The file systems that are read natively, in the order in which they are probed.
 ///
 /// To add a file system, add its directory to this module and its driver to this table.
-pub const DRIVERS: &[Driver] = &[ext4::DRIVER, fat::DRIVER];
+pub const DRIVERS: &[Driver] = &[ext4::DRIVER, fat::DRIVER, xfs::DRIVER];
 
 /// Opens the file system in a volume.
 ///

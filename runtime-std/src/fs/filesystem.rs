@@ -112,3 +112,15 @@ pub enum FileType {
     /// A device, FIFO or socket.
     Other,
 }
+
+impl FileType {
+    /// Returns the type in the mode of an inode, as Unix defines it.
+    pub(super) fn from_mode(mode: u16) -> Self {
+        match mode & 0xf000 {
+            0x8000 => Self::File,
+            0x4000 => Self::Directory,
+            0xa000 => Self::Link,
+            _ => Self::Other,
+        }
+    }
+}

@@ -25,6 +25,7 @@ mod signatures;
 mod testing;
 mod volume;
 mod work;
+mod xfs;
 
 pub(crate) use self::mounted_disk::MountedEntry;
 pub use self::{

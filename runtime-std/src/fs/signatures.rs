@@ -24,8 +24,7 @@ pub(super) const CONTAINERS: [Signature; 13] = [
 ];
 
 /// File systems and other contents without containers.
-pub(super) const OTHERS: [Signature; 11] = [
-    (0, b"XFSB", "XFS"),
+pub(super) const OTHERS: [Signature; 10] = [
     (0x1_0040, b"_BHRfS_M", "btrfs"),
     (3, b"NTFS    ", "NTFS"),
     (3, b"EXFAT   ", "exFAT"),

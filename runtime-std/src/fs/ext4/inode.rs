@@ -72,7 +72,7 @@ impl Inode {
         };
         Ok(Self {
             number,
-            file_type: file_type(le::u16_at(bytes, 0)),
+            file_type: FileType::from_mode(le::u16_at(bytes, 0)),
             size: le::split_u64_at(bytes, 0x04, 0x6c),
             flags,
             block: array_at(bytes, 0x28),
@@ -146,15 +146,5 @@ fn verify(number: u32, bytes: &[u8], fields_len: usize, checksum_seed: Checksum)
     match has_high {
         true => checksum.verify(u32::from(le::u16_at(bytes, CHECKSUM_HIGH)) << 16 | u32::from(low), object),
         false => checksum.verify_low(low, object),
-    }
-}
-
-/// Returns the file type in `i_mode`.
-fn file_type(mode: u16) -> FileType {
-    match mode & 0xf000 {
-        0x8000 => FileType::File,
-        0x4000 => FileType::Directory,
-        0xa000 => FileType::Link,
-        _ => FileType::Other,
     }
 }
