@@ -41,7 +41,7 @@ packages() {
         gcc g++ libc6-dev pkg-config                                      # for building
         libguestfs-dev "linux-image-$(dpkg --print-architecture)"         # libguestfs and its appliance
         nbdkit qemu-utils                                                 # NBD servers
-        fdisk dosfstools mtools e2fsprogs btrfs-progs xz-utils            # for making disks
+        fdisk dosfstools mtools e2fsprogs xfsprogs btrfs-progs xz-utils         # for making disks
         curl tftp-hpa busybox atftp                                       # TFTP clients
         dnsmasq-base python3                                              # a TFTP server and an HTTP server
         iproute2                                                          # network namespaces

@@ -291,11 +291,11 @@ fn server_with_one_connection_is_left_to_the_board_after_the_boot() {
 fn unsupported_file_system_is_named() {
     let disk = Disk::whole(16, FileSystem::Nothing);
     let mut image = fs::read(disk.path()).expect("the image");
-    image[..4].copy_from_slice(b"XFSB");
+    image[3..11].copy_from_slice(b"NTFS    ");
     fs::write(disk.path(), image).expect("the image");
     let server = NbdServer::nbdkit(&disk);
     let daemon = daemon(&[]);
     daemon.put_disk("127.0.0.1", &DiskConfig::new(server.url()).partition(0, "/").backend("native"));
     assert_eq!(daemon.fetch("127.0.0.1", "kernel"), Err(0));
-    daemon.logged(&["127.0.0.1.nbd", "the whole disk: XFS is not supported natively"]);
+    daemon.logged(&["127.0.0.1.nbd", "the whole disk: NTFS is not supported natively"]);
 }

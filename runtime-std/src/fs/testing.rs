@@ -1,4 +1,7 @@
-//! Helpers for tests: disks that count reads, tools that create disks, reproducible damage.
+//! Helpers for tests: disks that count reads, tools that create disks, trees of files, reproducible damage.
+
+pub(super) mod mutations;
+pub(super) mod tree;
 
 use std::{
     ffi::OsStr,

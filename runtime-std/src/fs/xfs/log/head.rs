@@ -10,8 +10,10 @@ use crate::fs::{Error, bytes::be, xfs::superblock::Superblock};
 
 /// The number of records that Linux writes at the same time (`XLOG_MAX_ICLOGS`). They may reach the disk in any order.
 const MAX_CONCURRENT: usize = 8;
-/// The number of blocks of these records, headers excluded.
-const CONCURRENT_BLOCKS: u32 = (MAX_CONCURRENT * MAX_LEN / BLOCK) as u32;
+/// The number of blocks of these records, and of the one before.
+const CONCURRENT_BLOCKS: u32 = ((MAX_CONCURRENT + 2) * MAX_LEN / BLOCK) as u32;
+/// The number of blocks that contain the record of an unmount, unless the log is striped.
+const UNMOUNT_BLOCKS: u32 = 16;
 /// The number of blocks to read at once.
 const CHUNK: u32 = 512;
 
@@ -40,7 +42,10 @@ impl Head {
             let start = Position { cycle: 1, block: 0 };
             return Ok(Self { tail: start, end: start, is_clean: true });
         };
-        let headers = last_headers(ring, end).await?;
+        if let Some(clean) = Self::after_unmount(ring, superblock, end).await? {
+            return Ok(clean);
+        }
+        let headers = last_headers(ring, end, CONCURRENT_BLOCKS).await?;
         let candidates = headers.len().saturating_sub(MAX_CONCURRENT + 1);
         let mut newest: Option<Record> = None;
         for start in headers.into_iter().skip(candidates) {
@@ -56,6 +61,14 @@ impl Head {
         let Record { end, tail, operations, data, .. } = newest.ok_or_else(|| corrupt("without a complete record"))?;
         let is_clean = operations == 1 && is_unmount(&data);
         Ok(Self { tail: if is_clean { end } else { tail }, end, is_clean })
+    }
+
+    /// Returns the head if the last record before `end` says that the file system was unmounted: Linux has waited for all others.
+    async fn after_unmount(ring: &Ring<'_>, superblock: &Superblock, end: Position) -> Result<Option<Self>, Error> {
+        let Some(start) = last_headers(ring, end, UNMOUNT_BLOCKS).await?.pop() else { return Ok(None) };
+        let record = Record::read(ring, start, superblock).await?;
+        let is_clean = |record: &Record| record.end == end && record.operations == 1 && is_unmount(&record.data);
+        Ok(record.filter(is_clean).map(|_| Self { tail: end, end, is_clean: true }))
     }
 }
 
@@ -84,12 +97,11 @@ async fn approximate_end(ring: &Ring<'_>) -> Result<Option<Position>, Error> {
     Ok(Some(Position { cycle, block: older }))
 }
 
-/// Returns the positions of the last records before `end`, oldest first, up to the first block that was not written.
-async fn last_headers(ring: &Ring<'_>, end: Position) -> Result<Vec<Position>, Error> {
+/// Returns the positions of the records that start in the last `window` blocks before `end`, oldest first, up to the first block that
+/// was not written.
+async fn last_headers(ring: &Ring<'_>, end: Position, window: u32) -> Result<Vec<Position>, Error> {
     let is_first_cycle = end.cycle == 1;
     let available = if is_first_cycle { end.block } else { ring.blocks };
-    // The oldest of these records may start this much earlier.
-    let window = CONCURRENT_BLOCKS + CONCURRENT_BLOCKS / 4;
     let count = window.min(available);
     let start = match end.block.checked_sub(count) {
         Some(block) => Position { cycle: end.cycle, block },

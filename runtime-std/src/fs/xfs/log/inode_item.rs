@@ -63,11 +63,8 @@ fn core_on_disk(logged: &[u8], is_v5: bool, lsn: u64) -> Box<[u8]> {
         swap(at, len);
     }
     // The number of extents, or a counter in version 4.
-    if is_v5 {
-        swap(24, 8)
-    } else {
-        swap(30, 2)
-    }
+    let (at, len) = if is_v5 { (24, 8) } else { (30, 2) };
+    swap(at, len);
     let times = [32, 40, 48, 144];
     for at in times {
         match flags2 & BIGTIME {

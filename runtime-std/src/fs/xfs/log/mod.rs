@@ -13,7 +13,7 @@ mod record;
 mod replay;
 mod ring;
 #[cfg(test)]
-mod tests;
+pub(super) mod testing;
 mod transaction;
 
 pub(super) use self::changes::{BUFFER_HEADER, Changes, InodeBase, buffer_lsn, describe};

@@ -22,7 +22,7 @@ const WORDS_IN_OTHERS: usize = 4;
 /// The offset of the checksum.
 const CRC: usize = 32;
 /// The lengths of the header that the checksum may cover: those of 64-bit and 32-bit systems.
-const CRC_HEADER_LENS: [usize; 2] = [328, 324];
+pub(super) const CRC_HEADER_LENS: [usize; 2] = [328, 324];
 /// The length of further header blocks that the checksum covers.
 const CRC_OTHER_LEN: usize = 260;
 /// The flag of `h_version` of records that may have several header blocks.
@@ -106,14 +106,8 @@ impl Record {
         if stored == 0 && (be::u32_at(headers, 40) == 1 || !superblock.features.is_v5) {
             return true;
         }
-        let others = headers.chunks(BLOCK).take(data.len().div_ceil(DATA_PER_HEADER)).skip(1);
-        CRC_HEADER_LENS.into_iter().any(|len| {
-            let first = crc_without(headers.get(..len).unwrap_or_default(), CRC);
-            let headers = others
-                .clone()
-                .fold(first, |crc, header| crc32c::crc32c_append(crc, header.get(..CRC_OTHER_LEN).unwrap_or_default()));
-            crc32c::crc32c_append(headers, data) == stored
-        })
+        let covered = headers.chunks(BLOCK).take(data.len().div_ceil(DATA_PER_HEADER));
+        CRC_HEADER_LENS.into_iter().any(|len| checksum(covered.clone(), data, len) == stored)
     }
 
     /// Returns the data with the words that the cycles have replaced, which the headers contain.
@@ -128,4 +122,12 @@ impl Record {
         data.truncate(len);
         data
     }
+}
+
+/// Returns the checksum of a record, of whose first header block it covers `header_len` bytes.
+pub(super) fn checksum<'a>(mut headers: impl Iterator<Item = &'a [u8]>, data: &[u8], header_len: usize) -> u32 {
+    let first = crc_without(headers.next().and_then(|first| first.get(..header_len)).unwrap_or_default(), CRC);
+    let headers =
+        headers.fold(first, |crc, header| crc32c::crc32c_append(crc, header.get(..CRC_OTHER_LEN).unwrap_or_default()));
+    crc32c::crc32c_append(headers, data)
 }

@@ -14,11 +14,11 @@ use std::{
 
 use smol::block_on;
 
-use super::super::super::{BlockDevice, DirectoryEntry, FileMap, FileSystem, FileType, Node, ext4::Ext4};
+use crate::fs::{BlockDevice, DirectoryEntry, FileMap, FileSystem, FileType, Node};
 
 /// The content of a path.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Content {
+pub(in crate::fs) enum Content {
     /// A file with its first, middle and last bytes; with all bytes if it is small.
     File {
         size: u64,
@@ -27,6 +27,18 @@ pub(super) enum Content {
     Directory,
     Link(Vec<u8>),
     Other,
+}
+
+impl Content {
+    /// Returns the type.
+    pub(in crate::fs) fn file_type(&self) -> FileType {
+        match self {
+            Self::File { .. } => FileType::File,
+            Self::Directory => FileType::Directory,
+            Self::Link(_) => FileType::Link,
+            Self::Other => FileType::Other,
+        }
+    }
 }
 
 impl fmt::Debug for Content {
@@ -41,10 +53,10 @@ impl fmt::Debug for Content {
 }
 
 /// The contents of all paths, which start with `/`.
-pub(super) type Tree = BTreeMap<Vec<u8>, Content>;
+pub(in crate::fs) type Tree = BTreeMap<Vec<u8>, Content>;
 
 /// Returns pseudo-random bytes without zeros, different for each seed.
-pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(in crate::fs) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len);
     while bytes.len() < len {
@@ -57,7 +69,7 @@ pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// Creates the files of a small boot disk.
-pub(super) fn create_boot_disk(root: &Path) {
+pub(in crate::fs) fn create_boot_disk(root: &Path) {
     fs::create_dir_all(root.join("boot/grub")).expect("a new directory");
     fs::write(root.join("boot/vmlinuz-6.1"), noise(1, 300_000)).expect("a new file");
     fs::write(root.join("boot/grub/grub.cfg"), "set timeout=1\n").expect("a new file");
@@ -70,7 +82,7 @@ pub(super) fn create_boot_disk(root: &Path) {
 }
 
 /// Creates files, links and directories for every special case; the largest directory has `names` entries.
-pub(super) fn create(root: &Path, names: usize) {
+pub(in crate::fs) fn create(root: &Path, names: usize) {
     create_boot_disk(root);
     let write = |path: &str, bytes: &[u8]| fs::write(root.join(path), bytes).expect("a new file");
     for directory in ["many", "sizes", "sparse", "links", "names", "few", "few/empty", "few/one", "special"] {
@@ -91,11 +103,7 @@ pub(super) fn create(root: &Path, names: usize) {
     }
     write("sparse/fragmented", &noise(3, 1_600 * 1024));
     for len in [1, 58, 59, 60, 61, 100, 150, 900] {
-        symlink(
-            String::from_utf8(vec![b'a' + (len % 26) as u8; len]).expect("ASCII"),
-            root.join(format!("links/{len}")),
-        )
-        .expect("a new link");
+        create_link(&root.join(format!("links/{len}")), len);
     }
     write(&format!("names/{}", "n".repeat(255)), b"long");
     for name in [&b"\xff\xfe not UTF-8"[..], "M\u{fc}ller".as_bytes(), b" ", b"...", b"a\nb"] {
@@ -109,13 +117,19 @@ pub(super) fn create(root: &Path, names: usize) {
     nix::unistd::mkfifo(&root.join("special/fifo"), nix::sys::stat::Mode::S_IRUSR).expect("a new FIFO");
 }
 
+/// Creates a symbolic link with a target of `len` bytes.
+pub(in crate::fs) fn create_link(path: &Path, len: usize) {
+    let target = String::from_utf8(vec![b'a' + (len % 26) as u8; len]).expect("ASCII");
+    symlink(target, path).expect("a new link");
+}
+
 /// Returns the path of a file in the largest directory.
-pub(super) fn numbered_path(number: usize) -> String {
+pub(in crate::fs) fn numbered_path(number: usize) -> String {
     format!("many/one-of-many-names-{number:05}")
 }
 
 /// Reads the tree of a local directory.
-pub(super) fn of_directory(root: &Path) -> Tree {
+pub(in crate::fs) fn of_directory(root: &Path) -> Tree {
     let mut tree = Tree::new();
     let mut pending = vec![(root.to_owned(), Vec::new())];
     while let Some((directory, path)) = pending.pop() {
@@ -141,13 +155,11 @@ pub(super) fn of_directory(root: &Path) -> Tree {
             tree.insert(path, found);
         }
     }
-    // Created by `mke2fs`.
-    tree.insert(b"/lost+found".to_vec(), Content::Directory);
     tree
 }
 
 /// Reads the tree of a file system.
-pub(super) fn read_all(filesystem: &Ext4, disk: &dyn BlockDevice) -> Tree {
+pub(in crate::fs) fn read_all(filesystem: &dyn FileSystem, disk: &dyn BlockDevice) -> Tree {
     let mut tree = Tree::new();
     let mut pending = vec![(filesystem.root(), Vec::new())];
     while let Some((directory, path)) = pending.pop() {
@@ -171,12 +183,12 @@ pub(super) fn read_all(filesystem: &Ext4, disk: &dyn BlockDevice) -> Tree {
 }
 
 /// Reads a file of a file system.
-pub(super) fn read_file(file: &FileMap, disk: &dyn BlockDevice) -> Content {
+pub(in crate::fs) fn read_file(file: &FileMap, disk: &dyn BlockDevice) -> Content {
     file_content(file.size, |at, len| block_on(file.read(disk, at, len)).expect("readable bytes").into_vec())
 }
 
 /// Looks up a path, which must exist.
-pub(super) fn resolve(filesystem: &Ext4, path: &str) -> Node {
+pub(in crate::fs) fn resolve(filesystem: &dyn FileSystem, path: &str) -> Node {
     path.split('/').filter(|name| !name.is_empty()).fold(filesystem.root(), |directory, name| {
         let found = block_on(filesystem.lookup(directory, name.as_bytes())).expect("a readable directory");
         found.unwrap_or_else(|| panic!("{name} of {path} not found"))
@@ -184,7 +196,7 @@ pub(super) fn resolve(filesystem: &Ext4, path: &str) -> Node {
 }
 
 /// Returns the content of a file with `bytes`.
-pub(super) fn file_with(bytes: &[u8]) -> Content {
+pub(in crate::fs) fn file_with(bytes: &[u8]) -> Content {
     file_content(bytes.len() as u64, |at, len| bytes[at as usize..][..len].to_vec())
 }
 
