@@ -11,13 +11,13 @@ _rtftp_get() {
     fi
 
     case $option in
-    -o | --output | --verify) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+    --ca | -o | --output | --verify) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     --blksize | --patience | --timeout | --windowsize) return ;;
     *)
         case $COMP_CWORD,${COMP_WORDS[1]} in
         1,[!-]* | 1,) mapfile -t COMPREPLY < <(compgen -A hostname -- "$word"); return ;;
         *,*) [[ $word == -* ]] || return ;;&
-        *) words='--output --blksize --windowsize --timeout --no-options --patience --verify --trace --quiet --help --version' ;;
+        *) words='--output --blksize --windowsize --timeout --no-options --patience --verify --ca --trace --quiet --help --version' ;;
         esac
         ;;
     esac

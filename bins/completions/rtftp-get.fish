@@ -11,6 +11,7 @@ complete -c rtftp-get -l timeout -x -d 'request this retransmission timeout of t
 complete -c rtftp-get -l no-options -d 'request no options, as in RFC 1350'
 complete -c rtftp-get -l patience -x -d 'give up after SECONDS without an answer, 1 to 60 (60)'
 complete -c rtftp-get -l verify -r -F -d 'compare with a local file; write nothing unless -o is given'
+complete -c rtftp-get -l ca -r -F -d 'trust the authorities whose certificates are in this file, in the PEM format (/etc/ssl/certs/ca-certificates.crt)'
 complete -c rtftp-get -l trace -d 'print each packet, or over HTTP each header line, with its time in seconds'
 complete -c rtftp-get -s q -l quiet -d 'print errors only'
 complete -c rtftp-get -s h -l help -d 'print this help'

@@ -19,7 +19,7 @@ _rtftp() {
     *)
         case $COMP_CWORD,${COMP_WORDS[1]} in
         1,[!-]* | 1,) words='check status' ;;
-        *,check) [[ $word == -* ]] && words='--root-dir --json --http --http-prefix --open-limit --read-limit --help' || directories=1 ;;
+        *,check) [[ $word == -* ]] && words='--root-dir --json --http --https --http-prefix --open-limit --read-limit --help' || directories=1 ;;
         *,status) words='--socket --once --json --follow --help' ;;
         *) words='--root-dir --listen-ip --listen-port --idle-timeout --view-gap --monitor-configs --max-blksize --mtu-clamp --max-windowsize --max-window-bytes --max-transfers --max-per-client --port-range --single-port --open-limit --read-limit --disk-memory --status-socket --status-listen --http --http-prefix --https --tls-certificate --tls-key --no-sandbox --log-level --help --version' ;;
         esac

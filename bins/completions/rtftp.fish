@@ -38,6 +38,7 @@ complete -c rtftp -n '__fish_seen_subcommand_from check' -a '(__fish_complete_di
 complete -c rtftp -n '__fish_seen_subcommand_from check' -s r -l root-dir -x -a '(__fish_complete_directories)' -d 'the same as the operand DIR'
 complete -c rtftp -n '__fish_seen_subcommand_from check' -l json -d 'print one JSON document instead'
 complete -c rtftp -n '__fish_seen_subcommand_from check' -l http -x -d 'show the URLs of a server with this --http (none)'
+complete -c rtftp -n '__fish_seen_subcommand_from check' -l https -x -d 'the same for --https (none)'
 complete -c rtftp -n '__fish_seen_subcommand_from check' -l http-prefix -x -d 'the same for --http-prefix (none)'
 complete -c rtftp -n '__fish_seen_subcommand_from check' -l open-limit -x -d 'time limit for opening a disk (120)'
 complete -c rtftp -n '__fish_seen_subcommand_from check' -l read-limit -x -d 'time limit for each answer of an open disk (10)'

@@ -192,6 +192,7 @@ writes nothing and does not disturb a running server.
                 "For each kernel the URL and the media type are shown. A client gets the same files as over TFTP. If no IP is \
                  given, `SERVER` stands for the address.",
             ),
+            option("--https", "IP:PORT", "the same for `--https`").default("none"),
             option("--http-prefix", "PATH", "the same for `--http-prefix`").default("none"),
             OPEN_LIMIT.details("The time limit for connecting to the NBD server is at most 5 seconds."),
             READ_LIMIT,
@@ -229,8 +230,8 @@ Usage: rtftp-get HOST[:PORT] FILE [OPTIONS]
        rtftp-get URL... [OPTIONS]
 
 HOST is a name or an address; an IPv6 address with a port stands in brackets,
-[fe80::1%eth0]:6969. The default port is 69. A URL is http://HOST[:PORT]/PATH.
-Several files of one server come over one connection.
+[fe80::1%eth0]:6969. The default port is 69. A URL is http://HOST[:PORT]/PATH
+or https://HOST[:PORT]/PATH. Several files of one server come over one connection.
 ",
         options: &[
             option("--output", "OUT", "write to this file; `-` is standard output")
@@ -251,6 +252,10 @@ Several files of one server come over one connection.
             option("--patience", "SECONDS", "give up after SECONDS without an answer, 1 to 60").default("60"),
             option("--verify", "LOCAL", "compare with a local file; write nothing unless `-o` is given")
                 .completes(Completion::File),
+            option("--ca", "FILE", "trust the authorities whose certificates are in this file, in the PEM format")
+                .default("`/etc/ssl/certs/ca-certificates.crt`")
+                .details("For `https://`. The certificate of a server must be valid, and issued for the HOST of the URL.")
+                .completes(Completion::File),
             flag("--trace", "print each packet, or over HTTP each header line, with its time in seconds"),
             flag("--quiet", "print errors only").short("-q"),
             HELP,
@@ -264,7 +269,7 @@ Exit codes:
   1    the server refused; its ERROR or status is printed
   2    wrong arguments
   3    no answer, the transfer failed, or the server violated the protocol
-  4    OUT cannot be written, or LOCAL cannot be read
+  4    OUT cannot be written, or LOCAL or the file of --ca cannot be read
   5    LOCAL differs
   130  interrupted
 ",

@@ -36,12 +36,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     let root_dir = parser.path("--root-dir")?;
     let open = parser.seconds("--open-limit", SECONDS)?;
     let answer = parser.seconds("--read-limit", SECONDS)?;
-    let http = parser.value("--http", "IP:PORT or PORT")?.map(http_address);
-    let prefix = parser.value::<String>("--http-prefix", "a path")?;
-    let http = match (http, prefix) {
-        (None, Some(_)) => return Err("--http-prefix needs --http".into()),
-        (http, prefix) => http.map(|address| (address, prefix.unwrap_or_default())),
-    };
+    let http = http_urls(&mut parser)?;
     let mut roots = parser.operands()?;
     roots.extend(root_dir.map(OsString::from));
     let mut roots = roots.into_iter();
@@ -52,15 +47,30 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     Ok(Parsed::Run(Job { root, json, limits: Limits { open, answer }, http }))
 }
 
+/// Returns the start of the server's URLs, and the start of paths that it removes.
+fn http_urls(parser: &mut Parser) -> Result<Option<(String, String)>, String> {
+    let [plain, encrypted] = ["--http", "--https"].map(|option| parser.value(option, "IP:PORT or PORT"));
+    let address = match (plain?, encrypted?) {
+        (Some(_), Some(_)) => return Err("--http and --https cannot be combined: check shows one kind of URL".into()),
+        (Some(address), None) => Some(start_of_urls("http", 80, address)),
+        (None, encrypted) => encrypted.map(|address| start_of_urls("https", 443, address)),
+    };
+    let prefix = parser.value::<String>("--http-prefix", "a path")?;
+    if prefix.is_some() && address.is_none() {
+        return Err("--http-prefix needs --http or --https".into());
+    }
+    Ok(address.map(|address| (address, prefix.unwrap_or_default())))
+}
+
 /// Returns the start of the URLs of a server that listens on this address, with `SERVER` for an address that is not known.
-fn http_address(listen: ListenAddress) -> String {
+fn start_of_urls(scheme: &str, default_port: u16, listen: ListenAddress) -> String {
     let (host, port) = match listen {
         ListenAddress::One(SocketAddr::V4(address)) => (address.ip().to_string(), address.port()),
         ListenAddress::One(SocketAddr::V6(address)) => (format!("[{}]", address.ip()), address.port()),
         ListenAddress::All(port) => (String::new(), port),
     };
     let host = if matches!(&*host, "" | "0.0.0.0" | "[::]") { "SERVER" } else { &host };
-    if port == 80 { format!("http://{host}") } else { format!("http://{host}:{port}") }
+    if port == default_port { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{port}") }
 }
 
 #[cfg(test)]
@@ -103,6 +113,8 @@ mod tests {
             ("/r --http 0.0.0.0:8080", Some(("http://SERVER:8080", ""))),
             ("/r --http [::]:80", Some(("http://SERVER", ""))),
             ("/r --http 10.0.0.1:8080 --http-prefix /boot", Some(("http://10.0.0.1:8080", "/boot"))),
+            ("/r --https 443 --http-prefix b", Some(("https://SERVER", "b"))),
+            ("/r --https 10.0.0.1:80", Some(("https://10.0.0.1:80", ""))),
             ("/r --http [fe80::1]:80", Some(("http://[fe80::1]", ""))),
         ] {
             let Ok(Parsed::Run(job)) = parsed(line) else { panic!("{line}") };
@@ -118,7 +130,8 @@ mod tests {
             ("/r -r /s", "expected one directory, found a second one, `/s`"),
             ("/r --listen-port 69", "unknown argument `--listen-port`"),
             ("/r --http here", "--http: expected IP:PORT or PORT, found `here`"),
-            ("/r --http-prefix /boot", "--http-prefix needs --http"),
+            ("/r --http-prefix /boot", "--http-prefix needs --http or --https"),
+            ("/r --http 80 --https 443", "--http and --https cannot be combined: check shows one kind of URL"),
             ("/r --open-limit 0", "--open-limit: expected a whole number from 1 to 1000000, found `0`"),
         ] {
             assert_eq!(parsed(line).err().as_deref(), Some(message), "{line}");

@@ -21,6 +21,8 @@ pub(crate) struct Job {
     pub(crate) patience: Duration,
     /// The local file to compare with.
     pub(crate) verify: Option<PathBuf>,
+    /// The file with the certificates of trusted authorities.
+    pub(crate) ca: PathBuf,
     pub(crate) trace: bool,
     pub(crate) quiet: bool,
 }
@@ -53,6 +55,9 @@ pub(crate) enum Destination {
 /// The options that have no meaning over HTTP.
 const TFTP_OPTIONS: [&str; 4] = ["--blksize", "--windowsize", "--timeout", "--no-options"];
 
+/// The default of `--ca`: the bundle of Debian.
+const DEFAULT_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// Parses the arguments after the name of the program.
 ///
 /// # Errors
@@ -70,6 +75,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     }
     let output = parser.path("--output")?;
     let verify = parser.path("--verify")?;
+    let ca = parser.path("--ca")?;
     let options = requested_options(&mut parser)?;
     let patience = parser.seconds("--patience", 1..=60)?;
     let trace = parser.flag("--trace");
@@ -81,12 +87,15 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
         None => verify.is_some().then_some(Destination::Discard),
     };
     let is_url = |operand: &OsString| Url::parse(operand.as_bytes()) != Err(InvalidUrl::Scheme);
+    let is_ca_given = ca.is_some();
+    let ca = ca.unwrap_or_else(|| DEFAULT_CA.into());
     let source = match (operands.first().is_some_and(is_url), tftp_option) {
         (true, Some(option)) => return Err(format!("{option} is an option of TFTP: leave it out for a URL")),
         (true, None) => Source::Http(urls(&operands, output)?),
+        (false, _) if is_ca_given => return Err("--ca needs a URL that begins with https://".into()),
         (false, _) => tftp_source(operands, options, output)?,
     };
-    Ok(Parsed::Run(Job { source, patience, verify, trace, quiet }))
+    Ok(Parsed::Run(Job { source, patience, verify, ca, trace, quiet }))
 }
 
 /// Returns the file on a TFTP server that HOST and FILE name.
@@ -261,6 +270,7 @@ mod tests {
             ("boot f --patience 61", "--patience: expected a whole number from 1 to 60, found `61`"),
             ("boot f --no-options --blksize 512", "--no-options and --blksize cannot be combined"),
             ("http://boot/f --blksize=512", "--blksize is an option of TFTP: leave it out for a URL"),
+            ("boot f --ca ca.pem", "--ca needs a URL that begins with https://"),
             ("http://boot/f --no-options", "--no-options is an option of TFTP: leave it out for a URL"),
             ("http://boot/ --trace", "`http://boot/` does not end with a file name: use -o OUT"),
             ("http://boot/a/f http://boot/b/f", "two URLs end with `f`: fetch them one by one with -o OUT"),

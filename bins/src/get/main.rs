@@ -20,7 +20,7 @@ use std::{fmt, io, io::Write, process::ExitCode};
 
 use rtftp_runtime::client::{
     FetchError,
-    http::{HttpClient, HttpError},
+    http::{HttpClient, HttpError, Trust},
 };
 use smol::block_on;
 
@@ -96,7 +96,9 @@ fn get(job: &Job) -> Result<(), GetError> {
             block_on(transfer).map_err(GetError::Fetch)
         }),
         Source::Http(urls) => {
-            let mut client = HttpClient::new(job.patience);
+            let is_secure = urls.iter().any(|(url, _)| url.is_secure());
+            let trust = is_secure.then(|| Trust::load(&job.ca)).transpose();
+            let mut client = HttpClient::new(job.patience, trust.map_err(|error| GetError::Local(error.to_string()))?);
             urls.iter().try_for_each(|(url, output)| {
                 get_one(job, output, |sink, interrupt, report| {
                     let transfer = http::transfer(&mut client, url, sink, interrupt, report);

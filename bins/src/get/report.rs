@@ -87,6 +87,7 @@ fn http_trace_lines(event: HttpEvent<'_>, progress: u64) -> Vec<String> {
     };
     match event {
         HttpEvent::Connected(server) => vec![format!("-> {server} connected")],
+        HttpEvent::Encrypted(server, version) => vec![format!("-> {server} encrypted with TLS {version}")],
         HttpEvent::Reused(server) => vec![format!("-> {server} connection used again")],
         HttpEvent::Sent(server, head) => lines("->", server, head),
         HttpEvent::Received(server, head) => lines("<-", server, head),

@@ -80,6 +80,13 @@ impl Url {
         &self.authority
     }
 
+    /// Returns the name or the address of the server, without brackets and the zone of an IPv6 address.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let host = split(&self.authority, 0).map_or("", |(host, _)| host);
+        host.split('%').next().unwrap_or_default()
+    }
+
     /// Returns the port that applies if the URL has none.
     #[must_use]
     pub fn default_port(&self) -> u16 {
@@ -152,6 +159,17 @@ mod tests {
                 "{url}"
             );
             assert_eq!(parsed.default_port(), if url.starts_with("https") { 443 } else { 80 });
+        }
+    }
+
+    #[test]
+    fn returns_the_host_of_a_certificate() {
+        for (url, host) in [
+            ("https://boot:8443/f", "boot"),
+            ("https://10.0.0.1/f", "10.0.0.1"),
+            ("https://[fe80::1%25eth0]:443/f", "fe80::1"),
+        ] {
+            assert_eq!(Url::parse(url.as_bytes()).expect(url).host(), host, "{url}");
         }
     }
 

@@ -56,10 +56,15 @@ impl Persistence {
 /// # Errors
 ///
 /// If it has more than [`MAX_HEAD`] bytes: [`Status::UriTooLong`] if already its first line has, otherwise [`Status::HeadTooLarge`].
+/// [`Status::BadRequest`] if it begins with no method.
 pub fn take_head(received: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Status> {
     // Empty lines before a request are ignored (RFC 9112 section 2.2).
     let empty = received.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     received.drain(..empty);
+    // Another protocol, such as TLS, whose client waits for an answer.
+    if received.first().is_some_and(|byte| !byte.is_ascii_graphic()) {
+        return Err(Status::BadRequest);
+    }
     let len = head_len(received);
     if len.unwrap_or(received.len()) > MAX_HEAD {
         let has_line = received[..MAX_HEAD].contains(&b'\n');
@@ -217,6 +222,7 @@ mod tests {
             let mut complete = [vec![b'a'; line], b"\nb\n\n".to_vec()].concat();
             assert_eq!(take_head(&mut complete), Err(expected), "a first line of {line} bytes");
         }
+        assert_eq!(take_head(&mut b"\x16\x03\x01".to_vec()), Err(Status::BadRequest), "TLS");
     }
 
     #[test]

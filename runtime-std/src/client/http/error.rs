@@ -19,6 +19,17 @@ pub enum HttpError {
         /// The error of the network.
         error: io::Error,
     },
+    /// The connection cannot be encrypted.
+    Tls {
+        /// The address of the server.
+        server: SocketAddr,
+        /// The error of TLS.
+        error: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The client trusts no certificate.
+    NoTrust,
     /// The server did not answer in time.
     NoAnswer {
         /// The address of the server.
@@ -76,6 +87,8 @@ impl fmt::Display for HttpError {
                 write!(f, "{server}: port closed ({error}): is the server running with HTTP, and on this port?")
             }
             Self::Unreachable { server, error } => write!(f, "{server}: unreachable: {error}"),
+            Self::Tls { server, error, remedy } => write!(f, "{server}: no connection with TLS: {error}: {remedy}"),
+            Self::NoTrust => f.write_str("no certificate is trusted: https:// needs one of an authority"),
             Self::NoAnswer { server } => {
                 write!(f, "{server}: no answer: check the address, the server's log, and that firewalls pass TCP")
             }
@@ -106,6 +119,7 @@ impl fmt::Display for HttpError {
                     (404, ..) => {
                         f.write_str("check the path, and that the server has this file for this machine's address")
                     }
+                    (400, ..) => f.write_str("does the server expect https:// in the URL? see its log"),
                     (403, ..) => f.write_str("the server may not serve this path: see its log"),
                     (503, _, Some(time)) => {
                         write!(

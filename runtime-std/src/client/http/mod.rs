@@ -4,17 +4,21 @@ mod body;
 mod connection;
 mod error;
 mod response;
+mod tls;
 
 use std::{net::SocketAddr, time::Duration};
 
 use rtftp_core::BlockSink;
 use smol::future::or;
 
-pub use self::error::HttpError;
 use self::{
     body::{Body, BodyError},
     connection::{Connection, ReceiveError},
     response::{Framing, Response},
+};
+pub use self::{
+    error::HttpError,
+    tls::{Trust, TrustError},
 };
 use super::{address::resolve, url::Url};
 
@@ -41,6 +45,8 @@ pub struct HttpFetched {
 pub enum HttpEvent<'a> {
     /// The connection is open.
     Connected(SocketAddr),
+    /// The connection is encrypted with this version of TLS.
+    Encrypted(SocketAddr, &'a str),
     /// The connection of the previous fetch is used.
     Reused(SocketAddr),
     /// The head of a request was sent.
@@ -65,15 +71,16 @@ pub enum HttpEvent<'a> {
 pub struct HttpClient {
     /// The time without any received byte after which the client gives up.
     patience: Duration,
+    trust: Option<Trust>,
     /// The open connection, and the start of the URLs that it serves.
     kept: Option<(Connection, String)>,
 }
 
 impl HttpClient {
-    /// Creates a client that gives up after `patience` without any received byte.
+    /// Creates a client that gives up after `patience` without any received byte. `https://` needs `trust`.
     #[must_use]
-    pub fn new(patience: Duration) -> Self {
-        Self { patience, kept: None }
+    pub fn new(patience: Duration, trust: Option<Trust>) -> Self {
+        Self { patience, trust, kept: None }
     }
 
     /// Fetches a file into `sink`. If `stop` completes first, the connection is closed. `watch` is called after each event.
@@ -180,10 +187,17 @@ impl HttpClient {
     /// Connects to the first reachable address of the server.
     async fn connect(&self, url: &Url, watch: &mut impl FnMut(HttpEvent<'_>)) -> Result<Connection, HttpError> {
         let mut last_error = HttpError::Interrupted;
+        let trust = match url.is_secure() {
+            true => Some(self.trust.as_ref().ok_or(HttpError::NoTrust)?),
+            false => None,
+        };
         for server in resolve(url.authority(), url.default_port()).await.map_err(HttpError::Resolve)? {
             match Connection::open(server, self.patience).await {
                 Ok(connection) => {
                     watch(HttpEvent::Connected(server));
+                    let Some(trust) = trust else { return Ok(connection) };
+                    let connection = connection.encrypt(trust, url.host(), self.patience).await?;
+                    connection.tls_version().iter().for_each(|version| watch(HttpEvent::Encrypted(server, version)));
                     return Ok(connection);
                 }
                 Err(error) => last_error = error,

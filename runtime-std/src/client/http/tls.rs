@@ -1,0 +1,109 @@
+//! TLS: the certificates that the client trusts, and the handshake.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures_rustls::{TlsConnector, client::TlsStream};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use smol::Async;
+
+/// The largest file that is read, in bytes. The bundle of a distribution has some hundred KiB.
+const MAX_FILE: u64 = 16 << 20;
+
+/// The certificate authorities that a client trusts.
+#[derive(Clone)]
+pub struct Trust(TlsConnector);
+
+/// The reason why the certificates of authorities cannot be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// The file cannot be read.
+    Read(PathBuf, io::Error),
+    /// The file contains no certificate in the PEM format.
+    NoCertificate(PathBuf),
+    /// TLS cannot be configured.
+    Tls(rustls::Error),
+}
+
+impl Trust {
+    /// Reads the certificates of a file in the PEM format. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TrustError`].
+    pub fn load(path: &Path) -> Result<Self, TrustError> {
+        let mut pem = vec![];
+        let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut pem));
+        read.map_err(|error| TrustError::Read(path.to_owned(), error))?;
+        let mut roots = RootCertStore::empty();
+        // A bundle may contain a certificate of a kind that is not known here.
+        let (added, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+        if added == 0 {
+            return Err(TrustError::NoCertificate(path.to_owned()));
+        }
+        let config = ClientConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .map_err(TrustError::Tls)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self(Arc::new(config).into()))
+    }
+
+    /// Performs the handshake with the server of this name.
+    pub(super) async fn connect(
+        &self,
+        host: &str,
+        stream: Async<TcpStream>,
+    ) -> io::Result<Box<TlsStream<Async<TcpStream>>>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        self.0.connect(name, stream).await.map(Box::new)
+    }
+}
+
+/// Returns what to do about an error of a handshake.
+pub(super) fn remedy(error: &io::Error) -> &'static str {
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            "check the server's certificate, and that the file of --ca has the one of its authority"
+        }
+        Some(rustls::Error::InvalidMessage(_)) => "is this an HTTPS server?",
+        _ => "see the server's log",
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for TrustError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(path, error) => {
+                write!(
+                    f,
+                    "cannot read {}: {error}: give the certificate of the authority with --ca FILE",
+                    path.display()
+                )
+            }
+            Self::NoCertificate(path) => {
+                write!(f, "{}: no certificate in the PEM format (-----BEGIN CERTIFICATE-----)", path.display())
+            }
+            Self::Tls(error) => write!(f, "cannot use TLS: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for TrustError {}
