@@ -10,6 +10,12 @@ use std::{
 
 use crate::raw_client::{ack, rrq};
 
+/// Lets all other threads of this machine run before this one, as if it ran on another machine: attackers have their own.
+pub fn run_elsewhere() {
+    // Fails if the priority is the lowest already.
+    let _ = rustix::process::nice(19);
+}
+
 /// Sends requests from a thousand addresses and ports that never answer, `rate` a second. Returns the number sent.
 pub fn flood(server: SocketAddr, name: &str, rate: u32, stop: &AtomicBool) -> u64 {
     const INTERVAL: Duration = Duration::from_millis(10);

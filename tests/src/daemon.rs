@@ -35,11 +35,15 @@ const APPLIANCE_LIMIT: Duration = Duration::from_secs(120);
 /// The environment variable that marks a daemon and its descendants: the helper of libguestfs gets only variables with such names.
 const MARKER: &str = "LIBGUESTFS_RTFTP_TEST_ROOT";
 
+/// The environment variable that names the profile of the programs under test; that of the test by default.
+const PROFILE: &str = "RTFTP_TEST_PROFILE";
+
 /// Returns the path of a program of this workspace, which must have been built.
 #[track_caller]
 pub fn binary(name: &str) -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
-    let path = test.ancestors().nth(2).expect("a test is in target/PROFILE/deps").join(name);
+    let own = test.ancestors().nth(2).expect("a test is in target/PROFILE/deps");
+    let path = env::var(PROFILE).map_or(own.to_owned(), |profile| own.with_file_name(profile)).join(name);
     assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
     path
 }

@@ -16,6 +16,7 @@ mod board_disk;
 mod browser;
 pub mod client_programs;
 mod daemon;
+pub mod delays;
 mod disk;
 mod foreign_server;
 mod hanging_fs;
