@@ -22,6 +22,7 @@ mod registry;
 mod run_queue;
 mod stream;
 mod task_thread;
+mod tasks;
 mod waker;
 mod workers;
 
@@ -30,5 +31,6 @@ pub(crate) use self::{
     registry::{Handler, Next},
     stream::Stream,
     task_thread::TaskThread,
+    tasks::run_tasks,
     workers::Workers,
 };

@@ -1,22 +1,15 @@
 //! A thread for tasks that must not delay the transfers.
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc};
 
 use parking_lot::Mutex;
 use smol::{
     Executor,
     channel::{Receiver, Sender, bounded},
-    future::{or, yield_now},
+    future::or,
 };
 
-use super::{epoll::EventLoop, workers::start_thread};
-
-/// The time for which tasks run before the kernel is asked for events again.
-const MAX_TASK_TIME: Duration = Duration::from_millis(1);
+use super::{epoll::EventLoop, tasks::run_tasks, workers::start_thread};
 
 /// A thread with an executor and an event loop for the sockets of its tasks. Dropping this ends the thread.
 #[derive(Debug)]
@@ -64,7 +57,7 @@ impl TaskThread {
             let ended = async {
                 let _ = end.recv().await;
             };
-            or(ended, run_tasks(&executor)).await;
+            or(ended, run_tasks(&executor, &Executor::new())).await;
         })
     }
 }
@@ -75,29 +68,13 @@ impl Drop for TaskThread {
     }
 }
 
-/// Runs the tasks of an executor. Never returns.
-///
-/// `Executor::run` would run 200 tasks before it yields to the event loop, whose sockets would wait for all of them.
-async fn run_tasks(executor: &Executor<'static>) {
-    loop {
-        executor.tick().await;
-        let started = Instant::now();
-        while executor.try_tick() {
-            if started.elapsed() >= MAX_TASK_TIME {
-                yield_now().await;
-                break;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, os::unix::net::UnixStream, thread};
+    use std::thread;
 
-    use smol::{block_on, io::AsyncReadExt};
+    use smol::block_on;
 
-    use super::{super::stream::Stream, *};
+    use super::*;
 
     #[test]
     fn tasks_wait_for_the_start_and_end_with_the_thread() {
@@ -113,38 +90,5 @@ mod tests {
         while event_loop.strong_count() > 0 {
             thread::yield_now();
         }
-    }
-
-    #[test]
-    fn busy_tasks_do_not_delay_sockets() {
-        let tasks = TaskThread::new("tasks").expect("an event loop");
-        tasks.start().expect("a thread");
-        let slice = Duration::from_micros(500);
-        let busy = tasks.executor().spawn(async move {
-            loop {
-                let started = Instant::now();
-                while started.elapsed() < slice {}
-                yield_now().await;
-            }
-        });
-        let (near, mut far) = UnixStream::pair().expect("a socket pair");
-        near.set_nonblocking(true).expect("set");
-        let mut stream = Stream::new(tasks.event_loop(), near.into());
-        let (sent, received) = bounded(1);
-        let echo = tasks.executor().spawn(async move {
-            let mut byte = [0];
-            while stream.read_exact(&mut byte).await.is_ok() {
-                let _ = sent.try_send(Instant::now());
-            }
-        });
-        let worst = (0..20).map(|_| {
-            let written = Instant::now();
-            far.write_all(b"x").expect("sent");
-            block_on(received.recv()).expect("received") - written
-        });
-        let worst = worst.max().unwrap_or_default();
-        println!("worst delay of a socket beside a busy task: {worst:?}");
-        assert!(worst < Duration::from_millis(90), "as if 200 tasks ran between two looks at the sockets: {worst:?}");
-        drop((busy, echo));
     }
 }

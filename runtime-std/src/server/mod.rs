@@ -39,7 +39,7 @@ use self::{
 use crate::{
     clock,
     disk::{DiskTimeouts, Disks},
-    event_loop::{EventLoop, TaskThread},
+    event_loop::{EventLoop, TaskThread, run_tasks},
     files::FileStore,
     guestfs::{HelperTimeouts, Launcher},
     history::{History, RequestRecord, snapshot::State},
@@ -69,7 +69,10 @@ pub struct Server {
     tls: Option<Arc<Tls>>,
     /// The configuration of the HTTP server until that runs.
     http: Mutex<Option<HttpConfig>>,
-    executor: Arc<Executor<'static>>,
+    /// Runs everything but the sessions of unknown clients.
+    executor: Executor<'static>,
+    /// Runs the sessions of unknown clients, which may be a flood: all others come first.
+    newcomers: Executor<'static>,
     /// Connects and reads the disks.
     disk_thread: TaskThread,
 }
@@ -117,7 +120,7 @@ impl Server {
         std::fs::read_dir(root_dir).map_err(|error| io::Error::other(format!("{}: {error}", root_dir.display())))?;
         let status = Socket::open(&config.status_socket)?;
         raise_descriptor_limit();
-        let executor = Arc::new(Executor::new());
+        let (executor, newcomers) = (Executor::new(), Executor::new());
         let disk_thread = TaskThread::new("disks")?;
         let timeouts = DiskTimeouts {
             idle: config.idle_timeout,
@@ -139,10 +142,8 @@ impl Server {
         let files = FileStore::with_disks(disks);
         let context = Arc::new(ServerContext::new(&config, event_loop, &listener, files)?);
         let rejections = Mutex::new(RateLimit::new(REJECTIONS_PER_SECOND, REJECTIONS_PER_SECOND));
-        let http = config.http.take();
-        let tls = http.as_ref().and_then(|http| Some(http.tls.as_ref()?.1.clone()));
-        let http = Mutex::new(http);
-        Ok(Self { config, listener, context, rejections, status, tls, http, executor, disk_thread })
+        let http = Mutex::new(config.http.take());
+        Ok(Self { config, listener, context, rejections, status, http, executor, newcomers, disk_thread })
     }
 
     /// Returns the address of the listening socket.
@@ -187,7 +188,7 @@ impl Server {
         // Spawned: the future passed to `block_on` is polled whenever any task has run.
         let stop = server.executor.spawn(stop);
         let serving = server.executor.spawn(server.clone().serve());
-        context.workers.main().block_on(server.executor.run(async {
+        let serve_until_stopped = async {
             stop.await;
             drop(serving);
             server.status.iter().for_each(Socket::remove);
@@ -202,7 +203,9 @@ impl Server {
             or(finish, server.deliver_only()).await;
             context.unverified_log.report_suppressed();
             context.files.close().await;
-        }));
+        };
+        let running = or(serve_until_stopped, run_tasks(&server.executor, &server.newcomers));
+        context.workers.main().block_on(running);
     }
 
     /// Starts the HTTP server, if there is one.
@@ -328,12 +331,13 @@ impl Server {
     /// Spawns the session of an admitted request.
     fn start(&self, route: Route, admitted: Admitted, record: RequestRecord) {
         let context = self.context.clone();
+        let executor = if admitted.is_known { &self.executor } else { &self.newcomers };
         let handle = admitted.handle.clone();
         let run = async move {
             Session::new(context.clone(), route, admitted, record).run().await;
             context.sessions.lock().finish(&handle);
         };
-        self.executor.spawn(run).detach();
+        executor.spawn(run).detach();
     }
 
     /// Delivers datagrams to running transfers that share the listening port, and ignores requests. Never returns.

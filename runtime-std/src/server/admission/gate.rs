@@ -69,7 +69,7 @@ impl KnownHosts {
         young.insert(host);
     }
 
-    fn contains(&self, host: Host) -> bool {
+    pub(super) fn contains(&self, host: Host) -> bool {
         let [young, old] = &*self.0.lock();
         young.contains(&host) || old.contains(&host)
     }

@@ -60,6 +60,8 @@ pub(crate) struct Sessions {
 pub(crate) struct Admitted {
     pub(crate) request: Arc<ReadRequest>,
     pub(crate) handle: Arc<SessionHandle>,
+    /// Whether the client has completed a round trip before.
+    pub(crate) is_known: bool,
     /// Receives the reason to abort the session; closed when the session ends without an ERROR.
     pub(crate) stop: Receiver<&'static str>,
 }
@@ -174,7 +176,8 @@ impl Sessions {
         let handle = Arc::new(SessionHandle::new(client, self.started, replaces, self.known.clone()));
         let (stop, stopped) = bounded(1);
         self.table.insert(Running { request: request.clone(), handle: handle.clone(), stop });
-        Admitted { request, handle, stop: stopped }
+        let is_known = self.known.contains(Host::of(client));
+        Admitted { request, handle, is_known, stop: stopped }
     }
 
     /// Removes a session that has ended.
