@@ -14,7 +14,7 @@ use smol::{
 use super::{Contents, DiskError};
 use crate::{
     event_loop::EventLoop,
-    fs::{self, DiskWork, MountedDisk},
+    fs::{self, DiskWork, MountedDisk, Turns},
     guestfs::{Launcher, SharedAppliance},
     memory::{DiskMemory, Memory},
     nbd::{self, NbdClient},
@@ -52,6 +52,8 @@ pub(crate) struct Backend {
     background_connects: Arc<Semaphore>,
     /// The memory for what is read from all disks.
     memory: Memory,
+    /// The turns of the disks.
+    turns: Turns,
 }
 
 impl Backend {
@@ -63,7 +65,7 @@ impl Backend {
         memory: Memory,
     ) -> Self {
         let background_connects = Arc::new(Semaphore::new(MAX_BACKGROUND_CONNECTS));
-        Self { launcher, timeouts, executor, event_loop, background_connects, memory }
+        Self { launcher, timeouts, executor, event_loop, background_connects, memory, turns: Turns::default() }
     }
 
     /// Returns the executor for the tasks of disks.
@@ -115,7 +117,7 @@ impl Connector {
     /// Creates the connector of the disk that the file `name` describes. It is not connected yet.
     pub(crate) fn new(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
         let memory = backend.memory.disk();
-        let (work, logged) = (DiskWork::default(), Logged::default());
+        let (work, logged) = (DiskWork::new(&backend.turns), Logged::default());
         Self { name, json, config, backend, memory, work, nbd: None, connected: Instant::now(), logged }
     }
 

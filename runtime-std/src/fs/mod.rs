@@ -37,6 +37,6 @@ pub use self::{
     mounted_disk::{MountedDisk, SharedFileMap},
     resolve::ResolveError,
     volume::Volume,
-    work::DiskWork,
+    work::{DiskWork, Turns},
 };
 pub use crate::buffer::Buffer;

@@ -21,7 +21,7 @@ use super::{
     limits::{OPEN_WORK, PATH_WORK},
     partition::{Contents, Partition, SECTOR, describe_missing, partitions},
     resolve::{self, Namespace, ResolveError, Root},
-    work::metered,
+    work::{Turns, metered},
 };
 use crate::memory::{DiskMemory, Reservation};
 
@@ -75,7 +75,7 @@ impl MountedDisk {
     ///
     /// As [`open_within`](Self::open_within).
     pub async fn open(device: Arc<dyn BlockDevice>, config: &DiskConfig) -> Result<Self, Error> {
-        Self::open_within(device, config, DiskMemory::unlimited(), &DiskWork::default()).await
+        Self::open_within(device, config, DiskMemory::unlimited(), &DiskWork::new(&Turns::default())).await
     }
 
     /// Opens and mounts the file systems of a disk. What is read from them uses this memory, and the time of this disk.

@@ -81,7 +81,10 @@ fn disk() -> (MountedDisk, Arc<AtomicUsize>) {
     let mounts = vec![mount("", MountSource::Partition(2), ROOT), mount("/boot", MountSource::Disk, BOOT)];
     let root = block_on(Root::find(&mut Walk::new(&mounts), "/")).expect("a root");
     let (memory, maps) = (DiskMemory::unlimited(), Mutex::default());
-    (MountedDisk { device: Arc::new(vec![]), mounts, root, memory, work: DiskWork::default(), maps }, lookups)
+    (
+        MountedDisk { device: Arc::new(vec![]), mounts, root, memory, work: DiskWork::new(&Turns::default()), maps },
+        lookups,
+    )
 }
 
 fn size(disk: &MountedDisk, path: &str) -> Result<u64, ResolveError> {
