@@ -8,17 +8,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::raw_client::{ack, rrq};
+use nix::unistd::gettid;
 
-/// Lets all other threads of this machine run before this one, as if it ran on another machine: attackers have their own.
+use crate::{
+    raw_client::{ack, rrq},
+    run,
+};
+
+/// Lets all ordinary threads of this machine run before this one and those that it starts (`SCHED_IDLE`): attackers have machines of
+/// their own.
 pub fn run_elsewhere() {
-    // Fails if the priority is the lowest already.
-    let _ = rustix::process::nice(19);
+    run("chrt", ["--idle", "--pid", "0", &gettid().to_string()]);
 }
 
 /// Sends requests from a thousand addresses and ports that never answer, `rate` a second. Returns the number sent.
 pub fn flood(server: SocketAddr, name: &str, rate: u32, stop: &AtomicBool) -> u64 {
-    const INTERVAL: Duration = Duration::from_millis(10);
+    const INTERVAL: Duration = Duration::from_millis(1);
     let ports = (0..=249u8).flat_map(|host| [host; 4]);
     let sockets: Vec<_> = ports.map(|host| bind([127, 4, host, 1])).collect();
     let requests = [rrq(name, &[]), rrq(name, &[("blksize", "65464"), ("windowsize", "64")]), rrq("missing", &[])];

@@ -1,8 +1,12 @@
 //! The time that datagrams wait for their answers, at a server and at a program that does nothing else.
 
 use std::{
+    fmt,
+    fs::{self, File},
     io::ErrorKind,
     net::{SocketAddr, UdpSocket},
+    os::unix::fs::FileExt,
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -46,50 +50,97 @@ impl Echo {
     }
 }
 
+/// The time that threads of a process have waited for a processor so far: not the fault of the program.
+#[derive(Debug)]
+pub struct SchedulingDelay(Vec<File>);
+
+impl SchedulingDelay {
+    /// Watches the main thread of a process, and those with these names.
+    pub fn of(process: u32, names: &[&str]) -> Self {
+        let threads = fs::read_dir(format!("/proc/{process}/task")).expect("a running process");
+        let directories = threads.map(|thread| thread.expect("a thread").path());
+        let is_watched = |directory: &PathBuf| {
+            let name = fs::read_to_string(directory.join("comm")).unwrap_or_default();
+            directory.ends_with(process.to_string()) || names.contains(&name.trim_end())
+        };
+        let open = |directory: PathBuf| File::open(directory.join("schedstat")).expect("statistics of a thread");
+        Self(directories.filter(is_watched).map(open).collect())
+    }
+
+    /// Returns the sum of the delays.
+    pub fn total(&self) -> Duration {
+        let delay = |file: &File| {
+            let mut text = [0; 64];
+            let len = file.read_at(&mut text, 0).unwrap_or(0);
+            let second = text[..len].split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+            String::from_utf8_lossy(second).parse().unwrap_or(0)
+        };
+        Duration::from_nanos(self.0.iter().map(delay).sum())
+    }
+}
+
 /// Delays of one kind.
 #[derive(Debug, Clone, Default)]
-pub struct Delays(Vec<Duration>);
+pub struct Delays {
+    all: Vec<Duration>,
+    /// Without the time that the server has waited for a processor.
+    own: Vec<Duration>,
+}
 
 impl Delays {
-    /// Adds a delay.
-    pub fn add(&mut self, delay: Duration) {
-        self.0.push(delay);
+    /// Adds a delay, during which the server has waited `scheduling` for a processor.
+    pub fn add(&mut self, delay: Duration, scheduling: Duration) {
+        self.all.push(delay);
+        self.own.push(delay.saturating_sub(scheduling));
     }
 
     /// Adds all delays of another measurement.
     pub fn extend(&mut self, other: &Self) {
-        self.0.extend(&other.0);
+        self.all.extend(&other.all);
+        self.own.extend(&other.own);
     }
 
     /// Returns the number of delays.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
-    /// Returns the median, the 99th percentile and the maximum. Panics if there is none.
-    pub fn summary(&self) -> Summary {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
-        let last = sorted.len().checked_sub(1).expect("a delay");
-        Summary { median: sorted[last / 2], most: sorted[last * 99 / 100], worst: sorted[last] }
-    }
-
-    /// Prints the summary, and returns it.
-    pub fn print(&self, whose: &str) -> Summary {
-        let summary = self.summary();
-        let Summary { median, most, worst } = summary;
-        println!("{whose}: {} datagrams wait {median:?} (median), {most:?} (99 %), {worst:?} (worst)", self.count());
-        summary
+    /// Prints the summaries of the delays, and of the server's own share, and returns them in this order.
+    pub fn print(&self, whose: &str) -> [Summary; 2] {
+        let [all, own] = [&self.all, &self.own].map(|delays| Summary::of(delays));
+        println!("{whose}, {} datagrams: {all:?} ms, of which the daemon's own {own:?}", self.count());
+        [all, own]
     }
 }
 
-/// The median, the 99th percentile and the maximum of some delays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Some delays: the median, the limits that 99 % and 99.99 % keep, and the maximum.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
     /// The median.
     pub median: Duration,
-    /// The 99th percentile.
+    /// The limit of 99 %.
     pub most: Duration,
+    /// The limit of 99.99 %.
+    pub almost_all: Duration,
     /// The maximum.
     pub worst: Duration,
+}
+
+impl Summary {
+    fn of(delays: &[Duration]) -> Self {
+        let mut sorted = delays.to_owned();
+        sorted.sort_unstable();
+        let last = sorted.len().checked_sub(1).expect("a delay");
+        let limit_of = |part: f64| sorted[(last as f64 * part) as usize];
+        Self { median: limit_of(0.5), most: limit_of(0.99), almost_all: limit_of(0.9999), worst: sorted[last] }
+    }
+}
+
+impl fmt::Debug for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { median, most, almost_all, worst } = self;
+        let [median, most, almost_all, worst] =
+            [median, most, almost_all, worst].map(|delay| delay.as_secs_f64() * 1000.0);
+        write!(f, "median {median:.2}, 99 % {most:.1}, 99.99 % {almost_all:.1}, worst {worst:.1}")
+    }
 }
