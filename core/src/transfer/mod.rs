@@ -1,5 +1,6 @@
 //! The state machines of both ends of a transfer.
 
+mod challenge;
 pub mod io;
 pub mod output;
 mod pacing;

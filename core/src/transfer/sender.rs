@@ -25,6 +25,7 @@ use self::blocks::{BUFFER_TOO_SMALL, Blocks, MIN_BUFFER};
 use crate::{
     time::Instant,
     transfer::{
+        challenge::Challenge,
         io::{BlockReader, ReadFailed},
         output::{Outcome, Output, Transmit},
         pacing::Pacer,
@@ -77,8 +78,10 @@ pub struct Sender {
     frontier: u64,
     /// The client is verified once all blocks up to this one are acknowledged.
     proof: u64,
-    /// How often a packet, or a window, was sent to the unverified client.
+    /// How often a packet, or a window, was sent to the unverified client; to one that has not proved itself, since its last ACK.
     unverified_sendings: u32,
+    /// What a client at a known port must prove.
+    challenge: Option<Challenge>,
     rto: Rto,
     patience: Duration,
     /// When the blocks in flight count as lost.
@@ -131,6 +134,7 @@ impl Sender {
             frontier: first,
             proof: first,
             unverified_sendings: 1,
+            challenge: None,
             rto: if windowsize > 1 { Rto::new(bounds) } else { Rto::lockstep(bounds) },
             patience: interval.saturating_mul(PATIENCE_INTERVALS).max(PATIENCE),
             deadline: now,
@@ -144,11 +148,12 @@ impl Sender {
         }
     }
 
-    /// Trusts the client only after an ACK of block 1. For a driver that answers from the port of requests: there an ACK of the OACK
-    /// needs no knowledge of a port, so it may be forged like the request.
+    /// Trusts the client only after an ACK of block 1, and sends a large file at full speed only once the client's ACKs depend on the
+    /// time at which their blocks leave. For a driver that answers from the port of requests: there an ACK needs no knowledge of a
+    /// port, so it may be forged like the request. `seed` is a random number.
     #[must_use]
-    pub fn on_known_port(self) -> Self {
-        Self { proof: 1, ..self }
+    pub fn on_known_port(self, seed: u64) -> Self {
+        Self { proof: 1, challenge: Some(Challenge::new(seed)), ..self }
     }
 
     /// Returns whether the client has acknowledged a packet, so that its address is not forged.
@@ -270,6 +275,11 @@ impl Sender {
 
     /// Sends the next blocks of the window, as many as the pacer allows, are loaded and fit into the buffer.
     fn send_blocks(&mut self, now: Instant, file: &mut impl BlockReader, buf: &mut [u8]) -> Option<Output> {
+        if let Some(challenge) =
+            self.challenge.as_ref().filter(|challenge| self.flight.is_none() && now < challenge.release())
+        {
+            return Some(Output::Wait(challenge.release()));
+        }
         let flight = self.flight.unwrap_or(Flight { start: now, first: self.next });
         let end = self.window_end().min(flight.first.saturating_add(self.pacer.allowed(now, flight.start)));
         if self.next >= end {
@@ -307,7 +317,7 @@ impl Sender {
         if now < self.deadline {
             return Some(Output::Wait(self.deadline));
         }
-        if !self.is_verified() {
+        if !self.is_verified() || self.challenge.is_some() {
             if self.unverified_sendings >= MAX_UNVERIFIED {
                 self.fail(Outcome::TimedOut, "timed out");
                 return None;
@@ -329,10 +339,12 @@ impl Sender {
 
     /// Returns how long to wait for an answer to the packets that leave now.
     fn timeout(&self) -> Duration {
-        if self.is_verified() {
-            return self.rto.timeout();
+        let expiries = self.rto.expiries().min(MAX_UNVERIFIED);
+        match (self.is_verified(), &self.challenge) {
+            (false, _) => UNVERIFIED_INTERVAL.saturating_mul(1 << expiries),
+            (true, Some(_)) if expiries > 0 => UNVERIFIED_INTERVAL.saturating_mul(1 << (expiries - 1)),
+            (true, _) => self.rto.timeout(),
         }
-        UNVERIFIED_INTERVAL.saturating_mul(1 << self.rto.expiries().min(MAX_UNVERIFIED))
     }
 
     /// Returns the outcome of an ERROR of the client, which ends the transfer at once (RFC 1350 section 7). Before a block is

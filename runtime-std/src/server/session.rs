@@ -1,6 +1,13 @@
 //! A session: one read request, from the file lookup to the log line.
 
-use std::{borrow::Cow, fmt, io, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+    io,
+    sync::Arc,
+    time::Instant,
+};
 
 use log::Level;
 use rtftp_core::{
@@ -118,7 +125,7 @@ impl Session {
             snapshot_age,
         });
         let sender = Sender::new(clock::now(), settings, granted, size);
-        let sender = if socket.shares_port() { sender.on_known_port() } else { sender };
+        let sender = if socket.shares_port() { sender.on_known_port(random()) } else { sender };
         let transfer = Transfer::new(sender, file, socket, self.admitted.handle.clone(), self.record.clone());
         let finished = transfer.run(&self.context.workers, &self.admitted.stop).await;
         let (acknowledged, retransmitted) = (finished.acknowledged, finished.retransmitted);
@@ -195,6 +202,11 @@ enum OpenFailure {
     Rejected(Rejection),
     /// There is no descriptor left.
     Exhausted(io::Error),
+}
+
+/// Returns a number that nobody can foresee.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Returns the state for the history, and the text for the log. `None` means that the session was ended without an ERROR.

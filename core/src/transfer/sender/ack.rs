@@ -11,14 +11,27 @@ impl Sender {
     /// a duplicate ACK never causes DATA to be sent again (RFC 1123 section 4.2.3.1).
     pub(super) fn acknowledge(&mut self, now: Instant, block: u64) {
         if block >= self.frontier {
+            let is_next = block < self.frontier.saturating_add(self.windowsize.into());
+            if let Some(challenge) = self.challenge.as_mut().filter(|challenge| is_next && now < challenge.release()) {
+                challenge.record_forged();
+            }
             return;
         }
         let base = block.saturating_add(1);
-        if let Some(flight) = self.flight.take() {
+        let flight = self.flight.take();
+        if let Some(flight) = flight {
             self.measure(now, flight, base);
         }
         if base <= self.proof {
             self.unverified_sendings = self.unverified_sendings.saturating_add(1);
+        } else if let Some(challenge) = &mut self.challenge {
+            self.unverified_sendings = 1;
+            let round_trip = flight.filter(|_| !self.is_retransmission && base >= self.next);
+            let window = u64::from(self.windowsize).saturating_mul(self.blocks.blksize.into());
+            let round_trip = round_trip.map(|flight| now.since(flight.start));
+            if challenge.record(now, round_trip, self.blocks.offset(base), window) {
+                self.challenge = None;
+            }
         }
         let retransmission_end = if self.is_retransmission { self.next } else { 0 };
         self.is_retransmission = false;

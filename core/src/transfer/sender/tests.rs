@@ -287,7 +287,7 @@ fn unverified_client_receives_six_packets_whatever_it_asks_for() {
         for known_port in [false, true] {
             let mut transfer = Transfer::new(100_000, options);
             if known_port {
-                transfer.sender = transfer.sender.on_known_port();
+                transfer.sender = transfer.sender.on_known_port(1);
             }
             let (mut sent, mut bytes) = (vec![], 0);
             let outcome = loop {
@@ -331,7 +331,7 @@ fn ack_of_the_oack_proves_nothing_on_a_known_port() {
     for (known_port, verified) in [(false, true), (true, false)] {
         let mut transfer = Transfer::new(100_000, b"windowsize\x004\0");
         if known_port {
-            transfer.sender = transfer.sender.on_known_port();
+            transfer.sender = transfer.sender.on_known_port(1);
         }
         assert_eq!(transfer.datagrams().len(), 1);
         transfer.ack(0);
