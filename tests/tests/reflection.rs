@@ -173,7 +173,7 @@ fn forged_acks_bring_few_windows_at_shared_port() {
     let options = [("blksize", "65464"), ("windowsize", "64")];
     // Those that come before their window count for nothing. Those at a plausible pace bring a window each at first; later windows are held
     // back for random times, and then limited to 512 KiB per second. Windows are repeated when the ACKs end.
-    for (count, pause, most) in [(16, 0, 4), (16, 2, 10), (140, 20, 40)] {
+    for (count, pause, most) in [(16, 0, 4), (16, 2, 14), (140, 20, 40)] {
         let victim = UdpSocket::bind("127.0.0.7:0").expect("a port");
         let receiver = victim.try_clone().expect("a descriptor");
         let packets = thread::scope(|scope| {
