@@ -18,7 +18,7 @@ use rtftp_tests::{
     attackers::{connect_slowly, flood, receive_slowly, request_repeatedly, run_elsewhere},
     delays::{Delays, Echo, SchedulingDelay},
     hostile_nbd::{Behaviour, HOSTILE},
-    noise, poll_until,
+    noise, not_tested, poll_until,
     raw_client::{Answer, ack, rrq},
     sparse_image::expand,
 };

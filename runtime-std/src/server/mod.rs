@@ -142,8 +142,10 @@ impl Server {
         let files = FileStore::with_disks(disks);
         let context = Arc::new(ServerContext::new(&config, event_loop, &listener, files)?);
         let rejections = Mutex::new(RateLimit::new(REJECTIONS_PER_SECOND, REJECTIONS_PER_SECOND));
-        let http = Mutex::new(config.http.take());
-        Ok(Self { config, listener, context, rejections, status, http, executor, newcomers, disk_thread })
+        let http = config.http.take();
+        let tls = http.as_ref().and_then(|http| Some(http.tls.as_ref()?.1.clone()));
+        let http = Mutex::new(http);
+        Ok(Self { config, listener, context, rejections, status, http, tls, executor, newcomers, disk_thread })
     }
 
     /// Returns the address of the listening socket.
