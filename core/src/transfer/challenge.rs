@@ -19,8 +19,8 @@ const MAX_HOLD: u64 = 8_000;
 const SAMPLES: usize = 16;
 /// The number of these that must lie within [`BAND`]. Forged ACKs do so once in 6,000 times.
 const EQUAL: usize = 13;
-/// The difference of round trips that are about equal, in microseconds.
-const BAND: u32 = MAX_HOLD as u32 / 4;
+/// The difference of round trips that are about equal, in microseconds: a quarter of [`MAX_HOLD`].
+const BAND: u32 = 2_000;
 /// The number of windows, a few of them with losses, in which a real client proves itself.
 const MAX_WINDOWS: usize = SAMPLES + 4;
 /// The rate for a client that has not proved itself after [`MAX_WINDOWS`].

@@ -342,7 +342,7 @@ impl Sender {
         let expiries = self.rto.expiries().min(MAX_UNVERIFIED);
         match (self.is_verified(), &self.challenge) {
             (false, _) => UNVERIFIED_INTERVAL.saturating_mul(1 << expiries),
-            (true, Some(_)) if expiries > 0 => UNVERIFIED_INTERVAL.saturating_mul(1 << (expiries - 1)),
+            (true, Some(_)) if expiries > 0 => UNVERIFIED_INTERVAL.saturating_mul(1 << expiries.saturating_sub(1)),
             (true, _) => self.rto.timeout(),
         }
     }
