@@ -2,7 +2,8 @@
 //!
 //! * [`server`] receives requests. Each becomes a session, a task that opens the file in the client's roots and sends it: the event
 //!   loop drives the core's [`Sender`](rtftp_core::Sender) with a socket and the clock.
-//! * [`client`] fetches files: [`fetch`](client::fetch) drives the core's [`Receiver`](rtftp_core::Receiver).
+//! * [`client`] fetches files: [`fetch`](client::fetch) drives the core's [`Receiver`](rtftp_core::Receiver), and
+//!   [`HttpClient`](client::http::HttpClient) fetches over HTTP.
 //! * [`history`] records the boots of each client and the outcome of each request.
 //! * [`check`] inspects everything that a server would serve and reports problems.
 
