@@ -4,6 +4,7 @@
 //! made no progress for a while, because its client does not read. So nobody can occupy all places by doing nothing.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     fmt::Debug,
     sync::Arc,
@@ -37,6 +38,8 @@ pub struct Connections<P> {
 struct Open<P> {
     /// By number, in the order in which they were opened.
     entries: BTreeMap<u64, Entry<P>>,
+    /// The number of each peer's connections.
+    counts: BTreeMap<P, usize>,
     /// The number of connections opened so far.
     opened: u64,
 }
@@ -53,7 +56,7 @@ struct Entry<P> {
 
 /// The place of a connection. Dropping it frees the place.
 #[derive(Debug)]
-pub struct Place<P> {
+pub struct Place<P: Ord> {
     open: Arc<Mutex<Open<P>>>,
     number: u64,
     stopped: Receiver<()>,
@@ -62,7 +65,11 @@ pub struct Place<P> {
 impl<P: Clone + Ord> Connections<P> {
     /// Limits the number of connections, and the number of those from the same peer.
     pub fn new(total: usize, per_peer: usize) -> Self {
-        Self { total, per_peer, open: Arc::new(Mutex::new(Open { entries: BTreeMap::new(), opened: 0 })) }
+        Self {
+            total,
+            per_peer,
+            open: Arc::new(Mutex::new(Open { entries: BTreeMap::new(), counts: BTreeMap::new(), opened: 0 })),
+        }
     }
 
     /// Adds a connection. At the limit for its peer, replaces the connection of this peer without progress for the longest time; at
@@ -70,28 +77,26 @@ impl<P: Clone + Ord> Connections<P> {
     /// limit that was reached.
     pub fn add(&self, peer: P) -> (Option<Place<P>>, Option<Limit>) {
         let mut open = self.open.lock();
-        let entries = &mut open.entries;
-        let limit = if entries.values().filter(|entry| entry.peer == peer).count() >= self.per_peer {
+        let limit = if open.count(&peer) >= self.per_peer {
             Some(Limit::PerPeer)
-        } else if entries.len() >= self.total {
+        } else if open.entries.len() >= self.total {
             Some(Limit::Total)
         } else {
             None
         };
         let replaced = match limit {
             None => None,
-            Some(Limit::PerPeer) => longest_idle(entries, |other| usize::from(*other == peer)),
-            Some(Limit::Total) => {
-                let mut counts: BTreeMap<P, usize> = BTreeMap::new();
-                entries.values().for_each(|entry| *counts.entry(entry.peer.clone()).or_default() += 1);
-                longest_idle(entries, |peer| counts.get(peer).copied().unwrap_or(0))
-            }
+            Some(Limit::PerPeer) => open.longest_idle(|other| usize::from(*other == peer)),
+            Some(Limit::Total) => open.longest_idle(|other| open.count(other)),
         };
-        if limit.is_some() && replaced.and_then(|number| entries.remove(&number)).is_none() {
-            return (None, limit);
+        match (limit, replaced) {
+            (None, _) => {}
+            (Some(_), Some(number)) => open.remove(number),
+            (Some(_), None) => return (None, limit),
         }
         open.opened += 1;
         let (number, (stop, stopped)) = (open.opened, bounded(1));
+        *open.counts.entry(peer.clone()).or_default() += 1;
         open.entries.insert(number, Entry { peer, is_busy: false, progress: Instant::now(), _stop: stop });
         (Some(Place { open: self.open.clone(), number, stopped }), limit)
     }
@@ -103,7 +108,9 @@ impl<P: Clone + Ord> Connections<P> {
 
     /// Closes all connections that could be replaced.
     pub fn close_idle(&self) {
-        self.open.lock().entries.retain(|_, entry| !entry.is_idle());
+        let (mut open, now) = (self.open.lock(), Instant::now());
+        let idle = open.entries.iter().filter(|(_, entry)| entry.is_idle(now)).map(|(number, _)| *number);
+        idle.collect::<Vec<_>>().into_iter().for_each(|number| open.remove(number));
     }
 }
 
@@ -113,7 +120,34 @@ impl<P> Clone for Connections<P> {
     }
 }
 
-impl<P> Place<P> {
+impl<P: Ord> Open<P> {
+    /// Returns the number of connections of a peer.
+    fn count(&self, peer: &P) -> usize {
+        self.counts.get(peer).copied().unwrap_or(0)
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some(Entry { peer, .. }) = self.entries.remove(&number) else { return };
+        if let Some(count) = self.counts.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&peer);
+            }
+        }
+    }
+
+    /// Returns the number of the idle connection whose peer has the highest rank, without progress for the longest time. Rank 0 is
+    /// left out.
+    fn longest_idle(&self, rank: impl Fn(&P) -> usize) -> Option<u64> {
+        let now = Instant::now();
+        let idle = self.entries.iter().filter(|(_, entry)| entry.is_idle(now));
+        let ranked = idle.map(|(number, entry)| (rank(&entry.peer), Reverse(entry.progress), Reverse(*number)));
+        let first = ranked.filter(|(rank, ..)| *rank > 0).max();
+        first.map(|(.., Reverse(number))| number)
+    }
+}
+
+impl<P: Ord> Place<P> {
     /// Completes when the connection must be closed.
     pub async fn stopped(&self) {
         // Nothing is sent: the channel is closed.
@@ -138,29 +172,17 @@ impl<P> Place<P> {
     }
 }
 
-impl<P> Drop for Place<P> {
+impl<P: Ord> Drop for Place<P> {
     fn drop(&mut self) {
-        self.open.lock().entries.remove(&self.number);
+        self.open.lock().remove(self.number);
     }
 }
 
 impl<P> Entry<P> {
     /// Returns whether another connection may replace it.
-    fn is_idle(&self) -> bool {
-        !self.is_busy || self.progress.elapsed() >= MIN_STALL
+    fn is_idle(&self, now: Instant) -> bool {
+        !self.is_busy || now.saturating_duration_since(self.progress) >= MIN_STALL
     }
-}
-
-/// Returns the number of the idle connection whose peer has the highest rank, without progress for the longest time. Rank 0 is left
-/// out.
-fn longest_idle<P>(entries: &BTreeMap<u64, Entry<P>>, rank: impl Fn(&P) -> usize) -> Option<u64> {
-    let idle = entries.iter().filter(|(_, entry)| entry.is_idle());
-    let ranked =
-        idle.map(|(number, entry)| (rank(&entry.peer), entry.progress, *number)).filter(|(rank, ..)| *rank > 0);
-    let first = ranked.max_by(|(rank, progress, number), (other_rank, other_progress, other_number)| {
-        rank.cmp(other_rank).then(other_progress.cmp(progress)).then(other_number.cmp(number))
-    });
-    first.map(|(.., number)| number)
 }
 
 #[cfg(test)]

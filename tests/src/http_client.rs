@@ -43,6 +43,12 @@ impl HttpClient {
         Self { stream: BufReader::new(stream) }
     }
 
+    /// Returns another handle of the connection, to send while this one receives.
+    #[track_caller]
+    pub fn duplicate(&self) -> Self {
+        Self { stream: BufReader::new(self.stream.get_ref().try_clone().expect("a descriptor")) }
+    }
+
     /// Sends bytes.
     ///
     /// # Errors

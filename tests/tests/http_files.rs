@@ -14,7 +14,7 @@ use rtftp_runtime::history::snapshot::{Protocol, Snapshot, State};
 use rtftp_tests::{
     Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree, assert_same, binary,
     http_client::{HttpClient, HttpResponse},
-    noise, poll_until, silent_server,
+    noise, silent_server,
 };
 
 const BOARD: &str = "127.0.0.5";
@@ -198,25 +198,6 @@ fn unavailable_disk_is_no_missing_file() {
     assert_eq!((response.status, response.header("Retry-After"), response.body.len()), (503, Some("2"), 0));
     assert!(started.elapsed() < Duration::from_secs(6), "firmware gives up after 5 s: {:?}", started.elapsed());
     assert_eq!(get(address, OTHER, "/vmlinuz").body, b"of others", "another client is served");
-}
-
-#[test]
-fn idle_and_slow_connections_keep_nobody_out() {
-    let (daemon, address) = Rtftp::start_http(&["--max-per-client", "64"]);
-    daemon.put("default/a", "file");
-    let mut slow: Vec<_> = (0..200).map(|_| HttpClient::connect(OTHER, address)).collect();
-    for client in &mut slow {
-        // The server may have closed it.
-        let _ = client.send("GET /a HTT");
-    }
-    let started = Instant::now();
-    assert_eq!(get(address, BOARD, "/a").body, b"file");
-    println!("first answer beside 200 slow connections: {:?}", started.elapsed());
-    assert!(started.elapsed() < Duration::from_secs(2));
-    poll_until("an idle connection of the same client to be replaced", Duration::from_secs(10), || {
-        let response = HttpClient::connect(OTHER, address).request("GET", "/a", &[]);
-        response.ok().filter(|response| response.body == b"file")
-    });
 }
 
 #[test]

@@ -28,6 +28,9 @@ use crate::{clock::within, connections::Place};
 /// The time limit for the next request of a connection. iPXE keeps one connection for a whole boot.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The number of bytes to read at a time.
+const READ_SIZE: usize = 1024;
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection<'a> {
@@ -42,18 +45,20 @@ impl Connection<'_> {
         // Failures make the connection slower, not wrong.
         let _ = stream.get_ref().set_nodelay(true);
         let _ = sockopt::set_socket_send_buffer_size(stream.as_fd(), SEND_BUFFER);
-        let serve = async {
-            let transport = match tls {
-                None => Some(Transport::Plain(stream)),
-                Some(tls) => tls.accept(stream, self.client).await,
-            };
-            let Some(mut transport) = transport else { return };
-            // An error means that the client has left, or must not take what it has for the whole file.
-            if self.serve_requests(&mut transport).await.is_ok() {
-                transport.close().await;
-            }
+        or(self.run(stream, tls), self.place.stopped()).await;
+    }
+
+    /// The large futures are boxed, so that a connection that waits for a request needs little memory.
+    async fn run(&self, stream: Async<TcpStream>, tls: Option<&Handshakes>) {
+        let transport = match tls {
+            None => Some(Transport::Plain(stream)),
+            Some(tls) => Box::pin(tls.accept(stream, self.client)).await,
         };
-        or(serve, self.place.stopped()).await;
+        let Some(mut transport) = transport else { return };
+        // An error means that the client has left, or must not take what it has for the whole file.
+        if self.serve_requests(&mut transport).await.is_ok() {
+            Box::pin(transport.close()).await;
+        }
     }
 
     /// Serves requests until a response is the last one.
@@ -66,10 +71,11 @@ impl Connection<'_> {
             self.place.set_busy(true);
             let request = head.as_ref().map_err(|status| *status).and_then(|head| request::parse(head));
             let persistence = match request {
-                Ok(request) => exchange.respond(stream, &request).await?,
+                Ok(request) => Box::pin(exchange.respond(stream, &request)).await?,
                 Err(status) => {
                     log::debug!("{}: HTTP request refused: {}", self.client, status.line());
-                    send_head(stream, &response::head(status, None, Persistence::Closed), false).await?;
+                    let head = response::head(status, None, Persistence::Closed);
+                    Box::pin(send_head(stream, &head, false)).await?;
                     Persistence::Closed
                 }
             };
@@ -85,14 +91,16 @@ impl Connection<'_> {
 
 /// Reads the head of the next request; `received` keeps what follows it. The inner error is the status to respond with.
 async fn read_head(stream: &mut Transport, received: &mut Vec<u8>) -> io::Result<Result<Vec<u8>, Status>> {
-    let mut buf = [0; 2048];
     loop {
         if let Some(head) = request::take_head(received).transpose() {
             return Ok(head);
         }
-        match stream.read(&mut buf).await? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            len => received.extend_from_slice(&buf[..len]),
+        let len = received.len();
+        received.resize(len + READ_SIZE, 0);
+        let read = stream.read(&mut received[len..]).await?;
+        received.truncate(len + read);
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }

@@ -28,7 +28,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use smol::{
     Async, Executor, Timer,
     channel::{Receiver, Sender, bounded},
-    future::{or, pending},
+    future::{or, pending, yield_now},
 };
 
 pub(crate) use self::response::{TYPE_BYTES, content_type};
@@ -51,6 +51,8 @@ use crate::{
 const MAX_CONNECTIONS: usize = 1024;
 /// The part of the process's descriptors that connections may use. Each has up to two: its socket and a file.
 const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+/// The number of connections that wait to be accepted; the kernel may limit it further (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
 /// The time to wait after a connection could not be accepted, such as without a free descriptor.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -87,9 +89,11 @@ impl HttpServer {
     ) -> io::Result<Self> {
         let (total, connections) = (max_connections(), Connections::new(max_connections(), per_client));
         let service = Arc::new(Service { prefix, files, history });
-        let acceptor = |listener, tls| {
+        let acceptor = |listener: TcpListener, tls| {
             let (service, connections) = (service.clone(), connections.clone());
             let warnings = [OncePerMinute::default(), OncePerMinute::default()];
+            // Connections that arrive while others are accepted must not wait for the client to repeat its packet after 1 s.
+            rustix::net::listen(&listener, BACKLOG)?;
             io::Result::Ok(Acceptor {
                 listener: Async::new(listener)?,
                 tls,
@@ -175,12 +179,15 @@ impl Acceptor {
                         self.warn_about(limit, client, place.is_some());
                     }
                     // Without a place, closing the connection is the answer.
-                    let Some(place) = place else { continue };
-                    let (service, tls) = (self.service.clone(), self.tls.clone());
-                    let serve = async move {
-                        Connection { service: &service, client, place }.serve(stream, tls.as_deref()).await;
-                    };
-                    executor.spawn(serve).detach();
+                    if let Some(place) = place {
+                        let (service, tls) = (self.service.clone(), self.tls.clone());
+                        let serve = async move {
+                            Connection { service: &service, client, place }.serve(stream, tls.as_deref()).await;
+                        };
+                        executor.spawn(serve).detach();
+                    }
+                    // A flood of connections must not hold up those that are open.
+                    yield_now().await;
                 }
                 Err(error) => {
                     log::debug!("cannot accept an HTTP connection: {error}");

@@ -102,14 +102,10 @@ impl Inode {
         self.flags & CASEFOLD != 0
     }
 
-    /// Returns the modification time: seconds, two further bits of them, and nanoseconds.
+    /// Returns the modification time.
     pub(super) fn modified(&self) -> Option<SystemTime> {
-        let [_, stored] = self.identity.times;
-        let (low, extra) = (stored as u32, (stored >> 32) as u32);
-        let seconds = i64::from(low.cast_signed()) + (i64::from(extra & 3) << 32);
-        let distance = Duration::from_secs(seconds.unsigned_abs());
-        let whole = if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
-        whole?.checked_add(Duration::from_nanos((extra >> 2).into()))
+        let [_, modified] = self.identity.times;
+        time(modified)
     }
 
     /// Rejects encrypted content.
@@ -120,6 +116,15 @@ impl Inode {
     pub(super) fn check_readable(&self) -> Result<(), Error> {
         if self.flags & ENCRYPT == 0 { Ok(()) } else { Err(unsupported(self.number, "encrypted")) }
     }
+}
+
+/// Returns a time: from the lowest bit, 32 bits of seconds with a sign, two higher bits of them, and nanoseconds.
+fn time(stored: u64) -> Option<SystemTime> {
+    let (low, extra) = (stored as u32, (stored >> 32) as u32);
+    let seconds = i64::from(low.cast_signed()) + (i64::from(extra & 3) << 32);
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let whole = if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
+    whole?.checked_add(Duration::from_nanos((extra >> 2).into()))
 }
 
 /// Creates an [`Error::Unsupported`] for an inode.
@@ -146,5 +151,28 @@ fn verify(number: u32, bytes: &[u8], fields_len: usize, checksum_seed: Checksum)
     match has_high {
         true => checksum.verify(u32::from(le::u16_at(bytes, CHECKSUM_HIGH)) << 16 | u32::from(low), object),
         false => checksum.verify_low(low, object),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_34_bits_of_seconds() {
+        let after = |seconds, nanos| UNIX_EPOCH.checked_add(Duration::new(seconds, nanos));
+        for (low, extra, expected) in [
+            (0x1234_5678, 0, after(0x1234_5678, 0)),
+            (5, 7 << 2, after(5, 7)),
+            (u32::MAX, 0, UNIX_EPOCH.checked_sub(Duration::from_secs(1))),
+            (0x8000_0000, 1, after(1 << 31, 0)),
+            (
+                u32::MAX,
+                3 | u32::MAX << 2,
+                after((3 << 32) - 1, 0).map(|time| time + Duration::from_nanos((1 << 30) - 1)),
+            ),
+        ] {
+            assert_eq!(time(u64::from(extra) << 32 | u64::from(low)), expected, "{low:x} {extra:x}");
+        }
     }
 }

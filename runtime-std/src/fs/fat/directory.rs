@@ -64,17 +64,7 @@ impl Record {
 
     /// Returns the modification time. Its time zone is not recorded: it is taken for UTC.
     pub(super) fn modified(&self) -> Option<SystemTime> {
-        let (time, date) = (u64::from(le::u16_at(&self.0, 22)), u64::from(le::u16_at(&self.0, 24)));
-        let (year, month, day) = (1980 + (date >> 9), date >> 5 & 15, date & 31);
-        if !(1..=12).contains(&month) || day == 0 {
-            return None;
-        }
-        // Years that begin in March end with the leap day.
-        let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
-        // From 1 March of year 0 on; 1 January 1970 is day 719,468.
-        let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-        let seconds = (days * 24 + (time >> 11)) * 3600 + (time >> 5 & 63) * 60 + 2 * (time & 31);
-        UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+        time(le::u16_at(&self.0, 24), le::u16_at(&self.0, 22))
     }
 
     fn first(&self) -> u8 {
@@ -91,6 +81,21 @@ impl Record {
     fn is_dots(&self) -> bool {
         matches!(&array_at::<11>(&self.0, 0), b".          " | b"..         ")
     }
+}
+
+/// Returns the time of a date and a time of day, which have two seconds as their unit.
+fn time(date: u16, time: u16) -> Option<SystemTime> {
+    let (date, time) = (u64::from(date), u64::from(time));
+    let (year, month, day) = (1980 + (date >> 9), date >> 5 & 15, date & 31);
+    if !(1..=12).contains(&month) || day == 0 {
+        return None;
+    }
+    // Years that begin in March end with the leap day.
+    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
+    // From 1 March of year 0 on; 1 January 1970 is day 719,468.
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let seconds = (days * 24 + (time >> 11)) * 3600 + (time >> 5 & 63) * 60 + 2 * (time & 31);
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 /// A file or directory with its names.

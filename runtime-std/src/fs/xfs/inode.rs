@@ -1,6 +1,9 @@
 //! Inodes (Linux, `struct xfs_dinode`).
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use super::{block_reader::BlockReader, checksum};
 use crate::fs::{
@@ -17,7 +20,8 @@ const FORK_V3: usize = 176;
 
 /// The flag of `di_flags` for files on the realtime device.
 const REALTIME: u16 = 1 << 0;
-/// The flag of `di_flags2` for numbers of extents with more bits.
+/// The flags of `di_flags2` for times and numbers of extents with more bits.
+const BIGTIME: u64 = 1 << 3;
 const NREXT64: u64 = 1 << 4;
 
 /// The form of the data fork.
@@ -46,6 +50,8 @@ pub(super) struct Inode {
     pub(super) data_fork: Vec<u8>,
     /// See [`FileMap::identity`](crate::fs::FileMap::identity).
     pub(super) identity: FileIdentity,
+    /// The modification time.
+    pub(super) modified: Option<SystemTime>,
     is_realtime: bool,
 }
 
@@ -102,6 +108,7 @@ impl Inode {
             extent_count: if flags2 & NREXT64 != 0 { be::u64_at(&bytes, 24) } else { be::u32_at(&bytes, 76).into() },
             data_fork: bytes.get(data_fork(&bytes)).unwrap_or_default().to_vec(),
             identity,
+            modified: time(be::u64_at(&bytes, 40), flags2 & BIGTIME != 0),
             is_realtime: flags & REALTIME != 0,
         })
     }
@@ -114,6 +121,19 @@ impl Inode {
     pub(super) fn check_readable(&self) -> Result<(), Error> {
         if self.is_realtime { Err(unsupported(self.number, "on the realtime device")) } else { Ok(()) }
     }
+}
+
+/// Returns a time: seconds with a sign and nanoseconds, or, with `BIGTIME`, nanoseconds since the first of these seconds.
+fn time(stored: u64, is_big: bool) -> Option<SystemTime> {
+    let (seconds, nanos) = ((stored >> 32) as u32, stored as u32);
+    let since_first = match is_big {
+        true => Duration::from_nanos(stored),
+        false => {
+            Duration::from_secs(i64::from(seconds.cast_signed()).abs_diff(i32::MIN.into()))
+                + Duration::from_nanos(nanos.into())
+        }
+    };
+    UNIX_EPOCH.checked_sub(Duration::from_secs(1 << 31))?.checked_add(since_first)
 }
 
 /// Returns the range of the data fork in an inode.
@@ -148,4 +168,19 @@ pub(super) fn unsupported(number: u64, what: impl Into<Cow<'static, str>>) -> Er
 /// Creates an [`Error::Corrupt`] for an inode.
 pub(super) fn corrupt(number: u64, what: impl Into<Cow<'static, str>>) -> Error {
     Error::corrupt(("inode", number), what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_both_forms() {
+        let after = |seconds, nanos| UNIX_EPOCH.checked_add(Duration::new(seconds, nanos));
+        let second = Duration::from_secs(1);
+        assert_eq!(time(784_111_777 << 32 | 5, false), after(784_111_777, 5));
+        assert_eq!(time(0xffff_ffff_0000_0000, false), UNIX_EPOCH.checked_sub(second));
+        assert_eq!(time(((1 << 31) + 784_111_777) * 1_000_000_000 + 5, true), after(784_111_777, 5));
+        assert_eq!(time(((1 << 31) - 1) * 1_000_000_000, true), UNIX_EPOCH.checked_sub(second));
+    }
 }

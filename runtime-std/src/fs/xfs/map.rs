@@ -56,6 +56,7 @@ pub(super) async fn map(
         Format::Local | Format::Other => return Err(corrupt(inode.number, "without extents")),
     }
     mapper.file.identity = inode.identity;
+    mapper.file.modified = inode.modified;
     Ok((mapper.file, mapper.memory))
 }
 

@@ -138,3 +138,17 @@ fn comparison_ignores_case() {
         assert!(!is_same(a, b) && !is_same(b, a), "{a} {b}");
     }
 }
+
+#[test]
+fn times_count_from_1980() {
+    let unix = |(year, month, day): (u16, u16, u16), (hour, minute, second): (u16, u16, u16)| {
+        let found = time((year - 1980) << 9 | month << 5 | day, hour << 11 | minute << 5 | (second >> 1));
+        found.map(|time| time.duration_since(UNIX_EPOCH).expect("after 1970").as_secs())
+    };
+    assert_eq!(unix((1980, 1, 1), (0, 0, 0)), Some(315_532_800));
+    assert_eq!(unix((2000, 2, 29), (23, 59, 58)), Some(951_868_798));
+    assert_eq!(unix((2026, 11, 29), (3, 1, 34)), Some(1_795_921_294));
+    assert_eq!(unix((2100, 3, 1), (12, 0, 0)), Some(4_107_585_600));
+    assert_eq!(unix((1980, 0, 0), (0, 0, 0)), None, "not set");
+    assert_eq!(unix((1980, 13, 1), (0, 0, 0)), None);
+}
