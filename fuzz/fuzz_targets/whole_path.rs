@@ -40,7 +40,7 @@ const CHUNK: usize = 256 << 10;
 const MAX_FILE: u64 = 4 << 20;
 
 /// The images before they are damaged; see `fuzz/images/README.md`.
-static IMAGES: [LazyLock<Image>; 19] = [
+static IMAGES: [LazyLock<Image>; 22] = [
     LazyLock::new(|| Image::sparse(include_bytes!("../images/links"))),
     LazyLock::new(|| Image::sparse(include_bytes!("../images/fragments"))),
     LazyLock::new(|| Image::sparse(include_bytes!("../images/journal"))),
@@ -60,6 +60,9 @@ static IMAGES: [LazyLock<Image>; 19] = [
     LazyLock::new(|| Image::sparse(include_bytes!("../images/directory"))),
     LazyLock::new(|| Image::sparse(include_bytes!("../images/directory-indirect"))),
     LazyLock::new(|| Image::sparse(include_bytes!("../images/fat-directory"))),
+    LazyLock::new(|| Image::sparse(include_bytes!("../images/xfs-log"))),
+    LazyLock::new(|| Image::sparse(include_bytes!("../images/xfs-log-wrapped"))),
+    LazyLock::new(|| Image::sectors(include_bytes!("../corpus/volume/xfs4"))),
 ];
 
 /// The mounts of a description.

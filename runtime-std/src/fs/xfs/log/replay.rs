@@ -38,7 +38,9 @@ const XMD: u16 = 0x1249;
 /// [`Error::Corrupt`], [`Error::TooMuchWork`], [`Error::OutOfMemory`], [`Error::Io`].
 pub(super) async fn replay(ring: &Ring<'_>, superblock: &Superblock, head: &Head) -> Result<(Changes, u64), Error> {
     let memory = ring.volume.memory();
-    let _record_memory = memory.reserve(2 * MAX_LEN)?;
+    // A record, its data, and what is read ahead.
+    let _record_memory = memory.reserve(4 * MAX_LEN)?;
+    let ring = &ring.ahead();
     let mut replayer = Replayer { superblock, changes: Changes::new(memory.reserve(0)?), intents: BTreeSet::new() };
     let mut open = OpenTransactions::default();
     let Position { cycle, block } = head.tail;

@@ -1,5 +1,7 @@
 //! The ring of blocks that contains the log.
 
+use parking_lot::Mutex;
+
 use super::{Position, corrupt};
 use crate::fs::{Error, ReadFuture, Volume, bytes::be, work::count_read, xfs::superblock::Superblock};
 
@@ -7,6 +9,8 @@ use crate::fs::{Error, ReadFuture, Volume, bytes::be, work::count_read, xfs::sup
 pub(super) const BLOCK: usize = 512;
 /// The first word of a record. In every other block, it is the cycle in which the block was written.
 pub(super) const RECORD_MAGIC: u32 = 0xfeed_babe;
+/// The number of blocks to read at once.
+const AHEAD: u32 = 1024;
 /// The maximum size of the log in bytes (`XFS_MAX_LOG_BYTES`).
 const MAX_LEN: u64 = 1 << 31;
 
@@ -18,6 +22,15 @@ pub(super) struct Ring<'a> {
     start: u64,
     /// The number of blocks.
     pub(super) blocks: u32,
+    /// The blocks that were read ahead.
+    ahead: Option<Mutex<Ahead>>,
+}
+
+/// Blocks that were read ahead.
+#[derive(Debug, Default)]
+struct Ahead {
+    first: u32,
+    bytes: Vec<u8>,
 }
 
 impl<'a> Ring<'a> {
@@ -36,7 +49,12 @@ impl<'a> Ring<'a> {
         if len == 0 || len > MAX_LEN {
             return Err(corrupt("invalid size"));
         }
-        Ok(Self { volume, start, blocks: (len / BLOCK as u64) as u32 })
+        Ok(Self { volume, start, blocks: (len / BLOCK as u64) as u32, ahead: None })
+    }
+
+    /// Returns the same log, to be read from a block on: reads more at once than is asked for.
+    pub(super) fn ahead(&self) -> Self {
+        Self { ahead: Some(Mutex::default()), ..*self }
     }
 
     /// Reads `count` blocks, the first of which follows the last one.
@@ -45,6 +63,21 @@ impl<'a> Ring<'a> {
     ///
     /// [`Error::TooMuchWork`], [`Error::Io`].
     pub(super) async fn read(&self, first: u32, count: u32) -> Result<Vec<u8>, Error> {
+        let Some(ahead) = &self.ahead else { return self.read_now(first, count).await };
+        if let Some(bytes) = ahead.lock().get(first, count) {
+            return Ok(bytes.to_vec());
+        }
+        // The old blocks are freed before others are read.
+        *ahead.lock() = Ahead::default();
+        let before_end = self.blocks - first.min(self.blocks);
+        let bytes = self.read_now(first, count.max(AHEAD.min(before_end))).await?;
+        let read = Ahead { first, bytes };
+        let found = read.get(first, count).map(<[u8]>::to_vec).unwrap_or_default();
+        *ahead.lock() = read;
+        Ok(found)
+    }
+
+    async fn read_now(&self, first: u32, count: u32) -> Result<Vec<u8>, Error> {
         let count = count.min(self.blocks);
         let before_end = count.min(self.blocks - first.min(self.blocks));
         let (front, back) = (self.start_reading(first, before_end)?, self.start_reading(0, count - before_end)?);
@@ -73,6 +106,13 @@ impl<'a> Ring<'a> {
         let wraps = (block / u64::from(self.blocks)) as u32;
         let block = (block % u64::from(self.blocks)) as u32;
         Position { cycle: position.cycle.wrapping_add(wraps), block }
+    }
+}
+
+impl Ahead {
+    fn get(&self, first: u32, count: u32) -> Option<&[u8]> {
+        let start = first.checked_sub(self.first)? as usize * BLOCK;
+        self.bytes.get(start..)?.get(..count as usize * BLOCK)
     }
 }
 
