@@ -4,14 +4,17 @@ use std::{
     fmt::{self, Write as _},
     fs::{self, File},
     io::Write as _,
-    os::unix::fs::symlink,
+    os::unix::fs::{FileExt as _, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use tempfile::TempDir;
 
-use crate::{process::Process, run};
+use crate::{
+    process::{Process, output},
+    run,
+};
 
 /// One mebibyte in sectors, the unit of partition tables.
 const MIB: u64 = 2048;
@@ -81,6 +84,8 @@ pub enum FileSystem<'a> {
     Ext4With(&'a Tree, &'a [&'a str]),
     /// `ext2`, `ext3` or `ext4` with these options of `mke2fs`.
     Ext(&'a str, &'a Tree, &'a [&'a str]),
+    /// An empty XFS with these options of `mkfs.xfs`: `-m crc=0`, ...
+    Xfs(&'a [&'a str]),
     /// btrfs, which is not supported natively. Needs at least 128 MiB and a disk without partitions.
     Btrfs(&'a Tree),
     /// No file system, as in the partition of a boot loader.
@@ -187,6 +192,22 @@ impl Disk {
                 let (offset, tree) = (format!("offset={}", offset << 20), tree.path().display().to_string());
                 let last = ["-d", &tree, "-E", &offset, &image, &format!("{kib}k")];
                 run("mke2fs", [&["-q", "-t", kind], options, &last].concat());
+            }
+            FileSystem::Xfs(options) => {
+                // `mkfs.xfs` formats whole files only.
+                let whole = Self::blank(size);
+                let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+                let mut command = Command::new("mkfs.xfs");
+                // Small file systems are for tests only: it refuses them without these.
+                command.envs([("PATH", path.as_str()), ("TEST_DIR", "1"), ("TEST_DEV", "1"), ("QA_CHECK_FS", "1")]);
+                output(command.arg("-q").args(options).arg(whole.path()));
+                let bytes = fs::read(whole.path()).expect("an image");
+                let disk = File::options().write(true).open(self.path()).expect("the image");
+                for (number, block) in (0..).zip(bytes.chunks(4096)) {
+                    if block.iter().any(|byte| *byte != 0) {
+                        disk.write_all_at(block, (offset << 20) + number * 4096).expect("space for a file system");
+                    }
+                }
             }
             FileSystem::Btrfs(tree) => {
                 run("mkfs.btrfs", ["--quiet", "--rootdir", &tree.path().display().to_string(), &image]);

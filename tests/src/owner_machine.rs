@@ -77,16 +77,27 @@ impl OwnerMachine {
     /// Starts the machine and waits until it is ready. Nothing is mounted yet.
     #[track_caller]
     pub fn boot(server: &NbdServer) -> Self {
-        Self::boot_with_sectors(server, 512)
+        Self::start(server, 512, &[])
+    }
+
+    /// Starts the machine with more kernel modules, such as those of other file systems.
+    #[track_caller]
+    pub fn boot_with_modules(server: &NbdServer, modules: &[&str]) -> Self {
+        Self::start(server, 512, modules)
     }
 
     /// Does the same with sectors of `sector` bytes.
     #[track_caller]
     pub fn boot_with_sectors(server: &NbdServer, sector: u32) -> Self {
+        Self::start(server, sector, &[])
+    }
+
+    #[track_caller]
+    fn start(server: &NbdServer, sector: u32, modules: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let kernel = Kernel::installed();
         let initramfs = directory.path().join("initramfs");
-        fs::write(&initramfs, contents(&kernel)).expect("write a file");
+        fs::write(&initramfs, contents(&kernel, modules)).expect("write a file");
         let (console, theirs) = UnixStream::pair().expect("a pair of sockets");
         let (mut command, serial) = emulator();
         command
@@ -185,14 +196,14 @@ impl OwnerMachine {
     }
 }
 
-fn contents(kernel: &Kernel) -> Vec<u8> {
+fn contents(kernel: &Kernel, modules: &[&str]) -> Vec<u8> {
     let directories = ["bin", "dev", "mnt", "proc", "sys", "tmp"].into_iter();
     directories
         .fold(Initramfs::default(), Initramfs::directory)
         // Installed before busybox, whose own fallocate has fewer options.
         .program("/usr/bin/fallocate")
         .program("/bin/busybox")
-        .modules(&kernel.modules(&MODULES))
+        .modules(&kernel.modules(&[&MODULES, modules].concat()))
         .init(INIT)
         .finish()
 }

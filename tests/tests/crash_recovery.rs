@@ -6,8 +6,10 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom},
     path::PathBuf,
     process::Command,
+    sync::Arc,
 };
 
+use rtftp_runtime::fs::{self as filesystem, Volume};
 use rtftp_tests::{
     Content, Disk, Entry, FileSystem, Listing, NbdServer, OwnerMachine, Tree, assert_same, noise, read_natively, run,
     write_awkward_files,
@@ -109,6 +111,47 @@ fn flushed_update_is_only_in_the_journal_after_a_power_cut() {
         let files = partition.recover_files();
         assert_same(&fs::read(files.join("vmlinuz")).expect("a file"), &new, "after recovery");
         assert!(!files.join("lost").exists(), "unflushed file");
+    }
+}
+
+#[test]
+fn native_reader_agrees_with_the_kernel_on_xfs() {
+    let (old, new) = (noise(300_000, 1), noise(299_000, 2));
+    let disk = Disk::mbr(&[
+        (1, 64, FileSystem::Xfs(&["-b", "size=1024", "-m", "rmapbt=1"])),
+        (2, 64, FileSystem::Xfs(&["-m", "crc=0"])),
+    ]);
+    let server = NbdServer::qemu(&disk);
+    let mut owner = OwnerMachine::boot_with_modules(&server, &["xfs"]);
+    let mut listings = Vec::new();
+    for number in 1..=2 {
+        let directory = format!("/mnt/{number}");
+        let (code, output) =
+            owner.run_unchecked(&format!("mkdir {directory}; mount -t xfs -o noatime /dev/vda{number} {directory}"));
+        if code != 0 && number == 2 {
+            println!("not tested: this kernel does not support version 4 of XFS: {output}");
+            continue;
+        }
+        assert_eq!(code, 0, "{output}");
+        write_awkward_files(&mut owner, &directory);
+        owner.run(&format!("ln -s $(printf '%0900d' 0) {directory}/remote-link"));
+        owner.write(&format!("{directory}/vmlinuz"), &old);
+        owner.write(&format!("{directory}/vmlinuz.new"), &new);
+        owner
+            .run(&format!("cd {directory}; sync vmlinuz.new; mv vmlinuz.new vmlinuz; rm -r deep; mkdir other; sync ."));
+        listings.push((number, Listing::of(&mut owner, &directory)));
+    }
+    owner.power_cut();
+
+    for (number, listing) in &listings {
+        assert!(listing.0.len() > 4900, "{}", listing.0.len());
+        let partition = Partition::copy(&disk, u64::from(number - 1) * 64 + 1, 64);
+        let volume = Volume::new(Arc::new(fs::read(partition.path()).expect("a copy")));
+        let filesystem = smol::block_on(filesystem::open(volume)).expect("XFS");
+        assert!(filesystem.is_in_use(), "the log must be replayed");
+        assert_native_matches_kernel(listing, &server, *number);
+        let contents = read_natively(&server, *number);
+        assert!(matches!(&contents["vmlinuz"], Content::File(bytes) if *bytes == new), "flushed file");
     }
 }
 
