@@ -26,6 +26,7 @@ use rtftp_runtime::{
     sandbox,
     server::{Config, Server},
 };
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use smol::channel::Receiver;
 
 use crate::{
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
 /// Runs the daemon until a signal ends it.
 fn serve(Serve { config, http, status_listen, sandbox, .. }: Serve, log: &mut Log) -> io::Result<()> {
     let root = config.root_dir.display().to_string();
+    enable_low_ports();
     let page = status_listen.map(StatusPage::bind).transpose()?;
     let (server, address, manager, signals) = start(config, http, sandbox, log)?;
     log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
@@ -75,6 +77,16 @@ fn serve(Serve { config, http, status_listen, sandbox, .. }: Serve, log: &mut Lo
     let service = service::run(server.clone(), manager, signals, format!("serving {root} on {address}"));
     server.run(service);
     Ok(())
+}
+
+/// Makes the capability for ports below 1024 effective if it is permitted, as after `setcap cap_net_bind_service=p`. With `=ep` the
+/// kernel would do so, but then the program does not start at all where the capability is forbidden, as in many containers.
+fn enable_low_ports() {
+    if let Ok(mut sets) = capabilities(None) {
+        sets.effective |= sets.permitted & CapabilitySet::NET_BIND_SERVICE;
+        // Without the capability, opening the port fails with an error that names it.
+        let _ = set_capabilities(None, sets);
+    }
 }
 
 /// Opens the listening sockets, enters the sandbox, and starts to write the log and to catch signals.
