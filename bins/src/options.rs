@@ -207,8 +207,10 @@ rtftp status - shows the boots that a running server serves
 
 Usage: rtftp status [CLIENT] [OPTIONS]
 
-Prints a line for each client and for each running transfer: every second on a
-terminal, otherwise once. For a CLIENT, prints its last boots file by file.
+Prints a line for each client and for each running transfer, first those of
+clients in trouble. For a CLIENT, prints its last boots file by file. On a
+terminal the output is updated every second, and shows what fits; with --once
+all of it is shown once, through less(1) if it is long. NO_COLOR disables colours.
 ",
         options: &[
             option("--socket", "PATH", "the Unix socket of the server")

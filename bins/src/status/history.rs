@@ -2,24 +2,61 @@
 
 use rtftp_runtime::history::snapshot::{Boot, Client, File, State};
 
-use super::text::{age, escape};
+use super::{
+    screen::{Colour, Line, Screen},
+    text::{age, escape},
+};
 use crate::progress_bar::{megabytes, progress_bar};
 
+/// The column of the state of a request.
+const STATE_COLUMN: usize = 48;
+
 /// Returns the summary of the client and its boots, the newest first.
-pub(super) fn lines(client: &Client, now: f64) -> Vec<String> {
-    let mut lines = vec![format!("{}: {}", escape(&client.client), escape(&client.summary))];
+pub(super) fn lines(client: &Client, now: f64) -> Vec<Line> {
+    let mut lines = vec![summary(client)];
     for boot in &client.boots {
-        lines.push(String::new());
+        lines.push(Line::cut(String::new()));
         lines.push(headline(boot, now));
-        lines.extend(boot.files.iter().map(|file| line(file, boot)));
+        lines.extend(boot.files.iter().map(|file| request(file, boot)));
     }
     lines
 }
 
-fn headline(boot: &Boot, now: f64) -> String {
+/// Returns the lines that fit: of the newest boot its newest requests, then the boots before it.
+pub(super) fn fit(client: &Client, now: f64, screen: &Screen) -> Vec<Line> {
+    let all = lines(client, now);
+    let Some(boot) = client.boots.first() else { return all };
+    let requests = 3..3 + boot.files.len();
+    // One row is for the number of requests that are left out.
+    let space = screen.available().saturating_sub(screen.height(&all[..requests.start]) + 1);
+    let newest = &all[requests.clone()];
+    if screen.height(newest) <= space + 1 {
+        return all;
+    }
+    let first = (1..newest.len()).find(|first| screen.height(&newest[*first..]) <= space).unwrap_or(newest.len());
+    let omitted = Line::cut(format!("  ... {first} earlier requests: rtftp status --once {}", escape(&client.client)));
+    [&all[..requests.start], &[omitted], &newest[first..]].concat()
+}
+
+fn summary(client: &Client) -> Line {
+    Line::wrapped(format!("{}: {}", escape(&client.client), escape(&client.summary)), 4, Colour::Default)
+}
+
+/// Returns the line of a request, coloured by its state.
+fn request(file: &File, boot: &Boot) -> Line {
+    let colour = match file.state {
+        State::Failed | State::Refused => Colour::Red,
+        State::Missing => Colour::Yellow,
+        State::Running | State::Complete | State::Probe => Colour::Default,
+    };
+    Line::wrapped(line(file, boot), STATE_COLUMN, colour)
+}
+
+fn headline(boot: &Boot, now: f64) -> Line {
     let more = if boot.more > 0 { format!(", {} earlier requests omitted", boot.more) } else { String::new() };
     let duration = (boot.last - boot.began).max(0.0);
-    format!("boot {} ago, {duration:.1} s, {} requests{more}", age(now - boot.began), boot.files.len())
+    let (ago, requests) = (age(now - boot.began), boot.files.len());
+    Line::cut(format!("boot {ago} ago, {duration:.1} s, {requests} requests{more}"))
 }
 
 /// Returns a line about a request: its time in the boot, its state and the details.
@@ -138,6 +175,23 @@ timed out; blksize 1468, windowsize 4; from 10.0.0.5.nbd
      +0.250 s  dtb                              running    50% [============            ] 0.5 MB  0.2 MB/s  0:02 left  \
 blksize 1468, windowsize 4; from 10.0.0.5.nbd
      +0.250 s  slow                             running   for 2.0 s";
-        assert_eq!(lines(&client, 1130.0).join("\n"), expected);
+        assert_eq!(Screen::of_size(80, 24).text(&lines(&client, 1130.0)), format!("{expected}\n"));
+    }
+
+    #[test]
+    fn shows_the_newest_requests_of_a_long_boot() {
+        let files = (0..50).map(|number| file(&format!("file{number}"), State::Complete)).collect();
+        let mut client = client(files);
+        client.boots.push(client.boots[0].clone());
+        let lines = fit(&client, 1130.0, &Screen::of_size(100, 24));
+        assert_eq!(lines.len(), 23);
+        assert_eq!(lines[3].text, "  ... 31 earlier requests: rtftp status --once 10.0.0.5");
+        assert!(lines[22].text.contains("file49"), "{lines:?}");
+        client.boots[0].files.truncate(3);
+        assert_eq!(
+            fit(&client, 1130.0, &Screen::of_size(100, 24)).len(),
+            3 + 3 + 2 + 50,
+            "the frame is cut at its end"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 mod history;
 mod query;
+mod screen;
 mod table;
 mod text;
 
@@ -11,17 +12,24 @@ use std::{
     io::{self, IsTerminal, Write, stdout},
     net::IpAddr,
     path::PathBuf,
-    process::ExitCode,
+    process::{Command, ExitCode, Stdio},
     thread,
     time::Duration,
 };
 
-use rtftp_runtime::{history::snapshot::Snapshot, status::DEFAULT_SOCKET};
+use rtftp_runtime::{
+    history::snapshot::{Client, Snapshot},
+    status::DEFAULT_SOCKET,
+};
 
-use self::query::QueryError;
+use self::{
+    query::QueryError,
+    screen::{Colour, Line, Screen},
+    table::Table,
+};
 use crate::parser::{Parsed, Parser, unknown_argument};
 
-/// The interval between two tables on a terminal.
+/// The interval between two frames on a terminal.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The arguments of `rtftp status`.
@@ -124,32 +132,56 @@ fn print(job: &Job) -> Result<(), StatusError> {
     match (&job.client, job.format) {
         (client, Format::Events) => print_events(job, client.as_deref()),
         (None, Format::Json) => Ok(stdout().write_all(&query::json(&job.socket)?)?),
-        (None, Format::Text) if job.once || !stdout().is_terminal() => {
-            let lines = table::lines(&query::snapshot(&job.socket)?, None);
-            Ok(stdout().write_all((lines.join("\n") + "\n").as_bytes())?)
-        }
-        (None, Format::Text) => draw_repeatedly(job),
+        (client, Format::Text) if !job.once && stdout().is_terminal() => draw_repeatedly(job, client.as_deref()),
+        (None, Format::Text) => Ok(print_lines(&Table::new(&query::snapshot(&job.socket)?, None).lines())?),
         (Some(client), format) => {
             let snapshot = query::snapshot(&job.socket)?;
-            let Some(found) = snapshot.clients.iter().find(|found| found.client == *client) else {
-                return Err(StatusError::UnknownClient(client.clone()));
-            };
-            let text = match format {
-                Format::Json => serde_json::to_string(found).map_err(io::Error::from)?,
-                Format::Text | Format::Events => history::lines(found, snapshot.now).join("\n"),
-            };
-            Ok(stdout().write_all((text + "\n").as_bytes())?)
+            let found = find(&snapshot, client).ok_or_else(|| StatusError::UnknownClient(client.clone()))?;
+            if format == Format::Json {
+                let json = serde_json::to_string(found).map_err(io::Error::from)?;
+                return Ok(stdout().write_all((json + "\n").as_bytes())?);
+            }
+            Ok(print_lines(&history::lines(found, snapshot.now))?)
         }
     }
 }
 
-/// Draws the table every second, each over the previous one.
-fn draw_repeatedly(job: &Job) -> Result<(), StatusError> {
+fn find<'s>(snapshot: &'s Snapshot, client: &str) -> Option<&'s Client> {
+    snapshot.clients.iter().find(|found| found.client == client)
+}
+
+/// Prints lines, through less(1) if they are more than the terminal has.
+fn print_lines(lines: &[Line]) -> io::Result<()> {
+    let screen = Screen::current();
+    let text = screen.text(lines);
+    if stdout().is_terminal() && screen.height(lines) > screen.available() {
+        let mut less = Command::new("less");
+        // Without commands that start other programs: sudo may allow only this one.
+        less.arg("--RAW-CONTROL-CHARS").env("LESSSECURE", "1").stdin(Stdio::piped());
+        if let Ok(mut less) = less.spawn() {
+            // Fails if the reader ends less before its end.
+            let _ = less.stdin.take().map(|mut input| input.write_all(text.as_bytes()));
+            return less.wait().map(drop);
+        }
+    }
+    stdout().write_all(text.as_bytes())
+}
+
+/// Draws the table, or the boots of one client, every second, each over the previous one.
+fn draw_repeatedly(job: &Job, client: Option<&str>) -> Result<(), StatusError> {
     let mut previous: Option<Snapshot> = None;
     loop {
         let snapshot = query::snapshot(&job.socket)?;
-        let lines = table::lines(&snapshot, previous.as_ref());
-        let frame = text::frame(&lines, text::terminal_size(), previous.is_none());
+        let screen = Screen::current();
+        let lines = match client.map(|client| (client, find(&snapshot, client))) {
+            None => Table::new(&snapshot, previous.as_ref()).fit(&screen),
+            Some((_, Some(client))) => history::fit(client, snapshot.now, &screen),
+            Some((client, None)) => {
+                let waiting = format!("{}: no requests in the history yet", text::escape(client));
+                vec![Line::wrapped(waiting, 4, Colour::Default)]
+            }
+        };
+        let frame = screen.frame(&lines, previous.is_none());
         stdout().write_all(frame.as_bytes())?;
         stdout().flush()?;
         previous = Some(snapshot);

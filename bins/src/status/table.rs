@@ -1,28 +1,123 @@
 //! The table of clients and running transfers.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use rtftp_runtime::history::snapshot::{Boot, Client, File, Snapshot, State};
 
-use super::text::{age, escape};
+use super::{
+    screen::{Colour, Line, Screen},
+    text::{age, escape},
+};
 use crate::progress_bar::{megabytes, progress_bar};
 
-/// Returns the lines of the table. Rates are those since the `previous` snapshot, or the average of the transfer without one.
-pub(super) fn lines(now: &Snapshot, previous: Option<&Snapshot>) -> Vec<String> {
-    let positions = previous.map(positions).unwrap_or_default();
-    let mut lines = vec![headline(now), format!("{:<15} {:>12} {:>6} {:>9}  SUMMARY", "CLIENT", "BOOT", "FILES", "MB")];
-    for client in &now.clients {
-        let Some(boot) = client.boots.first() else { continue };
-        lines.push(line(client, boot, now.now));
-        for file in boot.files.iter().filter(|file| file.state == State::Running && file.blksize > 0) {
-            let position = positions.get(&key(client, file)).zip(previous.map(|previous| previous.now));
-            let (bytes, seconds) = match position {
-                Some((acknowledged, then)) => (file.acknowledged.saturating_sub(*acknowledged), now.now - then),
-                None => (file.acknowledged, file.seconds),
-            };
-            let rate = bytes as f64 / seconds.max(0.001);
-            lines.push(format!("    {:<24} {}", escape(&file.name), progress_bar(file.acknowledged, file.size, rate)));
-        }
+/// The column of the summary.
+const SUMMARY_COLUMN: usize = 47;
+/// A running transfer whose client has sent nothing for this long, in seconds, has stalled.
+const STALLED_AFTER: f64 = 3.0;
+
+/// The condition of a client's last boot, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Condition {
+    /// The last request failed or was refused.
+    Failed,
+    /// A transfer makes no progress.
+    Stalled,
+    /// Anything else.
+    Normal,
+}
+
+/// The table: two lines of titles, and the lines of each client.
+#[derive(Debug)]
+pub(super) struct Table {
+    titles: [Line; 2],
+    clients: Vec<(Condition, Vec<Line>)>,
+}
+
+impl Table {
+    /// Creates the table. Rates are those since the `previous` snapshot, or the average of the transfer without one.
+    ///
+    /// The clients in trouble are the first ones; apart from that, each keeps its place, by its address.
+    pub(super) fn new(now: &Snapshot, previous: Option<&Snapshot>) -> Self {
+        let titles = format!("{:<15} {:>12} {:>6} {:>9}  SUMMARY", "CLIENT", "BOOT", "FILES", "MB");
+        let booted = now.clients.iter().filter_map(|client| Some((client, client.boots.first()?)));
+        let mut booted: Vec<_> = booted.map(|(client, boot)| (condition(boot, now.now), client, boot)).collect();
+        booted.sort_by_cached_key(|(condition, client, _)| {
+            (*condition, client.client.parse::<IpAddr>().ok(), client.client.clone())
+        });
+        let positions = previous.map(|previous| (previous.now, positions(previous)));
+        let rows = |(condition, client, boot)| (condition, rows(client, boot, condition, now.now, positions.as_ref()));
+        Self { titles: [Line::cut(headline(now)), Line::cut(titles)], clients: booted.into_iter().map(rows).collect() }
+    }
+
+    /// Returns all lines.
+    pub(super) fn lines(self) -> Vec<Line> {
+        let clients = self.clients.into_iter().flat_map(|(_, lines)| lines);
+        self.titles.into_iter().chain(clients).collect()
+    }
+
+    /// Returns the lines of as many clients as fit, and the number of the others.
+    pub(super) fn fit(self, screen: &Screen) -> Vec<Line> {
+        let count = self.clients.len();
+        let heights = self.clients.iter().scan(self.titles.len(), |sum, (_, lines)| {
+            *sum += screen.height(lines);
+            Some(*sum)
+        });
+        let heights: Vec<_> = heights.collect();
+        let shown = match heights.last() {
+            Some(all) if *all > screen.available() => {
+                heights.iter().take_while(|height| **height < screen.available()).count()
+            }
+            _ => count,
+        };
+        let hidden = &self.clients[shown..];
+        let troubled = hidden.iter().filter(|(condition, _)| *condition != Condition::Normal).count();
+        let more = match (hidden.len(), troubled) {
+            (0, _) => None,
+            (1, 0) => Some("... and 1 more client".into()),
+            (hidden, 0) => Some(format!("... and {hidden} more clients")),
+            (hidden, troubled) => Some(format!("... and {hidden} more, {troubled} of them failed or stalled")),
+        };
+        let more = more.map(|more| Line::cut(format!("{more}: rtftp status --once")));
+        let clients = self.clients.into_iter().take(shown).flat_map(|(_, lines)| lines);
+        // On a small terminal, the number is more important than the titles.
+        let titles = self.titles.into_iter().take(screen.available() - usize::from(more.is_some()));
+        titles.chain(clients).chain(more).collect()
+    }
+}
+
+/// Returns the condition of a boot: that of its newest running request, or else of its newest one.
+fn condition(boot: &Boot, now: f64) -> Condition {
+    let is_running = |file: &&File| file.state == State::Running;
+    match boot.files.iter().rev().find(is_running).or(boot.files.last()).map(|file| file.state) {
+        Some(State::Failed | State::Refused) => Condition::Failed,
+        Some(State::Running) if now - boot.last >= STALLED_AFTER => Condition::Stalled,
+        _ => Condition::Normal,
+    }
+}
+
+/// Returns the line of a client, and one for each of its running transfers.
+fn rows(
+    client: &Client,
+    boot: &Boot,
+    condition: Condition,
+    now: f64,
+    previous: Option<&(f64, HashMap<(&str, &str, i64), u64>)>,
+) -> Vec<Line> {
+    let colour = match condition {
+        Condition::Failed => Colour::Red,
+        Condition::Stalled => Colour::Yellow,
+        Condition::Normal => Colour::Default,
+    };
+    let mut lines = vec![Line::wrapped(line(client, boot, now), SUMMARY_COLUMN, colour)];
+    for file in boot.files.iter().filter(|file| file.state == State::Running && file.blksize > 0) {
+        let position = previous.and_then(|(then, positions)| Some((positions.get(&key(client, file))?, then)));
+        let (bytes, seconds) = match position {
+            Some((acknowledged, then)) => (file.acknowledged.saturating_sub(*acknowledged), now - then),
+            None => (file.acknowledged, file.seconds),
+        };
+        let rate = bytes as f64 / seconds.max(0.001);
+        let bar = progress_bar(file.acknowledged, file.size, rate);
+        lines.push(Line::cut(format!("    {:<24} {bar}", escape(&file.name))));
     }
     lines
 }
@@ -78,6 +173,10 @@ mod tests {
     use super::*;
     use crate::status::history::tests::{client, file};
 
+    fn texts(lines: &[Line]) -> Vec<String> {
+        lines.iter().map(|line| line.text.clone()).collect()
+    }
+
     fn snapshot(now: f64, clients: Vec<Client>) -> Snapshot {
         let totals = Totals {
             requests: 12,
@@ -107,8 +206,9 @@ mod tests {
             "10.0.0.5            12 s ago      1       0.4  loading kernel8.img at 40 %",
             "    kernel8.img               40% [=========               ] 0.4 MB  0.1 MB/s  0:06 left",
         ];
-        assert_eq!(lines(&now, Some(&before)), expected);
-        assert!(lines(&now, None)[3].contains("0.2 MB/s"), "the average rate in {:?}", lines(&now, None));
+        assert_eq!(texts(&Table::new(&now, Some(&before)).lines()), expected);
+        let average = texts(&Table::new(&now, None).lines());
+        assert!(average[3].contains("0.2 MB/s"), "the average rate in {average:?}");
     }
 
     #[test]
@@ -118,6 +218,57 @@ mod tests {
         hostile.summary = "loading \u{1b}[2J\n".into();
         let mut now = snapshot(1.0, vec![hostile]);
         now.version = "\u{1b}c".into();
-        assert!(lines(&now, None).iter().all(|line| line.bytes().all(|byte| matches!(byte, b' '..=b'~'))));
+        let lines = texts(&Table::new(&now, None).lines());
+        assert!(lines.iter().all(|line| line.bytes().all(|byte| matches!(byte, b' '..=b'~'))));
+    }
+
+    /// Returns a hundred clients, of which two have failed and one has stalled.
+    fn hundred() -> Snapshot {
+        let clients = (1..=100).map(|number| {
+            let last = match number {
+                30 | 70 => File { why: Some("no route to host".into()), ..file("kernel", State::Failed) },
+                50 => File { blksize: 1468, ..file("kernel", State::Running) },
+                _ => file("kernel", State::Complete),
+            };
+            Client { client: format!("10.0.0.{number}"), ..client(vec![last]) }
+        });
+        let mut clients: Vec<_> = clients.collect();
+        clients.reverse();
+        snapshot(1020.0, clients)
+    }
+
+    #[test]
+    fn clients_keep_their_place_after_those_in_trouble() {
+        let names = |snapshot: &Snapshot| {
+            let lines = texts(&Table::new(snapshot, None).lines());
+            let names = lines.into_iter().skip(2).filter(|line| line.starts_with("10."));
+            names.map(|line| line.split(' ').next().expect("a word").to_owned()).collect::<Vec<_>>()
+        };
+        let mut snapshot = hundred();
+        let first = names(&snapshot);
+        assert_eq!(first[..5], ["10.0.0.30", "10.0.0.70", "10.0.0.50", "10.0.0.1", "10.0.0.2"]);
+        assert_eq!((first.len(), first[11].as_str()), (100, "10.0.0.9"));
+        // Another order of activity.
+        snapshot.clients.rotate_left(17);
+        assert_eq!(names(&snapshot), first);
+    }
+
+    #[test]
+    fn shows_what_fits_and_counts_the_others() {
+        let fitting = |columns, rows| texts(&Table::new(&hundred(), None).fit(&Screen::of_size(columns, rows)));
+        let lines = fitting(100, 24);
+        assert_eq!(lines.len(), 23);
+        assert!(lines[2].starts_with("10.0.0.30 "), "{lines:?}");
+        assert_eq!(lines[22], "... and 81 more clients: rtftp status --once");
+        let lines = fitting(100, 5);
+        assert_eq!(lines[3], "... and 99 more, 2 of them failed or stalled: rtftp status --once");
+        assert_eq!(fitting(100, 2), ["... and 100 more, 3 of them failed or stalled: rtftp status --once"]);
+        assert_eq!(fitting(100, 200).len(), 103);
+        // A narrow terminal needs two rows for each client.
+        assert!(
+            fitting(60, 24)[..].last().is_some_and(|last| last.starts_with("... and 91 more")),
+            "{:?}",
+            fitting(60, 24)
+        );
     }
 }
