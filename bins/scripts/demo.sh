@@ -46,8 +46,8 @@ fi
 say "Installing missing packages: an NBD server, tools that create a disk, a TFTP client"
 bins/scripts/install-packages.sh "${packages[@]}"
 
-say "Building the daemon"
-cargo build --release --quiet --locked "${crates[@]}"
+say "Building the daemon: the first time, this takes some minutes"
+cargo build --release --locked "${crates[@]}"
 binaries=${CARGO_TARGET_DIR:-target}/release
 
 say "Creating the disk of a board: an MBR, /boot on vfat with an 8 MiB kernel, and /"
@@ -75,10 +75,13 @@ pids+=($!)
 wait_for 10 "the NBD server" test -S "$work/nbd.sock"
 
 say "Starting rtftp with an empty root directory, on an unprivileged port; its log follows"
-"$binaries/rtftp" --listen-ip 127.0.0.1 --listen-port 0 --root-dir "$work/tftp" --view-gap 2 2> >(tee "$work/log" >&2) &
+"$binaries/rtftp" --listen-ip 127.0.0.1 --listen-port 0 --root-dir "$work/tftp" --view-gap 2 \
+    --status-socket "$work/status.sock" --status-listen 0 2> >(tee "$work/log" >&2) &
 pids+=($!)
 wait_for 10 "the port" grep -q 'listening on 127.0.0.1:' "$work/log"
 port=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\).*/\1/p' "$work/log")
+wait_for 10 "the status page" grep -q 'status page at ' "$work/log"
+page=$(sed -n 's/.*status page at //p' "$work/log")
 
 say "Describing the disk in 127.0.0.1.nbd: the daemon detects the new file and connects the disk"
 cat >"$work/description" <<END
@@ -112,6 +115,18 @@ head -c 8M /dev/urandom >"$work/boot/kernel8.img"
 mcopy -o -i "$disk@@1M" "$work/boot/kernel8.img" ::
 sleep 2 # --view-gap: after this pause, the next request is a new boot.
 fetch_kernel
+
+say "rtftp check: the description, the disk and the files that the board can fetch"
+mkdir "$work/tftp/default"
+"$binaries/rtftp" check "$work/tftp"
+
+say "rtftp status: the boots of all boards, then those of this one, file by file"
+"$binaries/rtftp" status --once --socket "$work/status.sock"
+echo
+"$binaries/rtftp" status --once --socket "$work/status.sock" 127.0.0.1
+
+say "The status page shows the same in a browser, at $page while rtftp runs; its metrics for Prometheus begin with"
+curl --silent --show-error --fail "${page}metrics" | grep --max-count 6 '^rtftp_' || fail "the status page does not answer"
 
 say "Stopping rtftp: it exits and leaves no process behind"
 kill "${pids[1]}"

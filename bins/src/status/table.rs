@@ -101,7 +101,7 @@ fn rows(
     boot: &Boot,
     condition: Condition,
     now: f64,
-    previous: Option<&(f64, HashMap<(&str, &str, i64), u64>)>,
+    previous: Option<&(f64, Positions<'_>)>,
 ) -> Vec<Line> {
     let colour = match condition {
         Condition::Failed => Colour::Red,
@@ -158,8 +158,11 @@ fn key<'a>(client: &'a Client, file: &'a File) -> (&'a str, &'a str, i64) {
     (&client.client, &file.name, file.began.round() as i64)
 }
 
+/// The acknowledged bytes of running transfers.
+type Positions<'s> = HashMap<(&'s str, &'s str, i64), u64>;
+
 /// Returns the acknowledged bytes of the running transfers.
-fn positions(snapshot: &Snapshot) -> HashMap<(&str, &str, i64), u64> {
+fn positions(snapshot: &Snapshot) -> Positions<'_> {
     let last_boots = snapshot.clients.iter().filter_map(|client| Some((client, client.boots.first()?)));
     let files = last_boots.flat_map(|(client, boot)| boot.files.iter().map(move |file| (client, file)));
     let running = files.filter(|(_, file)| file.state == State::Running);
