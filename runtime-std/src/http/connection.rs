@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpStream},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
@@ -31,6 +31,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The number of bytes to read at a time.
 const READ_SIZE: usize = 1024;
 
+/// The time without packets after which the kernel asks whether the client is still there, the interval and the number of questions.
+/// GRUB uses the same ports at each boot, so a connection that the machine left open at its last boot would block one of the next.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(3), Duration::from_secs(1), 3);
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection<'a> {
@@ -45,6 +49,7 @@ impl Connection<'_> {
         // Failures make the connection slower, not wrong.
         let _ = stream.get_ref().set_nodelay(true);
         let _ = sockopt::set_socket_send_buffer_size(stream.as_fd(), SEND_BUFFER);
+        let _ = keep_alive(stream.as_fd());
         or(self.run(stream, tls), self.place.stopped()).await;
     }
 
@@ -87,6 +92,15 @@ impl Connection<'_> {
             yield_now().await;
         }
     }
+}
+
+/// Makes the kernel close the connection of a client that has vanished.
+fn keep_alive(socket: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let (idle, interval, count) = KEEPALIVE;
+    sockopt::set_tcp_keepidle(socket, idle)?;
+    sockopt::set_tcp_keepintvl(socket, interval)?;
+    sockopt::set_tcp_keepcnt(socket, count)?;
+    sockopt::set_socket_keepalive(socket, true)
 }
 
 /// Reads the head of the next request; `received` keeps what follows it. The inner error is the status to respond with.
