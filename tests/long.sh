@@ -10,6 +10,7 @@ package        the Debian package: install, serve, upgrade, remove
 package-arm64  the package for arm64 on an emulated machine
 bookworm       README, CONTRIBUTING and guides on a clean Debian 12
 trixie         the same on a clean Debian 13
+http-boot      PCs boot over HTTP: UEFI firmware, GRUB, PXELINUX
 fuzz           each fuzz target for 10 minutes
 "
 
@@ -17,6 +18,18 @@ package() { tests/package.sh; }
 package-arm64() { tests/package-arm64.sh; }
 bookworm() { tests/clean-debian.sh bookworm; }
 trixie() { tests/clean-debian.sh trixie; }
+http-boot() {
+    if [ "$(dpkg --print-architecture)" != amd64 ]; then
+        echo "not tested: the boot loaders are packaged for amd64 only"
+        return
+    fi
+    bins/scripts/install-packages.sh qemu-system-x86 ipxe-qemu ovmf pxelinux syslinux-common grub-efi-amd64-bin grub-common \
+        dnsmasq-base iproute2 qemu-utils e2fsprogs gcc libc6-dev
+    # Network namespaces need root.
+    [ "$(id -u)" = 0 ] || local -x CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=sudo
+    cargo build --quiet --locked --workspace
+    cargo test --quiet --locked -p rtftp-tests --test http_boot -- --ignored --test-threads 1
+}
 fuzz() { fuzz/run.sh 600; }
 
 run_steps "$tests" "$@"

@@ -48,6 +48,8 @@ packages() {
         qemu-system-arm                                                   # a board for the firmware
         valgrind                                                          # counts instructions
     )
+    # Boot loaders of PCs are packaged for PCs only.
+    [ "$(dpkg --print-architecture)" != amd64 ] || names+=(qemu-system-x86 ipxe-qemu)
     bins/scripts/install-packages.sh "${names[@]}"
     command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz
     # These need rustup and its server. Without them, the step oldest-compiler is not run, and firmware takes Debian's compiler.

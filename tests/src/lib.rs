@@ -2,7 +2,7 @@
 //!
 //! A test builds a [`Disk`] from [`Tree`]s, exports it with an [`NbdServer`], writes its [`DiskConfig`] into the root directory
 //! of an [`Rtftp`] daemon and fetches files with a [`client program`](client_programs) or, packet by packet, with a [`Client`].
-//! An [`OwnerMachine`] is a virtual machine that has the disk mounted and changes it meanwhile. In the other direction, [`RtftpGet`]
+//! A [`BootNetwork`] has an emulated PC that boots over HTTP. An [`OwnerMachine`] is a virtual machine that has the disk mounted and changes it meanwhile. In the other direction, [`RtftpGet`]
 //! fetches from an [`Rtftp`] daemon, from a [`ForeignServer`] or, packet by packet, from a [`ScriptedServer`].
 //!
 //! No test uses a fixed port or sleeps for a guessed time. Dropping a value ends the processes that it started.
@@ -13,6 +13,8 @@ mod appliance;
 pub mod attackers;
 mod authority;
 mod board_disk;
+mod boot_kernel;
+mod boot_network;
 mod browser;
 pub mod client_programs;
 mod daemon;
@@ -42,6 +44,8 @@ mod wait;
 pub use appliance::AppliancePermit;
 pub use authority::Authority;
 pub use board_disk::{board_config, board_disk};
+pub use boot_kernel::boot_kernel;
+pub use boot_network::{BootNetwork, PcFirmware};
 pub use browser::Browser;
 pub use daemon::{Rtftp, binary, run_with_bad_arguments};
 pub use disk::{Disk, DiskConfig, FileSystem, Tree};
