@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, SocketAddrV4, UdpSocket},
+    net::{SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
     os::{
         fd::{AsRawFd, OwnedFd},
         linux::net::SocketAddrExt,
@@ -25,8 +25,8 @@ use nix::{
     unistd::Pid,
 };
 use rtftp_tests::{
-    Answer, Client, DiskConfig, Rtftp, binary, can_unshare, closed_port, not_tested, raw_client::rrq, run,
-    silent_server,
+    Answer, Authority, Client, DiskConfig, Rtftp, binary, can_unshare, closed_port, http_client::HttpClient,
+    not_tested, raw_client::rrq, run, silent_server,
 };
 use tempfile::TempDir;
 
@@ -203,7 +203,7 @@ fn sighup_reloads_all_disks_without_monitoring() {
 /// Returns the command of a daemon with `count` activated sockets from file descriptor 3, as systemd starts it.
 fn activated(descriptor: impl Into<OwnedFd>, count: u32) -> Command {
     const SCRIPT: &str = r#"exec 3<&0 4<&0 </dev/null
-        export LISTEN_PID=$$ LISTEN_FDS="$1" LISTEN_FDNAMES=rtftp.socket; shift; exec "$@""#;
+        export LISTEN_PID=$$ LISTEN_FDS="$1" LISTEN_FDNAMES="${NAME:-rtftp.socket}"; shift; exec "$@""#;
     let mut command = Command::new("sh");
     command.args(["-c", SCRIPT, "sh", &count.to_string()]).arg(binary("rtftp")).stdin(descriptor.into());
     command
@@ -254,6 +254,32 @@ fn serves_an_address_that_the_machine_gets_after_the_start() {
         assert_eq!(Client::new("127.0.0.1", address.into()).fetch("file", &[]), Ok(b"x".into()));
     });
     tested.join().unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+#[test]
+fn the_name_of_an_activated_socket_selects_https() {
+    let files = tempfile::tempdir().expect("a directory");
+    Authority::new("authority").issue(2100, files.path());
+    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| files.path().join(name));
+    for (name, protocol, status) in [("https", "HTTPS", 400), ("rtftp.socket", "HTTP", 404)] {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = socket.local_addr().expect("bound");
+        let mut command = activated(socket, 1);
+        command.env("NAME", name);
+        if name == "https" {
+            command.args(["--https", "443"]).arg("--tls-certificate").arg(&certificate).arg("--tls-key").arg(&key);
+        }
+        let daemon = Rtftp::start_by(&mut command);
+        assert_eq!(daemon.served_at(&format!("serving files over {protocol} on ")), address);
+        // Only the port of HTTPS refuses a request without TLS.
+        let response = HttpClient::connect("127.0.0.1", address).request("GET", "/missing", &[]).expect("a response");
+        assert_eq!(response.status, status, "{name}");
+    }
+    let mut command = activated(TcpListener::bind("127.0.0.1:0").expect("a free port"), 1);
+    let output =
+        command.env("NAME", "https").args(["--root-dir", "/", "--listen-port", "0"]).output().expect("a shell");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("--https, --tls-certificate and --tls-key are missing"), "{stderr}");
 }
 
 #[test]
