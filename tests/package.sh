@@ -9,7 +9,7 @@ source tests/caller.sh
 become_root "$PWD/tests/package.sh"
 PATH=$PATH:/usr/sbin:/sbin
 
-bins/scripts/install-packages.sh debootstrap iproute2 lintian mandoc man-db zsh fish systemd
+bins/scripts/install-packages.sh debootstrap iproute2 libcap2-bin lintian mandoc man-db zsh fish systemd
 
 say() { echo "package: $*"; }
 fail() { echo "package: FAILED: $*" >&2; exit 1; }
@@ -69,6 +69,10 @@ in_debian dpkg --install /rtftp.deb >"$work/log" 2>&1 || fail "$(cat "$work/log"
 size=$(stat --format %s "$root/usr/bin/rtftp")
 [ "$size" -lt $((3 << 20)) ] || fail "the daemon has $size bytes, more than 3 MiB"
 expect_present /srv/tftp/default "after installation"
+expect_present /usr/lib/systemd/system/rtftp-http.socket "after installation"
+for wants in sockets.target rtftp.service; do
+    expect_absent /etc/systemd/system/$wants.wants/rtftp-http.socket "after installation, although it is off by default"
+done
 expect_present $wanted "after installation"
 expect_present $wanted_socket "after installation"
 in_debian bash -c '. /usr/share/bash-completion/completions/rtftp && complete -p rtftp' >"$work/log" || fail "no completion"
@@ -79,6 +83,14 @@ for file in "$root"/usr/share/doc/rtftp/*.md; do
         [ -e "$(dirname "$file")/$link" ] || fail "$(basename "$file") links to $link, which is not installed"
     done < <(grep --only-matching --perl-regexp '\]\(\K[^)#]+' "$file" | grep --invert-match --extended-regexp '^(https?|mailto):')
 done
+
+say "checking the units"
+mkdir "$work/units"
+cp "$root"/usr/lib/systemd/system/rtftp* "$work/units"
+# Only the program and the manual page are missing here.
+sed -i -e 's#^ExecStart=/usr/bin/rtftp#ExecStart=/bin/true#' -e /^Documentation=/d "$work"/units/*
+said=$(systemd-analyze verify "$work"/units/* 2>&1) && [ -z "$said" ] || fail "systemd-analyze: $said"
+[ "$(sed -n 's/^Service=//p' "$work/units/rtftp-http.socket")" = rtftp.service ] || fail "rtftp-http.socket starts another service"
 
 say "serving as its units do"
 unit() { sed -n "s/^$2=//p" "$root/usr/lib/systemd/system/rtftp.$1"; }
@@ -108,6 +120,29 @@ rights=$(awk '/^CapEff:/ {print $2}' /proc/$daemon/status)
 [ "$rights" = 0000000000000000 ] || fail "it has the capabilities $rights"
 kill $daemon
 wait $daemon || fail "it ended with $?: $(cat "$work/log")"
+daemon=
+
+say "serving as its container does, without the right to open port 69"
+# As the Containerfile does, with the tools of this machine; the user exists already, under another number.
+recipe=bins/pkg/Containerfile
+id=$(sed -n 's/^USER \([0-9]*\):.*/\1/p' $recipe)
+in_debian sh -c "$(sed -n 's#^    && \(install --directory.*\) \\$#\1#p' $recipe)"
+chown "$id" "$root/run/rtftp"
+setcap "$(sed -n 's#.* setcap \([^ ]*\) /usr/bin/rtftp.*#\1#p' $recipe)" "$root/usr/bin/rtftp"
+read -ra command <<<"$(sed -n 's/^ENTRYPOINT \[\(.*\)\]/\1/p' $recipe | tr -d '",')"
+in_container=(chroot "$root" setpriv --reuid="$id" --regid="$id" --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs)
+unshare --net sh -c 'ip link set lo up && exec "$@"' sh "${in_container[@]}" "${command[@]}" --listen-port 6969 2>"$work/log" &
+daemon=$!
+for _ in {1..100}; do
+    ! grep --quiet 'listening on .*:6969' "$work/log" || break
+    kill -0 $daemon 2>/dev/null || break
+    sleep 0.1
+done
+[ "$(fetch 127.0.0.1:6969)" = hello ] || fail "in the container: $(cat "$work/get" "$work/log")"
+"${in_container[@]}" rtftp status >"$work/status" 2>&1 || fail "rtftp status in the container: $(cat "$work/status")"
+grep --quiet 'hello complete' "$work/status" || fail "rtftp status in the container prints: $(cat "$work/status")"
+kill $daemon
+wait $daemon || fail "in the container it ended with $?: $(cat "$work/log")"
 daemon=
 
 say "upgrading it"
