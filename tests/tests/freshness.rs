@@ -17,8 +17,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 const RASPBERRY_PI: [&str; 2] = ["-O", "^64bit,^metadata_csum"];
 
 /// The journaled file systems of a board: partition number and mount options.
-const JOURNALED: [(u32, &str); 3] =
-    [(2, "-t ext4 -o commit=1"), (3, "-t ext4 -o commit=1"), (5, "-t ext3 -o commit=1")];
+const JOURNALED: [(u32, &str); 4] =
+    [(2, "-t ext4 -o commit=1"), (3, "-t ext4 -o commit=1"), (5, "-t ext3 -o commit=1"), XFS];
+/// The one with a log, which is created empty.
+const XFS: (u32, &str) = (6, "-t xfs");
 /// The file system without a journal.
 const VFAT: (u32, &str) = (1, "-t vfat");
 
@@ -48,12 +50,14 @@ impl Board {
             (2, 32, FileSystem::Ext4(&tree)),
             (3, 32, FileSystem::Ext4With(&tree, &RASPBERRY_PI)),
             (5, 32, FileSystem::Ext("ext3", &tree, &[])),
+            (XFS.0, 64, FileSystem::Xfs(&[])),
         ]);
         let server = serve(&disk);
-        let mut owner = OwnerMachine::boot(&server);
+        let mut owner = OwnerMachine::boot_with_modules(&server, &["xfs"]);
         for (number, options) in JOURNALED.into_iter().chain([VFAT]) {
             owner.run(&format!("mkdir /mnt/{number}; mount {options} /dev/vda{number} /mnt/{number}"));
         }
+        owner.run(&format!("cp -r /mnt/2/boot /mnt/{}; sync", XFS.0));
         let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "0"]);
         for (number, _) in JOURNALED.into_iter().chain([VFAT]) {
             let config = DiskConfig::new(server.url()).partition(number, "/").tftp_root("/boot").backend("native");
@@ -145,7 +149,7 @@ fn serves_flushed_changes_of_a_mounted_disk() {
 #[test]
 fn fails_transfer_of_a_file_that_changes() {
     let mut board = Board::start(NbdServer::qemu);
-    for number in [2, 3, 5, VFAT.0] {
+    for number in [2, 3, 5, XFS.0, VFAT.0] {
         board.write_on_owner(number, "vmlinuz.new", &kernel(2));
         board.run_on_owner(number, "sync");
         match board.fetch_while(number, "mv vmlinuz.new vmlinuz; sync") {
@@ -156,7 +160,7 @@ fn fails_transfer_of_a_file_that_changes() {
     }
     // Overwritten in place, a transfer would mix both versions. Not tested on vfat, whose times have a resolution of two seconds.
     board.owner.write("/tmp/kernel", &kernel(3));
-    for number in [2, 3] {
+    for number in [2, 3, XFS.0] {
         match board.fetch_while(number, "dd if=/tmp/kernel of=vmlinuz bs=64k conv=notrunc; sync") {
             Err(Answer::Error(0, _)) => {}
             other => panic!("overwritten on partition {number}: {:?}", other.map(|file| file.len())),
@@ -164,7 +168,7 @@ fn fails_transfer_of_a_file_that_changes() {
         board.assert_served(number, "vmlinuz", &kernel(3));
     }
     // Changes of other files do not end a transfer.
-    for (number, version) in [(2, 3), (3, 3), (5, 2), (VFAT.0, 2)] {
+    for (number, version) in [(2, 3), (3, 3), (5, 2), (XFS.0, 3), (VFAT.0, 2)] {
         let script = "echo new >cmdline.txt; echo more >more; rm more; dd if=/tmp/kernel of=other bs=64k; sync";
         match board.fetch_while(number, script) {
             Ok(got) => assert_same(&got, &kernel(version), "transfer during a change of another file"),
@@ -178,7 +182,8 @@ fn serves_changes_that_are_only_in_the_journal() {
     let mut board = Board::start(NbdServer::qemu);
     board.owner.disable_writeback();
     let (old, new) = (kernel(1), kernel(2));
-    for (number, _) in JOURNALED {
+    // XFS writes no data of a file that is only renamed.
+    for (number, _) in JOURNALED.into_iter().filter(|mount| *mount != XFS) {
         board.write_on_owner(number, "vmlinuz.new", &new);
         board.run_on_owner(number, "mv vmlinuz.new vmlinuz");
         let renamed = Instant::now();
