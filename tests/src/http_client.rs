@@ -29,15 +29,23 @@ pub struct HttpResponse {
     pub body: Vec<u8>,
 }
 
+/// Connects from this source address.
+///
+/// # Errors
+///
+/// There is no such address, or no server.
+pub(crate) fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket.into())
+}
+
 impl HttpClient {
     /// Connects from this source address.
     #[track_caller]
     pub fn connect(from: &str, to: SocketAddr) -> Self {
-        let from: IpAddr = from.parse().expect("an address");
-        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).expect("bound");
-        connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).expect("connected");
-        let stream = TcpStream::from(socket);
+        let stream = connect_from(from.parse().expect("an address"), to).expect("connected");
         stream.set_read_timeout(Some(LIMIT)).expect("set");
         stream.set_write_timeout(Some(LIMIT)).expect("set");
         Self { stream: BufReader::new(stream) }

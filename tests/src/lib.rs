@@ -24,6 +24,7 @@ mod foreign_server;
 mod hanging_fs;
 pub mod hostile_nbd;
 pub mod http_client;
+pub mod http_load;
 mod kernel;
 mod listing;
 pub mod load_client;

@@ -1,0 +1,264 @@
+//! Compares the HTTP server of rtftp with nginx, lighttpd and Python's http.server in one run: throughput, processor time, memory.
+//!
+//! ```text
+//! cargo build --release && cargo bench -p rtftp-tests --bench http [-- --rounds N] [--only PART-OF-A-TITLE]
+//! ```
+//!
+//! Method: as in the benchmark `peers`. Each figure is the median of several rounds, which are interleaved (A B C, A B C, ...). Each
+//! run starts a new server process, with the files in the page cache. The client is `rtftp_tests::http_load`, which compares every
+//! byte and has a source address for each connection. It shares the processors with the server. nginx and lighttpd have the
+//! configuration of their Debian packages as far as it matters here, without logs of requests and with places for 4,096 connections:
+//! nginx has a worker for each processor. rtftp does not log requests either.
+//!
+//! In the rows "from a disk", rtftp reads from an ext4 behind nbdkit, a connection for each client; the others serve a local file.
+//! The processor time is that of the server without the NBD server.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::unistd::geteuid;
+use rtftp_tests::{
+    Disk, DiskConfig, FileSystem, NbdServer, Process, ResourceUsage, Tree, binary,
+    http_load::HttpLoad,
+    load_client::{Report, address},
+    noise,
+};
+
+/// Names and sizes in bytes.
+const LARGE: (&str, usize) = ("/large", 48 << 20);
+const SMALL: (&str, usize) = ("/small", 1 << 20);
+const TINY: (&str, usize) = ("/tiny", 1000);
+const LIMIT: Duration = Duration::from_secs(60);
+/// The number of clients with a disk.
+const DISKS: u16 = 200;
+
+/// The configuration of nginx, with placeholders.
+const NGINX: &str = "daemon off; worker_processes auto; pid {work}/nginx.pid; error_log stderr crit; {user}
+    events { worker_connections 4096; }
+    http {
+        sendfile on; tcp_nopush on; access_log off; types_hash_max_size 2048;
+        client_body_temp_path {work}/1; proxy_temp_path {work}/2; fastcgi_temp_path {work}/3;
+        uwsgi_temp_path {work}/4; scgi_temp_path {work}/5;
+        server { listen 127.0.0.1:{port} backlog=4096; root {dir}; keepalive_requests 1000000; }
+    }";
+/// The configuration of lighttpd, with placeholders.
+const LIGHTTPD: &str = "server.document-root = \"{dir}\"
+    server.bind = \"127.0.0.1\"
+    server.port = {port}
+    server.max-connections = 4096
+    server.max-fds = 8192
+    server.max-keep-alive-requests = 1000000
+    server.listen-backlog = 4096
+    mimetype.assign = ( \"\" => \"application/octet-stream\" )";
+
+/// A server program: name, program, arguments and the contents of its configuration file, both with placeholders.
+struct Server(&'static str, &'static str, &'static str, &'static str);
+
+const SERVERS: [Server; 4] = [
+    Server(
+        "rtftp",
+        "rtftp",
+        "--listen-ip 127.0.0.1 --listen-port 0 --root-dir {root} --log-level warn --http 127.0.0.1:{port}",
+        "",
+    ),
+    Server("nginx", "nginx", "-c {work}/config -p {work}", NGINX),
+    Server("lighttpd", "lighttpd", "-D -f {work}/config", LIGHTTPD),
+    Server("python3", "python3", "-m http.server --bind 127.0.0.1 --directory {dir} {port}", ""),
+];
+
+/// A row of the comparison.
+struct Row {
+    title: &'static str,
+    load: HttpLoad,
+    size: usize,
+    /// Whether rtftp serves the file from disks.
+    from_disk: bool,
+    /// Whether Python, which starts a thread for each connection, is left out.
+    is_heavy: bool,
+}
+
+/// One measurement of one server.
+struct Run {
+    report: Report,
+    cpu: Duration,
+    /// The peak memory, and its growth since the start, in bytes.
+    memory: (u64, u64),
+    bytes: u64,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if !args.iter().any(|arg| arg == "--bench") {
+        return;
+    }
+    let after = |name: &str| args.iter().skip_while(|arg| *arg != name).nth(1);
+    let rounds: usize = after("--rounds").map_or(3, |count| count.parse().expect("--rounds NUMBER"));
+    let only = after("--only").map_or("", String::as_str);
+    let local = tempfile::tempdir().expect("a temporary directory");
+    let disks = tempfile::tempdir().expect("a temporary directory");
+    let files = [LARGE, SMALL, TINY];
+    for root in [local.path(), disks.path()] {
+        let directory = root.join("default");
+        fs::create_dir(&directory).expect("made");
+        for path in [root, &directory] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("set");
+        }
+    }
+    let mut tree = Tree::new();
+    for (name, size) in files {
+        let contents = noise(size, 1);
+        tree = tree.file(&name[1..], &contents);
+        fs::write(local.path().join("default").join(&name[1..]), contents).expect("written");
+    }
+    let disk = Disk::whole(128, FileSystem::Ext4(&tree));
+    let nbd = NbdServer::nbdkit(&disk);
+    let config = DiskConfig::new(nbd.url()).device("/dev/sda", "/").to_string();
+    for client in 0..DISKS {
+        fs::write(disks.path().join(format!("{}.nbd", address(client))), &config).expect("written");
+    }
+    let servers: Vec<_> = SERVERS.iter().filter(|server| server.is_installed()).collect();
+    println!("medians of {rounds} rounds; MB = 10^6 bytes; (x) = rtftp compared with nginx: more is better\n");
+    for row in rows().iter().filter(|row| row.title.contains(only)) {
+        let servers: Vec<_> = servers.iter().filter(|server| server.0 != "python3" || !row.is_heavy).copied().collect();
+        compare(row, &servers, local.path(), disks.path(), rounds);
+    }
+}
+
+fn rows() -> Vec<Row> {
+    let load = |clients, times, (path, _): (&'static str, usize)| HttpLoad { clients, times, path, limit: LIMIT };
+    let row = |title, load, size, from_disk, is_heavy| Row { title, load, size, from_disk, is_heavy };
+    vec![
+        row("one stream, local file", load(1, 40, LARGE), LARGE.1, false, false),
+        row("200 clients, local file", load(200, 10, SMALL), SMALL.1, false, false),
+        row("1000 clients, local file", load(1000, 2, SMALL), SMALL.1, false, true),
+        row("100 clients, files of 1000 bytes", load(100, 200, TINY), TINY.1, false, true),
+        row("one stream, from a disk", load(1, 40, LARGE), LARGE.1, true, false),
+        row("200 clients, from a disk each", load(DISKS, 10, SMALL), SMALL.1, true, true),
+    ]
+}
+
+impl Server {
+    fn is_installed(&self) -> bool {
+        let Self(name, program, ..) = self;
+        let path = std::env::var("PATH").unwrap_or_default();
+        let is_installed = *name == "rtftp"
+            || path.split(':').chain(["/usr/sbin"]).any(|directory| Path::new(directory).join(program).is_file());
+        if !is_installed {
+            println!("not compared: {name} is not installed (apt install {name})");
+        }
+        is_installed
+    }
+
+    /// Starts the server and waits until it accepts connections. `work` is a directory of its own.
+    fn start(&self, root: &Path, work: &Path) -> (Process, SocketAddr) {
+        let Self(name, program, args, config) = self;
+        // No other program takes the port in the meantime: the benchmark does not start two servers at once.
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+        let fill = |text: &str| {
+            let user = if geteuid().is_root() { "user root;" } else { "" };
+            let dir = root.join("default").display().to_string();
+            [
+                ("{port}", address.port().to_string().as_str()),
+                ("{root}", &root.display().to_string()),
+                ("{dir}", &dir),
+                ("{work}", &work.display().to_string()),
+                ("{user}", user),
+            ]
+            .iter()
+            .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+        };
+        fs::write(work.join("config"), fill(config)).expect("written");
+        let mut command = match *name {
+            "rtftp" => Command::new(binary("rtftp")),
+            _ => Command::new(program),
+        };
+        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+        command.args(fill(args).split_whitespace()).env("PATH", path);
+        let log = fs::File::create(work.join("log")).expect("created");
+        let process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log));
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let log = || fs::read_to_string(work.join("log")).unwrap_or_default();
+            assert!(!process.has_ended() && started.elapsed() < LIMIT, "{name} does not answer: {}", log());
+            thread::sleep(Duration::from_millis(1));
+        }
+        (process, address)
+    }
+
+    /// Starts the server and runs a load of requests of a file with `size` bytes.
+    fn measure(&self, root: &Path, row: &Row) -> Run {
+        let expected = noise(row.size, 1);
+        let work = tempfile::tempdir().expect("a temporary directory");
+        let (process, address) = self.start(root, work.path());
+        let before = ResourceUsage::of(process.id());
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let usage = scope.spawn(|| ResourceUsage::follow(process.id(), &over));
+            let report = row.load.run(address, &expected);
+            over.store(true, Ordering::Relaxed);
+            let usage = usage.join().expect("no panic");
+            let report = report.expect("sockets");
+            let bytes = (row.size * report.complete.len()) as u64;
+            let memory = (usage.memory, usage.memory.saturating_sub(before.memory));
+            Run { bytes, cpu: usage.cpu.saturating_sub(before.cpu), memory, report }
+        })
+    }
+}
+
+/// Measures servers in interleaved rounds and prints a line for each.
+fn compare(row: &Row, servers: &[&Server], local: &Path, disks: &Path, rounds: usize) {
+    let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| vec![]).collect();
+    for _ in 0..rounds {
+        for (server, runs) in servers.iter().zip(&mut runs) {
+            let root = if row.from_disk && server.0 == "rtftp" { disks } else { local };
+            runs.push(server.measure(root, row));
+        }
+    }
+    let speed = |run: &Run| run.bytes as f64 / run.report.wall.as_secs_f64() / 1e6;
+    let cost = |run: &Run| run.cpu.as_secs_f64() / (run.bytes as f64 / f64::from(1 << 30));
+    let nginx = servers.iter().zip(&runs).find(|(server, _)| server.0 == "nginx").map(|(_, runs)| runs.as_slice());
+    println!("{}", row.title);
+    println!("                 MB/s          CPU-s/GiB        median s     p99 s  peak MiB  growth MiB  complete");
+    for (server, runs) in servers.iter().zip(&runs) {
+        let (mut mb, mut cpu) = (String::new(), String::new());
+        if let Some(nginx) = nginx.filter(|_| server.0 == "rtftp") {
+            let _ = write!(mb, "({:.2})", median(runs, &speed) / median(nginx, &speed));
+            let _ = write!(cpu, "({:.2})", median(nginx, &cost) / median(runs, &cost));
+        }
+        println!(
+            "  {:<10} {:8.0} {mb:<7} {:8.3} {cpu:<7} {:9.3} {:9.3} {:9.1} {:11.1}  {}/{}",
+            server.0,
+            median(runs, &speed),
+            median(runs, &cost),
+            median(runs, &|run| run.report.percentile(0.5)),
+            median(runs, &|run| run.report.percentile(0.99)),
+            median(runs, &|run| mib(run.memory.0)),
+            median(runs, &|run| mib(run.memory.1)),
+            runs.iter().map(|run| run.report.complete.len()).sum::<usize>(),
+            runs.len() * usize::from(row.load.clients) * row.load.times as usize,
+        );
+        if let Some(run) = runs.iter().find(|run| run.report.failed.0 > 0) {
+            println!("  {:<10} {} failed; last failure: {}", "", run.report.failed.0, run.report.failed.1);
+        }
+    }
+    println!();
+}
+
+fn median(runs: &[Run], of: &dyn Fn(&Run) -> f64) -> f64 {
+    let mut values: Vec<f64> = runs.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
