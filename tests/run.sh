@@ -42,7 +42,7 @@ packages() {
         libguestfs-dev "linux-image-$(dpkg --print-architecture)"         # libguestfs and its appliance
         nbdkit qemu-utils                                                 # NBD servers
         fdisk dosfstools mtools e2fsprogs xfsprogs btrfs-progs xz-utils         # for making disks
-        curl tftp-hpa busybox atftp                                       # TFTP clients
+        curl openssl tftp-hpa busybox atftp                               # clients, and keys for HTTPS
         dnsmasq-base python3                                              # a TFTP server and an HTTP server
         iproute2                                                          # network namespaces
         qemu-system-arm                                                   # a board for the firmware

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use crate::run;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
 /// A certificate authority, which issues certificates for 127.0.0.1.
@@ -31,11 +32,21 @@ impl Authority {
 
     /// Writes a certificate that ends at the start of this year, and its key, to `certificate.pem` and `key.pem` in a directory.
     pub fn issue(&self, end: i32, directory: &Path) {
+        self.issue_for(&KeyPair::generate().expect("a key"), end, directory);
+    }
+
+    /// Does the same with an RSA key.
+    pub fn issue_with_rsa(&self, end: i32, directory: &Path) {
+        let key = run("openssl", ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]).stdout;
+        let key = KeyPair::from_pem(&String::from_utf8(key).expect("PEM")).expect("a key");
+        self.issue_for(&key, end, directory);
+    }
+
+    fn issue_for(&self, key: &KeyPair, end: i32, directory: &Path) {
         let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(end, 1, 1);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
         fs::write(directory.join("certificate.pem"), certificate.pem()).expect("written");
         fs::write(directory.join("key.pem"), key.serialize_pem()).expect("written");
     }

@@ -87,6 +87,21 @@ fn curl_fetches_over_both_versions_of_tls() {
 }
 
 #[test]
+fn firmware_without_elliptic_curves_can_connect() {
+    let https = start(&[]);
+    https.daemon.put("default/large", noise(1_000_003, 4));
+    Authority::new("another").issue_with_rsa(2100, https.files.path());
+    https.reload();
+    for cipher in ["DHE-RSA-AES128-GCM-SHA256", "DHE-RSA-AES256-GCM-SHA384"] {
+        let arguments = ["--tls-max", "1.2", "--insecure", "--ciphers", cipher];
+        let body = poll_until("the certificate with an RSA key", Duration::from_secs(10), || {
+            Some(https.curl("large", &arguments)).filter(|output| output.status.success())
+        });
+        assert_same(&body.stdout, &noise(1_000_003, 4), cipher);
+    }
+}
+
+#[test]
 fn a_client_without_the_authority_is_explained() {
     let https = start(&[]);
     fs::write(https.files.path().join("ca.pem"), Authority::new("other").certificate()).expect("written");

@@ -12,7 +12,6 @@ use std::{
 use parking_lot::Mutex;
 use rustls::{
     InconsistentKeys, ServerConfig,
-    crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use x509_cert::{
@@ -20,6 +19,7 @@ use x509_cert::{
     der::{DateTime, Decode},
 };
 
+use super::ffdhe;
 use crate::{clock::within, unsandboxed};
 
 /// The largest file that is read, in bytes.
@@ -106,7 +106,7 @@ fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         error => TlsError::Invalid(files.clone(), error),
     };
     // Without protocols for ALPN: every client speaks HTTP/1, whatever it offers.
-    let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+    let config = ServerConfig::builder_with_provider(ffdhe::provider())
         .with_safe_default_protocol_versions()
         .map_err(invalid)?
         .with_no_client_auth()

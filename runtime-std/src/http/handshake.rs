@@ -101,7 +101,7 @@ fn describe(error: &io::Error) -> String {
         }
         Some(Error::AlertReceived(alert)) => format!("the client rejects the certificate or the connection: {alert:?}"),
         Some(Error::PeerIncompatible(_)) => {
-            "no cipher suite in common: the client needs TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20".into()
+            "no cipher suite in common: the client needs TLS 1.3, or TLS 1.2 with AES-GCM and Diffie-Hellman".into()
         }
         None if error.kind() == io::ErrorKind::UnexpectedEof || error.kind() == io::ErrorKind::ConnectionReset => {
             "the client closed the connection: it may not accept the certificate".into()
@@ -119,7 +119,9 @@ mod tests {
         let other = |error: Error| describe(&io::Error::other(error));
         assert!(other(Error::AlertReceived(AlertDescription::UnknownCA)).contains("issuer"));
         assert!(other(Error::AlertReceived(AlertDescription::BadCertificate)).ends_with("BadCertificate"));
-        assert!(other(Error::PeerIncompatible(rustls::PeerIncompatible::NoCipherSuitesInCommon)).contains("ECDHE"));
+        assert!(
+            other(Error::PeerIncompatible(rustls::PeerIncompatible::NoCipherSuitesInCommon)).contains("Diffie-Hellman")
+        );
         assert!(describe(&io::ErrorKind::UnexpectedEof.into()).contains("closed the connection"));
         assert_eq!(describe(&io::Error::other("x")), "x");
     }

@@ -9,6 +9,7 @@ mod certificate;
 pub mod conditions;
 mod connection;
 mod exchange;
+mod ffdhe;
 mod handshake;
 pub mod range;
 pub mod request;
