@@ -38,6 +38,11 @@ impl RateLimit {
         }
         allowed
     }
+
+    /// Returns whether less than half of the budget is left.
+    pub(crate) fn is_short(&self, now: Instant) -> bool {
+        self.full_at > now.after(self.cost * self.burst / 2)
+    }
 }
 
 /// Allows an event at most once a minute.

@@ -3,10 +3,13 @@
 //! A flood of requests with forged addresses must not keep honest clients out. Clients that have completed a round trip before are
 //! *known* and have a budget of their own. Of the others, so many are served each second as the server can afford. The rest is
 //! ignored, but remembered: an honest client repeats its request, and then uses a third budget; random addresses come only once.
+//!
+//! Once half of a budget is used, the rest is for hosts and networks that have had less than their share of it: a flood from a few
+//! addresses does not use it up.
 
 use std::{
-    collections::HashSet,
-    hash::{BuildHasher, RandomState},
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher, Hash, RandomState},
     net::SocketAddr,
     time::Duration,
 };
@@ -14,7 +17,7 @@ use std::{
 use parking_lot::Mutex;
 use rtftp_core::Instant;
 
-use super::host::Host;
+use super::host::{Host, Network};
 use crate::rate_limit::RateLimit;
 
 /// The number of requests of unknown clients at once, such as those of a whole cluster that is switched on, and per second.
@@ -23,6 +26,11 @@ const UNKNOWN: (u32, u32) = (4096, 1000);
 const REPEATED: (u32, u32) = (1000, 1000);
 /// The same for known clients: more than a cluster of fast machines requests.
 const KNOWN: (u32, u32) = (20_000, 20_000);
+/// The shares of a host, and of a network, in the second half of these budgets, per [`SHARE_TIME`]. An IPv6 network has many hosts.
+const HOST_SHARE: u32 = 8;
+const NETWORK_SHARE: u32 = 64;
+/// The time after which shares are renewed, at most twice as long.
+const SHARE_TIME: Duration = Duration::from_secs(1);
 /// The number of hosts that are known at least: those verified last.
 const MAX_KNOWN_HOSTS: usize = 4096;
 /// The time for which ignored requests are remembered at least; U-Boot repeats one after 5 s.
@@ -37,22 +45,67 @@ pub(super) struct Gate {
     repeated: RateLimit,
     known: RateLimit,
     ignored: Ignored,
+    hosts: Shares<Host>,
+    networks: Shares<Network>,
 }
 
 impl Gate {
     pub(super) fn new() -> Self {
         let limit = |(burst, per_second)| RateLimit::new(burst, per_second);
-        Self { unknown: limit(UNKNOWN), repeated: limit(REPEATED), known: limit(KNOWN), ignored: Ignored::default() }
+        Self {
+            unknown: limit(UNKNOWN),
+            repeated: limit(REPEATED),
+            known: limit(KNOWN),
+            ignored: Ignored::default(),
+            hosts: Shares::default(),
+            networks: Shares::default(),
+        }
     }
 
     /// Returns whether a request is looked at.
     pub(super) fn allows(&mut self, client: SocketAddr, known: &KnownHosts, now: Instant) -> bool {
         let host = Host::of(client);
-        if known.contains(host) && self.known.allows(now) || self.unknown.allows(now) {
+        if known.contains(host) && self.known.allows(now) {
             return true;
         }
+        let network = host.network();
+        let has_share = self.hosts.used(host, now) < HOST_SHARE && self.networks.used(network, now) < NETWORK_SHARE;
+        let mut allows = |limit: &mut RateLimit| (has_share || !limit.is_short(now)) && limit.allows(now);
         // The port, too: a flood in the name of one host does not use up the budget for its own repetitions.
-        self.ignored.insert(&client, now) && self.repeated.allows(now)
+        let allowed = allows(&mut self.unknown) || self.ignored.insert(&client, now) && allows(&mut self.repeated);
+        if allowed {
+            self.hosts.add(host);
+            self.networks.add(network);
+        }
+        allowed
+    }
+}
+
+/// The number of requests of each party that were allowed lately, in two generations. The budgets limit their number.
+#[derive(Debug)]
+struct Shares<P> {
+    generations: [HashMap<P, u32>; 2],
+    started: Instant,
+}
+
+impl<P> Default for Shares<P> {
+    fn default() -> Self {
+        Self { generations: Default::default(), started: Instant::from_micros(0) }
+    }
+}
+
+impl<P: Eq + Hash> Shares<P> {
+    fn used(&mut self, party: P, now: Instant) -> u32 {
+        if now.since(self.started) >= SHARE_TIME {
+            self.generations.swap(0, 1);
+            self.generations[0].clear();
+            self.started = now;
+        }
+        self.generations.iter().filter_map(|generation| generation.get(&party)).sum()
+    }
+
+    fn add(&mut self, party: P) {
+        *self.generations[0].entry(party).or_default() += 1;
     }
 }
 
@@ -142,6 +195,41 @@ mod tests {
         }
         println!("{forged} of 400,000 forged requests pass");
         assert!(forged < 20_000);
+    }
+
+    /// Requests from 20 addresses, or from 200, each from four ports, at 10,000 per second in all. A new honest client every 10 ms.
+    #[test]
+    fn honest_clients_pass_in_flood_of_few_addresses() {
+        for addresses in [20, 200] {
+            let (mut gate, known) = (Gate::new(), KnownHosts::default());
+            let mut waiting = vec![];
+            let mut worst = Duration::ZERO;
+            for number in 0..100_000u32 {
+                let now = at(u64::from(number) * 100);
+                let flooder = ([10, 0, 0, (number % addresses) as u8], (number / addresses % 4) as u16 + 1).into();
+                gate.allows(flooder, &known, now);
+                if number % 100 == 0 {
+                    waiting.push((now, SocketAddr::from(([172, 16, (number >> 16) as u8, (number >> 8) as u8], 7))));
+                }
+                // Each repeats its request after 250 ms.
+                waiting.retain(|(since, honest)| {
+                    let is_due = now.since(*since).as_micros() % 250_000 == 0;
+                    let passes = is_due && gate.allows(*honest, &known, now);
+                    worst = worst.max(now.since(*since));
+                    !passes
+                });
+            }
+            println!("{addresses} flooding addresses: honest clients wait {worst:?} at most");
+            assert!(worst <= Duration::from_millis(260), "{addresses} addresses: {worst:?}");
+        }
+    }
+
+    /// 2,000 boards in one IPv6 network that are switched on at once.
+    #[test]
+    fn a_network_alone_has_no_share() {
+        let (mut gate, known) = (Gate::new(), KnownHosts::default());
+        let board = |number: u16| ([0x2001, 0xdb8, 0, 0, 0, 0, 0, number], 7).into();
+        assert!((0..2000).all(|number| gate.allows(board(number), &known, at(u64::from(number)))));
     }
 
     #[test]
