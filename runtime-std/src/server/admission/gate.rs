@@ -70,7 +70,7 @@ impl Gate {
         }
         let network = host.network();
         let has_share = self.hosts.used(host, now) < HOST_SHARE && self.networks.used(network, now) < NETWORK_SHARE;
-        let mut allows = |limit: &mut RateLimit| (has_share || !limit.is_short(now)) && limit.allows(now);
+        let allows = |limit: &mut RateLimit| (has_share || !limit.is_short(now)) && limit.allows(now);
         // The port, too: a flood in the name of one host does not use up the budget for its own repetitions.
         let allowed = allows(&mut self.unknown) || self.ignored.insert(&client, now) && allows(&mut self.repeated);
         if allowed {
