@@ -123,22 +123,54 @@ fn notifies_of_readiness_transfers_reload_and_stop() {
     assert_eq!(manager.receive(), ["STOPPING=1"]);
 }
 
-#[test]
-fn ends_within_4_s_while_the_main_thread_hangs() {
-    let mut command = Command::new(binary("rtftp"));
-    let daemon = Rtftp::start_by(command.stdin(Stdio::null()));
-    // Stops the main thread alone, as a system call that never returns would.
-    let main = Pid::from_raw(daemon.process().id().cast_signed());
-    if let Err(error) = ptrace::seize(main, ptrace::Options::empty()) {
+/// Stops one thread of a daemon, as a system call that never returns would. Returns `false` if that is not allowed.
+fn hang(daemon: &Rtftp, name: &str) -> bool {
+    let threads = fs::read_dir(format!("/proc/{}/task", daemon.process().id())).expect("a running process");
+    let thread = threads
+        .map(|thread| thread.expect("a thread").path())
+        .find(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|found| found.trim_end() == name));
+    let id = thread.expect("a thread of this name").file_name().and_then(|id| id.to_str()?.parse().ok());
+    let thread = Pid::from_raw(id.expect("a number"));
+    if let Err(error) = ptrace::seize(thread, ptrace::Options::empty()) {
         not_tested(format_args!("ptrace: {error}"));
-        return;
+        return false;
     }
-    ptrace::interrupt(main).expect("interrupted");
-    waitpid(main, Some(WaitPidFlag::__WALL)).expect("stopped");
+    ptrace::interrupt(thread).expect("interrupted");
+    waitpid(thread, Some(WaitPidFlag::__WALL)).expect("stopped");
+    true
+}
+
+/// Ends a daemon and asserts that it takes 4 s at most.
+fn end_in_time(daemon: Rtftp) {
     let since = Instant::now();
     daemon.stop(Signal::SIGTERM);
     println!("ended after {:?}", since.elapsed());
     assert!(since.elapsed() < Duration::from_millis(4500), "{:?}", since.elapsed());
+}
+
+#[test]
+fn ends_within_4_s_while_the_main_thread_hangs() {
+    let mut command = Command::new(binary("rtftp"));
+    let daemon = Rtftp::start_by(command.stdin(Stdio::null()));
+    if hang(&daemon, "rtftp") {
+        end_in_time(daemon);
+    }
+}
+
+#[test]
+fn serves_local_files_and_ends_within_4_s_while_the_thread_for_disks_hangs() {
+    let daemon = Rtftp::start();
+    daemon.put("default/file", "short");
+    daemon.put_disk("127.0.0.6", &DiskConfig::new(silent_server()).partition(0, "/"));
+    daemon.client("127.0.0.6").request(&rrq("file", &[]));
+    if !hang(&daemon, "disks") {
+        return;
+    }
+    daemon.client("127.0.0.6").request(&rrq("file", &[]));
+    let since = Instant::now();
+    assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("short"));
+    println!("a local file after {:?}", since.elapsed());
+    end_in_time(daemon);
 }
 
 #[test]

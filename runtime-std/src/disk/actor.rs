@@ -79,9 +79,10 @@ impl DiskActor {
                 Message::Connect => match release_after(MAX_PERMIT_TIME, permit, self.snapshot(false)).await {
                     Ok(_) => retry_delay = None,
                     Err(error) => {
-                        self.log.opening_failed(&error);
+                        self.report(&error);
                         self.fail_waiting(&error);
                         let doubled = retry_delay.map(|delay: Duration| (2 * delay).min(MAX_RETRY_DELAY));
+                        let doubled = doubled.filter(|_| error.exhaustion().is_none());
                         // After too much work, a client may try again. Nobody else should pay for that.
                         retry_delay = Some(doubled.unwrap_or(MIN_RETRY_DELAY)).filter(|_| !error.is_too_much_work());
                     }
@@ -91,13 +92,21 @@ impl DiskActor {
                     if let Err(error) = &snapshot {
                         // The requester retries transient errors, and logs the last one.
                         if !error.is_transient() {
-                            self.log.opening_failed(error);
+                            self.report(error);
                         }
                         self.fail_waiting(error);
                     }
                     let _ = reply.try_send(snapshot);
                 }
             }
+        }
+    }
+
+    /// Logs an error of the disk. The server warns about a lack of descriptors itself.
+    fn report(&self, error: &DiskError) {
+        match error.exhaustion() {
+            Some(error) => log::debug!("{}: not connected: {error}", self.connector.name()),
+            None => self.log.opening_failed(error),
         }
     }
 

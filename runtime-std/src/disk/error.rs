@@ -1,10 +1,10 @@
 //! The errors of disks and their files.
 
-use std::{error, fmt, time::Duration};
+use std::{error, fmt, io, time::Duration};
 
 use rtftp_core::ReadFailed;
 
-use crate::{fs, guestfs::HelperError, memory::OutOfMemory, nbd::NbdError};
+use crate::{fs, guestfs::HelperError, memory::OutOfMemory, nbd::NbdError, net::is_exhausted};
 
 /// The time for which a disk is retried after a transient error before it counts as damaged.
 pub(crate) const RETRY_LIMIT: Duration = Duration::from_secs(3);
@@ -53,6 +53,14 @@ impl DiskError {
             Self::FileSystem(error) => !matches!(error, fs::Error::Unsupported(_) | fs::Error::TooMuchWork),
             Self::Appliance(error) => error.is_fatal(),
             _ => false,
+        }
+    }
+
+    /// Returns the error if it means that the process or the system has no descriptor left, which is no fault of the disk.
+    pub(crate) fn exhaustion(&self) -> Option<&io::Error> {
+        match self {
+            Self::Connect { error: NbdError::Io(error), .. } => Some(&**error).filter(|error| is_exhausted(error)),
+            _ => None,
         }
     }
 
@@ -116,5 +124,20 @@ impl From<fs::Error> for DiskError {
 impl From<OutOfMemory> for DiskError {
     fn from(error: OutOfMemory) -> Self {
         Self::FileSystem(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lack_of_descriptors_is_no_error_of_the_disk() {
+        let connect = |code: i32| DiskError::Connect {
+            url: "nbd://10.0.0.1/disk".into(),
+            error: NbdError::Io(std::sync::Arc::new(io::Error::from_raw_os_error(code))),
+        };
+        // EMFILE, ENFILE, ECONNREFUSED.
+        assert_eq!([24, 23, 111].map(|code| connect(code).exhaustion().is_some()), [true, true, false]);
     }
 }

@@ -70,6 +70,7 @@ impl OpenError {
             Self::RootDirectory { error, .. } | Self::LinkAddress(error) | Self::Local { error, .. } => {
                 Some(error).filter(|error| is_exhausted(error))
             }
+            Self::Disk { error, .. } => error.exhaustion(),
             _ => None,
         }
     }

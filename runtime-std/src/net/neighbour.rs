@@ -12,7 +12,7 @@ use nix::{
     libc,
     sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket},
 };
-use smol::Timer;
+use smol::{Timer, lock::Semaphore};
 
 use crate::net::open_for;
 
@@ -51,12 +51,17 @@ pub(crate) fn link_address(host: SocketAddr) -> io::Result<LinkAddress> {
     }
 }
 
-/// Makes the kernel resolve the link address (ARP, NDP), and waits for the result; usually a millisecond, at most half a second.
+/// The hosts that are being resolved at a time: a flood with addresses of the local network must not become one of ARP requests.
+static PLACES: Semaphore = Semaphore::new(64);
+
+/// Makes the kernel resolve the link address (ARP, NDP), and waits for the result; usually a millisecond, at most half a second. Waits
+/// longer while too many hosts are being resolved, but a host that sends requests usually resolves the server, and so itself, first.
 ///
 /// # Errors
 ///
 /// Those of [`link_address`]; the network is down.
 pub(crate) async fn resolve(host: SocketAddr) -> io::Result<LinkAddress> {
+    let _place = PLACES.acquire().await;
     let mut discard = host;
     // The discard port (RFC 863).
     discard.set_port(9);
