@@ -20,13 +20,13 @@ use nix::{
         ptrace,
         signal::Signal,
         socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt},
-        wait::{WaitPidFlag, waitpid},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::Pid,
 };
 use rtftp_tests::{
     Answer, Authority, Client, DiskConfig, Rtftp, binary, can_unshare, closed_port, http_client::HttpClient,
-    not_tested, raw_client::rrq, run, silent_server,
+    not_tested, poll_until, raw_client::rrq, run, silent_server,
 };
 use tempfile::TempDir;
 
@@ -123,8 +123,8 @@ fn notifies_of_readiness_transfers_reload_and_stop() {
     assert_eq!(manager.receive(), ["STOPPING=1"]);
 }
 
-/// Stops one thread of a daemon, as a system call that never returns would. Returns `false` if that is not allowed.
-fn hang(daemon: &Rtftp, name: &str) -> bool {
+/// Stops one thread of a daemon, as a system call that never returns would. Returns its number, or `None` if that is not allowed.
+fn hang(daemon: &Rtftp, name: &str) -> Option<Pid> {
     let threads = fs::read_dir(format!("/proc/{}/task", daemon.process().id())).expect("a running process");
     let thread = threads
         .map(|thread| thread.expect("a thread").path())
@@ -133,16 +133,24 @@ fn hang(daemon: &Rtftp, name: &str) -> bool {
     let thread = Pid::from_raw(id.expect("a number"));
     if let Err(error) = ptrace::seize(thread, ptrace::Options::empty()) {
         not_tested(format_args!("ptrace: {error}"));
-        return false;
+        return None;
     }
     ptrace::interrupt(thread).expect("interrupted");
     waitpid(thread, Some(WaitPidFlag::__WALL)).expect("stopped");
-    true
+    Some(thread)
 }
 
-/// Ends a daemon and asserts that it takes 4 s at most.
-fn end_in_time(daemon: Rtftp) {
+/// Ends a daemon with a thread that hangs, and asserts that it takes 4 s at most.
+fn end_in_time(daemon: Rtftp, thread: Pid) {
     let since = Instant::now();
+    if thread.as_raw() != daemon.process().id().cast_signed() {
+        // The process has ended once this test has waited for the thread.
+        daemon.process().signal(Signal::SIGTERM);
+        poll_until("the end of the thread", MESSAGE_LIMIT, || {
+            let status = waitpid(thread, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG));
+            (status != Ok(WaitStatus::StillAlive)).then_some(())
+        });
+    }
     daemon.stop(Signal::SIGTERM);
     println!("ended after {:?}", since.elapsed());
     assert!(since.elapsed() < Duration::from_millis(4500), "{:?}", since.elapsed());
@@ -152,8 +160,8 @@ fn end_in_time(daemon: Rtftp) {
 fn ends_within_4_s_while_the_main_thread_hangs() {
     let mut command = Command::new(binary("rtftp"));
     let daemon = Rtftp::start_by(command.stdin(Stdio::null()));
-    if hang(&daemon, "rtftp") {
-        end_in_time(daemon);
+    if let Some(thread) = hang(&daemon, "rtftp") {
+        end_in_time(daemon, thread);
     }
 }
 
@@ -163,14 +171,12 @@ fn serves_local_files_and_ends_within_4_s_while_the_thread_for_disks_hangs() {
     daemon.put("default/file", "short");
     daemon.put_disk("127.0.0.6", &DiskConfig::new(silent_server()).partition(0, "/"));
     daemon.client("127.0.0.6").request(&rrq("file", &[]));
-    if !hang(&daemon, "disks") {
-        return;
-    }
+    let Some(thread) = hang(&daemon, "disks") else { return };
     daemon.client("127.0.0.6").request(&rrq("file", &[]));
     let since = Instant::now();
     assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("short"));
     println!("a local file after {:?}", since.elapsed());
-    end_in_time(daemon);
+    end_in_time(daemon, thread);
 }
 
 #[test]

@@ -213,7 +213,7 @@ mod tests {
                 }
                 // Each repeats its request after 250 ms.
                 waiting.retain(|(since, honest)| {
-                    let is_due = now.since(*since).as_micros() % 250_000 == 0;
+                    let is_due = now.since(*since).as_micros().is_multiple_of(250_000);
                     let passes = is_due && gate.allows(*honest, &known, now);
                     worst = worst.max(now.since(*since));
                     !passes
