@@ -5,8 +5,8 @@
 use std::sync::{Arc, LazyLock};
 
 use crypto_bigint::{
-    Encoding, Odd, U256, U2048,
-    modular::{MontyForm, MontyParams},
+    Odd, U256, U2048,
+    modular::{FixedMontyForm, FixedMontyParams},
 };
 use rustls::{
     CipherSuite, Error, NamedGroup, PeerMisbehaved, SupportedCipherSuite, Tls12CipherSuite,
@@ -18,7 +18,7 @@ use rustls::{
     ffdhe_groups::{FFDHE2048, FfdheGroup},
 };
 
-type Params = MontyParams<{ U2048::LIMBS }>;
+type Params = FixedMontyParams<{ U2048::LIMBS }>;
 
 /// The arithmetic modulo the prime of the group.
 static PARAMS: LazyLock<Option<Params>> =
@@ -62,7 +62,7 @@ struct KeyExchange {
 /// Returns the power of a number in the group.
 fn power(base: &U2048, exponent: &U256) -> Result<U2048, Error> {
     let params = PARAMS.ok_or_else(|| Error::General("the prime of FFDHE2048 is even".into()))?;
-    Ok(MontyForm::new(base, params).pow(exponent).retrieve())
+    Ok(FixedMontyForm::new(base, &params).pow(exponent).retrieve())
 }
 
 impl SupportedKxGroup for Ffdhe2048 {
@@ -71,8 +71,8 @@ impl SupportedKxGroup for Ffdhe2048 {
         let mut secret = [0; 32];
         let random: &dyn SecureRandom = ring::default_provider().secure_random;
         random.fill(&mut secret).map_err(|GetRandomFailed| Error::FailedToGetRandomBytes)?;
-        let secret = U256::from_be_bytes(secret);
-        let public = power(&U2048::from_u8(2), &secret)?.to_be_bytes();
+        let secret = U256::from_be_slice(&secret);
+        let public = power(&U2048::from_u8(2), &secret)?.to_be_bytes().into();
         Ok(Box::new(KeyExchange { secret, public }))
     }
 
@@ -91,7 +91,7 @@ impl ActiveKeyExchange for KeyExchange {
         let mut padded = [0; 256];
         let start = padded.len().checked_sub(peer.len()).ok_or_else(invalid)?;
         padded[start..].copy_from_slice(peer);
-        let peer = U2048::from_be_bytes(padded);
+        let peer = U2048::from_be_slice(&padded);
         // Neither 0 nor 1 nor the last number of the group: these would make the secret known (RFC 7919 section 5.1).
         let last = U2048::from_be_slice(FFDHE2048.p).wrapping_sub(&U2048::ONE);
         if peer <= U2048::ONE || peer >= last {
