@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// The send buffer of a connection in bytes. The kernel uses twice as much.
-pub(super) const SEND_BUFFER: usize = 512 << 10;
+pub(super) const SEND_BUFFER: usize = 128 << 10;
 /// The bytes at the end of a response that are copied: all that the kernel may have queued, and the last piece.
 const COPIED: u64 = 2 * SEND_BUFFER as u64 + PIECE as u64;
 /// The size of a piece that is copied, in bytes.
