@@ -1,6 +1,7 @@
 //! Reads the structures of a file system as they would be after a replay of the log.
 
 use super::{
+    inode_layout,
     log::{BUFFER_HEADER, Changes, InodeBase, Log, buffer_lsn, describe},
     superblock::Superblock,
 };
@@ -70,7 +71,7 @@ impl BlockReader {
             InodeBase::Created => Structure { bytes: vec![0; len], is_changed: true },
             InodeBase::Disk => {
                 let inode = self.read(offset, len).await?;
-                self.check_age(super::inode::lsn(&inode.bytes))?;
+                self.check_age(inode_layout::lsn(&inode.bytes))?;
                 inode
             }
         };

@@ -5,18 +5,15 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{block_reader::BlockReader, checksum};
-use crate::fs::{
-    Error, FileIdentity, FileType,
-    bytes::{array_at, be},
+use super::{
+    block_reader::BlockReader,
+    checksum,
+    inode_layout::{MAGIC, data_fork},
 };
+use crate::fs::{Error, FileIdentity, FileType, bytes::be};
 
-const MAGIC: &[u8] = b"IN";
 /// The offset of the checksum in version 3.
 const CRC: usize = 100;
-/// The offsets of the data fork in versions 1 and 2, and in version 3.
-const FORK_V2: usize = 100;
-const FORK_V3: usize = 176;
 
 /// The flag of `di_flags` for files on the realtime device.
 const REALTIME: u16 = 1 << 0;
@@ -69,7 +66,7 @@ impl Inode {
         let bytes = inode.bytes;
         let version = bytes.get(4).copied().unwrap_or(0);
         let is_v3 = version == 3;
-        if !bytes.starts_with(MAGIC) || is_v3 != superblock.features.is_v5 || !(1..=3).contains(&version) {
+        if !bytes.starts_with(&MAGIC) || is_v3 != superblock.features.is_v5 || !(1..=3).contains(&version) {
             return Err(corrupt(number, "has a name, but does not exist"));
         }
         if is_v3 {
@@ -134,30 +131,6 @@ fn time(stored: u64, is_big: bool) -> Option<SystemTime> {
         }
     };
     UNIX_EPOCH.checked_sub(Duration::from_secs(1 << 31))?.checked_add(since_first)
-}
-
-/// Returns the range of the data fork in an inode.
-fn data_fork(inode: &[u8]) -> std::ops::Range<usize> {
-    let start = if inode.get(4) == Some(&3) { FORK_V3 } else { FORK_V2 };
-    // In units of eight bytes; 0 if there is no attribute fork.
-    let end = match inode.get(82) {
-        None | Some(0) => inode.len(),
-        Some(offset) => start + usize::from(*offset) * 8,
-    };
-    start..end.min(inode.len()).max(start.min(inode.len()))
-}
-
-/// Returns the data fork of an inode.
-pub(super) fn data_fork_mut(inode: &mut [u8]) -> &mut [u8] {
-    let range = data_fork(inode);
-    inode.get_mut(range).unwrap_or_default()
-}
-
-/// Returns the LSN of an inode on the disk; `None` if it has none.
-pub(super) fn lsn(inode: &[u8]) -> Option<u64> {
-    let lsn = be::u64_at(inode, 112);
-    let has_lsn = array_at(inode, 0) == *b"IN" && inode.get(4) == Some(&3) && lsn != u64::MAX;
-    has_lsn.then_some(lsn)
 }
 
 /// Creates an [`Error::Unsupported`] for an inode.

@@ -9,6 +9,7 @@ mod checksum;
 mod directory;
 mod features;
 mod inode;
+mod inode_layout;
 mod link;
 mod log;
 mod map;

@@ -1,6 +1,9 @@
 //! Blocks of directory entries (`struct xfs_dir2_data_hdr`).
 
-use super::{Content, Entry, file_type};
+use super::{
+    content::Content,
+    entry::{Entry, file_type},
+};
 use crate::fs::{Error, bytes::be};
 
 /// The sizes of the header without and with a checksum, in bytes.

@@ -2,8 +2,9 @@
 //! `struct xfs_da_intnode`).
 
 use super::{
-    Content, Found, INDEX,
+    content::{Content, INDEX},
     data::{ALIGNMENT, entry_at},
+    entry::Found,
 };
 use crate::fs::{Error, bytes::be, limits::Budget};
 

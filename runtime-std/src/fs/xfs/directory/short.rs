@@ -1,6 +1,6 @@
 //! Directories whose entries are in the inode (`struct xfs_dir2_sf_hdr`).
 
-use super::{Entry, file_type};
+use super::entry::{Entry, file_type};
 use crate::fs::{
     Error,
     bytes::be,

@@ -2,7 +2,7 @@
 
 use super::{
     changes::{Buffer, CHUNK, Changes},
-    corrupt,
+    position::corrupt,
     ring::BLOCK,
     transaction::Item,
 };
@@ -13,6 +13,8 @@ use crate::fs::{
 
 /// The type of the item.
 pub(super) const TYPE: u16 = 0x123c;
+/// The maximum size of a buffer in bytes: that of the largest directory blocks and clusters of inodes.
+const MAX_LEN: u64 = 64 << 10;
 /// The offset of the bitmap of the chunks that are logged.
 const BITMAP: usize = 20;
 
@@ -49,6 +51,9 @@ impl<'a> BufferItem<'a> {
         let offset = le::u64_at(format, 8).checked_mul(BLOCK as u64);
         let offset = offset.ok_or_else(|| corrupt("change of a buffer beyond the file system"))?;
         let len = u64::from(le::u16_at(format, 6)) * BLOCK as u64;
+        if len > MAX_LEN {
+            return Err(corrupt("change of a buffer of more than 64 KiB"));
+        }
         Ok(Self { item, flags: le::u16_at(format, 4), buffer: Buffer { offset, len } })
     }
 

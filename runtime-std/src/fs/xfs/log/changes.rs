@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Position, ring::BLOCK};
+use super::{position::Position, ring::BLOCK};
 use crate::{
     fs::{
         Error,
         bytes::{array_at, be},
-        xfs::superblock::Superblock,
+        xfs::{inode_layout::data_fork_mut, superblock::Superblock},
     },
     memory::Reservation,
 };
@@ -215,7 +215,7 @@ impl Changes {
         }
         if let Some((_, fork)) = change.fork.as_ref().filter(|(age, _)| on_disk.is_not_newer_than(*age)) {
             replaced.fork = true;
-            fork.write_to(super::super::inode::data_fork_mut(inode), superblock.features.is_v5);
+            fork.write_to(data_fork_mut(inode), superblock.features.is_v5);
         }
         replaced
     }

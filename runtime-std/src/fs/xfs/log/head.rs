@@ -1,7 +1,7 @@
 //! Finds the newest record of the log.
 
 use super::{
-    Position, corrupt,
+    position::{Position, corrupt},
     record::{MAX_LEN, Record},
     ring::{BLOCK, RECORD_MAGIC, Ring, cycle_of},
     transaction::is_unmount,
@@ -37,7 +37,7 @@ impl Head {
     ///
     /// [`Error::Corrupt`], [`Error::Unsupported`], [`Error::TooMuchWork`], [`Error::OutOfMemory`], [`Error::Io`].
     pub(super) async fn find(ring: &Ring<'_>, superblock: &Superblock) -> Result<Self, Error> {
-        let _memory = ring.volume.memory().reserve(2 * MAX_LEN)?;
+        let mut memory = ring.volume.memory().reserve(2 * MAX_LEN)?;
         let Some(end) = approximate_end(ring).await? else {
             let start = Position { cycle: 1, block: 0 };
             return Ok(Self { tail: start, end: start, is_clean: true });
@@ -45,6 +45,8 @@ impl Head {
         if let Some(clean) = Self::after_unmount(ring, superblock, end).await? {
             return Ok(clean);
         }
+        // Two records, and the data of both.
+        memory.resize(4 * MAX_LEN)?;
         let headers = last_headers(ring, end, CONCURRENT_BLOCKS).await?;
         let candidates = headers.len().saturating_sub(MAX_CONCURRENT + 1);
         let mut newest: Option<Record> = None;

@@ -1,6 +1,6 @@
 //! The creation of inodes (`struct xfs_icreate_log`), whose fields are big-endian.
 
-use super::{changes::Changes, corrupt, transaction::Item};
+use super::{changes::Changes, position::corrupt, transaction::Item};
 use crate::fs::{Error, bytes::be, xfs::superblock::Superblock};
 
 /// The type of the item.

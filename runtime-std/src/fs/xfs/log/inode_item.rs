@@ -2,7 +2,7 @@
 
 use super::{
     changes::{Age, Changes, Fork},
-    corrupt,
+    position::corrupt,
     transaction::Item,
 };
 use crate::fs::{Error, bytes::le, xfs::superblock::Superblock};

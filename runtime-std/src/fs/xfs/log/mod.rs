@@ -9,6 +9,7 @@ mod changes;
 mod head;
 mod icreate_item;
 mod inode_item;
+mod position;
 mod record;
 mod replay;
 mod ring;
@@ -23,23 +24,6 @@ use crate::fs::{Error, Volume};
 
 /// The number of times that the log is read again if it changes meanwhile.
 const MAX_ATTEMPTS: usize = 4;
-
-/// A position in the log, which is also a log sequence number (LSN): the number of times that the log has wrapped, and a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Position {
-    cycle: u32,
-    block: u32,
-}
-
-impl Position {
-    fn from_lsn(lsn: u64) -> Self {
-        Self { cycle: (lsn >> 32) as u32, block: lsn as u32 }
-    }
-
-    fn lsn(self) -> u64 {
-        u64::from(self.cycle) << 32 | u64::from(self.block)
-    }
-}
 
 /// The log of a file system.
 #[derive(Debug)]
@@ -90,9 +74,4 @@ impl Log {
         let (changes, newest_lsn) = replay(ring, superblock, head).await?;
         Ok(Self { changes, newest_lsn, is_clean: false })
     }
-}
-
-/// Creates an [`Error::Corrupt`] for the log.
-fn corrupt(what: &'static str) -> Error {
-    Error::corrupt("log", what)
 }

@@ -1,7 +1,7 @@
 //! Records: what Linux writes to the log at once (`struct xlog_rec_header`).
 
 use super::{
-    Position,
+    position::{Position, corrupt},
     ring::{BLOCK, RECORD_MAGIC, Ring, cycle_of},
 };
 use crate::fs::{
@@ -66,7 +66,7 @@ impl Record {
         }
         let uuid: [u8; 16] = array_at(&bytes, 304);
         if uuid != superblock.uuid && uuid != [0; 16] {
-            return Err(super::corrupt("contains records of another file system"));
+            return Err(corrupt("contains records of another file system"));
         }
         match be::u32_at(&bytes, 300) {
             LITTLE_ENDIAN => {}

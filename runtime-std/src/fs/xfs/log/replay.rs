@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Position, buffer_item,
+    buffer_item,
     buffer_item::BufferItem,
     changes::Changes,
-    corrupt,
     head::Head,
     icreate_item, inode_item,
+    position::{Position, corrupt},
     record::{MAX_LEN, Record},
     ring::Ring,
     transaction::{Item, OpenTransactions, Transaction},

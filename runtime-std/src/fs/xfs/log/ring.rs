@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 
-use super::{Position, corrupt};
+use super::position::{Position, corrupt};
 use crate::fs::{Error, ReadFuture, Volume, bytes::be, work::count_read, xfs::superblock::Superblock};
 
 /// The size of a block of the log in bytes.

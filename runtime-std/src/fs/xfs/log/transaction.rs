@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{corrupt, record::Record};
+use super::{position::corrupt, record::Record};
 use crate::{
     fs::{
         Error,

@@ -177,6 +177,15 @@ fn freed_buffer_is_not_replayed() {
 }
 
 #[test]
+fn buffer_of_an_impossible_size_is_an_error() {
+    let mut dirty = DirtyImage::new(IMAGES[0].1);
+    // Many of these, freed again and again, would take hours.
+    dirty.append(&[&[&0x123cu16.to_le_bytes()[..], &[1, 0, 2, 0, 129, 0], &[0; 12]].concat()]);
+    let error = error_of(&dirty.bytes);
+    assert!(matches!(&error, Error::Corrupt(text) if text.to_string().contains("64 KiB")), "{error}");
+}
+
+#[test]
 fn structure_newer_than_the_log_is_an_error() {
     let root = tempfile::tempdir().expect("a temporary directory");
     tree::create_boot_disk(root.path());
