@@ -116,10 +116,10 @@ fn tables_for_larger_sectors_are_recognised_by_what_their_entries_lead_to() {
         let per_unit = (unit / 512) as u64;
         let mut disk = mbr(&[(0, 0x83, 256, 100), (0, 0x83, 400, 200)]);
         check(disk.clone(), &[(1, 256, 100), (2, 400, 200)]);
-        disk[400 * unit..][..4].copy_from_slice(b"XFSB");
+        disk[400 * unit + 3..][..8].copy_from_slice(b"NTFS    ");
         check(disk.clone(), &[(1, 256 * per_unit, 100 * per_unit), (2, 400 * per_unit, 200 * per_unit)]);
         // What is there with sectors of 512 bytes takes precedence.
-        disk[256 * 512..][..4].copy_from_slice(b"XFSB");
+        disk[256 * 512 + 3..][..8].copy_from_slice(b"NTFS    ");
         check(disk, &[(1, 256, 100), (2, 400, 200)]);
 
         let mut disk = mbr(&[(0, 0x05, 256, 1000)]);
