@@ -336,7 +336,8 @@ impl Server {
         let executor = if admitted.is_known { &self.executor } else { &self.newcomers };
         let handle = admitted.handle.clone();
         let run = async move {
-            Session::new(context.clone(), route, admitted, record).run().await;
+            // Boxed once it runs: in a flood, many wait for that.
+            Box::pin(Session::new(context.clone(), route, admitted, record).run()).await;
             context.sessions.lock().finish(&handle);
         };
         executor.spawn(run).detach();

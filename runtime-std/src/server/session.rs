@@ -55,7 +55,8 @@ impl Session {
             let _ = self.admitted.stop.recv().await;
             None
         };
-        match or(async { Some(self.open().await) }, abandoned).await {
+        // First: in a flood, most sessions are evicted before they have started.
+        match or(abandoned, async { Some(self.open().await) }).await {
             // Only now: a request for a file that does not exist needs no socket.
             Some(Ok(file)) => match TransferSocket::open(&self.context.ports, self.route) {
                 Ok(socket) => self.send(file, socket).await,
