@@ -90,7 +90,10 @@ if [ ! -e /disk.img ]; then
     mkfs.vfat --offset 2048 /disk.img 65536
     mcopy -i /disk.img@@1M kernel8.img config.txt ::
     mkdir -p /srv/tftp/default/boot
+    mkdir -p /srv/tftp/default/grub
     cp config.txt /srv/tftp/default/config.txt
+    cp config.txt /srv/tftp/default/grub/grub.cfg
+    cp kernel8.img /srv/tftp/default/vmlinuz
     cp kernel8.img /srv/tftp/default/boot/vmlinuz
     cp kernel8.img /srv/tftp/default/initrd.img
     cp kernel8.img ~newcomer/rtftp/initrd.img
@@ -98,7 +101,7 @@ fi
 qemu-nbd --fork --persistent --shared=0 --format=raw --export-name=board5 /disk.img
 install -d -o rtftp -g rtftp /run/rtftp
 setpriv --reuid rtftp --regid rtftp --init-groups --inh-caps +net_bind_service --ambient-caps +net_bind_service \
-    rtftp --root-dir /srv/tftp 2>/tmp/rtftp.log &
+    rtftp --root-dir /srv/tftp --http 80 2>/tmp/rtftp.log &
 for _ in {1..100}; do
     ! rtftp status >/dev/null 2>&1 || break
     sleep 0.1
@@ -139,6 +142,10 @@ run() { # COMMAND
     case $line in
     *podman*)
         say "not run: $line (no container registry)"
+        return
+        ;;
+    *https://boot.example.org*)
+        say "not run: $line (that server does not exist)"
         return
         ;;
     *systemctl* | *systemd-sysusers* | *journalctl*)

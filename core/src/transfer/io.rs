@@ -58,6 +58,8 @@ pub struct ReadFailed(pub &'static str);
 impl ReadFailed {
     /// The file is no longer the version that was opened.
     pub const CHANGED: Self = Self("the file changed during the transfer");
+    /// Its storage reports an error.
+    pub const UNREADABLE: Self = Self("the file cannot be read");
 }
 
 impl fmt::Display for ReadFailed {

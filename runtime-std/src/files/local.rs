@@ -121,11 +121,11 @@ impl LocalFile {
                 let has_timed_out = !is_local && error.kind() == io::ErrorKind::TimedOut;
                 let level = if has_timed_out { log::Level::Debug } else { log::Level::Warn };
                 log::log!(level, "{}: cannot read at byte {offset}: {error}", self.path.display());
-                self.failed = Some(ReadFailed(if has_timed_out {
-                    "its file system does not answer"
+                self.failed = Some(if has_timed_out {
+                    ReadFailed("its file system does not answer")
                 } else {
-                    "the file cannot be read"
-                }));
+                    ReadFailed::UNREADABLE
+                });
             }
         }
         self.loading = None;

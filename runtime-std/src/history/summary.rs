@@ -195,8 +195,8 @@ mod tests {
     }
 
     #[test]
-    fn escapes_control_characters() {
-        assert_summary(&[&requested("\u{1b}[2J\nroot")], 101, r"opening \x1b[2J\nroot for 1 s");
+    fn quotes_and_escapes_control_characters() {
+        assert_summary(&[&requested("\u{1b}[2J\nroot")], 101, r#"opening "\x1b[2J\nroot" for 1 s"#);
         let record = finished(requested("a"), State::Failed, Some("the server said: \u{1b}[2J"));
         assert_summary(&[&record], 101, "a failed (requested 1 s ago): the server said: \\u{1b}[2J");
     }

@@ -60,7 +60,7 @@ fn json_equals_snapshot() {
     let snapshot = history.snapshot();
     assert_eq!((parsed.totals, parsed.clients.len(), history.client_count()), (snapshot.totals, 2, 2));
     assert_eq!(parsed.clients[0].boots[0].files[0].why.as_deref(), Some(r"no \u{1b} route"));
-    assert_eq!(parsed.clients[1].boots[0].files[0].name, r#"\"quoted\"\n"#);
+    assert_eq!(parsed.clients[1].boots[0].files[0].name, r#""\"quoted\"\n""#);
     assert_eq!(json.iter().filter(|&&byte| byte == b'\n').count(), 1, "one line");
 }
 

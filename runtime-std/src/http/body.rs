@@ -69,8 +69,13 @@ pub(super) async fn send(
     };
     let copied_from = part.end.saturating_sub(COPIED);
     if let (Transport::Plain(stream), Some(local)) = (&*stream, file.local_file()) {
+        let mut cached_until = at;
         while at < copied_from {
-            let sent = send_cached(stream, local.clone(), at, copied_from);
+            if at >= cached_until {
+                cached_until = copied_from.min(at + FILE_PIECE);
+                load(local, at..cached_until).await.map_err(|_| SendError::File(ReadFailed::UNREADABLE))?;
+            }
+            let sent = send_cached(stream, local.file(), at, cached_until);
             match within(SEND_TIMEOUT, sent).await.and_then(Result::ok).ok_or(SendError::Client)? {
                 0 => return Err(SendError::File(ReadFailed::CHANGED)),
                 sent => at += sent,
@@ -101,39 +106,35 @@ pub(super) async fn send(
     Ok(())
 }
 
-/// Sends the bytes from `at`, up to `end`, from the page cache. Returns their number; 0 at the end of the file.
-async fn send_cached(stream: &Async<TcpStream>, file: Arc<ServedFile>, at: u64, end: u64) -> io::Result<u64> {
-    let len = FILE_PIECE.min(end - at);
-    if !is_cached(file.file(), at, len) {
-        // On a thread that may block: the disk must not delay other connections.
-        let file = file.clone();
-        smol::unblock(move || load(file.file(), at, len)).await?;
-    }
+/// Sends bytes from `at` on, up to `end`, from the page cache. Returns their number; 0 at the end of the file.
+async fn send_cached(stream: &Async<TcpStream>, file: &File, at: u64, end: u64) -> io::Result<u64> {
+    let len = usize::try_from(end - at).unwrap_or(usize::MAX);
     let sent = stream
         .write_with(|socket| {
             let mut offset = at;
-            sendfile(socket, file.file(), Some(&mut offset), usize::try_from(len).unwrap_or(usize::MAX))
-                .map_err(io::Error::from)
+            sendfile(socket, file, Some(&mut offset), len).map_err(io::Error::from)
         })
         .await?;
     Ok(sent as u64)
 }
 
-/// Returns whether the page cache has these bytes, as far as a sample of them shows.
-fn is_cached(file: &File, at: u64, len: u64) -> bool {
-    let samples = (at..at + len).step_by(SAMPLE_DISTANCE);
-    samples
-        .into_iter()
-        .all(|at| preadv2(file, &mut [io::IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT).is_ok())
-}
-
-/// Reads bytes into the page cache. Blocks.
-fn load(file: &File, at: u64, len: u64) -> io::Result<()> {
-    let mut buf = vec![0; SAMPLE_DISTANCE];
-    for at in (at..at + len).step_by(SAMPLE_DISTANCE) {
-        if file.read_at(&mut buf, at)? == 0 {
-            break;
-        }
+/// Makes the page cache have these bytes of a file, unless a sample of them shows that it does.
+async fn load(file: &Arc<ServedFile>, range: Range<u64>) -> io::Result<()> {
+    let mut samples = range.clone().step_by(SAMPLE_DISTANCE);
+    let is_cached = |at| preadv2(file.file(), &mut [io::IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT).is_ok();
+    if samples.all(is_cached) {
+        return Ok(());
     }
-    Ok(())
+    // On a thread that may block: the disk must not delay other connections.
+    let file = file.clone();
+    smol::unblock(move || {
+        let mut buf = vec![0; SAMPLE_DISTANCE];
+        for at in range.step_by(SAMPLE_DISTANCE) {
+            if file.file().read_at(&mut buf, at)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    })
+    .await
 }

@@ -77,15 +77,15 @@ fn keeps_one_boot_when_only_the_first_file_repeats() {
 fn keeps_last_boots_and_last_requests_of_each() {
     let (mut store, client) = (Store::default(), board(1));
     for boot in 0..=MAX_BOOTS as u64 {
-        request(&mut store, client, boot * 40_000, &[&format!("of {boot}")], true);
+        request(&mut store, client, boot * 40_000, &[&format!("boot-{boot}")], true);
     }
     let kept = boots(&store, client);
     assert_eq!(
         (kept.len(), &kept[0][..], &kept[MAX_BOOTS - 1][..]),
-        (MAX_BOOTS, &["of 4".into()][..], &["of 1".into()][..])
+        (MAX_BOOTS, &["boot-4".into()][..], &["boot-1".into()][..])
     );
 
-    let names: Vec<_> = (0..=MAX_VERIFIED_RECORDS).map(|index| format!("file {index}")).collect();
+    let names: Vec<_> = (0..=MAX_VERIFIED_RECORDS).map(|index| format!("file-{index}")).collect();
     request(&mut store, board(2), 0, &names.iter().map(String::as_str).collect::<Vec<_>>(), true);
     assert_eq!(boots(&store, board(2)), [&names[1..]]);
     assert_eq!(store.snapshot(board(2), WallClock::now()).map(|client| client.boots[0].more), Some(1));
@@ -95,7 +95,7 @@ fn keeps_last_boots_and_last_requests_of_each() {
 fn drops_unverified_requests_and_boots_first() {
     let (mut store, client) = (Store::default(), board(1));
     request(&mut store, client, 0, &["kernel", "initrd"], true);
-    let forged: Vec<_> = (0..200).map(|index| format!("missing {index}")).collect();
+    let forged: Vec<_> = (0..200).map(|index| format!("missing-{index}")).collect();
     request(&mut store, client, 500, &forged.iter().map(String::as_str).collect::<Vec<_>>(), false);
     let kept = boots(&store, client);
     assert_eq!((kept[0].len(), &kept[0][..2]), (MAX_VERIFIED_RECORDS, &["kernel".to_owned(), "initrd".to_owned()][..]));
@@ -171,7 +171,7 @@ fn keeps_most_recently_seen_clients() {
 #[test]
 fn evicts_oldest_boots_but_keeps_last_boot_of_each_client() {
     let mut store = Store::default();
-    let names: Vec<_> = (0..60).map(|index| format!("file {index}")).collect();
+    let names: Vec<_> = (0..60).map(|index| format!("file-{index}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     for boot in 0..3 {
         for index in 0..500 {
