@@ -114,7 +114,7 @@ fn read_by_others(image: &Path, fallback: &str) -> (BTreeMap<String, Content>, &
     fs::create_dir(&mounted).expect("a directory");
     if shell("mount -o loop \"$0\" \"$1\"", &copy, &mounted) {
         let found = read_directory(&mounted);
-        assert!(shell("umount \"$1\"", &copy, &mounted), "unmounted");
+        assert!(shell("umount --lazy \"$1\"", &copy, &mounted), "unmounted");
         return (found, "the kernel");
     }
     assert!(shell(fallback, &copy, &mounted), "{fallback}");
