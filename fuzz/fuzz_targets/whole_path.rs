@@ -30,7 +30,7 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 const MAX_READS: usize = 20_000;
 const MAX_READ_BYTES: usize = 256 << 20;
 /// The maximum memory in use at any time, in bytes.
-const MAX_MEMORY: usize = 24 << 20;
+const MAX_MEMORY: usize = 64 << 20;
 /// The maximum number of bytes that are allocated in all. Each look at a structure copies it, even from a cache, so this is a
 /// measure of the work.
 const MAX_WORK: usize = 1 << 30;
