@@ -13,7 +13,7 @@ trap 'rm -rf "$found"' EXIT
 for target in $(cargo fuzz list --fuzz-dir .); do
     mkdir "$found/$target"
     if ! cargo fuzz run --fuzz-dir . --sanitizer none "$target" "$found/$target" "corpus/$target" -- \
-        -max_total_time="$seconds" -timeout=120 >"$found/log" 2>&1; then
+        -max_total_time="$seconds" -timeout=30 >"$found/log" 2>&1; then
         cat "$found/log" >&2
         echo "fuzz: $target failed" >&2
         exit 1

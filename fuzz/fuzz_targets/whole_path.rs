@@ -11,6 +11,7 @@ mod sparse_image;
 
 use std::{
     alloc::System,
+    panic,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
@@ -28,9 +29,12 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
 /// The limits of one request, opening of the disk included.
 const MAX_READS: usize = 20_000;
-const MAX_READ_BYTES: usize = 256 << 20;
+/// The maximum number of bytes to read when a disk is opened: the largest journals, and everything else.
+const MAX_OPEN_BYTES: usize = 512 << 20;
+/// The maximum number of bytes to read for a path and a file.
+const MAX_PATH_BYTES: usize = 256 << 20;
 /// The maximum memory in use at any time, in bytes.
-const MAX_MEMORY: usize = 64 << 20;
+const MAX_MEMORY: usize = 24 << 20;
 /// The maximum number of bytes that are allocated in all. Each look at a structure copies it, even from a cache, so this is a
 /// measure of the work.
 const MAX_WORK: usize = 1 << 30;
@@ -111,7 +115,8 @@ struct Disk {
     image: &'static [u8],
     patches: Vec<(usize, u8)>,
     reads: AtomicUsize,
-    read_bytes: AtomicUsize,
+    /// How many more bytes may be read.
+    bytes_left: AtomicUsize,
 }
 
 impl BlockDevice for Disk {
@@ -122,8 +127,8 @@ impl BlockDevice for Disk {
     fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
         assert!(offset.checked_add(len as u64).is_some_and(|end| end <= self.size()), "read beyond the end");
         assert!(self.reads.fetch_add(1, Ordering::Relaxed) < MAX_READS, "more than {MAX_READS} reads");
-        let total = self.read_bytes.fetch_add(len, Ordering::Relaxed);
-        assert!(total < MAX_READ_BYTES, "more than {MAX_READ_BYTES} bytes read");
+        let left = self.bytes_left.load(Ordering::Relaxed).checked_sub(len).expect("too many bytes are read");
+        self.bytes_left.store(left, Ordering::Relaxed);
         let start = offset as usize;
         let mut bytes = self.image[start..start + len].to_vec();
         for (at, byte) in &self.patches {
@@ -138,6 +143,7 @@ impl BlockDevice for Disk {
 /// Serves one request.
 async fn serve(disk: Arc<Disk>, config: &DiskConfig, path: &RequestPath) {
     let Ok(mounted) = MountedDisk::open(disk.clone(), config).await else { return };
+    disk.bytes_left.store(MAX_PATH_BYTES, Ordering::Relaxed);
     let Ok(file) = mounted.find_file(path).await else { return };
     read(&file, &disk).await;
 }
@@ -174,9 +180,19 @@ fn parse(data: &[u8]) -> Option<(&'static Image, Vec<(usize, u8)>, DiskConfig, R
     Some((image, changed, DiskConfig::parse(json.as_bytes()).ok()?, RequestPath::parse(path.as_bytes()).ok()?))
 }
 
-fuzz_target!(|data: &[u8]| {
+/// Lets a panic have the memory that its report needs: without it, the process would hang.
+fn lift_limit_on_panic() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        ALLOCATOR.set_limit(usize::MAX).expect("there is none");
+        report(panic);
+    }));
+}
+
+fuzz_target!(init: lift_limit_on_panic(), |data: &[u8]| {
     let Some((image, patches, config, path)) = parse(data) else { return };
-    let disk = Disk { image: &image.bytes, patches, reads: AtomicUsize::new(0), read_bytes: AtomicUsize::new(0) };
+    let (reads, bytes_left) = (AtomicUsize::new(0), AtomicUsize::new(MAX_OPEN_BYTES));
+    let disk = Disk { image: &image.bytes, patches, reads, bytes_left };
     let (memory, work) = (ALLOCATOR.allocated(), ALLOCATOR.total_allocated());
     // An allocation beyond the limit aborts the process.
     ALLOCATOR.set_limit(memory + MAX_MEMORY).expect("it is not reached yet");
