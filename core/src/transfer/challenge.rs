@@ -103,9 +103,8 @@ mod tests {
 
     const WINDOW: u64 = 128 << 10;
 
-    /// Returns the number of windows, and the time, that a client needs to prove itself; each ACK comes `interval` after the window
-    /// (if it is forged, after
-    /// the last ACK).
+    /// Returns the number of windows, and the time in microseconds, that a client needs to prove itself. Each ACK comes `interval`
+    /// after its window, or after the last ACK if it is forged.
     fn windows(seed: u64, real: bool, interval: u64, limit: u64) -> (u64, u64) {
         let mut challenge = Challenge::new(seed);
         let (mut now, mut sent) = (Instant::from_micros(1_000_000), Instant::from_micros(1_000_000));
