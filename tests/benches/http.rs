@@ -20,16 +20,16 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use nix::unistd::geteuid;
 use rtftp_tests::{
-    Disk, DiskConfig, FileSystem, NbdServer, Process, ResourceUsage, Tree, binary,
+    Disk, DiskConfig, FileSystem, NbdServer, Process, Tree, binary,
     http_load::HttpLoad,
-    load_client::{Report, address},
+    load_client::address,
+    measured_run::{MeasuredRun, median},
     noise,
 };
 
@@ -84,15 +84,6 @@ struct Row {
     from_disk: bool,
     /// Whether Python, which starts a thread for each connection, is left out.
     is_heavy: bool,
-}
-
-/// One measurement of one server.
-struct Run {
-    report: Report,
-    cpu: Duration,
-    /// The peak memory, and its growth since the start, in bytes.
-    memory: (u64, u64),
-    bytes: u64,
 }
 
 fn main() {
@@ -195,54 +186,41 @@ impl Server {
     }
 
     /// Starts the server and runs a load of requests of a file with `size` bytes.
-    fn measure(&self, root: &Path, row: &Row) -> Run {
+    fn measure(&self, root: &Path, row: &Row) -> MeasuredRun {
         let expected = noise(row.size, 1);
         let work = tempfile::tempdir().expect("a temporary directory");
         let (process, address) = self.start(root, work.path());
-        let before = ResourceUsage::of(process.id());
-        let over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let usage = scope.spawn(|| ResourceUsage::follow(process.id(), &over));
-            let report = row.load.run(address, &expected);
-            over.store(true, Ordering::Relaxed);
-            let usage = usage.join().expect("no panic");
-            let report = report.expect("sockets");
-            let bytes = (row.size * report.complete.len()) as u64;
-            let memory = (usage.memory, usage.memory.saturating_sub(before.memory));
-            Run { bytes, cpu: usage.cpu.saturating_sub(before.cpu), memory, report }
-        })
+        MeasuredRun::of(&process, row.size, || row.load.run(address, &expected)).expect("sockets")
     }
 }
 
 /// Measures servers in interleaved rounds and prints a line for each.
 fn compare(row: &Row, servers: &[&Server], local: &Path, disks: &Path, rounds: usize) {
-    let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| vec![]).collect();
+    let mut runs: Vec<Vec<MeasuredRun>> = servers.iter().map(|_| vec![]).collect();
     for _ in 0..rounds {
         for (server, runs) in servers.iter().zip(&mut runs) {
             let root = if row.from_disk && server.0 == "rtftp" { disks } else { local };
             runs.push(server.measure(root, row));
         }
     }
-    let speed = |run: &Run| run.bytes as f64 / run.report.wall.as_secs_f64() / 1e6;
-    let cost = |run: &Run| run.cpu.as_secs_f64() / (run.bytes as f64 / f64::from(1 << 30));
     let nginx = servers.iter().zip(&runs).find(|(server, _)| server.0 == "nginx").map(|(_, runs)| runs.as_slice());
     println!("{}", row.title);
     println!("                 MB/s          CPU-s/GiB        median s     p99 s  peak MiB  growth MiB  complete");
     for (server, runs) in servers.iter().zip(&runs) {
         let (mut mb, mut cpu) = (String::new(), String::new());
         if let Some(nginx) = nginx.filter(|_| server.0 == "rtftp") {
-            let _ = write!(mb, "({:.2})", median(runs, &speed) / median(nginx, &speed));
-            let _ = write!(cpu, "({:.2})", median(nginx, &cost) / median(runs, &cost));
+            let _ = write!(mb, "({:.2})", median(runs, MeasuredRun::speed) / median(nginx, MeasuredRun::speed));
+            let _ = write!(cpu, "({:.2})", median(nginx, MeasuredRun::cost) / median(runs, MeasuredRun::cost));
         }
         println!(
             "  {:<10} {:8.0} {mb:<7} {:8.3} {cpu:<7} {:9.3} {:9.3} {:9.1} {:11.1}  {}/{}",
             server.0,
-            median(runs, &speed),
-            median(runs, &cost),
-            median(runs, &|run| run.report.percentile(0.5)),
-            median(runs, &|run| run.report.percentile(0.99)),
-            median(runs, &|run| mib(run.memory.0)),
-            median(runs, &|run| mib(run.memory.1)),
+            median(runs, MeasuredRun::speed),
+            median(runs, MeasuredRun::cost),
+            median(runs, |run| run.report.percentile(0.5)),
+            median(runs, |run| run.report.percentile(0.99)),
+            median(runs, MeasuredRun::peak),
+            median(runs, MeasuredRun::growth),
             runs.iter().map(|run| run.report.complete.len()).sum::<usize>(),
             runs.len() * usize::from(row.load.clients) * row.load.times as usize,
         );
@@ -251,14 +229,4 @@ fn compare(row: &Row, servers: &[&Server], local: &Path, disks: &Path, rounds: u
         }
     }
     println!();
-}
-
-fn median(runs: &[Run], of: &dyn Fn(&Run) -> f64) -> f64 {
-    let mut values: Vec<f64> = runs.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }

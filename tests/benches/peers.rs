@@ -23,8 +23,6 @@ use std::{
     net::{SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -34,7 +32,8 @@ use nix::{
 };
 use rtftp_tests::{
     Process, ResourceUsage, binary,
-    load_client::{Load, Report},
+    load_client::Load,
+    measured_run::{MeasuredRun, median, mib},
     noise,
     raw_client::rrq,
 };
@@ -93,14 +92,6 @@ const PEERS: [(&str, &str, &str, Option<u16>, &str); 6] = [
     ),
 ];
 const RTFTP: &str = "--listen-ip 127.0.0.1 --listen-port {port} --root-dir {root} --log-level warn";
-
-/// One measurement of one server.
-struct Run {
-    report: Report,
-    cpu: Duration,
-    memory: u64,
-    bytes: u64,
-}
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -268,20 +259,10 @@ impl Server {
     }
 
     /// Starts the server and runs a load of fetches of a file with `size` bytes.
-    fn measure(&self, root: &Path, load: &Load, size: usize) -> io::Result<Run> {
+    fn measure(&self, root: &Path, load: &Load, size: usize) -> io::Result<MeasuredRun> {
         let expected = fs::read(root.join("default").join(load.name))?;
         let (process, _, address) = self.start(root).expect("a server that starts");
-        let before = ResourceUsage::of(process.id());
-        let over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let usage = scope.spawn(|| ResourceUsage::follow(process.id(), &over));
-            let report = load.run(address, &expected);
-            over.store(true, Ordering::Relaxed);
-            let usage = usage.join().expect("no panic");
-            let report = report?;
-            let bytes = (size * report.complete.len()) as u64;
-            Ok(Run { bytes, cpu: usage.cpu.saturating_sub(before.cpu), memory: usage.memory, report })
-        })
+        MeasuredRun::of(&process, size, || load.run(address, &expected))
     }
 }
 
@@ -293,41 +274,39 @@ fn free_port() -> u16 {
 
 /// Measures all servers in interleaved rounds and prints a line for each.
 fn compare(title: &str, servers: &[Server], root: &Path, load: &Load, size: usize, rounds: usize) {
-    let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| vec![]).collect();
+    let mut runs: Vec<Vec<MeasuredRun>> = servers.iter().map(|_| vec![]).collect();
     for _ in 0..rounds {
         for (server, runs) in servers.iter().zip(&mut runs) {
             runs.push(server.measure(root, load, size).expect("sockets"));
         }
     }
-    let speed = |run: &Run| run.bytes as f64 / run.report.wall.as_secs_f64() / 1e6;
-    let cost = |run: &Run| run.cpu.as_secs_f64() / (run.bytes as f64 / f64::from(1 << 30));
     let others = servers.iter().zip(&runs).filter(|(server, _)| !server.name.starts_with("rtftp"));
-    let fastest = others.map(|(_, runs)| median(runs, &speed)).fold(0.0, f64::max);
+    let fastest = others.map(|(_, runs)| median(runs, MeasuredRun::speed)).fold(0.0, f64::max);
     // The processor time of tftpd-hpa's children is lost when they end: with many clients the sum is incomplete.
     let incomplete_cpu = |server: &Server| server.name == "tftpd-hpa" && load.clients > 1;
     let measured =
         servers.iter().zip(&runs).filter(|(server, _)| !server.name.starts_with("rtftp") && !incomplete_cpu(server));
-    let cheapest = measured.map(|(_, runs)| median(runs, &cost)).fold(f64::INFINITY, f64::min);
-    let middle = |run: &Run| run.report.percentile(0.5);
+    let cheapest = measured.map(|(_, runs)| median(runs, MeasuredRun::cost)).fold(f64::INFINITY, f64::min);
+    let middle = |run: &MeasuredRun| run.report.percentile(0.5);
     let others = servers.iter().zip(&runs).filter(|(server, _)| !server.name.starts_with("rtftp"));
-    let shortest = others.map(|(_, runs)| median(runs, &middle)).fold(f64::INFINITY, f64::min);
+    let shortest = others.map(|(_, runs)| median(runs, middle)).fold(f64::INFINITY, f64::min);
     println!("{title}");
     println!(
         "                     MB/s          MB per CPU-s    CPU-s/GiB            median s         p99 s  peak MiB  complete"
     );
     for (server, runs) in servers.iter().zip(&runs) {
-        let throughput = median(runs, &speed);
-        let cpu = if incomplete_cpu(server) { f64::NAN } else { median(runs, &cost) };
+        let throughput = median(runs, MeasuredRun::speed);
+        let cpu = if incomplete_cpu(server) { f64::NAN } else { median(runs, MeasuredRun::cost) };
         println!(
             "  {:<14} {throughput:8.0} ({:4.2})   {:8.0}     {cpu:8.2} ({:4.2})   {:9.3} ({:4.2}) {:8.3} {:9.1}  {}/{}",
             server.name,
             throughput / fastest,
             f64::from(1 << 30) / 1e6 / cpu,
             cpu / cheapest,
-            median(runs, &middle),
-            median(runs, &middle) / shortest,
-            median(runs, &|run| run.report.percentile(0.99)),
-            median(runs, &|run| mib(run.memory)),
+            median(runs, middle),
+            median(runs, middle) / shortest,
+            median(runs, |run| run.report.percentile(0.99)),
+            median(runs, MeasuredRun::peak),
             runs.iter().map(|run| run.report.complete.len()).sum::<usize>(),
             runs.len() * usize::from(load.clients) * load.times as usize,
         );
@@ -336,14 +315,4 @@ fn compare(title: &str, servers: &[Server], root: &Path, load: &Load, size: usiz
         }
     }
     println!();
-}
-
-fn median(runs: &[Run], of: &dyn Fn(&Run) -> f64) -> f64 {
-    let mut values: Vec<f64> = runs.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }

@@ -28,6 +28,7 @@ pub mod http_load;
 mod kernel;
 mod listing;
 pub mod load_client;
+pub mod measured_run;
 mod nbd;
 mod not_tested;
 mod owner_machine;
