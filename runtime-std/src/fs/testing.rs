@@ -82,12 +82,17 @@ impl Random {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// Returns a number below `limit`.
-    pub(super) fn below(&mut self, limit: usize) -> usize {
+    /// Returns the next number.
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % limit
+        self.0
+    }
+
+    /// Returns a number below `limit`.
+    pub(super) fn below(&mut self, limit: usize) -> usize {
+        (self.next() >> 11) as usize % limit
     }
 
     /// Returns a byte, often one with a special meaning.

@@ -14,6 +14,7 @@ use std::{
 
 use smol::block_on;
 
+use super::Random;
 use crate::fs::{BlockDevice, DirectoryEntry, FileMap, FileSystem, FileType, Node};
 
 /// The content of a path.
@@ -57,15 +58,8 @@ pub(in crate::fs) type Tree = BTreeMap<Vec<u8>, Content>;
 
 /// Returns pseudo-random bytes without zeros, different for each seed.
 pub(in crate::fs) fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(len);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.push((state >> 32) as u8 | 1);
-    }
-    bytes
+    let mut random = Random::new(seed);
+    (0..len).map(|_| (random.next() >> 32) as u8 | 1).collect()
 }
 
 /// Creates the files of a small boot disk.
