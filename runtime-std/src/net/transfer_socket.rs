@@ -62,8 +62,8 @@ impl TransferSocket {
     pub(crate) fn open(ports: &Ports, route: Route) -> io::Result<Self> {
         let is_fragmented = ports.fragmented_hosts().contains(route.client.ip(), clock::now());
         if let Some(shared) = ports.shared_socket() {
-            let fragments = is_fragmented;
-            return Ok(Self { fragments, ..Self::new(shared.try_clone()?, route.client, Some(route.local)) });
+            let socket = Self::new(shared.try_clone()?, route.client, Some(route.local));
+            return Ok(Self { fragments: is_fragmented, ..socket });
         }
         let local = match (route.local, route.client) {
             // A link-local address needs the interface it is on.
