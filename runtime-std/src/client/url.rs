@@ -80,6 +80,12 @@ impl Url {
         &self.authority
     }
 
+    /// Returns the start of all URLs of the same server and port.
+    pub(super) fn origin(&self) -> String {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
+    }
+
     /// Returns the name or the address of the server, without brackets and the zone of an IPv6 address.
     #[must_use]
     pub fn host(&self) -> &str {
@@ -120,8 +126,7 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority, self.target)
+        write!(f, "{}{}", self.origin(), self.target)
     }
 }
 

@@ -72,7 +72,7 @@ pub struct HttpClient {
     /// The time without any received byte after which the client gives up.
     patience: Duration,
     trust: Option<Trust>,
-    /// The open connection, and the start of the URLs that it serves.
+    /// The open connection, and the origin of the URLs that it serves.
     kept: Option<(Connection, String)>,
 }
 
@@ -134,7 +134,7 @@ impl HttpClient {
         // What follows the body is no response to any request.
         if response.keep_alive && connection.received().is_empty() {
             connection.is_reused = true;
-            self.kept = Some((connection, server_of(url)));
+            self.kept = Some((connection, url.origin()));
         }
         let ended_by_close = response.framing == Framing::Close;
         Ok(HttpFetched { bytes, size, ended_by_close, content_type: response.content_type })
@@ -148,7 +148,7 @@ impl HttpClient {
     ) -> Result<(Connection, Response), HttpError> {
         loop {
             let mut connection = match self.kept.take() {
-                Some((connection, server)) if server == server_of(url) => {
+                Some((connection, origin)) if origin == url.origin() => {
                     watch(HttpEvent::Reused(connection.server));
                     connection
                 }
@@ -234,10 +234,4 @@ impl HttpClient {
 enum ResponseError {
     Receive(ReceiveError),
     Violation(&'static str),
-}
-
-/// Returns the start of the URLs that one connection serves.
-fn server_of(url: &Url) -> String {
-    let scheme = if url.is_secure() { "https" } else { "http" };
-    format!("{scheme}://{}", url.authority())
 }
