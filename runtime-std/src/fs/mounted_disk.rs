@@ -242,8 +242,7 @@ fn find_partition(table: &[Partition], number: u32) -> Result<Partition, Error> 
 }
 
 impl ResolveError {
-    /// Converts to the error for a directory that the description names as `object`.
-    /// Converts the error of a directory that was looked up in these mounts.
+    /// Converts to the error for a directory that the description names as `object`, and that was looked up in these mounts.
     fn into_error(self, object: String, mounts: &[rtftp_core::config::disk::Mount]) -> Error {
         match self {
             Self::FileSystem(error) => error,
