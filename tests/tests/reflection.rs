@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::Signal,
+};
 use rtftp_tests::{
     Client, ForeignServer, Rtftp, TftpServerProgram, noise,
     raw_client::{ack, rrq},
@@ -182,9 +185,17 @@ fn forged_acks_bring_few_windows_at_shared_port() {
             let receiving = scope.spawn(move || packets(&receiver, Instant::now() + Duration::from_secs(3)));
             victim.send_to(&rrq("f", &options), daemon.address()).expect("sent");
             thread::sleep(Duration::from_millis(100));
+            // Stopped, the daemon receives all of them before it can answer the first.
+            let at_once = pause == 0;
+            if at_once {
+                daemon.process().signal(Signal::SIGSTOP);
+            }
             for nth in 0..count {
                 victim.send_to(&ack(2 * nth), daemon.address()).expect("sent");
                 thread::sleep(Duration::from_millis(pause));
+            }
+            if at_once {
+                daemon.process().signal(Signal::SIGCONT);
             }
             receiving.join().expect("the packets")
         });
