@@ -74,10 +74,13 @@ impl FileStore {
         let root = self.disks.root().open().await.map_err(directory_error)?;
         let entries = self.index.entries(&root).await.map_err(directory_error)?;
         let search = || Search { root: &root, entries: &entries, disks: &self.disks, client, searched: vec![] };
-        match (search().open(path).await, self.without_prefix(path)) {
-            (Err(OpenError::NotFound { .. }), Some(path)) => search().open(&path).await,
-            (opened, _) => opened,
+        let opened = search().open(path).await;
+        if let Err(OpenError::NotFound { .. }) = &opened
+            && let Some(path) = self.without_prefix(path)
+        {
+            return search().open(&path).await;
         }
+        opened
     }
 
     /// Returns a path without the path of the root directory, or of the common directory, at its start.
@@ -121,7 +124,6 @@ impl Search<'_> {
         if let Some(file) = self.open_named(ClientName::Ip(self.client.ip()), path).await? {
             return Ok(file);
         }
-        let prefixed = ClientName::split_prefix(path);
         let mac = if self.entries.has_mac_names() { mac_name(self.client).await? } else { None };
         if let Some(mac) = mac
             && let Some(file) = self.open_named(mac, path).await?
@@ -129,7 +131,7 @@ impl Search<'_> {
             return Ok(file);
         }
         // The MAC address of another machine opens nothing.
-        if let Some((name, rest)) = prefixed
+        if let Some((name, rest)) = ClientName::split_prefix(path)
             && (matches!(name, ClientName::Serial(_)) || mac == Some(name))
             && let Some(file) = self.open_named(name, &rest).await?
         {
