@@ -26,6 +26,7 @@ pub mod memory;
 pub mod nbd;
 mod net;
 pub mod network;
+mod pem;
 mod rate_limit;
 pub mod sandbox;
 pub mod server;

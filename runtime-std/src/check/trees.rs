@@ -2,18 +2,17 @@
 
 use std::{
     ffi::OsString,
-    fs,
-    future::poll_fn,
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rtftp_core::{BlockReader, RequestPath};
+use rtftp_core::RequestPath;
 
 use super::files::{Entry, Listing, MAX_NAMES, Tree};
 use crate::{
-    files::{LocalError, LocalFile},
+    client_name::ClientName,
+    files::{LocalError, LocalFile, OpenFile, Origin},
     fs::{FileType, MountedDisk, MountedEntry},
     guestfs::{SharedAppliance, wire::DirectoryEntry},
     local_fs::RootDirectory,
@@ -31,20 +30,21 @@ impl LocalTree {
     }
 
     /// Opens a file as for a client.
-    async fn open(&self, path: &Path) -> Entry<PathBuf> {
-        let request = match RequestPath::parse(path.as_os_str().as_encoded_bytes()) {
-            Ok(request) => request,
-            Err(error) => return Entry::Unreadable(format!("cannot be requested: {error}")),
-        };
-        let root = match self.root.open().await {
-            Ok(root) => root,
-            Err(error) => return Entry::Unreadable(error.to_string()),
-        };
-        match LocalFile::open(&root, &self.name, &request).await {
-            Ok(file) => Entry::File(file.size()),
-            Err(LocalError::NotFound) => Entry::Unreadable("dangling symbolic link".into()),
-            Err(error) => Entry::Unreadable(error.to_string()),
+    async fn open(&self, path: &RequestPath) -> Result<OpenFile, String> {
+        let root = self.root.open().await.map_err(|error| error.to_string())?;
+        let origin = ClientName::parse(&self.name).map_or(Origin::Default, Origin::Client);
+        match LocalFile::open(&root, &self.name, path).await {
+            Ok(file) => Ok(OpenFile::local(file, origin)),
+            Err(LocalError::NotFound) => Err("dangling symbolic link".into()),
+            Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Returns the size of a file, or the reason why no client can read it.
+    async fn size(&self, path: &Path) -> Result<u64, String> {
+        let request = RequestPath::parse(path.as_os_str().as_encoded_bytes());
+        let request = request.map_err(|error| format!("cannot be requested: {error}"))?;
+        Ok(self.open(&request).await?.size())
     }
 }
 
@@ -53,18 +53,11 @@ impl Tree for LocalTree {
     type Directory = PathBuf;
 
     async fn read_start(&self, path: &RequestPath, len: u32) -> Option<Vec<u8>> {
-        let mut file = LocalFile::open(&self.root.open().await.ok()?, &self.name, path).await.ok()?;
+        let mut file = self.open(path).await.ok()?;
         let mut start = vec![0; usize::try_from(len).ok()?];
-        loop {
-            match file.read_at(0, &mut start) {
-                Ok(Some(read)) => {
-                    start.truncate(read);
-                    return Some(start);
-                }
-                Ok(None) => poll_fn(|context| file.poll_ready(context)).await,
-                Err(_) => return None,
-            }
-        }
+        let read = file.read_at(0, &mut start).await.ok()?;
+        start.truncate(read);
+        Some(start)
     }
 
     async fn root(&self) -> Result<PathBuf, String> {
@@ -80,7 +73,9 @@ impl Tree for LocalTree {
             let path = directory.join(&name);
             let entry = match file_type {
                 Ok(FileType::Directory) => Entry::Directory(path),
-                Ok(FileType::File | FileType::Link) => self.open(&path).await,
+                Ok(FileType::File | FileType::Link) => {
+                    self.size(&path).await.map_or_else(Entry::Unreadable, Entry::File)
+                }
                 Ok(FileType::Other) => Entry::Other,
                 Err(error) => Entry::Unreadable(error.to_string()),
             };

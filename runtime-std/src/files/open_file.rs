@@ -32,7 +32,7 @@ enum Source {
 }
 
 impl OpenFile {
-    pub(super) fn local(file: LocalFile, origin: Origin) -> Self {
+    pub(crate) fn local(file: LocalFile, origin: Origin) -> Self {
         Self { source: Source::Local(file), origin }
     }
 

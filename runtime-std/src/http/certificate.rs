@@ -1,9 +1,7 @@
 //! The certificate of the server and its key, from two files that can be read again.
 
 use std::{
-    error, fmt,
-    fs::File,
-    io::{self, Read},
+    error, fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -20,10 +18,8 @@ use x509_cert::{
 };
 
 use super::ffdhe;
-use crate::{clock::within, unsandboxed};
+use crate::{clock::within, pem, unsandboxed};
 
-/// The largest file that is read, in bytes.
-const MAX_FILE: u64 = 1 << 20;
 /// The time limit for reading the files again.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time before the end of a certificate at which that is reported.
@@ -119,10 +115,7 @@ fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let mut bytes = vec![];
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
-    read.map_err(|error| TlsError::Read(path.to_owned(), error))?;
-    Ok(bytes)
+    pem::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
 }
 
 /// Returns the first and the last moment at which a certificate is valid.
@@ -150,9 +143,7 @@ impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::NoCertificate(path) => {
-                write!(f, "{}: no certificate in the PEM format (-----BEGIN CERTIFICATE-----)", path.display())
-            }
+            Self::NoCertificate(path) => write!(f, "{}: {}", path.display(), pem::NO_CERTIFICATE),
             Self::NoKey(path) => write!(
                 f,
                 "{}: no key in the PEM format, or an encrypted one: `openssl pkey` writes it without a passphrase",

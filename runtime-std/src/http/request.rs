@@ -178,11 +178,10 @@ impl Request<'_> {
 
 /// Removes scheme and authority from a target in absolute form (RFC 9112 section 3.2.2).
 fn origin_form(target: &[u8]) -> &[u8] {
-    let is_absolute = target.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"http://"));
-    if !is_absolute {
-        return target;
-    }
-    let rest = &target[7..];
+    let schemes = [&b"http://"[..], b"https://"];
+    let is_start = |scheme: &&[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let Some(scheme) = schemes.into_iter().find(is_start) else { return target };
+    let rest = &target[scheme.len()..];
     rest.iter().position(|byte| *byte == b'/').map_or(b"/", |at| &rest[at..])
 }
 
@@ -285,6 +284,7 @@ mod tests {
             ("/x%3Fy", "x?y"),
             ("http://10.0.0.1:8080/x.efi", "x.efi"),
             ("HTTP://host/x.efi", "x.efi"),
+            ("https://host/x.efi", "x.efi"),
             ("x.efi", "x.efi"),
             ("/a/%2e%2e/x.efi", "x.efi"),
             ("/boot/vmlinuz", "vmlinuz"),

@@ -104,9 +104,7 @@ impl Blocks {
         let packets = buf.get_mut(..headers_len(count).saturating_add(expected)).ok_or(BUFFER_TOO_SMALL)?;
         match file.read_blocks(offset, blksize, packets)? {
             // Fewer bytes than the client was promised must not look like the end of the file.
-            Some(read) if read < expected && self.size.is_some() => {
-                Err(ReadFailed("the file changed during the transfer"))
-            }
+            Some(read) if read < expected && self.size.is_some() => Err(ReadFailed::CHANGED),
             loaded => Ok(loaded),
         }
     }

@@ -1,9 +1,7 @@
 //! TLS: the certificates that the client trusts, and the handshake.
 
 use std::{
-    fmt,
-    fs::File,
-    io::{self, Read},
+    fmt, io,
     net::TcpStream,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,8 +15,7 @@ use rustls::{
 };
 use smol::Async;
 
-/// The largest file that is read, in bytes. The bundle of a distribution has some hundred KiB.
-const MAX_FILE: u64 = 16 << 20;
+use crate::pem;
 
 /// The certificate authorities that a client trusts.
 #[derive(Clone)]
@@ -43,9 +40,7 @@ impl Trust {
     ///
     /// Returns [`TrustError`].
     pub fn load(path: &Path) -> Result<Self, TrustError> {
-        let mut pem = vec![];
-        let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut pem));
-        read.map_err(|error| TrustError::Read(path.to_owned(), error))?;
+        let pem = pem::read(path).map_err(|error| TrustError::Read(path.to_owned(), error))?;
         let mut roots = RootCertStore::empty();
         // A bundle may contain a certificate of a kind that is not known here.
         let (added, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
@@ -98,9 +93,7 @@ impl fmt::Display for TrustError {
                     path.display()
                 )
             }
-            Self::NoCertificate(path) => {
-                write!(f, "{}: no certificate in the PEM format (-----BEGIN CERTIFICATE-----)", path.display())
-            }
+            Self::NoCertificate(path) => write!(f, "{}: {}", path.display(), pem::NO_CERTIFICATE),
             Self::Tls(error) => write!(f, "cannot use TLS: {error}"),
         }
     }

@@ -127,7 +127,7 @@ fn refuses_fifo_without_blocking() {
 fn fails_at_end_of_changed_file() {
     let root = tempfile::tempdir().expect("a directory");
     let name = root.path().join("file");
-    let changed = Err(ReadFailed("the file changed during the transfer"));
+    let changed = Err(ReadFailed::CHANGED);
     let opened = || {
         fs::write(&name, [1; 3000]).expect("written");
         let long_ago = std::time::SystemTime::UNIX_EPOCH;

@@ -42,7 +42,7 @@ fn shorter_file_ends_the_transfer_with_an_error() {
     transfer.ack(1);
     let error = b"\x00\x05\x00\x00the file changed during the transfer\0".to_vec();
     assert_eq!(transfer.datagrams(), [error]);
-    transfer.ends(Outcome::ReadFailed(ReadFailed("the file changed during the transfer")));
+    transfer.ends(Outcome::ReadFailed(ReadFailed::CHANGED));
 }
 
 #[test]
