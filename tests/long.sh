@@ -10,7 +10,7 @@ package        the Debian package: install, serve, upgrade, remove
 package-arm64  the package for arm64 on an emulated machine
 bookworm       README, CONTRIBUTING and guides on a clean Debian 12
 trixie         the same on a clean Debian 13
-http-boot      PCs boot over HTTP: UEFI firmware, GRUB, PXELINUX
+http-boot      PCs boot over HTTP and HTTPS: UEFI firmware, GRUB, iPXE, PXELINUX
 fuzz           each fuzz target for 10 minutes
 "
 
@@ -23,8 +23,8 @@ http-boot() {
         echo "not tested: the boot loaders are packaged for amd64 only"
         return
     fi
-    bins/scripts/install-packages.sh qemu-system-x86 ipxe-qemu ovmf pxelinux syslinux-common grub-efi-amd64-bin grub-common \
-        dnsmasq-base iproute2 qemu-utils e2fsprogs gcc libc6-dev
+    bins/scripts/install-packages.sh qemu-system-x86 ipxe ipxe-qemu ovmf pxelinux syslinux-common grub-efi-amd64-bin grub-common \
+        dnsmasq-base iproute2 qemu-utils e2fsprogs openssl gcc libc6-dev
     # Network namespaces need root.
     [ "$(id -u)" = 0 ] || local -x CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=sudo
     cargo build --quiet --locked --workspace

@@ -3,31 +3,55 @@
 use std::{fs, path::Path};
 
 use crate::run;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
-/// A certificate authority, which issues certificates for 127.0.0.1.
+/// The GUID of the program that enrols a certificate; firmware ignores it.
+const OWNER: [u8; 16] = [0; 16];
+
+/// A certificate authority, which issues certificates for 127.0.0.1 and 10.0.0.1.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    certificate: String,
+    certificate: Certificate,
 }
 
 impl Authority {
     /// Creates an authority.
     #[must_use]
     pub fn new(name: &str) -> Self {
+        Self::with_key(name, KeyPair::generate().expect("a key"))
+    }
+
+    /// Creates an authority with an RSA key, for clients without elliptic curves.
+    #[must_use]
+    pub fn with_rsa(name: &str) -> Self {
+        Self::with_key(name, rsa_key())
+    }
+
+    fn with_key(name: &str, key: KeyPair) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate").pem();
+        let certificate = params.self_signed(&key).expect("a certificate");
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
-    /// Returns the authority's own certificate.
+    /// Returns the authority's own certificate, in the PEM format.
     #[must_use]
-    pub fn certificate(&self) -> &str {
-        &self.certificate
+    pub fn certificate(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// Returns the authority's own certificate as a list of UEFI: an `EFI_SIGNATURE_LIST` with one entry (UEFI section 32.4.1).
+    #[must_use]
+    pub fn efi_signature_list(&self) -> Vec<u8> {
+        // EFI_CERT_X509_GUID.
+        let certificate_type = 0xa159_c0a5_e494_a74a_87b5_ab15_5c2b_f072_u128;
+        let certificate = self.certificate.der();
+        let entry_len = u32::try_from(OWNER.len() + certificate.len()).expect("a small certificate");
+        let head_len = 28;
+        let lens = [head_len + entry_len, 0, entry_len].map(u32::to_le_bytes).concat();
+        [&certificate_type.to_be_bytes()[..], &lens, &OWNER, certificate].concat()
     }
 
     /// Writes a certificate that ends at the start of this year, and its key, to `certificate.pem` and `key.pem` in a directory.
@@ -37,17 +61,20 @@ impl Authority {
 
     /// Does the same with an RSA key.
     pub fn issue_with_rsa(&self, end: i32, directory: &Path) {
-        let key = run("openssl", ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]).stdout;
-        let key = KeyPair::from_pem(&String::from_utf8(key).expect("PEM")).expect("a key");
-        self.issue_for(&key, end, directory);
+        self.issue_for(&rsa_key(), end, directory);
     }
 
     fn issue_for(&self, key: &KeyPair, end: i32, directory: &Path) {
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
+        let mut params = CertificateParams::new(["127.0.0.1", "10.0.0.1"].map(str::to_owned)).expect("addresses");
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(end, 1, 1);
         let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
         fs::write(directory.join("certificate.pem"), certificate.pem()).expect("written");
         fs::write(directory.join("key.pem"), key.serialize_pem()).expect("written");
     }
+}
+
+fn rsa_key() -> KeyPair {
+    let key = run("openssl", ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]).stdout;
+    KeyPair::from_pem(&String::from_utf8(key).expect("PEM")).expect("a key")
 }

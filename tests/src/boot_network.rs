@@ -12,10 +12,13 @@ use std::{
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
-use crate::{Process, Rtftp, not_tested, poll_until, run};
+use crate::{Authority, Process, Rtftp, not_tested, poll_until, run};
 
 /// The maximum time for one boot; software emulation on a busy host is slow.
 const BOOT_LIMIT: Duration = Duration::from_secs(150);
+
+/// The name of the file with the certificate authorities that the firmware trusts.
+const TRUSTED: &str = "trusted";
 
 /// The firmware of an emulated PC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +31,8 @@ pub enum PcFirmware {
     UefiHttp6,
 }
 
-/// A network namespace with a daemon that serves files over HTTP at 10.0.0.1 and `fd00::1`, and a DHCP server: the network of the
-/// guide `first-boot.md`.
+/// A network namespace with a daemon that serves files over HTTP and HTTPS at 10.0.0.1 and `fd00::1`, and a DHCP server: the network
+/// of the guide `first-boot.md`. UEFI firmware trusts the authority of the daemon's certificate.
 #[derive(Debug)]
 pub struct BootNetwork {
     daemon: Rtftp,
@@ -75,8 +78,15 @@ impl BootNetwork {
         ] {
             run("ip", command.split(' '));
         }
-        let daemon = Rtftp::start_with("::", 3600, &["--http", "80", "--view-gap", "1"]);
         let directory = TempDir::new().expect("a temporary directory");
+        // Firmware without elliptic curves understands only RSA.
+        let authority = Authority::with_rsa("boot authority");
+        authority.issue_with_rsa(2100, directory.path());
+        fs::write(directory.path().join(TRUSTED), authority.efi_signature_list()).expect("written");
+        let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| directory.path().join(name));
+        let [certificate, key] = [&certificate, &key].map(|path| path.to_str().expect("UTF-8"));
+        let tls = ["--https", "443", "--tls-certificate", certificate, "--tls-key", key];
+        let daemon = Rtftp::start_with("::", 3600, &[&tls[..], &["--http", "80", "--view-gap", "1"]].concat());
         let config = directory.path().join("dnsmasq.conf");
         let log = directory.path().join("dnsmasq.log");
         fs::write(&config, dhcp).expect("written");
@@ -115,6 +125,8 @@ impl BootNetwork {
             .args(["-device", &format!("virtio-net-pci,netdev=net,mac={},{network_card}", Self::PC_MAC)])
             // Newer firmware has no network without random numbers.
             .args(["-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"])
+            .arg("-fw_cfg")
+            .arg(format!("name=etc/edk2/https/cacerts,file={}", self.directory.path().join(TRUSTED).display()))
             .args(arguments)
             .arg("-serial")
             .arg(format!("file:{}", console.display()))

@@ -1,11 +1,13 @@
-//! PCs boot over HTTP from their own disks, with the DHCP configuration of the guide `first-boot.md`; after an upgrade on the disk,
-//! the next boot starts the new kernel.
+//! PCs boot over HTTP and HTTPS from their own disks, with the DHCP configuration of the guide `first-boot.md`; after an upgrade on
+//! the disk, the next boot starts the new kernel.
 //!
-//! Two boots take 5 to 45 s. So all but those of iPXE are ignored by default; tests/long.sh runs them.
+//! Two boots take 5 to 45 s. So all but those of iPXE in a ROM are ignored by default; tests/long.sh runs them.
 
 use std::fs;
 
-use rtftp_tests::{BootNetwork, Disk, DiskConfig, FileSystem, NbdServer, PcFirmware, Tree, boot_kernel, run};
+use rtftp_tests::{
+    BootNetwork, Disk, DiskConfig, FileSystem, NbdServer, PcFirmware, Tree, boot_kernel, not_tested, run,
+};
 use tempfile::TempDir;
 
 const GUIDE: &str = include_str!("../../bins/docs/first-boot.md");
@@ -25,6 +27,11 @@ fn guide_block(line: &str) -> String {
 /// The DHCP server of the guide, for both address families, with further lines.
 fn dhcp(further: &str) -> String {
     [&guide_block("port=0"), &guide_block("enable-ra"), further].concat()
+}
+
+/// Changes the URLs in a configuration of DHCP.
+fn https(dhcp: &str) -> String {
+    dhcp.replace("http://", "https://")
 }
 
 /// The disk of the PC: its kernel is `/boot/vmlinuz`, a link as Debian maintains it.
@@ -83,11 +90,30 @@ fn boot_twice(network: &BootNetwork, firmware: PcFirmware, client: &str, disk: &
 
 #[test]
 fn ipxe_boots_the_upgraded_kernel() {
-    let script = "#!ipxe\nkernel vmlinuz initrd=initrd.img ro\ninitrd initrd.img\nboot\n";
-    BootNetwork::test(&dhcp(""), |network| {
-        let disk = OwnDisk::new(|tree| tree.file("boot/boot.ipxe", script));
-        boot_twice(network, PcFirmware::BiosIpxe, "10.0.0.6", &disk, &["/boot.ipxe", "/vmlinuz", "/initrd.img"]);
+    BootNetwork::test(&dhcp(""), |network| boot_with_ipxe(network, PcFirmware::BiosIpxe));
+}
+
+/// The firmware loads iPXE, which trusts the same authorities as the firmware.
+#[test]
+#[ignore = "takes 35 s"]
+fn ipxe_boots_the_upgraded_kernel_over_https() {
+    let ipxe = installed("/usr/lib/ipxe/ipxe.efi");
+    let variable: Vec<u8> = "TlsCaCertificate".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    if !ipxe.windows(variable.len()).any(|bytes| bytes == variable) {
+        return not_tested(
+            "this iPXE has no HTTPS, or does not trust the authorities of the firmware; that of Debian 13 does",
+        );
+    }
+    BootNetwork::test(&https(&dhcp("")), |network| {
+        network.daemon().put(&format!("default/{UEFI_BOOT_FILE}"), &ipxe);
+        boot_with_ipxe(network, PcFirmware::UefiHttp4);
     });
+}
+
+fn boot_with_ipxe(network: &BootNetwork, firmware: PcFirmware) {
+    let script = "#!ipxe\nkernel vmlinuz initrd=initrd.img ro\ninitrd initrd.img\nboot\n";
+    let disk = OwnDisk::new(|tree| tree.file("boot/boot.ipxe", script));
+    boot_twice(network, firmware, "10.0.0.6", &disk, &["/boot.ipxe", "/vmlinuz", "/initrd.img"]);
 }
 
 #[test]
@@ -109,7 +135,17 @@ fn pxelinux_boots_the_upgraded_kernel() {
 #[test]
 #[ignore = "takes 25 s"]
 fn uefi_firmware_boots_the_upgraded_kernel() {
-    BootNetwork::test(&dhcp(""), |network| {
+    boot_with_firmware(&dhcp(""));
+}
+
+#[test]
+#[ignore = "takes 25 s"]
+fn uefi_firmware_boots_the_upgraded_kernel_over_https() {
+    boot_with_firmware(&https(&dhcp("")));
+}
+
+fn boot_with_firmware(dhcp: &str) {
+    BootNetwork::test(dhcp, |network| {
         let disk = OwnDisk::new(|tree| tree.link(&format!("boot/{UEFI_BOOT_FILE}"), "vmlinuz"));
         boot_twice(network, PcFirmware::UefiHttp4, "10.0.0.6", &disk, &[UEFI_BOOT_FILE]);
     });
