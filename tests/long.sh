@@ -23,8 +23,11 @@ http-boot() {
         echo "not tested: the boot loaders are packaged for amd64 only"
         return
     fi
-    bins/scripts/install-packages.sh qemu-system-x86 ipxe ipxe-qemu ovmf pxelinux syslinux-common grub-efi-amd64-bin grub-common \
-        dnsmasq-base iproute2 qemu-utils e2fsprogs openssl gcc libc6-dev
+    local names=(qemu-system-x86 ipxe-qemu ovmf pxelinux syslinux-common grub-efi-amd64-bin grub-common
+        dnsmasq-base iproute2 qemu-utils e2fsprogs openssl gcc libc6-dev)
+    # That of Debian 12 has no HTTPS.
+    [ "$(. /etc/os-release && echo "${VERSION_ID:-}")" = 12 ] || names+=(ipxe)
+    bins/scripts/install-packages.sh "${names[@]}"
     # Network namespaces need root.
     [ "$(id -u)" = 0 ] || local -x CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=sudo
     cargo build --quiet --locked --workspace

@@ -115,7 +115,8 @@ impl BootNetwork {
     /// Starts a PC, waits until its kernel turns it off, and returns what was printed on its serial port.
     #[track_caller]
     pub fn boot(&self, firmware: PcFirmware) -> String {
-        let console = self.directory.path().join("console.log");
+        let [console, messages, trusted] =
+            ["console.log", "qemu.log", TRUSTED].map(|name| self.directory.path().join(name));
         let (network_card, arguments) = firmware.arguments();
         let mut command = Command::new("qemu-system-x86_64");
         command
@@ -125,12 +126,13 @@ impl BootNetwork {
             .args(["-device", &format!("virtio-net-pci,netdev=net,mac={},{network_card}", Self::PC_MAC)])
             // Newer firmware has no network without random numbers.
             .args(["-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"])
-            .arg("-fw_cfg")
-            .arg(format!("name=etc/edk2/https/cacerts,file={}", self.directory.path().join(TRUSTED).display()))
+            .args(["-fw_cfg", &format!("name=etc/edk2/https/cacerts,file={}", trusted.display())])
             .args(arguments)
             .arg("-serial")
             .arg(format!("file:{}", console.display()))
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            // A warning about the name of cacerts.
+            .stderr(fs::File::create(&messages).expect("created"));
         let mut pc = Process::start(&mut command);
         let started = Instant::now();
         let ended = loop {
@@ -143,8 +145,9 @@ impl BootNetwork {
         let printed = read(&console);
         // The exit code of QEMU after the kernel has turned the machine off.
         if ended.and_then(|status| status.code()) != Some(1) {
-            let log = read(&self.directory.path().join("dnsmasq.log"));
-            panic!("the PC did not boot: {ended:?} after {:?}\n{printed}\n--- dnsmasq\n{log}", started.elapsed());
+            let (messages, log) = (read(&messages), read(&self.directory.path().join("dnsmasq.log")));
+            let elapsed = started.elapsed();
+            panic!("the PC did not boot: {ended:?} after {elapsed:?}\n{messages}{printed}\n--- dnsmasq\n{log}");
         }
         println!("{firmware:?}: {:.1} s from power on to the kernel", started.elapsed().as_secs_f32());
         printed
