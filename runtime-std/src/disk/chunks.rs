@@ -11,17 +11,22 @@ use crate::{
 #[derive(Debug, PartialEq, Eq)]
 struct Tier {
     chunk_len: usize,
+    /// The size of the smallest file that is read in such chunks. The first byte of a file is sent after a whole chunk was read, which
+    /// only large files make up for.
+    min_size: u64,
     part: Part,
     /// Whether the next chunk is read ahead.
     reads_ahead: bool,
 }
 
-const LARGE: Tier = Tier { chunk_len: 256 * 1024, part: Part { all: 12, disk: 4 }, reads_ahead: true };
-const MEDIUM: Tier = Tier { chunk_len: 64 * 1024, part: Part { all: 14, disk: 8 }, reads_ahead: true };
-const SMALL: Tier = Tier { chunk_len: 16 * 1024, part: Part { all: 15, disk: 14 }, reads_ahead: false };
+/// For a few transfers at once: each chunk costs two changes of the thread.
+const HUGE: Tier = Tier { chunk_len: 1 << 20, min_size: 8 << 20, part: Part { all: 2, disk: 2 }, reads_ahead: true };
+const LARGE: Tier = Tier { chunk_len: 256 << 10, min_size: 0, part: Part { all: 12, disk: 4 }, reads_ahead: true };
+const MEDIUM: Tier = Tier { chunk_len: 64 << 10, min_size: 0, part: Part { all: 14, disk: 8 }, reads_ahead: true };
+const SMALL: Tier = Tier { chunk_len: 16 << 10, min_size: 0, part: Part { all: 15, disk: 14 }, reads_ahead: false };
 /// The sizes of chunks, the fastest first. The rest of the memory is for the snapshots in which transfers verify that their file is
 /// unchanged: all files that could be opened can be read to their ends.
-const TIERS: [&Tier; 3] = [&LARGE, &MEDIUM, &SMALL];
+const TIERS: [&Tier; 4] = [&HUGE, &LARGE, &MEDIUM, &SMALL];
 /// The number of chunks kept in memory: a transfer reads at both ends of its window.
 const KEPT: usize = 2;
 
@@ -58,8 +63,8 @@ impl Chunks {
             let memory = disk_memory.reserve_within(needed(tier, KEPT, size, is_fragmented), tier.part)?;
             Ok((tier, memory))
         };
-        let reserved = reserve(&LARGE).or_else(|_: OutOfMemory| reserve(&MEDIUM)).or_else(|_| reserve(&SMALL));
-        let (tier, memory) = reserved?;
+        let mut fitting = TIERS.into_iter().filter(|tier| size >= tier.min_size);
+        let (tier, memory) = fitting.find_map(|tier| reserve(tier).ok()).map_or_else(|| reserve(&SMALL), Ok)?;
         let disk_memory = disk_memory.clone();
         Ok(Self { tier, size, is_fragmented, max: KEPT, memory, disk_memory, chunks: Vec::new() })
     }
@@ -200,11 +205,26 @@ mod tests {
     }
 
     #[test]
+    fn a_few_large_files_have_huge_chunks() {
+        let disk = Memory::new(256 << 20).disk();
+        let small = Chunks::new(&disk, HUGE.min_size - 1, false).expect("memory");
+        let files = [(); 3].map(|()| Chunks::new(&disk, FILE, false).expect("memory"));
+        assert_eq!((small.tier, files.each_ref().map(|chunks| chunks.tier)), (&LARGE, [&HUGE, &HUGE, &LARGE]));
+        drop((small, files));
+        assert_eq!(disk.used(), 0);
+    }
+
+    #[test]
     fn short_and_fragmented_files_reserve_what_they_need() {
         let disk = DiskMemory::unlimited();
-        for (size, is_fragmented, expected) in
-            [(0, false, 0), (5000, false, 5000), (5000, true, 10_000), (600_000, false, 600_000), (FILE, true, 1 << 20)]
-        {
+        for (size, is_fragmented, expected) in [
+            (0, false, 0),
+            (5000, false, 5000),
+            (5000, true, 10_000),
+            (600_000, false, 600_000),
+            (5 << 20, true, 1 << 20),
+            (FILE, true, 4 << 20),
+        ] {
             let chunks = Chunks::new(&disk, size, is_fragmented).expect("memory");
             assert_eq!(disk.used(), expected, "{size} bytes");
             drop(chunks);
