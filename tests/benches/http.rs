@@ -95,9 +95,9 @@ fn main() {
     let rounds: usize = after("--rounds").map_or(3, |count| count.parse().expect("--rounds NUMBER"));
     let only = after("--only").map_or("", String::as_str);
     let local = tempfile::tempdir().expect("a temporary directory");
-    let disks = tempfile::tempdir().expect("a temporary directory");
+    let (one_disk, disks) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let files = [LARGE, SMALL, TINY];
-    for root in [local.path(), disks.path()] {
+    for root in [local.path(), one_disk.path(), disks.path()] {
         let directory = root.join("default");
         fs::create_dir(&directory).expect("made");
         for path in [root, &directory] {
@@ -113,6 +113,7 @@ fn main() {
     let disk = Disk::whole(128, FileSystem::Ext4(&tree));
     let nbd = NbdServer::nbdkit(&disk);
     let config = DiskConfig::new(nbd.url()).device("/dev/sda", "/").to_string();
+    fs::write(one_disk.path().join(format!("{}.nbd", address(0))), &config).expect("written");
     for client in 0..DISKS {
         fs::write(disks.path().join(format!("{}.nbd", address(client))), &config).expect("written");
     }
@@ -120,6 +121,7 @@ fn main() {
     println!("medians of {rounds} rounds; MB = 10^6 bytes; (x) = rtftp compared with nginx: more is better\n");
     for row in rows().iter().filter(|row| row.title.contains(only)) {
         let servers: Vec<_> = servers.iter().filter(|server| server.0 != "python3" || !row.is_heavy).copied().collect();
+        let disks = if row.load.clients == 1 { &one_disk } else { &disks };
         compare(row, &servers, local.path(), disks.path(), rounds);
     }
 }
