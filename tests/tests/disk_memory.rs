@@ -177,11 +177,12 @@ fn many_transfers_from_a_server_with_the_smallest_blocks() {
 #[test]
 fn many_boards_with_a_disk_each_are_served_with_little_memory() {
     const BOARDS: u16 = 300;
+    const MIB: u64 = 77;
     let content = noise(600_000, 4);
     let disk = Disk::whole(32, FileSystem::Ext4(&Tree::new().file("kernel", &content)));
     let server = NbdServer::nbdkit(&disk);
-    // A thousand boards have 256 MiB by default.
-    let daemon = start("77");
+    // A thousand boards have 256 MiB by default; chunks of full size for 300 would take 172 MiB.
+    let daemon = start(&MIB.to_string());
     for client in 0..BOARDS {
         daemon.put_disk(&load_client::address(client).to_string(), &whole_disk(&server));
     }
@@ -189,7 +190,8 @@ fn many_boards_with_a_disk_each_are_served_with_little_memory() {
     let peak = peak(&daemon);
     println!("{BOARDS} boards in {:.1} s: {peak} MiB", report.wall.as_secs_f64());
     assert_eq!(report.failed, (0, String::new()));
-    assert!(peak < 120, "{peak} MiB");
+    // Not counted: 300 connections with their tasks, the program, and what the allocator cannot reuse.
+    assert!(peak < MIB + 60, "{peak} MiB");
 }
 
 fn load(clients: u16, name: &'static str) -> Load {
