@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LIMITS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(100)];
 /// The delay of 99 % of the echoes up to which the machine has a processor for the daemon, so that the limits hold for its local files
 /// whatever else it waits for.
-const ECHO_LIMIT: Duration = Duration::from_millis(5);
+const ECHO_LIMIT: Duration = Duration::from_millis(1);
 /// The time that 99 % of the first packets from disks may take. They wait for some twenty answers of an NBD server that shares the
 /// processors, and the disk takes turns with hostile ones.
 const DISK_OPEN_LIMIT: Duration = Duration::from_millis(500);

@@ -30,7 +30,8 @@ impl Image {
         let image = Self { directory: tempfile::tempdir().expect("a directory for an image") };
         let description = image.directory.path().join("description");
         fs::write(&description, format!("/dev/null\n0 0\nd--755 0 0\n{}$\n", describe(tree))).expect("a file");
-        let size = if options.contains("65536") { LARGE_SIZE } else { SIZE };
+        let has_large_blocks = ["size=65536", "-b size=16384"].iter().any(|option| options.contains(option));
+        let size = if has_large_blocks { LARGE_SIZE } else { SIZE };
         File::create(image.path()).and_then(|file| file.set_len(size)).expect("space for an image");
         let mut command = tool("mkfs.xfs");
         command.arg("-q").arg("-p").arg(&description).args(options.split_whitespace()).arg(image.path());
