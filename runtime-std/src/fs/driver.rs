@@ -3,14 +3,14 @@
 use smol::future::zip;
 
 use super::{
-    BoxedFileSystem, Detected, Driver, Error, Problem, Volume, ext4, fat, partition::Contents, signatures,
+    BoxedFileSystem, Detected, Driver, Error, Problem, Volume, btrfs, ext4, fat, partition::Contents, signatures,
     signatures::Found, xfs,
 };
 
 /// The file systems that are read natively, in the order in which they are probed.
 ///
 /// To add a file system, add its directory to this module and its driver to this table.
-pub const DRIVERS: &[Driver] = &[ext4::DRIVER, fat::DRIVER, xfs::DRIVER];
+pub const DRIVERS: &[Driver] = &[ext4::DRIVER, fat::DRIVER, xfs::DRIVER, btrfs::DRIVER];
 
 /// Opens the file system in a volume.
 ///
@@ -220,9 +220,9 @@ mod tests {
         let undecided = open_image(&ext4, Contents::Unknown).expect_err("two file systems");
         assert!(undecided.contains("several file systems, ext4 and fat"), "{undecided}");
         assert_eq!(open_image(&ext4, Contents::Linux), Ok("ext4"));
-        let mut btrfs = formatted(8 << 20, "mke2fs -q -t ext4 $0");
-        btrfs[0x1_0040..][..8].copy_from_slice(b"_BHRfS_M");
-        let undecided = open_image(&btrfs, Contents::Linux).expect_err("two file systems");
-        assert!(undecided.contains("ext4 and btrfs"), "{undecided}");
+        let mut reiser = formatted(8 << 20, "mke2fs -q -t ext4 $0");
+        reiser[0x1_0034..][..6].copy_from_slice(b"ReIsEr");
+        let undecided = open_image(&reiser, Contents::Linux).expect_err("two file systems");
+        assert!(undecided.contains("ext4 and ReiserFS"), "{undecided}");
     }
 }

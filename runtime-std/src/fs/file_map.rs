@@ -2,14 +2,17 @@
 
 use std::{collections::VecDeque, time::SystemTime};
 
-use super::{BlockDevice, Buffer, Error};
+use smol::future::yield_now;
+
+use super::{BlockDevice, Buffer, Error, compression::Compressed};
 
 /// The maximum number of runs that one read requests at the same time.
 const MAX_PARALLEL_RUNS: usize = 16;
 
 /// A regular file at one moment: its size, its identity and the location of its contents.
 ///
-/// The contents are zeros, overlaid first by [`extents`](Self::extents), then by [`patches`](Self::patches). Two equal maps
+/// The contents are zeros, overlaid first by [`extents`](Self::extents) and [`compressed`](Self::compressed), then by
+/// [`patches`](Self::patches). Two equal maps
 /// describe the same state of the same file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileMap {
@@ -21,6 +24,8 @@ pub struct FileMap {
     pub modified: Option<SystemTime>,
     /// Runs of the file that are contiguous on the disk, in file order and without overlap.
     pub extents: Vec<Extent>,
+    /// Runs of the file that are compressed on the disk, in file order and without overlap.
+    pub compressed: Vec<CompressedExtent>,
     /// Contents that are known without reading the file's extents, in file order and without overlap.
     pub patches: Vec<Patch>,
 }
@@ -53,6 +58,21 @@ pub struct Extent {
     pub disk_offset: u64,
 }
 
+/// A run of a file that is a part of an extent which is decoded as a whole. All fields are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompressedExtent {
+    /// The offset of the run in the file.
+    pub file_offset: u64,
+    /// The length of the run. The last run may extend beyond the end of the file.
+    pub len: u64,
+    /// The offset of the extent on the disk (not in its volume).
+    pub disk_offset: u64,
+    /// The form of the extent on the disk.
+    pub form: Compressed,
+    /// The number of bytes of the decoded extent before the run.
+    pub skip: u64,
+}
+
 /// Bytes of a file that replace those in its extents, such as contents stored in an inode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patch {
@@ -63,6 +83,13 @@ pub struct Patch {
 }
 
 impl Extent {
+    /// Returns the offset in the file of the first byte after this run.
+    pub fn end(&self) -> u64 {
+        self.file_offset + self.len
+    }
+}
+
+impl CompressedExtent {
     /// Returns the offset in the file of the first byte after this run.
     pub fn end(&self) -> u64 {
         self.file_offset + self.len
@@ -89,7 +116,10 @@ impl FileMap {
         let stable =
             |identity: &FileIdentity| FileIdentity { times: [0, identity.times[1]], version: 0, flags: 0, ..*identity };
         let contents = |map: &Self| (map.size, stable(&map.identity));
-        contents(self) == contents(other) && self.extents == other.extents && self.patches == other.patches
+        contents(self) == contents(other)
+            && self.extents == other.extents
+            && self.compressed == other.compressed
+            && self.patches == other.patches
     }
 
     /// Appends a run, or extends the last one if the two are contiguous in the file and on the disk.
@@ -106,7 +136,7 @@ impl FileMap {
     ///
     /// # Errors
     ///
-    /// The errors of `device`.
+    /// The errors of `device`, and [`Error::Corrupt`] if a compressed run is invalid.
     pub async fn read(&self, device: &dyn BlockDevice, offset: u64, len: usize) -> Result<Buffer, Error> {
         let len = len.min(usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX));
         let end = offset + len as u64;
@@ -136,14 +166,40 @@ impl FileMap {
                 .ok_or_else(|| Error::Io("the disk returned more bytes than requested".into()))?
                 .copy_from_slice(&run);
         }
+        self.read_compressed(device, offset, &mut bytes).await?;
         self.apply_patches(offset, &mut bytes);
         Ok(bytes)
+    }
+
+    /// Overwrites those of `bytes`, which start at `offset` in the file, that are compressed on the disk.
+    async fn read_compressed(&self, device: &dyn BlockDevice, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let end = offset + bytes.len() as u64;
+        let first = self.compressed.partition_point(|run| run.end() <= offset);
+        let mut runs = self.compressed[first..].iter().take_while(|run| run.file_offset < end);
+        let read = |run: &'_ CompressedExtent| (*run, device.read(run.disk_offset, run.form.len));
+        let mut reads: VecDeque<_> = runs.by_ref().take(MAX_PARALLEL_RUNS).map(read).collect();
+        while let Some((run, read_run)) = reads.pop_front() {
+            let decoded = run.form.decode(&read_run.await?);
+            reads.extend(runs.next().map(read));
+            let from = run.file_offset.max(offset);
+            let to = run.end().min(end);
+            let start = run.skip + (from - run.file_offset);
+            let source =
+                decoded.as_deref().and_then(|decoded| decoded.get(start as usize..)?.get(..(to - from) as usize));
+            let source = source
+                .ok_or_else(|| Error::corrupt("file", "invalid compressed contents: damaged, or being written"))?;
+            bytes[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
+            // Decoding takes long: other tasks run in between.
+            yield_now().await;
+        }
+        Ok(())
     }
 
     /// Returns the memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
         let patches = self.patches.iter().map(Patch::memory).sum::<usize>();
-        size_of::<Self>() + self.extents.capacity() * size_of::<Extent>() + patches
+        let compressed = self.compressed.capacity() * size_of::<CompressedExtent>();
+        size_of::<Self>() + self.extents.capacity() * size_of::<Extent>() + compressed + patches
     }
 
     /// Overwrites those of `bytes`, which were read at `offset` in the file, that the patches replace.

@@ -9,7 +9,9 @@
 //! directory tree.
 
 mod block_device;
+mod btrfs;
 mod bytes;
+mod compression;
 mod driver;
 mod error;
 mod ext4;
@@ -30,9 +32,10 @@ mod xfs;
 pub(crate) use self::mounted_disk::MountedEntry;
 pub use self::{
     block_device::{BlockDevice, ReadFuture},
+    compression::{Codec, Compressed},
     driver::{DRIVERS, open, open_with, probe},
     error::{Error, Object, Problem},
-    file_map::{Extent, FileIdentity, FileMap, Patch},
+    file_map::{CompressedExtent, Extent, FileIdentity, FileMap, Patch},
     filesystem::{BoxedFileSystem, Detected, DirectoryEntry, Driver, FileSystem, FileType, FsFuture, Node},
     mounted_disk::{MountedDisk, SharedFileMap},
     resolve::ResolveError,

@@ -24,8 +24,7 @@ pub(super) const CONTAINERS: [Signature; 13] = [
 ];
 
 /// File systems and other contents without containers.
-pub(super) const OTHERS: [Signature; 10] = [
-    (0x1_0040, b"_BHRfS_M", "btrfs"),
+pub(super) const OTHERS: [Signature; 9] = [
     (3, b"NTFS    ", "NTFS"),
     (3, b"EXFAT   ", "exFAT"),
     (0x400, b"\x10\x20\xf5\xf2", "F2FS"),

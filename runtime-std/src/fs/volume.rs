@@ -44,6 +44,12 @@ impl Volume {
         Self { cache: self.cache.clone(), start: self.start + start, len: len.min(self.len - start) }
     }
 
+    /// Returns this volume with an empty cache of its own.
+    pub(super) fn without_cache(&self) -> Self {
+        let (device, memory) = (self.cache.device.clone(), self.cache.memory.clone());
+        Self { cache: Arc::new(Cache { device, memory, lines: Mutex::default() }), ..self.clone() }
+    }
+
     /// Returns the disk.
     pub fn device(&self) -> &Arc<dyn BlockDevice> {
         &self.cache.device
