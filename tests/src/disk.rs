@@ -86,8 +86,8 @@ pub enum FileSystem<'a> {
     Ext(&'a str, &'a Tree, &'a [&'a str]),
     /// An empty XFS with these options of `mkfs.xfs`: `-m crc=0`, ...
     Xfs(&'a [&'a str]),
-    /// btrfs, which is not supported natively. Needs at least 128 MiB and a disk without partitions.
-    Btrfs(&'a Tree),
+    /// F2FS, which is not supported natively. Needs at least 128 MiB and a disk without partitions.
+    F2fs(&'a Tree),
     /// No file system, as in the partition of a boot loader.
     Nothing,
 }
@@ -209,8 +209,9 @@ impl Disk {
                     }
                 }
             }
-            FileSystem::Btrfs(tree) => {
-                run("mkfs.btrfs", ["--quiet", "--rootdir", &tree.path().display().to_string(), &image]);
+            FileSystem::F2fs(tree) => {
+                run("mkfs.f2fs", ["-q", &image]);
+                run("sload.f2fs", ["-f", &tree.path().display().to_string(), &image]);
             }
             FileSystem::Nothing => {}
         }

@@ -247,19 +247,19 @@ fn counts_files_of_a_disk_read_through_libguestfs() {
     let _permit = AppliancePermit::acquire();
     let tree =
         Tree::new().file("boot/vmlinuz", noise(5000, 1)).file("boot/efi/grubx64.efi", "loader").link("now", "boot");
-    let disk = Disk::whole(128, FileSystem::Btrfs(&tree.file("etc/shadow", "secret")));
+    let disk = Disk::whole(128, FileSystem::F2fs(&tree.file("etc/shadow", "secret")));
     let server = NbdServer::nbdkit(&disk);
     let config = DiskConfig::new(server.url()).device("/dev/sda", "/").tftp_root("/now").to_string();
     let checked = CheckResult::of(&Tree::new().file("10.0.0.5.nbd", config).directory("default"), &[]);
     assert_eq!(checked.code, Some(0), "{}", checked.stdout);
     let (row, url) = (checked.row("10.0.0.5"), server.url());
-    let expected = "yes whole disk btrfs /dev/sda on / (guestfs) 2, 5.0 kB vmlinuz, 5.0 kB -";
+    let expected = "yes whole disk F2FS /dev/sda on / (guestfs) 2, 5.0 kB vmlinuz, 5.0 kB -";
     assert_eq!(row, format!("10.0.0.5 {url}/ {expected}"));
 }
 
 #[test]
 fn reports_a_missing_helper() {
-    let disk = Disk::whole(128, FileSystem::Btrfs(&Tree::new().file("vmlinuz", "kernel")));
+    let disk = Disk::whole(128, FileSystem::F2fs(&Tree::new().file("vmlinuz", "kernel")));
     let server = NbdServer::nbdkit(&disk);
     let config = DiskConfig::new(server.url()).device("/dev/sda", "/").to_string();
     let root = Tree::new().file("10.0.0.5.nbd", config).directory("default");
@@ -270,7 +270,7 @@ fn reports_a_missing_helper() {
     assert_eq!(checked.code, Some(1));
     let [problem] = checked.problems()[..] else { panic!("{}", checked.stdout) };
     assert!(problem.starts_with("10.0.0.5.nbd: this disk requires libguestfs, and the helper program"), "{problem}");
-    assert!(checked.row("10.0.0.5").contains("whole disk btrfs"), "{}", checked.stdout);
+    assert!(checked.row("10.0.0.5").contains("whole disk F2FS"), "{}", checked.stdout);
 }
 
 #[test]

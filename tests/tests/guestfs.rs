@@ -115,7 +115,7 @@ fn each_board_has_its_own_disk() {
 fn first_request_connects_a_disk_that_needs_libguestfs() {
     let _permit = AppliancePermit::acquire();
     let tree = Tree::new().file("boot/kernel", "kernel").file("boot/late", "late").link("current", "boot");
-    let disk = Disk::whole(128, FileSystem::Btrfs(&tree));
+    let disk = Disk::whole(128, FileSystem::F2fs(&tree));
     let server = NbdServer::qemu(&disk);
     let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--monitor-configs", "false"]);
     daemon.put("default/local", "local");
@@ -129,7 +129,7 @@ fn first_request_connects_a_disk_that_needs_libguestfs() {
     assert_eq!(first, Answer::Data(1, b"kernel".into()));
     let transfer = client.peer();
     assert_eq!(client.finish(first).as_deref(), Ok(&b"kernel"[..]));
-    daemon.logged(&["127.0.0.7.nbd", "btrfs is not supported natively; using libguestfs"]);
+    daemon.logged(&["127.0.0.7.nbd", "F2FS is not supported natively; using libguestfs"]);
     daemon.logged(&["127.0.0.7", "kernel", "127.0.0.7.nbd", "complete"]);
     assert_eq!(client.peer(), transfer);
     assert_eq!(client.receive_within(Duration::from_millis(300)), None, "the repeated requests are ignored");

@@ -1,4 +1,4 @@
-//! The libguestfs backend, for disks with file systems or volumes that are not supported natively (LVM, LUKS, btrfs, ...).
+//! The libguestfs backend, for disks with file systems or volumes that are not supported natively (LVM, LUKS, ...).
 //!
 //! libguestfs boots a small virtual machine, and its calls have no time limit and cannot be cancelled. The daemon therefore does
 //! not link it. Each disk gets a child process instead, the helper program `rtftp-guestfs`, which can be killed. This is the

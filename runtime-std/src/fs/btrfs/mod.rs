@@ -3,6 +3,7 @@
 //! The [`superblock`] locates the trees, whose [`node`]s the [`chunks`] locate on the device. Each [`subvolume`] is a [`tree`] of
 //! items; [`replay`] changes them as the log says. [`map`] maps files to the disk.
 
+mod checksum;
 mod chunks;
 mod directory;
 mod inode;

@@ -2,7 +2,7 @@
 
 use super::superblock::Superblock;
 use crate::fs::{
-    Error, Object,
+    Error,
     bytes::{array_at, le},
 };
 
@@ -107,7 +107,7 @@ impl Node {
         let address = pointer.address;
         let level = bytes.get(100).copied().unwrap_or(0);
         let count = le::u32_at(&bytes, 96) as usize;
-        Checksum::verify(&bytes, ("node", address))?;
+        superblock.checksum.verify(&bytes, ("node", address))?;
         let is_expected = le::u64_at(&bytes, 48) == address
             && le::u64_at(&bytes, 80) == pointer.generation
             && level == pointer.level
@@ -177,41 +177,5 @@ impl Node {
         let (offset, len) = (le::u32_at(&self.bytes, at) as usize, le::u32_at(&self.bytes, at + 4) as usize);
         let item = self.bytes.get(HEADER..).and_then(|data| data.get(offset..)?.get(..len));
         item.ok_or_else(|| self.inconsistent())
-    }
-}
-
-/// The checksum in front of a structure: CRC-32C.
-pub(super) struct Checksum;
-
-impl Checksum {
-    /// The size of the field in bytes.
-    const FIELD: usize = 32;
-
-    /// Compares the checksum of a structure.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Corrupt`], naming `object`.
-    pub(super) fn verify(bytes: &[u8], object: impl Into<Object>) -> Result<(), Error> {
-        match crc32c::crc32c(bytes.get(Self::FIELD..).unwrap_or_default()) == le::u32_at(bytes, 0) {
-            true => Ok(()),
-            false => Err(Error::corrupt(object, "checksum mismatch: damaged, or being written")),
-        }
-    }
-
-    /// Rejects other types of checksums.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unsupported`].
-    pub(super) fn verify_type(checksum: u16) -> Result<(), Error> {
-        let name = match checksum {
-            0 => return Ok(()),
-            1 => "xxhash",
-            2 => "sha256",
-            3 => "blake2",
-            _ => "of an unknown type",
-        };
-        Err(Error::unsupported("superblock", format!("checksums {name} are not supported natively")))
     }
 }

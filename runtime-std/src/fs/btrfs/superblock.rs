@@ -1,6 +1,6 @@
 //! The superblock: features, geometry, and the roots of the first trees (Linux, `struct btrfs_super_block`).
 
-use super::node::Checksum;
+use super::checksum::Checksum;
 use crate::fs::{
     Error, Volume,
     bytes::{array_at, le},
@@ -29,6 +29,7 @@ const CHANGING_UUID: u64 = 0b11 << 35;
 /// The fields of a superblock that the driver uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Superblock {
+    pub(super) checksum: Checksum,
     pub(super) uuid: [u8; 16],
     /// The UUID in the headers of metadata.
     pub(super) metadata_uuid: [u8; 16],
@@ -74,14 +75,15 @@ impl Superblock {
         if bytes.get(64..72) != Some(MAGIC) {
             return Ok(None);
         }
-        Checksum::verify_type(le::u16_at(bytes, 196))?;
-        Checksum::verify(bytes, "superblock")?;
+        let checksum = Checksum::from_number(le::u16_at(bytes, 196))?;
+        checksum.verify(bytes, "superblock")?;
         check_features(bytes)?;
         let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
         let uuid = array_at(bytes, 32);
         let has_metadata_uuid = le::u64_at(bytes, 188) & METADATA_UUID != 0;
         let system_chunks = le::u32_at(bytes, 160) as usize;
         let superblock = Self {
+            checksum,
             uuid,
             metadata_uuid: if has_metadata_uuid { array_at(bytes, 571) } else { uuid },
             generation: le::u64_at(bytes, 72),

@@ -11,9 +11,12 @@ use crate::fs::{
 };
 
 /// The options of `mkfs.btrfs` to test, and the size of the largest directory.
-const KINDS: [(&str, usize); 6] = [
+const KINDS: [(&str, usize); 9] = [
     ("", 5000),
     ("-m single", 300),
+    ("--csum xxhash", 300),
+    ("--csum sha256", 300),
+    ("--csum blake2", 300),
     ("--mixed", 300),
     ("-n 65536 -m dup -d dup", 300),
     ("-n 4096 -O ^no-holes", 5000),
