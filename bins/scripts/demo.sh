@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Demonstrates rtftp: exports a board's disk with an NBD server, and fetches the kernel from it with a TFTP client.
-# With the argument `guestfs`, `/` is on btrfs, which rtftp reads through libguestfs and its virtual machine.
+# With the argument `guestfs`, `/` is on F2FS, which rtftp reads through libguestfs and its virtual machine.
 # Installs missing Debian packages (only this asks for root) and removes all its files. Ends with "demo: success" or "demo: FAILED: ...".
 set -euo pipefail
 case "$*" in
@@ -39,7 +39,7 @@ wait_for() { # SECONDS EVENT COMMAND...: waits until the command succeeds
 packages=(qemu-utils fdisk dosfstools mtools e2fsprogs curl procps gcc libc6-dev)
 crates=(-p rtftp)
 if [ $with = guestfs ]; then
-    packages+=(libguestfs-dev "linux-image-$(dpkg --print-architecture)" btrfs-progs pkg-config)
+    packages+=(libguestfs-dev "linux-image-$(dpkg --print-architecture)" f2fs-tools pkg-config)
     crates+=(-p rtftp-guestfs)
 fi
 
@@ -62,7 +62,8 @@ mkfs.vfat --offset 2048 "$disk" 65536 >/dev/null 2>&1
 mcopy -i "$disk@@1M" "$work/boot/"* ::
 if [ $with = guestfs ]; then
     truncate -s 128M "$work/root.img"
-    mkfs.btrfs --quiet --rootdir "$work/root" "$work/root.img"
+    mkfs.f2fs -q "$work/root.img"
+    sload.f2fs -f "$work/root" "$work/root.img" >"$work/sload.log"
     dd if="$work/root.img" of="$disk" bs=1M seek=65 conv=notrunc,sparse status=none
 else
     mke2fs -q -t ext4 -d "$work/root" -E offset=$((65 << 20)) "$disk" 128M

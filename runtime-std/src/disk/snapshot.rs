@@ -126,7 +126,7 @@ impl DiskFile {
 
     /// Returns whether a read may consist of several parts of the disk.
     pub(super) fn is_fragmented(&self) -> bool {
-        matches!(self, Self::Native { map, .. } if map.extents.len() > 1)
+        matches!(self, Self::Native { map, .. } if map.extents.len() + map.compressed.len() > 1)
     }
 
     /// Returns the file with the contents of `other`, which is the same one, unchanged: its map need not be kept twice.
