@@ -22,13 +22,13 @@ const HELPER_MARGIN: Duration = Duration::from_secs(2);
 /// Checks the disk of the description `name`; returns the disk and its problems.
 pub(super) async fn check(
     name: String,
-    json: Vec<u8>,
-    config: DiskConfig,
+    json: Arc<[u8]>,
+    config: &DiskConfig,
     backend: Arc<crate::disk::Backend>,
     limits: Limits,
 ) -> (Disk, Vec<ProblemKind>) {
-    let mut disk = disk_of(&config);
-    let mut connector = Connector::new(name, json, config, backend);
+    let mut disk = disk_of(config);
+    let mut connector = Connector::new(name, json, backend);
     let nbd = match connector.connect().await {
         Ok(nbd) => nbd,
         Err(error) => {

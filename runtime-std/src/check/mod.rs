@@ -111,11 +111,11 @@ impl Disks {
     async fn start(&self, client: ClientName) -> Result<Task<(Disk, Vec<ProblemKind>)>, String> {
         let name = file_name(client);
         let json = self.read(client).await.map_err(|error| error.to_string())?;
-        let config = DiskConfig::parse(&json).map_err(|error| error.to_string())?;
+        let config = Box::new(DiskConfig::parse(&json).map_err(|error| error.to_string())?);
         let (backend, permits, limits) = (self.backend.clone(), self.permits.clone(), self.limits);
         Ok(self.executor.spawn(async move {
             let _permit = permits.acquire().await;
-            disk::check(name, json, config, backend, limits).await
+            disk::check(name, json.into(), &config, backend, limits).await
         }))
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_core::config::{disk, disk::DiskConfig};
+use rtftp_core::config::{disk, disk::DiskConfig, uri::NbdUri};
 use smol::{
     Executor,
     lock::{Semaphore, SemaphoreGuardArc},
@@ -92,8 +92,8 @@ impl Backend {
 pub(crate) struct Connector {
     /// The name of the `.nbd` file.
     name: String,
-    json: Vec<u8>,
-    config: DiskConfig,
+    /// The description. It is parsed again for each connection: parsed, it occupies ten times the memory.
+    json: Arc<[u8]>,
     backend: Arc<Backend>,
     memory: DiskMemory,
     work: DiskWork,
@@ -115,15 +115,21 @@ struct Logged {
 
 impl Connector {
     /// Creates the connector of the disk that the file `name` describes. It is not connected yet.
-    pub(crate) fn new(name: String, json: Vec<u8>, config: DiskConfig, backend: Arc<Backend>) -> Self {
+    pub(crate) fn new(name: String, json: Arc<[u8]>, backend: Arc<Backend>) -> Self {
         let memory = backend.memory.disk();
         let (work, logged) = (DiskWork::new(&backend.turns), Logged::default());
-        Self { name, json, config, backend, memory, work, nbd: None, connected: Instant::now(), logged }
+        Self { name, json, backend, memory, work, nbd: None, connected: Instant::now(), logged }
     }
 
     /// Returns the name of the `.nbd` file.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Parses the description.
+    fn config(&self) -> Result<Box<DiskConfig>, DiskError> {
+        let config = DiskConfig::parse(&self.json).map_err(|error| DiskError::InvalidDescription(error.to_string()))?;
+        Ok(Box::new(config))
     }
 
     pub(super) fn backend(&self) -> &Backend {
@@ -158,18 +164,19 @@ impl Connector {
 
     /// Connects if necessary and mounts the file systems as they are now, through the first backend that supports them.
     pub(crate) async fn mount(&mut self) -> Result<Contents, DiskError> {
-        let choice = self.config.backend;
+        let config = self.config()?;
+        let choice = config.backend;
         if choice == Some(disk::Backend::Guestfs) {
             // Some servers accept one connection at a time.
             self.disconnect();
             // The appliance would need seconds to find out what a probe finds out in milliseconds.
-            nbd::probe(&self.config.url).await.map_err(|error| self.connect_error(error))?;
-            return self.start_appliance().await;
+            nbd::probe(&config.url).await.map_err(|error| connect_error(&config.url, error))?;
+            return self.start_appliance(&config.url).await;
         }
         let started = Instant::now();
         let is_new = !self.nbd.as_ref().is_some_and(|nbd| nbd.is_alive());
-        let nbd = self.connect().await?;
-        let disk = match MountedDisk::open_within(nbd, &self.config, self.memory.clone(), &self.work).await {
+        let nbd = self.connect_to(&config.url).await?;
+        let disk = match MountedDisk::open_within(nbd, &config, self.memory.clone(), &self.work).await {
             Ok(disk) => disk,
             Err(fs::Error::Corrupt(problem)) if self.is_connection_outdated() => {
                 // The size of an export is that of its handshake: the disk may have grown since.
@@ -184,13 +191,13 @@ impl Connector {
                     self.logged.unsupported = Some(reason);
                 }
                 self.disconnect();
-                return self.start_appliance().await;
+                return self.start_appliance(&config.url).await;
             }
             Err(error) => return Err(error.into()),
         };
         if is_new {
             let seconds = started.elapsed().as_secs_f64();
-            log::info!("{}: connected to {} in {seconds:.3} s: {}", self.name, self.config.url, disk.contents());
+            log::info!("{}: connected to {} in {seconds:.3} s: {}", self.name, config.url, disk.contents());
         }
         let in_use = disk.in_use();
         if self.logged.in_use != in_use {
@@ -209,17 +216,22 @@ impl Connector {
 
     /// Returns the connection of the native backend; connects if necessary.
     pub(crate) async fn connect(&mut self) -> Result<Arc<NbdClient>, DiskError> {
+        let config = self.config()?;
+        self.connect_to(&config.url).await
+    }
+
+    async fn connect_to(&mut self, url: &NbdUri) -> Result<Arc<NbdClient>, DiskError> {
         if let Some(nbd) = self.nbd.as_ref().filter(|nbd| nbd.is_alive()) {
             return Ok(nbd.clone());
         }
-        log::debug!("{}: connecting to {}", self.name, self.config.url);
-        let nbd = Arc::new(self.new_connection().await?);
+        log::debug!("{}: connecting to {url}", self.name);
+        let nbd = Arc::new(self.open_connection(url).await?);
         if !nbd.export().multi_conn && !self.logged.is_not_multi_conn {
             log::warn!(
                 "{}: {} does not announce CAN_MULTI_CONN: changes by other clients of the export may become visible late; \
                  if it serves one connection at a time, allow several (qemu-nbd: --shared=0)",
                 self.name,
-                self.config.url
+                url
             );
             self.logged.is_not_multi_conn = true;
         }
@@ -230,21 +242,26 @@ impl Connector {
 
     /// Opens another connection than that of [`connect`](Self::connect).
     pub(crate) async fn new_connection(&self) -> Result<NbdClient, DiskError> {
-        let Backend { timeouts, executor, event_loop, .. } = &*self.backend;
-        let limits = (timeouts.connect, timeouts.reply);
-        let connected = NbdClient::connect_on(event_loop.as_ref(), &self.config.url, limits, executor).await;
-        connected.map_err(|error| self.connect_error(error))
+        let config = self.config()?;
+        self.open_connection(&config.url).await
     }
 
-    async fn start_appliance(&self) -> Result<Contents, DiskError> {
+    async fn open_connection(&self, url: &NbdUri) -> Result<NbdClient, DiskError> {
+        let Backend { timeouts, executor, event_loop, .. } = &*self.backend;
+        let limits = (timeouts.connect, timeouts.reply);
+        let connected = NbdClient::connect_on(event_loop.as_ref(), url, limits, executor).await;
+        connected.map_err(|error| connect_error(url, error))
+    }
+
+    async fn start_appliance(&self, url: &NbdUri) -> Result<Contents, DiskError> {
         let started = Instant::now();
         let appliance = self.backend.launcher.start(&self.name, &self.json).await.map_err(DiskError::Start)?;
         let seconds = started.elapsed().as_secs_f64();
-        log::info!("{}: connected to {} in {seconds:.1} s, through libguestfs", self.name, self.config.url);
+        log::info!("{}: connected to {url} in {seconds:.1} s, through libguestfs", self.name);
         Ok(Contents::Guestfs(SharedAppliance::new(appliance, &self.backend.executor)))
     }
+}
 
-    fn connect_error(&self, error: nbd::NbdError) -> DiskError {
-        DiskError::Connect { url: self.config.url.to_string(), error }
-    }
+fn connect_error(url: &NbdUri, error: nbd::NbdError) -> DiskError {
+    DiskError::Connect { url: url.to_string(), error }
 }

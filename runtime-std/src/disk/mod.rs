@@ -54,7 +54,7 @@ pub(crate) struct Disks {
 #[derive(Debug)]
 struct Known {
     /// The contents of the file, or why it could not be read.
-    content: Result<Vec<u8>, String>,
+    content: Result<Arc<[u8]>, String>,
     disk: Result<Disk, DiskError>,
 }
 
@@ -144,7 +144,7 @@ impl Disks {
     /// Returns the description of a client as it was last read.
     #[cfg(test)]
     pub(crate) fn description(&self, client: ClientName) -> Option<Result<Vec<u8>, String>> {
-        self.known.lock().get(&client).map(|known| known.content.clone())
+        self.known.lock().get(&client).map(|known| known.content.clone().map(|json| json.to_vec()))
     }
 
     /// Removes all disks except those of these clients.
@@ -166,7 +166,7 @@ impl Disks {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 return Err(DiskError::UnreadableDescription(error.to_string()));
             }
-            content => content.map_err(|error| error.to_string()),
+            content => content.map(Arc::from).map_err(|error| error.to_string()),
         };
         if let Some(disk) = self.known_disk(client, &content) {
             return disk;
@@ -181,15 +181,15 @@ impl Disks {
     }
 
     /// Returns the disk of a client if its description is still this one.
-    fn known_disk(&self, client: ClientName, content: &Result<Vec<u8>, String>) -> Option<Result<Disk, DiskError>> {
+    fn known_disk(&self, client: ClientName, content: &Result<Arc<[u8]>, String>) -> Option<Result<Disk, DiskError>> {
         let known = self.known.lock();
         known.get(&client).filter(|known| known.content == *content).map(|known| known.disk.clone())
     }
 
     /// Creates the disk that a description describes.
-    fn describe(&self, name: &str, content: &Result<Vec<u8>, String>) -> Result<Disk, String> {
+    fn describe(&self, name: &str, content: &Result<Arc<[u8]>, String>) -> Result<Disk, String> {
         let json = content.as_ref().map_err(Clone::clone)?;
-        let config = DiskConfig::parse(json).map_err(|error| error.to_string())?;
-        Ok(Disk::new(Connector::new(name.to_owned(), json.clone(), config, self.backend.clone())))
+        DiskConfig::parse(json).map_err(|error| error.to_string())?;
+        Ok(Disk::new(Connector::new(name.to_owned(), json.clone(), self.backend.clone())))
     }
 }

@@ -106,8 +106,7 @@ fn disk(json: &str, executor: &Arc<Executor<'static>>, idle: Duration, view_gap:
     let launcher = Launcher::with_helper("/nonexistent".into(), HelperTimeouts::default());
     let timeouts = DiskTimeouts { idle, view_gap, open: MINUTE, connect: MINUTE, reply: MINUTE };
     let backend = Arc::new(Backend::new(launcher, timeouts, executor.clone(), None, memory));
-    let config = DiskConfig::parse(json.as_bytes()).expect("a description");
-    Disk::new(Connector::new("test.nbd".into(), json.into(), config, backend))
+    Disk::new(Connector::new("test.nbd".into(), json.as_bytes().into(), backend))
 }
 
 async fn accept(listener: TcpListener, image: Arc<Mutex<Vec<u8>>>, event: Sender<Event>, close: Receiver<()>) {
@@ -404,4 +403,18 @@ fn without_memory_the_request_is_refused_and_others_are_served() {
         drop(hog);
         RemoteFile::open(&test.disk, &kernel()).await.expect("memory again");
     });
+}
+
+#[test]
+fn idle_disk_occupies_little_memory() {
+    let executor = Arc::new(Executor::new());
+    let launcher = Launcher::with_helper("/nonexistent".into(), HelperTimeouts::default());
+    let timeouts = DiskTimeouts { idle: MINUTE, view_gap: MINUTE, open: MINUTE, connect: MINUTE, reply: MINUTE };
+    let backend = Arc::new(Backend::new(launcher, timeouts, executor, None, Memory::unlimited()));
+    let connector = Connector::new("test.nbd".into(), b"{}"[..].into(), backend);
+    let (_messages, inbox) = unbounded();
+    let log = Arc::new(super::error_log::DiskLog::new("test.nbd".into()));
+    let task = super::actor::DiskActor::new(connector, log, inbox).run();
+    let size = size_of_val(&task);
+    assert!(size < 2000, "the task of a disk reserves {size} bytes");
 }
