@@ -195,12 +195,19 @@ impl Disk {
             }
             FileSystem::Xfs(options) => {
                 // `mkfs.xfs` formats whole files only.
+                let is_whole = fs::metadata(self.path()).is_ok_and(|file| file.len() == size << 20);
                 let whole = Self::blank(size);
+                let target = if is_whole { self.path() } else { whole.path() };
                 let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
                 let mut command = Command::new("mkfs.xfs");
                 // Small file systems are for tests only: it refuses them without these.
                 command.envs([("PATH", path.as_str()), ("TEST_DIR", "1"), ("TEST_DEV", "1"), ("QA_CHECK_FS", "1")]);
-                output(command.arg("-q").args(options).arg(whole.path()));
+                let formatted = output(command.arg("-q").args(options).arg(target));
+                let text = String::from_utf8_lossy(&formatted.stderr);
+                assert!(formatted.status.success(), "mkfs.xfs {options:?}: {text}");
+                if is_whole {
+                    return;
+                }
                 let bytes = fs::read(whole.path()).expect("an image");
                 let disk = File::options().write(true).open(self.path()).expect("the image");
                 for (number, block) in (0..).zip(bytes.chunks(4096)) {

@@ -2,7 +2,7 @@
 
 #[expect(dead_code, reason = "the tests of the NBD client need all messages")]
 #[path = "../../runtime-std/src/nbd/script/messages.rs"]
-mod messages;
+pub(crate) mod messages;
 
 use std::{
     io::{self, Read, Write},

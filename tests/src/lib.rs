@@ -2,7 +2,8 @@
 //!
 //! A test builds a [`Disk`] from [`Tree`]s, exports it with an [`NbdServer`], writes its [`DiskConfig`] into the root directory
 //! of an [`Rtftp`] daemon and fetches files with a [`client program`](client_programs) or, packet by packet, with a [`Client`].
-//! A [`BootNetwork`] has an emulated PC that boots over HTTP. An [`OwnerMachine`] is a virtual machine that has the disk mounted and changes it meanwhile. In the other direction, [`RtftpGet`]
+//! A [`BootNetwork`] has an emulated PC that boots over HTTP. An [`OwnerMachine`] is a virtual machine that
+//! has the disk mounted and changes it meanwhile; a [`RecordingNbdServer`] records its writes for a [`power_cut`]. In the other direction, [`RtftpGet`]
 //! fetches from an [`Rtftp`] daemon, from a [`ForeignServer`] or, packet by packet, from a [`ScriptedServer`].
 //!
 //! No test uses a fixed port or sleeps for a guessed time. Dropping a value ends the processes that it started.
@@ -21,20 +22,24 @@ mod daemon;
 pub mod delays;
 mod disk;
 mod foreign_server;
+pub mod grub;
 mod hanging_fs;
 pub mod hostile_nbd;
 pub mod http_client;
 pub mod http_load;
 mod kernel;
+mod kernel_mount;
 mod listing;
 pub mod load_client;
 pub mod measured_run;
 mod nbd;
 mod not_tested;
 mod owner_machine;
+pub mod power_cut;
 mod process;
 pub mod raw_client;
 mod reading;
+mod recording_nbd;
 mod resource_usage;
 pub mod rtftp_check;
 pub mod rtftp_get;
@@ -53,6 +58,7 @@ pub use daemon::{Rtftp, binary, run_with_bad_arguments};
 pub use disk::{Disk, DiskConfig, FileSystem, Tree};
 pub use foreign_server::{ForeignServer, TftpServerProgram};
 pub use hanging_fs::{Hang, HangingFileSystem};
+pub use kernel_mount::{KernelMount, read_directory};
 pub use listing::{Entry, Listing, write_awkward_files};
 pub use nbd::{NbdServer, closed_port, silent_server};
 pub use not_tested::{can_unshare, not_tested};
@@ -60,6 +66,7 @@ pub use owner_machine::OwnerMachine;
 pub use process::{Process, run};
 pub use raw_client::{Answer, Client};
 pub use reading::{Content, read_image, read_natively};
+pub use recording_nbd::RecordingNbdServer;
 pub use resource_usage::{ResourceUsage, thread_cpu_times};
 pub use rtftp_get::{GetResult, RtftpGet, ScriptedServer};
 pub use veth_network::{BOARD_MAC, Router, VethNetwork};

@@ -77,33 +77,39 @@ impl OwnerMachine {
     /// Starts the machine and waits until it is ready. Nothing is mounted yet.
     #[track_caller]
     pub fn boot(server: &NbdServer) -> Self {
-        Self::start(server, 512, &[])
+        Self::start(server.url(), 512, &[], &[])
     }
 
     /// Starts the machine with more kernel modules, such as those of other file systems.
     #[track_caller]
     pub fn boot_with_modules(server: &NbdServer, modules: &[&str]) -> Self {
-        Self::start(server, 512, modules)
+        Self::start(server.url(), 512, modules, &[])
     }
 
     /// Does the same with sectors of `sector` bytes.
     #[track_caller]
     pub fn boot_with_sectors(server: &NbdServer, sector: u32) -> Self {
-        Self::start(server, sector, &[])
+        Self::start(server.url(), sector, &[], &[])
+    }
+
+    /// Starts the machine with the disk at this URL, more modules, and more programs of this machine, which precede those of busybox.
+    #[track_caller]
+    pub fn boot_at(url: &str, sector: u32, modules: &[&str], programs: &[&str]) -> Self {
+        Self::start(url, sector, modules, programs)
     }
 
     #[track_caller]
-    fn start(server: &NbdServer, sector: u32, modules: &[&str]) -> Self {
+    fn start(url: &str, sector: u32, modules: &[&str], programs: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let kernel = Kernel::installed();
         let initramfs = directory.path().join("initramfs");
-        fs::write(&initramfs, contents(&kernel, modules)).expect("write a file");
+        fs::write(&initramfs, contents(&kernel, modules, programs)).expect("write a file");
         let (console, theirs) = UnixStream::pair().expect("a pair of sockets");
         let (mut command, serial) = emulator();
         command
             .args(["-accel", "tcg", "-m", "256", "-smp", "1", "-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-display", "none", "-chardev", "stdio,id=line", "-device", "virtio-serial"])
-            .args(["-device", "virtserialport,chardev=line", "-drive", &drive(server.url()), "-device"])
+            .args(["-device", "virtserialport,chardev=line", "-drive", &drive(url), "-device"])
             .arg(format!("virtio-blk-pci,drive=disk,logical_block_size={sector},physical_block_size={sector}"))
             .arg("-serial")
             .arg(format!("file:{}", kernel_log(&directory).display()))
@@ -196,10 +202,12 @@ impl OwnerMachine {
     }
 }
 
-fn contents(kernel: &Kernel, modules: &[&str]) -> Vec<u8> {
+fn contents(kernel: &Kernel, modules: &[&str], programs: &[&str]) -> Vec<u8> {
     let directories = ["bin", "dev", "mnt", "proc", "sys", "tmp"].into_iter();
-    directories
-        .fold(Initramfs::default(), Initramfs::directory)
+    let files = directories.fold(Initramfs::default(), Initramfs::directory);
+    programs
+        .iter()
+        .fold(files, |files, program| files.program(program))
         // Installed before busybox, whose own fallocate has fewer options.
         .program("/usr/bin/fallocate")
         .program("/bin/busybox")

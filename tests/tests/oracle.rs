@@ -1,9 +1,9 @@
 //! Compares what rtftp reads from images of all kinds with what the kernel reads: names, sizes and contents. Without the right to
 //! mount, or without the kernel's driver, the other reader is debugfs or mtools.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::FileTypeExt, path::Path, process::Command, time::Instant};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Instant};
 
-use rtftp_tests::{Content, Tree, noise, read_image};
+use rtftp_tests::{Content, KernelMount, Tree, noise, read_directory, read_image};
 
 /// Options of `mke2fs` for an image of 16 MiB, commands that change it afterwards (`$0` is the image).
 const EXT: [(&str, &str); 48] = [
@@ -85,43 +85,17 @@ fn shell(command: &str, image: &Path, other: &Path) -> bool {
     status.expect("a shell").success()
 }
 
-/// Returns everything in a directory by path.
-fn read_directory(root: &Path) -> BTreeMap<String, Content> {
-    let mut found = BTreeMap::new();
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).expect("a directory") {
-            let entry = entry.expect("an entry");
-            let (path, kind) = (entry.path(), entry.file_type().expect("a type"));
-            let content = if kind.is_dir() {
-                directories.push(path.clone());
-                Content::Directory
-            } else if kind.is_symlink() {
-                Content::Link(fs::read_link(&path).expect("a link").to_string_lossy().into_owned())
-            } else if kind.is_fifo() {
-                Content::Other
-            } else {
-                Content::File(fs::read(&path).expect("a file"))
-            };
-            found.insert(path.strip_prefix(root).expect("below").to_string_lossy().into_owned(), content);
-        }
-    }
-    found
-}
-
 /// Returns what the kernel, or else a program, reads from a copy of an image, and the reader.
 fn read_by_others(image: &Path, fallback: &str) -> (BTreeMap<String, Content>, &'static str) {
     let directory = tempfile::tempdir().expect("a directory");
     let (copy, mounted) = (directory.path().join("copy"), directory.path().join("mounted"));
     fs::copy(image, &copy).expect("space for a copy");
     fs::create_dir(&mounted).expect("a directory");
-    if shell("mount -o loop \"$0\" \"$1\"", &copy, &mounted) {
-        let found = read_directory(&mounted);
-        assert!(shell("umount --lazy \"$1\"", &copy, &mounted), "unmounted");
-        return (found, "the kernel");
+    if let Ok(mounted) = KernelMount::new(&copy, &[]) {
+        return (read_directory(mounted.path()).expect("all files"), "the kernel");
     }
     assert!(shell(fallback, &copy, &mounted), "{fallback}");
-    (read_directory(&mounted), "a program")
+    (read_directory(&mounted).expect("all files"), "a program")
 }
 
 #[track_caller]
