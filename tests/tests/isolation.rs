@@ -111,7 +111,7 @@ fn links_in_a_large_directory_are_followed_fast() {
         assert_eq!(daemon.fetch(OWNER, &format!("{:z>250}", 0)).as_deref(), Ok("file"));
         let elapsed = started.elapsed();
         println!("38 links in a directory of 4,500 names: {elapsed:?}");
-        assert!(elapsed < MAX_DELAY, "{elapsed:?}");
+        assert!(elapsed < MAX_DELAY / 3, "{elapsed:?}");
     }
 }
 
