@@ -115,6 +115,12 @@ impl HttpClient {
         Ok(HttpResponse { status, headers: lines, body: vec![] })
     }
 
+    /// Returns whether the server neither sends nor closes the connection for this time.
+    pub fn is_open_for(mut self, time: Duration) -> bool {
+        self.stream.get_ref().set_read_timeout(Some(time)).expect("set");
+        self.stream.fill_buf().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Returns the bytes until the server closes the connection.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut rest = vec![];

@@ -127,6 +127,11 @@ fn pxelinux_boots_the_upgraded_kernel() {
         let disk = OwnDisk::new(|tree| tree.file("boot/pxelinux.cfg/default", config));
         let names = ["/pxelinux.cfg/default", "/vmlinuz", "/initrd.img"];
         boot_twice(network, PcFirmware::BiosIpxe, "10.0.0.6", &disk, &names);
+        // It uses the same ports at each boot, and waits for those in TIME-WAIT: ldlinux.c32 and the files of the disk, but not those of
+        // the files that it has not found.
+        let waiting = run("ss", ["-Htn", "state", "time-wait", "sport = :80"]).stdout;
+        let waiting = String::from_utf8_lossy(&waiting);
+        assert!(waiting.lines().count() <= 1 + names.len(), "sockets in TIME-WAIT:\n{waiting}");
     });
 }
 

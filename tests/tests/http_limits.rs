@@ -56,6 +56,23 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
     assert_eq!(warnings.len(), 1, "once a minute");
 }
 
+/// The side that closes a connection first keeps its ports in use for a minute.
+#[test]
+fn a_client_can_close_first_after_an_error() {
+    let (_daemon, address) = Rtftp::start_http(&[]);
+    let request = || {
+        let mut client = HttpClient::connect(OTHER, address);
+        client.send("GET /missing HTTP/1.0\r\n\r\n").expect("sent");
+        assert_eq!(client.response(false).expect("a response").status, 404);
+        client
+    };
+    // On a busy machine the client may be late.
+    poll_until("a connection that is open after the response", Duration::from_secs(10), || {
+        request().is_open_for(Duration::from_millis(50)).then_some(())
+    });
+    assert_eq!(request().rest(), b"", "a client that waits for the end gets it");
+}
+
 #[test]
 fn slow_heads_keep_nobody_out() {
     let (daemon, address) = Rtftp::start_http(&["--max-per-client", "64"]);

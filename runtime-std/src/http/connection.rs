@@ -61,13 +61,15 @@ impl Connection<'_> {
         };
         let Some(mut transport) = transport else { return };
         // An error means that the client has left, or must not take what it has for the whole file.
-        if self.serve_requests(&mut transport).await.is_ok() {
-            Box::pin(transport.close()).await;
+        match self.serve_requests(&mut transport).await {
+            Ok(Persistence::ClosedByClient) => Box::pin(transport.close_after_client()).await,
+            Ok(_) => Box::pin(transport.close()).await,
+            Err(_) => {}
         }
     }
 
-    /// Serves requests until a response is the last one.
-    async fn serve_requests(&self, stream: &mut Transport) -> io::Result<()> {
+    /// Serves requests until a response is the last one. Returns how the connection ends.
+    async fn serve_requests(&self, stream: &mut Transport) -> io::Result<Persistence> {
         let exchange = Exchange { service: self.service, client: self.client, place: &self.place };
         let mut received = Vec::new();
         loop {
@@ -86,7 +88,7 @@ impl Connection<'_> {
             };
             self.place.set_busy(false);
             if !persistence.keeps_open() {
-                return Ok(());
+                return Ok(persistence);
             }
             // Other connections are served between two requests of a client that never waits.
             yield_now().await;

@@ -86,7 +86,7 @@ impl Exchange<'_> {
                 let origin = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
                 self.log(name, format_args!("{}: {origin}{reason}", status.line()));
                 send_head(stream, &response::head(status, None, request.persistence), false).await?;
-                return Ok(request.persistence);
+                return Ok(request.persistence.after_error());
             }
         };
         if request.is_head || !matches!(status, Status::Ok | Status::PartialContent) {

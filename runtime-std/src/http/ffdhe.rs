@@ -5,8 +5,8 @@
 use std::sync::{Arc, LazyLock};
 
 use crypto_bigint::{
-    Odd, U256, U2048,
-    modular::{FixedMontyForm, FixedMontyParams},
+    BoxedUint, Odd,
+    modular::{BoxedMontyForm, BoxedMontyParams},
 };
 use rustls::{
     CipherSuite, Error, NamedGroup, PeerMisbehaved, SupportedCipherSuite, Tls12CipherSuite,
@@ -18,11 +18,14 @@ use rustls::{
     ffdhe_groups::{FFDHE2048, FfdheGroup},
 };
 
-type Params = FixedMontyParams<{ U2048::LIMBS }>;
+/// The size of the numbers of the group in bits.
+const BITS: u32 = 2048;
+/// The size of secrets in bits; 225 are enough (RFC 7919, appendix A.1).
+const SECRET_BITS: u32 = 256;
 
 /// The arithmetic modulo the prime of the group.
-static PARAMS: LazyLock<Option<Params>> =
-    LazyLock::new(|| Option::from(Odd::new(U2048::from_be_slice(FFDHE2048.p))).map(Params::new));
+static PARAMS: LazyLock<Option<BoxedMontyParams>> =
+    LazyLock::new(|| Option::from(Odd::new(number(FFDHE2048.p)?)).map(BoxedMontyParams::new));
 
 /// The cipher suites: those of ring with the other key exchange.
 static SUITES: LazyLock<Vec<Tls12CipherSuite>> = LazyLock::new(|| {
@@ -55,24 +58,29 @@ struct Ffdhe2048;
 
 /// A key exchange that waits for the public key of the client.
 struct KeyExchange {
-    secret: U256,
-    public: [u8; 256],
+    secret: BoxedUint,
+    public: Box<[u8]>,
+}
+
+/// Returns a number of the group; `None` if it has more than [`BITS`].
+fn number(bytes: &[u8]) -> Option<BoxedUint> {
+    BoxedUint::from_be_slice(bytes, BITS).ok()
 }
 
 /// Returns the power of a number in the group.
-fn power(base: &U2048, exponent: &U256) -> Result<U2048, Error> {
-    let params = PARAMS.ok_or_else(|| Error::General("the prime of FFDHE2048 is even".into()))?;
-    Ok(FixedMontyForm::new(base, &params).pow(exponent).retrieve())
+fn power(base: BoxedUint, exponent: &BoxedUint) -> Result<Box<[u8]>, Error> {
+    let params = PARAMS.as_ref().ok_or_else(|| Error::General("the prime of FFDHE2048 is even".into()))?;
+    Ok(BoxedMontyForm::new(base, params).pow(exponent).retrieve().to_be_bytes())
 }
 
 impl SupportedKxGroup for Ffdhe2048 {
     fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
-        // 225 bits are enough (RFC 7919, appendix A.1).
-        let mut secret = [0; 32];
+        let mut secret = [0; SECRET_BITS as usize / 8];
         let random: &dyn SecureRandom = ring::default_provider().secure_random;
         random.fill(&mut secret).map_err(|GetRandomFailed| Error::FailedToGetRandomBytes)?;
-        let secret = U256::from_be_slice(&secret);
-        let public = power(&U2048::from_u8(2), &secret)?.to_be_bytes().into();
+        let secret = BoxedUint::from_be_slice_truncated(&secret, SECRET_BITS);
+        let generator = BoxedUint::from_be_slice_truncated(FFDHE2048.g, BITS);
+        let public = power(generator, &secret)?;
         Ok(Box::new(KeyExchange { secret, public }))
     }
 
@@ -88,16 +96,13 @@ impl SupportedKxGroup for Ffdhe2048 {
 impl ActiveKeyExchange for KeyExchange {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
         let invalid = || Error::PeerMisbehaved(PeerMisbehaved::InvalidKeyShare);
-        let mut padded = [0; 256];
-        let start = padded.len().checked_sub(peer.len()).ok_or_else(invalid)?;
-        padded[start..].copy_from_slice(peer);
-        let peer = U2048::from_be_slice(&padded);
+        let (peer, prime) = number(peer).zip(number(FFDHE2048.p)).ok_or_else(invalid)?;
         // Neither 0 nor 1 nor the last number of the group: these would make the secret known (RFC 7919 section 5.1).
-        let last = U2048::from_be_slice(FFDHE2048.p).wrapping_sub(&U2048::ONE);
-        if peer <= U2048::ONE || peer >= last {
+        let one = BoxedUint::one_with_precision(BITS);
+        if peer <= one || peer >= prime.wrapping_sub(&one) {
             return Err(invalid());
         }
-        Ok(SharedSecret::from(&power(&peer, &self.secret)?.to_be_bytes()[..]))
+        Ok(SharedSecret::from(&power(peer, &self.secret)?[..]))
     }
 
     fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {

@@ -40,13 +40,20 @@ pub enum Persistence {
     Announced,
     /// It is closed.
     Closed,
+    /// It is closed after the client has closed it, or has waited for that.
+    ClosedByClient,
 }
 
 impl Persistence {
     /// Returns whether the connection is kept open.
     #[must_use]
     pub fn keeps_open(self) -> bool {
-        self != Self::Closed
+        matches!(self, Self::Kept | Self::Announced)
+    }
+
+    /// Returns what happens after an error.
+    pub(super) fn after_error(self) -> Self {
+        if self.keeps_open() { self } else { Self::ClosedByClient }
     }
 }
 

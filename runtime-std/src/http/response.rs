@@ -71,7 +71,7 @@ pub(super) fn head(status: Status, entity: Option<&Entity>, persistence: Persist
     match persistence {
         Persistence::Kept => {}
         Persistence::Announced => field("Connection", &"keep-alive"),
-        Persistence::Closed => field("Connection", &"close"),
+        Persistence::Closed | Persistence::ClosedByClient => field("Connection", &"close"),
     }
     head + "\r\n"
 }

@@ -15,6 +15,8 @@ use smol::{
 
 use crate::clock::within;
 
+/// The time for which a client that has got no file may close the connection first.
+const CLIENT_CLOSES: Duration = Duration::from_millis(200);
 /// The time limit for the end of a connection, and the bytes of the client that are discarded meanwhile.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_DISCARDED: usize = 64 << 10;
@@ -62,16 +64,30 @@ impl Transport {
                 Self::Plain(stream) => stream.get_ref().shutdown(Shutdown::Write)?,
                 Self::Tls(stream) => stream.close().await?,
             }
-            let (mut buf, mut discarded) = ([0; 4096], 0);
-            while discarded < MAX_DISCARDED {
-                match self.read(&mut buf).await? {
-                    0 => break,
-                    len => discarded += len,
-                }
-            }
-            io::Result::Ok(())
+            self.discard().await
         };
-        // The client has left.
+        // An error means that the client has left.
         let _ = within(CLOSE_TIMEOUT, close).await;
+    }
+
+    /// Lets the client close the connection first, unless it waits for the server.
+    ///
+    /// The side that closes first keeps the pair of ports in use for a minute (TIME-WAIT). PXELINUX takes the same ports at each boot,
+    /// and needs 3.3 s more for each that is in use. It closes the connection itself after an error, but not after a file.
+    pub(super) async fn close_after_client(mut self) {
+        let _ = within(CLIENT_CLOSES, self.discard()).await;
+        self.close().await;
+    }
+
+    /// Discards what the client sends, until it closes the connection.
+    async fn discard(&mut self) -> io::Result<()> {
+        let (mut buf, mut discarded) = ([0; 4096], 0);
+        while discarded < MAX_DISCARDED {
+            match self.read(&mut buf).await? {
+                0 => break,
+                len => discarded += len,
+            }
+        }
+        Ok(())
     }
 }
