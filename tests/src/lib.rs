@@ -65,7 +65,7 @@ pub use not_tested::{can_unshare, not_tested};
 pub use owner_machine::OwnerMachine;
 pub use process::{Process, run};
 pub use raw_client::{Answer, Client};
-pub use reading::{Content, read_image, read_natively};
+pub use reading::{Content, read_image, read_natively, try_read_image};
 pub use recording_nbd::RecordingNbdServer;
 pub use resource_usage::{ResourceUsage, thread_cpu_times};
 pub use rtftp_get::{GetResult, RtftpGet, ScriptedServer};

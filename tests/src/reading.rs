@@ -39,26 +39,36 @@ pub fn read_natively(server: &NbdServer, number: u32) -> BTreeMap<String, Conten
         let partition = table.iter().find(|partition| partition.number == number).expect("the partition");
         let volume = whole.slice(partition.start, partition.len);
         let filesystem = fs::open(volume).await.expect("a file system");
-        read_all(&*filesystem, &*disk).await
+        read_all(&*filesystem, &*disk).await.unwrap_or_else(|error| panic!("{error}"))
     }))
 }
 
 /// Returns everything in the file system of an image by path, relative to its root directory.
 #[track_caller]
 pub fn read_image(image: Vec<u8>) -> BTreeMap<String, Content> {
+    try_read_image(image).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Does the same with a file system that may be damaged.
+///
+/// # Errors
+///
+/// The path that is not readable, and the reason.
+pub fn try_read_image(image: Vec<u8>) -> Result<BTreeMap<String, Content>, String> {
     let disk: Arc<dyn BlockDevice> = Arc::new(image);
     smol::block_on(async {
-        let filesystem = fs::open(Volume::new(disk.clone())).await.expect("a file system");
+        let filesystem = fs::open(Volume::new(disk.clone())).await.map_err(|error| error.to_string())?;
         read_all(&*filesystem, &*disk).await
     })
 }
 
-async fn read_all(filesystem: &dyn FileSystem, disk: &dyn BlockDevice) -> BTreeMap<String, Content> {
+async fn read_all(filesystem: &dyn FileSystem, disk: &dyn BlockDevice) -> Result<BTreeMap<String, Content>, String> {
     let mut contents = BTreeMap::new();
     let mut directories: Vec<(String, Node)> = vec![(String::new(), filesystem.root())];
     while let Some((directory, node)) = directories.pop() {
+        let failed = |path: &str, error: fs::Error| format!("{path}: {error}");
         for DirectoryEntry { name, node } in
-            filesystem.read_directory(node).await.unwrap_or_else(|error| panic!("{directory}: {error}"))
+            filesystem.read_directory(node).await.map_err(|error| failed(&directory, error))?
         {
             let path = format!("{directory}{}", String::from_utf8_lossy(&name));
             let content = match node.file_type {
@@ -67,11 +77,11 @@ async fn read_all(filesystem: &dyn FileSystem, disk: &dyn BlockDevice) -> BTreeM
                     Content::Directory
                 }
                 FileType::Link => {
-                    let target = filesystem.read_link(node).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+                    let target = filesystem.read_link(node).await.map_err(|error| failed(&path, error))?;
                     Content::Link(String::from_utf8_lossy(&target).into_owned())
                 }
                 FileType::File => {
-                    let file = filesystem.map(node).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+                    let file = filesystem.map(node).await.map_err(|error| failed(&path, error))?;
                     Content::File(file.read(disk, 0, file.size as usize).await.expect("its bytes").into_vec())
                 }
                 FileType::Other => Content::Other,
@@ -79,5 +89,5 @@ async fn read_all(filesystem: &dyn FileSystem, disk: &dyn BlockDevice) -> BTreeM
             contents.insert(path, content);
         }
     }
-    contents
+    Ok(contents)
 }
