@@ -134,13 +134,14 @@ impl Sessions {
     }
 
     fn admit_at(&mut self, now: Instant, client: SocketAddr, datagram: &[u8], request: &Request<'_>) -> Admission {
-        if !self.gate.allows(client, &self.known, now) {
+        let host = Host::of(client);
+        let is_known = self.known.contains(host);
+        if !self.gate.allows(client, is_known, now) {
             return Admission::Ignored;
         }
         if self.is_duplicate(now, client, datagram) {
             return Admission::Duplicate;
         }
-        let host = Host::of(client);
         if self.table.count_of_host(host) >= self.capacity.per_client && !self.evict_from_host(now, host) {
             return Admission::Full(Limit::PerClient);
         }
@@ -149,7 +150,7 @@ impl Sessions {
         if self.table.len() >= self.capacity.transfers - reserved && !self.make_place(now, host.network(), held) {
             return Admission::Full(Limit::Transfers);
         }
-        Admission::Start(self.start(client, Arc::new(ReadRequest::new(datagram, request))))
+        Admission::Start(self.start(client, is_known, Arc::new(ReadRequest::new(datagram, request))))
     }
 
     /// Returns whether a request is a copy of one that is being answered. If not, ends the sessions of the same port that the client
@@ -169,14 +170,13 @@ impl Sessions {
         false
     }
 
-    fn start(&mut self, client: SocketAddr, request: Arc<ReadRequest>) -> Admitted {
+    fn start(&mut self, client: SocketAddr, is_known: bool, request: Arc<ReadRequest>) -> Admitted {
         self.started += 1;
         let before = self.table.at_port(client).last().and_then(|number| self.table.get(*number));
         let replaces = before.map(|running| running.stop.clone());
         let handle = Arc::new(SessionHandle::new(client, self.started, replaces, self.known.clone()));
         let (stop, stopped) = bounded(1);
         self.table.insert(Running { request: request.clone(), handle: handle.clone(), stop });
-        let is_known = self.known.contains(Host::of(client));
         Admitted { request, handle, is_known, stop: stopped }
     }
 
