@@ -86,6 +86,8 @@ pub enum FileSystem<'a> {
     Ext(&'a str, &'a Tree, &'a [&'a str]),
     /// An empty XFS with these options of `mkfs.xfs`: `-m crc=0`, ...
     Xfs(&'a [&'a str]),
+    /// An empty btrfs with these options of `mkfs.btrfs`: `--csum xxhash`, ... Needs at least 128 MiB.
+    Btrfs(&'a [&'a str]),
     /// F2FS, which is not supported natively. Needs at least 128 MiB and a disk without partitions.
     F2fs(&'a Tree),
     /// No file system, as in the partition of a boot loader.
@@ -171,6 +173,30 @@ impl Disk {
         assert!(sfdisk.child().wait().expect("wait for sfdisk").success(), "sfdisk refused\n{table}");
     }
 
+    /// Creates a file system at an offset with a program that formats whole files only. Offset and size are in MiB.
+    fn format_alone(&self, program: &str, options: &[&str], offset: u64, size: u64) {
+        let is_whole = fs::metadata(self.path()).is_ok_and(|file| file.len() == size << 20);
+        let whole = Self::blank(size);
+        let target = if is_whole { self.path() } else { whole.path() };
+        let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+        let mut command = Command::new(program);
+        // Small file systems are for tests only: `mkfs.xfs` refuses them without these.
+        command.envs([("PATH", path.as_str()), ("TEST_DIR", "1"), ("TEST_DEV", "1"), ("QA_CHECK_FS", "1")]);
+        let formatted = output(command.arg("-q").args(options).arg(target));
+        let text = String::from_utf8_lossy(&formatted.stderr);
+        assert!(formatted.status.success(), "{program} {options:?}: {text}");
+        if is_whole {
+            return;
+        }
+        let bytes = fs::read(whole.path()).expect("an image");
+        let disk = File::options().write(true).open(self.path()).expect("the image");
+        for (number, block) in (0..).zip(bytes.chunks(4096)) {
+            if block.iter().any(|byte| *byte != 0) {
+                disk.write_all_at(block, (offset << 20) + number * 4096).expect("space for a file system");
+            }
+        }
+    }
+
     /// Creates a file system at an offset. Offset and size are in MiB.
     fn format(&self, offset: u64, size: u64, contents: FileSystem<'_>) {
         let (image, kib) = (self.path().display().to_string(), size << 10);
@@ -193,29 +219,8 @@ impl Disk {
                 let last = ["-d", &tree, "-E", &offset, &image, &format!("{kib}k")];
                 run("mke2fs", [&["-q", "-t", kind], options, &last].concat());
             }
-            FileSystem::Xfs(options) => {
-                // `mkfs.xfs` formats whole files only.
-                let is_whole = fs::metadata(self.path()).is_ok_and(|file| file.len() == size << 20);
-                let whole = Self::blank(size);
-                let target = if is_whole { self.path() } else { whole.path() };
-                let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-                let mut command = Command::new("mkfs.xfs");
-                // Small file systems are for tests only: it refuses them without these.
-                command.envs([("PATH", path.as_str()), ("TEST_DIR", "1"), ("TEST_DEV", "1"), ("QA_CHECK_FS", "1")]);
-                let formatted = output(command.arg("-q").args(options).arg(target));
-                let text = String::from_utf8_lossy(&formatted.stderr);
-                assert!(formatted.status.success(), "mkfs.xfs {options:?}: {text}");
-                if is_whole {
-                    return;
-                }
-                let bytes = fs::read(whole.path()).expect("an image");
-                let disk = File::options().write(true).open(self.path()).expect("the image");
-                for (number, block) in (0..).zip(bytes.chunks(4096)) {
-                    if block.iter().any(|byte| *byte != 0) {
-                        disk.write_all_at(block, (offset << 20) + number * 4096).expect("space for a file system");
-                    }
-                }
-            }
+            FileSystem::Xfs(options) => self.format_alone("mkfs.xfs", options, offset, size),
+            FileSystem::Btrfs(options) => self.format_alone("mkfs.btrfs", options, offset, size),
             FileSystem::F2fs(tree) => {
                 run("mkfs.f2fs", ["-q", &image]);
                 run("sload.f2fs", ["-f", &tree.path().display().to_string(), &image]);

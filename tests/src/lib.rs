@@ -62,7 +62,7 @@ pub use kernel_mount::{KernelMount, read_directory};
 pub use listing::{Entry, Listing, write_awkward_files};
 pub use nbd::{NbdServer, closed_port, silent_server};
 pub use not_tested::{can_unshare, not_tested};
-pub use owner_machine::OwnerMachine;
+pub use owner_machine::{BTRFS_MODULES, OwnerMachine};
 pub use process::{Process, run};
 pub use raw_client::{Answer, Client};
 pub use reading::{Content, read_image, read_natively, try_read_image};

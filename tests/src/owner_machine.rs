@@ -37,6 +37,9 @@ const MODULES: [&str; 9] = [
     "nls_utf8",
 ];
 
+/// The modules that [`boot_with_modules`](OwnerMachine::boot_with_modules) needs for btrfs with any checksum.
+pub const BTRFS_MODULES: [&str; 3] = ["btrfs", "xxhash_generic", "blake2b_generic"];
+
 /// The init program. It reads scripts from the console, each terminated by a line `#run`, and runs each in a shell of its own. An
 /// answer is the output of the script, NUL, the exit code, NUL; the first answer reports that the machine is ready.
 const INIT: &str = r##"#!/bin/busybox sh
@@ -205,9 +208,12 @@ impl OwnerMachine {
 fn contents(kernel: &Kernel, modules: &[&str], programs: &[&str]) -> Vec<u8> {
     let directories = ["bin", "dev", "mnt", "proc", "sys", "tmp"].into_iter();
     let files = directories.fold(Initramfs::default(), Initramfs::directory);
+    let btrfs = modules.contains(&"btrfs").then_some("/usr/bin/btrfs");
     programs
         .iter()
-        .fold(files, |files, program| files.program(program))
+        .copied()
+        .chain(btrfs)
+        .fold(files, Initramfs::program)
         // Installed before busybox, whose own fallocate has fewer options.
         .program("/usr/bin/fallocate")
         .program("/bin/busybox")

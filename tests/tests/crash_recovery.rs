@@ -9,10 +9,11 @@ use std::{
     sync::Arc,
 };
 
+use crc32c::crc32c;
 use rtftp_runtime::fs::{self as filesystem, Volume};
 use rtftp_tests::{
-    Content, Disk, Entry, FileSystem, Listing, NbdServer, OwnerMachine, Tree, assert_same, noise, read_natively, run,
-    write_awkward_files,
+    BTRFS_MODULES, Content, Disk, Entry, FileSystem, Listing, NbdServer, OwnerMachine, Tree, assert_same, noise,
+    read_image, read_natively, run, write_awkward_files,
 };
 use tempfile::TempDir;
 
@@ -152,6 +153,89 @@ fn native_reader_agrees_with_the_kernel_on_xfs() {
         assert_native_matches_kernel(listing, &server, *number);
         let contents = read_natively(&server, *number);
         assert!(matches!(&contents["vmlinuz"], Content::File(bytes) if *bytes == new), "flushed file");
+    }
+}
+
+#[test]
+fn native_reader_agrees_with_the_kernel_on_btrfs() {
+    let kernel = noise(299_000, 2);
+    let disk = Disk::mbr(&[(1, 128, FileSystem::Btrfs(&[])), (2, 128, FileSystem::Btrfs(&["--csum", "xxhash"]))]);
+    let server = NbdServer::qemu(&disk);
+    let mut owner = OwnerMachine::boot_with_modules(&server, &BTRFS_MODULES);
+    for (number, compression) in [(1, "zstd"), (2, "lzo")] {
+        let directory = format!("/mnt/{number}");
+        let mount = format!("mount -t btrfs -o noatime,commit=600,compress={compression} /dev/vda{number} {directory}");
+        owner.run(&format!("mkdir {directory}; {mount}"));
+        if number == 2 {
+            let create = format!("btrfs subvolume create {directory}/@ && btrfs subvolume set-default {directory}/@");
+            owner.run(&format!("{create} && umount {directory} && {mount}"));
+        }
+        write_awkward_files(&mut owner, &directory);
+        owner.run(&format!("cd {directory}; seq 100000 >text; mkdir boot; echo old >boot/cmdline.txt"));
+        owner.run(&format!("cd {directory}; btrfs subvolume create nested; echo inner >nested/file"));
+        owner.run(&format!("cd {directory}; btrfs subvolume snapshot . snapshot"));
+    }
+    owner.run("sync");
+    // The rest is only in the log trees.
+    let mut listings = Vec::new();
+    for number in 1..=2 {
+        let directory = format!("/mnt/{number}");
+        owner.write(&format!("{directory}/boot/vmlinuz"), &kernel);
+        owner.run(&format!("cd {directory}/boot; sync vmlinuz; ln vmlinuz vmlinuz.old; sync vmlinuz"));
+        owner.run(&format!("cd {directory}; echo new >boot/cmdline.txt; sync boot/cmdline.txt"));
+        owner.run(&format!("cd {directory}; seq 99000 99500 >>text; sync text"));
+        listings.push((number, Listing::of(&mut owner, &directory)));
+    }
+    owner.power_cut();
+
+    for (number, listing) in &listings {
+        assert!(listing.0.len() > 9900, "{}", listing.0.len());
+        assert_native_matches_kernel(listing, &server, *number);
+        let contents = read_natively(&server, *number);
+        assert!(matches!(&contents["boot/vmlinuz"], Content::File(bytes) if *bytes == kernel), "flushed file");
+    }
+    // The comparison detects a reader that ignores the log tree: without it, the flushed files are old or missing.
+    let mut bytes = fs::read(Partition::copy(&disk, 1, 128).path()).expect("a copy");
+    bytes[0x1_0060..][..8].fill(0);
+    let checksum = crc32c(&bytes[0x1_0020..0x1_1000]);
+    bytes[0x1_0000..][..4].copy_from_slice(&checksum.to_le_bytes());
+    let stale = read_image(bytes);
+    assert!(!stale.contains_key("boot/vmlinuz"));
+    assert!(matches!(&stale["boot/cmdline.txt"], Content::File(bytes) if bytes == b"old\n"));
+}
+
+#[test]
+fn either_device_of_a_btrfs_mirror_suffices() {
+    let blake2 = FileSystem::Btrfs(&["--csum", "blake2"]);
+    let disk = Disk::mbr(&[(1, 256, blake2), (2, 256, FileSystem::Nothing)]);
+    let server = NbdServer::qemu(&disk);
+    let mut owner = OwnerMachine::boot_with_modules(&server, &BTRFS_MODULES);
+    let (old, new) = (noise(700_000, 1), noise(700_000, 2));
+    owner.run("mkdir /mnt/1; mount -t btrfs -o compress=zlib /dev/vda1 /mnt/1; seq 100000 >/mnt/1/text");
+    let text = owner.run("cat /mnt/1/text").into_bytes();
+    owner.run("btrfs device add -f /dev/vda2 /mnt/1");
+    owner.run("btrfs balance start -f -mconvert=raid1 -dconvert=raid1 /mnt/1");
+    owner.write("/mnt/1/vmlinuz", &old);
+    owner.run("umount /mnt/1");
+    let read = |number, name| match read_natively(&server, number).remove(name) {
+        Some(Content::File(bytes)) => bytes,
+        other => panic!("partition {number}: {other:?}"),
+    };
+    for number in 1..=2 {
+        assert_same(&read(number, "vmlinuz"), &old, "kernel on a device");
+        assert_same(&read(number, "text"), &text, "compressed file on a device");
+    }
+
+    // One is missing while the other is written. What Linux allocates then has no copy.
+    owner.run("btrfs device scan --forget; mount -t btrfs -o degraded /dev/vda1 /mnt/1");
+    owner.write("/mnt/1/vmlinuz.new", &new);
+    owner.run("mv /mnt/1/vmlinuz.new /mnt/1/vmlinuz; umount /mnt/1");
+    assert_same(&read(1, "vmlinuz"), &new, "the device that was written");
+    assert_same(&read(2, "vmlinuz"), &old, "the device that was missing: all of it is old");
+    for start in [1, 257] {
+        let volume = Volume::new(Arc::new(fs::read(Partition::copy(&disk, start, 256).path()).expect("a copy")));
+        let filesystem = smol::block_on(filesystem::open(volume)).expect("btrfs");
+        assert!(filesystem.warning().is_some_and(|text| text.starts_with("btrfs on 2 devices")), "{filesystem:?}");
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use rtftp_tests::{
-    Answer, AppliancePermit, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Rtftp, Tree, assert_same, noise,
-    raw_client::rrq,
+    Answer, AppliancePermit, BTRFS_MODULES, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Rtftp, Tree,
+    assert_same, noise, raw_client::rrq,
 };
 
 /// The maximum time until unflushed changes reach the disk. The owner commits its journal every second.
@@ -17,10 +17,11 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 const RASPBERRY_PI: [&str; 2] = ["-O", "^64bit,^metadata_csum"];
 
 /// The journaled file systems of a board: partition number and mount options.
-const JOURNALED: [(u32, &str); 4] =
-    [(2, "-t ext4 -o commit=1"), (3, "-t ext4 -o commit=1"), (5, "-t ext3 -o commit=1"), XFS];
-/// The one with a log, which is created empty.
+const JOURNALED: [(u32, &str); 5] =
+    [(2, "-t ext4 -o commit=1"), (3, "-t ext4 -o commit=1"), (5, "-t ext3 -o commit=1"), XFS, BTRFS];
+/// Those with a log, which are created empty.
 const XFS: (u32, &str) = (6, "-t xfs");
+const BTRFS: (u32, &str) = (7, "-t btrfs -o commit=1,compress=zstd,subvol=@");
 /// The file system without a journal.
 const VFAT: (u32, &str) = (1, "-t vfat");
 
@@ -51,16 +52,24 @@ impl Board {
             (3, 32, FileSystem::Ext4With(&tree, &RASPBERRY_PI)),
             (5, 32, FileSystem::Ext("ext3", &tree, &[])),
             (XFS.0, 64, FileSystem::Xfs(&[])),
+            (BTRFS.0, 128, FileSystem::Btrfs(&[])),
         ]);
         let server = serve(&disk);
-        let mut owner = OwnerMachine::boot_with_modules(&server, &["xfs"]);
+        let mut owner = OwnerMachine::boot_with_modules(&server, &[&["xfs"], &BTRFS_MODULES[..]].concat());
+        let subvolume = "mount -t btrfs /dev/vda7 /mnt && btrfs subvolume create /mnt/@ && umount /mnt";
+        owner.run(subvolume);
         for (number, options) in JOURNALED.into_iter().chain([VFAT]) {
             owner.run(&format!("mkdir /mnt/{number}; mount {options} /dev/vda{number} /mnt/{number}"));
         }
-        owner.run(&format!("cp -r /mnt/2/boot /mnt/{}; sync", XFS.0));
+        owner.run(&format!("cp -r /mnt/2/boot /mnt/{}; cp -r /mnt/2/boot /mnt/{}; sync", XFS.0, BTRFS.0));
         let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "0"]);
         for (number, _) in JOURNALED.into_iter().chain([VFAT]) {
-            let config = DiskConfig::new(server.url()).partition(number, "/").tftp_root("/boot").backend("native");
+            let config = DiskConfig::new(server.url());
+            let config = match number {
+                7 => config.device("btrfsvol:/dev/sda7/@", "/"),
+                _ => config.partition(number, "/"),
+            };
+            let config = config.tftp_root("/boot").backend("native");
             daemon.put_disk(&client(number), &config);
         }
         Self { daemon, owner, _server: server, _disk: disk, _permit: permit }
@@ -149,7 +158,7 @@ fn serves_flushed_changes_of_a_mounted_disk() {
 #[test]
 fn fails_transfer_of_a_file_that_changes() {
     let mut board = Board::start(NbdServer::qemu);
-    for number in [2, 3, 5, XFS.0, VFAT.0] {
+    for number in [2, 3, 5, XFS.0, BTRFS.0, VFAT.0] {
         board.write_on_owner(number, "vmlinuz.new", &kernel(2));
         board.run_on_owner(number, "sync");
         match board.fetch_while(number, "mv vmlinuz.new vmlinuz; sync") {
@@ -160,7 +169,7 @@ fn fails_transfer_of_a_file_that_changes() {
     }
     // Overwritten in place, a transfer would mix both versions. Not tested on vfat, whose times have a resolution of two seconds.
     board.owner.write("/tmp/kernel", &kernel(3));
-    for number in [2, 3, XFS.0] {
+    for number in [2, 3, XFS.0, BTRFS.0] {
         match board.fetch_while(number, "dd if=/tmp/kernel of=vmlinuz bs=64k conv=notrunc; sync") {
             Err(Answer::Error(0, _)) => {}
             other => panic!("overwritten on partition {number}: {:?}", other.map(|file| file.len())),
@@ -168,7 +177,7 @@ fn fails_transfer_of_a_file_that_changes() {
         board.assert_served(number, "vmlinuz", &kernel(3));
     }
     // Changes of other files do not end a transfer.
-    for (number, version) in [(2, 3), (3, 3), (5, 2), (XFS.0, 3), (VFAT.0, 2)] {
+    for (number, version) in [(2, 3), (3, 3), (5, 2), (XFS.0, 3), (BTRFS.0, 3), (VFAT.0, 2)] {
         let script = "echo new >cmdline.txt; echo more >more; rm more; dd if=/tmp/kernel of=other bs=64k; sync";
         match board.fetch_while(number, script) {
             Ok(got) => assert_same(&got, &kernel(version), "transfer during a change of another file"),
@@ -182,8 +191,8 @@ fn serves_changes_that_are_only_in_the_journal() {
     let mut board = Board::start(NbdServer::qemu);
     board.owner.disable_writeback();
     let (old, new) = (kernel(1), kernel(2));
-    // XFS writes no data of a file that is only renamed.
-    for (number, _) in JOURNALED.into_iter().filter(|mount| *mount != XFS) {
+    // XFS writes no data of a file that is only renamed, and btrfs commits by a thread that does not wait for it.
+    for (number, _) in JOURNALED.into_iter().filter(|mount| ![XFS, BTRFS].contains(mount)) {
         board.write_on_owner(number, "vmlinuz.new", &new);
         board.run_on_owner(number, "mv vmlinuz.new vmlinuz");
         let renamed = Instant::now();

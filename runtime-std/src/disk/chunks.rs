@@ -30,13 +30,22 @@ const TIERS: [&Tier; 4] = [&HUGE, &LARGE, &MEDIUM, &SMALL];
 /// The number of chunks kept in memory: a transfer reads at both ends of its window.
 const KEPT: usize = 2;
 
+/// What a read of a file takes besides the bytes that it returns.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Layout {
+    /// Whether the bytes may be in several parts of the disk.
+    pub(super) is_fragmented: bool,
+    /// The memory in bytes to decode those that are compressed.
+    pub(super) decoding: usize,
+}
+
 /// The chunks of a file in memory, within a reservation for all of them and for one that is being read.
 #[derive(Debug)]
 pub(super) struct Chunks {
     tier: &'static Tier,
     /// The size of the file in bytes.
     size: u64,
-    is_fragmented: bool,
+    layout: Layout,
     /// The maximum number of chunks that are kept.
     max: usize,
     memory: Reservation,
@@ -58,15 +67,15 @@ impl Chunks {
     /// # Errors
     ///
     /// [`OutOfMemory`].
-    pub(super) fn new(disk_memory: &DiskMemory, size: u64, is_fragmented: bool) -> Result<Self, OutOfMemory> {
+    pub(super) fn new(disk_memory: &DiskMemory, size: u64, layout: Layout) -> Result<Self, OutOfMemory> {
         let reserve = |tier: &'static Tier| {
-            let memory = disk_memory.reserve_within(needed(tier, KEPT, size, is_fragmented), tier.part)?;
+            let memory = disk_memory.reserve_within(needed(tier, KEPT, size, layout), tier.part)?;
             Ok((tier, memory))
         };
         let mut fitting = TIERS.into_iter().filter(|tier| size >= tier.min_size);
         let (tier, memory) = fitting.find_map(|tier| reserve(tier).ok()).map_or_else(|| reserve(&SMALL), Ok)?;
         let disk_memory = disk_memory.clone();
-        Ok(Self { tier, size, is_fragmented, max: KEPT, memory, disk_memory, chunks: Vec::new() })
+        Ok(Self { tier, size, layout, max: KEPT, memory, disk_memory, chunks: Vec::new() })
     }
 
     /// Returns the length of a chunk in bytes.
@@ -103,7 +112,7 @@ impl Chunks {
         let indices = self.indices(offset, len);
         let count = (indices.end - indices.start) as usize;
         if count > self.max && indivisible {
-            self.memory.resize(needed(self.tier, count, self.size, self.is_fragmented))?;
+            self.memory.resize(needed(self.tier, count, self.size, self.layout))?;
             self.max = count;
         }
         Ok(count <= self.max)
@@ -138,7 +147,7 @@ impl Chunks {
     pub(super) fn shrink(&mut self) -> bool {
         let smaller = TIERS.iter().find(|tier| tier.chunk_len < self.tier.chunk_len);
         let Some(smaller) = smaller.filter(|_| self.should_shrink()) else { return false };
-        let needed = needed(smaller, KEPT, self.size, self.is_fragmented);
+        let needed = needed(smaller, KEPT, self.size, self.layout);
         // Never fails, because it frees memory; a short file needs as little with large chunks.
         if needed >= self.memory.bytes() || self.memory.resize(needed).is_err() {
             return false;
@@ -177,12 +186,12 @@ impl Chunks {
 }
 
 /// Returns the memory for the chunks of a file in bytes: `kept` chunks, one that is being read ahead, and the parts of one that is
-/// not contiguous on the disk.
-fn needed(tier: &Tier, kept: usize, size: u64, is_fragmented: bool) -> usize {
+/// not contiguous on the disk, or compressed.
+fn needed(tier: &Tier, kept: usize, size: u64, layout: Layout) -> usize {
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let count = kept + usize::from(tier.reads_ahead);
-    let parts = if is_fragmented { tier.chunk_len.min(size) } else { 0 };
-    (count * tier.chunk_len).min(size) + parts
+    let parts = if layout.is_fragmented { tier.chunk_len.min(size) } else { 0 };
+    (count * tier.chunk_len).min(size) + parts + layout.decoding
 }
 
 #[cfg(test)]
@@ -196,7 +205,7 @@ mod tests {
     fn chunks_shrink_as_memory_becomes_short() {
         // For one disk: 2 MiB, 4 MiB and 7 MiB are the limits of the sizes.
         let disk = Memory::new(32 << 20).disk();
-        let files: Vec<_> = (0..).map_while(|_| Chunks::new(&disk, FILE, false).ok()).collect();
+        let files: Vec<_> = (0..).map_while(|_| Chunks::new(&disk, FILE, Layout::default()).ok()).collect();
         let count = |tier: &Tier| files.iter().filter(|chunks| chunks.tier == tier).count();
         assert_eq!((count(&LARGE), count(&MEDIUM), count(&SMALL)), (2, 13, 98));
         assert_eq!(disk.used(), (2 * 768 + 13 * 192 + 98 * 32) << 10);
@@ -207,8 +216,8 @@ mod tests {
     #[test]
     fn a_few_large_files_have_huge_chunks() {
         let disk = Memory::new(256 << 20).disk();
-        let small = Chunks::new(&disk, HUGE.min_size - 1, false).expect("memory");
-        let files = [(); 3].map(|()| Chunks::new(&disk, FILE, false).expect("memory"));
+        let small = Chunks::new(&disk, HUGE.min_size - 1, Layout::default()).expect("memory");
+        let files = [(); 3].map(|()| Chunks::new(&disk, FILE, Layout::default()).expect("memory"));
         assert_eq!((small.tier, files.each_ref().map(|chunks| chunks.tier)), (&LARGE, [&HUGE, &HUGE, &LARGE]));
         drop((small, files));
         assert_eq!(disk.used(), 0);
@@ -217,15 +226,16 @@ mod tests {
     #[test]
     fn short_and_fragmented_files_reserve_what_they_need() {
         let disk = DiskMemory::unlimited();
-        for (size, is_fragmented, expected) in [
-            (0, false, 0),
-            (5000, false, 5000),
-            (5000, true, 10_000),
-            (600_000, false, 600_000),
-            (5 << 20, true, 1 << 20),
-            (FILE, true, 4 << 20),
+        for (size, is_fragmented, decoding, expected) in [
+            (0, false, 0, 0),
+            (5000, false, 0, 5000),
+            (5000, true, 0, 10_000),
+            (5000, true, 8192, 18_192),
+            (600_000, false, 0, 600_000),
+            (5 << 20, true, 0, 1 << 20),
+            (FILE, true, 0, 4 << 20),
         ] {
-            let chunks = Chunks::new(&disk, size, is_fragmented).expect("memory");
+            let chunks = Chunks::new(&disk, size, Layout { is_fragmented, decoding }).expect("memory");
             assert_eq!(disk.used(), expected, "{size} bytes");
             drop(chunks);
         }
@@ -234,7 +244,7 @@ mod tests {
     #[test]
     fn running_transfer_makes_room_for_others() {
         let disk = Memory::new(32 << 20).disk();
-        let mut chunks = Chunks::new(&disk, FILE, false).expect("memory");
+        let mut chunks = Chunks::new(&disk, FILE, Layout::default()).expect("memory");
         chunks.add(0, vec![7; LARGE.chunk_len].into());
         assert!(chunks.reads_ahead(0) && !chunks.shrink());
         let others = disk.reserve(2 << 20).expect("memory");
@@ -250,7 +260,7 @@ mod tests {
     #[test]
     fn a_long_block_takes_more_chunks() {
         let disk = Memory::new(400 << 10).disk();
-        let mut chunks = Chunks::new(&disk, FILE, false).expect("memory");
+        let mut chunks = Chunks::new(&disk, FILE, Layout::default()).expect("memory");
         assert_eq!(chunks.tier, &SMALL);
         assert_eq!(chunks.can_hold(1, 40_000, false), Ok(false), "the caller can ask for less");
         assert_eq!(chunks.can_hold(1, 40_000, true), Ok(true));

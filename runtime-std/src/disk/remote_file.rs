@@ -88,7 +88,7 @@ impl RemoteFile {
             let mut may_be_outdated = false;
             let error = match disk.snapshot(refresh).await {
                 Ok(snapshot) => match snapshot.open(path).await {
-                    Ok(file) => match Chunks::new(disk.memory(), file.size(), file.is_fragmented()) {
+                    Ok(file) => match Chunks::new(disk.memory(), file.size(), file.layout()) {
                         Ok(chunks) => {
                             return Ok(Self::new(disk.clone(), Source::new(path).into(), snapshot, file, chunks));
                         }

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use rtftp_core::RequestPath;
 
-use super::DiskError;
+use super::{DiskError, chunks::Layout};
 use crate::{
     fs::{BlockDevice, MountedDisk, ResolveError, SharedFileMap},
     guestfs::{HelperError, SharedAppliance, SharedFile},
@@ -124,9 +124,15 @@ impl DiskFile {
         }
     }
 
-    /// Returns whether a read may consist of several parts of the disk.
-    pub(super) fn is_fragmented(&self) -> bool {
-        matches!(self, Self::Native { map, .. } if map.extents.len() + map.compressed.len() > 1)
+    /// Returns what a read takes besides the bytes that it returns.
+    pub(super) fn layout(&self) -> Layout {
+        match self {
+            Self::Native { map, .. } => {
+                let is_fragmented = map.extents.len() + map.compressed.len() > 1;
+                Layout { is_fragmented, decoding: map.decoding_memory() }
+            }
+            Self::Guestfs(_) => Layout::default(),
+        }
     }
 
     /// Returns the file with the contents of `other`, which is the same one, unchanged: its map need not be kept twice.

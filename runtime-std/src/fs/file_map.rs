@@ -8,6 +8,8 @@ use super::{BlockDevice, Buffer, Error, compression::Compressed};
 
 /// The maximum number of runs that one read requests at the same time.
 const MAX_PARALLEL_RUNS: usize = 16;
+/// The maximum number of compressed runs that one read requests at the same time.
+const MAX_PARALLEL_COMPRESSED: usize = 2;
 
 /// A regular file at one moment: its size, its identity and the location of its contents.
 ///
@@ -177,22 +179,28 @@ impl FileMap {
         let first = self.compressed.partition_point(|run| run.end() <= offset);
         let mut runs = self.compressed[first..].iter().take_while(|run| run.file_offset < end);
         let read = |run: &'_ CompressedExtent| (*run, device.read(run.disk_offset, run.form.len));
-        let mut reads: VecDeque<_> = runs.by_ref().take(MAX_PARALLEL_RUNS).map(read).collect();
+        let mut reads: VecDeque<_> = runs.by_ref().take(MAX_PARALLEL_COMPRESSED).map(read).collect();
         while let Some((run, read_run)) = reads.pop_front() {
-            let decoded = run.form.decode(&read_run.await?);
+            let stored = read_run.await?;
             reads.extend(runs.next().map(read));
             let from = run.file_offset.max(offset);
             let to = run.end().min(end);
             let start = run.skip + (from - run.file_offset);
-            let source =
-                decoded.as_deref().and_then(|decoded| decoded.get(start as usize..)?.get(..(to - from) as usize));
-            let source = source
+            let target = &mut bytes[(from - offset) as usize..(to - offset) as usize];
+            run.form
+                .decode(&stored)
+                .and_then(|decoded| Some(target.copy_from_slice(decoded.get(start as usize..)?.get(..target.len())?)))
                 .ok_or_else(|| Error::corrupt("file", "invalid compressed contents: damaged, or being written"))?;
-            bytes[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
+            drop(stored);
             // Decoding takes long: other tasks run in between.
             yield_now().await;
         }
         Ok(())
+    }
+
+    /// Returns the memory in bytes that compressed runs take while some of them are being read.
+    pub(crate) fn decoding_memory(&self) -> usize {
+        MAX_PARALLEL_COMPRESSED * self.compressed.iter().map(|run| run.form.len).max().unwrap_or(0)
     }
 
     /// Returns the memory in use, in bytes.

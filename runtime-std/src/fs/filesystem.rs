@@ -53,6 +53,17 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Returns the root directory.
     fn root(&self) -> Node;
 
+    /// Returns the root directory of a subvolume, named by its path below the one that contains all others; `None` if it does not
+    /// exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if the file system has no subvolumes, and those of [`lookup`](Self::lookup).
+    fn subvolume<'a>(&'a self, path: &'a str) -> FsFuture<'a, Option<Node>> {
+        let _ = path;
+        Box::pin(async { Err(Error::unsupported(self.name(), "has no subvolumes")) })
+    }
+
     /// Looks up a name in a directory; `None` if it does not exist.
     ///
     /// # Errors

@@ -66,6 +66,8 @@ struct Mount {
     /// The partition, as the description names it.
     source: MountSource,
     filesystem: BoxedFileSystem,
+    /// The root directory of the file system, or of one of its subvolumes.
+    root: Node,
 }
 
 impl MountedDisk {
@@ -103,7 +105,8 @@ impl MountedDisk {
         let mut table = None;
         let mut mounts = Vec::<Mount>::new();
         for mount in &config.mounts {
-            let (volume, contents, sector) = match partition_number(&mount.source)? {
+            let (number, subvolume) = parse_source(&mount.source)?;
+            let (volume, contents, sector) = match number {
                 None => (whole.clone(), Contents::Unknown, SECTOR),
                 Some(number) => {
                     let table = match &table {
@@ -124,6 +127,16 @@ impl MountedDisk {
             let opened =
                 opened.map_err(|error| if sector == SECTOR { error } else { not_for_libguestfs(error, sector) });
             let filesystem = opened.map_err(|error| error.in_volume(&mount.source))?;
+            let root = match subvolume {
+                None => filesystem.root(),
+                Some(path) => {
+                    let found = metered(work, PATH_WORK, filesystem.subvolume(path)).await;
+                    let found = found.map_err(|error| error.in_volume(&mount.source))?;
+                    found.ok_or_else(|| {
+                        Error::corrupt(format!("subvolume {path}"), "not found").in_volume(&mount.source)
+                    })?
+                }
+            };
             // The first mountpoint is always `/`, which exists without a file system.
             let mountpoint = if mounts.is_empty() {
                 vec![]
@@ -134,7 +147,7 @@ impl MountedDisk {
                     error.into_error(format!("mountpoint {}", mount.mountpoint), &config.mounts[..mounts.len()])
                 })?
             };
-            mounts.push(Mount { mountpoint, source: mount.source.clone(), filesystem });
+            mounts.push(Mount { mountpoint, source: mount.source.clone(), filesystem, root });
         }
         let root = metered(work, PATH_WORK, Root::find(&mut Walk::new(&mounts), &config.tftp_root)).await;
         let root = root.map_err(|error| error.into_error(format!("tftp_root {}", config.tftp_root), &config.mounts))?;
@@ -160,6 +173,7 @@ impl MountedDisk {
         maps.retain(|_, map| map.strong_count() > 0);
         let mut map = filesystem.map(node).await?;
         map.extents.shrink_to_fit();
+        map.compressed.shrink_to_fit();
         let memory = self.memory.reserve(map.memory()).map_err(Error::OutOfMemory)?;
         let map = Arc::new(SharedFileMap { map, _memory: memory });
         maps.insert(key, Arc::downgrade(&map));
@@ -198,17 +212,26 @@ fn list<'a>(mounts: impl Iterator<Item = &'a Mount>) -> String {
     text
 }
 
-/// Returns the number of the partition to mount; `None` for the whole disk. Some device names of libguestfs denote a partition.
-fn partition_number(source: &MountSource) -> Result<Option<u32>, Error> {
-    match source {
-        MountSource::Disk => Ok(None),
-        MountSource::Partition(number) => Ok(Some(*number)),
-        MountSource::Device(device) => match device.strip_prefix("/dev/sda").map(|number| (number, number.parse())) {
-            Some(("", _)) => Ok(None),
-            Some((_, Ok(number @ 1..))) => Ok(Some(number)),
-            _ => Err(Error::Unsupported(Problem::new(format!("device {device} is not supported natively")))),
-        },
-    }
+/// Returns the number of the partition to mount, `None` for the whole disk, and the path of a subvolume. Some device names of
+/// libguestfs denote these: `/dev/sda2`, `btrfsvol:/dev/sda2/@`.
+fn parse_source(source: &MountSource) -> Result<(Option<u32>, Option<&str>), Error> {
+    let device = match source {
+        MountSource::Disk => return Ok((None, None)),
+        MountSource::Partition(number) => return Ok((Some(*number), None)),
+        MountSource::Device(device) => device,
+    };
+    let parse = || {
+        let (device, subvolume) = match device.strip_prefix("btrfsvol:/dev/") {
+            Some(rest) => rest.split_once('/').map(|(device, subvolume)| (device, Some(subvolume)))?,
+            None => (device.strip_prefix("/dev/")?, None),
+        };
+        let number = device.strip_prefix("sda")?;
+        if number.is_empty() {
+            return Some((None, subvolume));
+        }
+        number.parse().ok().filter(|number| *number > 0).map(|number| (Some(number), subvolume))
+    };
+    parse().ok_or_else(|| Error::Unsupported(Problem::new(format!("device {device} is not supported natively"))))
 }
 
 /// Converts an error for which libguestfs would be started in vain: its virtual machine has sectors of 512 bytes.
@@ -273,7 +296,7 @@ impl<'v> Walk<'v> {
     /// Returns the root of the file system mounted on a directory; the latest mount hides earlier ones.
     fn mounted_on(&self, path: &[u8]) -> Option<MountedNode<'v>> {
         let mount = self.mounts.iter().rfind(|mount| mount.mountpoint == path)?;
-        Some((&*mount.filesystem, mount.filesystem.root()))
+        Some((&*mount.filesystem, mount.root))
     }
 
     /// Looks up a path whose directories are real ones.

@@ -67,6 +67,7 @@ pub(super) struct Btrfs {
     trees: Trees,
     subvolumes: Mutex<Known>,
     root: Node,
+    warning: Option<String>,
 }
 
 /// The subvolumes that are known.
@@ -115,7 +116,8 @@ impl Btrfs {
             known.add(subvolume)?;
         }
         let root = Node { id: 0, file_type: FileType::Directory };
-        let mut filesystem = Self { trees, subvolumes: Mutex::new(known), root };
+        let warning = warning(trees.superblock.device_count);
+        let mut filesystem = Self { trees, subvolumes: Mutex::new(known), root, warning };
         let default = Subvolume::default(&filesystem.trees).await?;
         let root = filesystem.root_of(default).await?;
         filesystem.root = root.ok_or_else(|| Error::corrupt(("subvolume", default), "the default, but not found"))?;
@@ -146,6 +148,12 @@ impl Btrfs {
             return Err(corrupt(number, "its type differs from that of its name"));
         }
         Ok((subvolume, inode, index))
+    }
+
+    /// Returns whether a node is the root directory of its subvolume.
+    fn is_root(&self, node: Node) -> bool {
+        let (index, number) = ((node.id >> INODE_BITS) as usize, node.id & ((1 << INODE_BITS) - 1));
+        self.subvolumes.lock().by_index.get(index).is_some_and(|subvolume| subvolume.directory == number)
     }
 
     /// Returns the node that a name in a directory refers to.
@@ -179,6 +187,16 @@ impl Known {
     }
 }
 
+/// Returns the warning about a file system on several devices.
+fn warning(devices: u64) -> Option<String> {
+    let text = || {
+        format!(
+            "btrfs on {devices} devices, of which only this one is read: if it was missing in a mount (`degraded`), its files are old"
+        )
+    };
+    (devices > 1).then(text)
+}
+
 /// Creates the node of an inode.
 fn node(index: usize, inode: u64, file_type: FileType) -> Result<Node, Error> {
     match inode >> INODE_BITS {
@@ -201,8 +219,25 @@ impl FileSystem for Btrfs {
         self.trees.superblock.log_root.0 != 0
     }
 
+    fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+
     fn root(&self) -> Node {
         self.root
+    }
+
+    fn subvolume<'a>(&'a self, path: &'a str) -> FsFuture<'a, Option<Node>> {
+        Box::pin(async move {
+            let Some(mut found) = self.root_of(subvolume::TOP).await? else { return Ok(None) };
+            for name in path.split('/').filter(|name| !name.is_empty()) {
+                match self.lookup(found, name.as_bytes()).await? {
+                    Some(node) if node.file_type == FileType::Directory => found = node,
+                    _ => return Ok(None),
+                }
+            }
+            Ok(self.is_root(found).then_some(found))
+        })
     }
 
     fn lookup<'a>(&'a self, directory: Node, name: &'a [u8]) -> FsFuture<'a, Option<Node>> {

@@ -2,6 +2,8 @@
 
 mod lzo;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use miniz_oxide::inflate::{
     TINFLStatus,
     core::{DecompressorOxide, decompress, inflate_flags},
@@ -45,7 +47,8 @@ impl Compressed {
         let len = match self.codec {
             Codec::Zlib => inflate(bytes, &mut decoded)?,
             Codec::Lzo => lzo::decode_segments(bytes, self.sector, &mut decoded)?,
-            Codec::Zstd => decode_zstd(bytes, &mut decoded)?,
+            // The decoder is complex, and its input hostile: a panic, which would end the process, is an error of the extent.
+            Codec::Zstd => catch_unwind(AssertUnwindSafe(|| decode_zstd(bytes, &mut decoded))).ok()??,
         };
         // The end of a file is not stored up to the end of its sector, which has zeros there.
         (decoded.len() - len < self.sector).then_some(decoded)

@@ -73,10 +73,9 @@ const BOOT: &[(&str, FileType)] = &[("", FileType::Directory), ("/kernel", FileT
 /// Returns a disk with `BOOT` mounted on `/boot` of `ROOT`, and the number of lookups.
 fn disk() -> (MountedDisk, Arc<AtomicUsize>) {
     let lookups = Arc::new(AtomicUsize::new(0));
-    let mount = |mountpoint: &str, source, nodes| Mount {
-        mountpoint: mountpoint.into(),
-        source,
-        filesystem: Box::new(Memory { nodes, lookups: lookups.clone() }),
+    let mount = |mountpoint: &str, source, nodes| {
+        let filesystem = Memory { nodes, lookups: lookups.clone() };
+        Mount { mountpoint: mountpoint.into(), source, root: filesystem.root(), filesystem: Box::new(filesystem) }
     };
     let mounts = vec![mount("", MountSource::Partition(2), ROOT), mount("/boot", MountSource::Disk, BOOT)];
     let root = block_on(Root::find(&mut Walk::new(&mounts), "/")).expect("a root");
@@ -126,18 +125,20 @@ fn file_systems_are_described() {
 }
 
 #[test]
-fn device_names_denote_partitions() {
+fn device_names_denote_partitions_and_subvolumes() {
     let device = |name: &str| MountSource::Device(name.try_into().expect("a short name"));
     for (source, expected) in [
-        (MountSource::Disk, Ok(None)),
-        (MountSource::Partition(3), Ok(Some(3))),
-        (device("/dev/sda"), Ok(None)),
-        (device("/dev/sda7"), Ok(Some(7))),
+        (MountSource::Disk, (None, None)),
+        (MountSource::Partition(3), (Some(3), None)),
+        (device("/dev/sda"), (None, None)),
+        (device("/dev/sda7"), (Some(7), None)),
+        (device("btrfsvol:/dev/sda2/@/.snapshots/1/snapshot"), (Some(2), Some("@/.snapshots/1/snapshot"))),
+        (device("btrfsvol:/dev/sda/@"), (None, Some("@"))),
     ] {
-        assert_eq!(partition_number(&source), expected, "{source}");
+        assert_eq!(parse_source(&source), Ok(expected), "{source}");
     }
-    for name in ["/dev/sda0", "/dev/sdb1", "/dev/vg/root"] {
-        assert!(matches!(partition_number(&device(name)), Err(Error::Unsupported(_))), "{name}");
+    for name in ["/dev/sda0", "/dev/sdb1", "/dev/vg/root", "btrfsvol:/dev/sda2", "btrfsvol:/dev/vg/root/@"] {
+        assert!(matches!(parse_source(&device(name)), Err(Error::Unsupported(_))), "{name}");
     }
 }
 
