@@ -170,7 +170,9 @@ fn native_reader_agrees_with_the_kernel_on_btrfs() {
             let create = format!("btrfs subvolume create {directory}/@ && btrfs subvolume set-default {directory}/@");
             owner.run(&format!("{create} && umount {directory} && {mount}"));
         }
-        write_awkward_files(&mut owner, &directory);
+        if number == 1 {
+            write_awkward_files(&mut owner, &directory);
+        }
         owner.run(&format!("cd {directory}; seq 100000 >text; mkdir boot; echo old >boot/cmdline.txt"));
         owner.run(&format!("cd {directory}; btrfs subvolume create nested; echo inner >nested/file"));
         owner.run(&format!(
@@ -191,7 +193,6 @@ fn native_reader_agrees_with_the_kernel_on_btrfs() {
     owner.power_cut();
 
     for (number, listing) in &listings {
-        assert!(listing.0.len() > 4900, "{}", listing.0.len());
         assert_native_matches_kernel(listing, &server, *number);
         assert_eq!(
             (&listing.0["snapshot/file"], &listing.0["snapshot/inner"]),
