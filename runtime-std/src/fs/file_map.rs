@@ -189,7 +189,10 @@ impl FileMap {
             let target = &mut bytes[(from - offset) as usize..(to - offset) as usize];
             run.form
                 .decode(&stored)
-                .and_then(|decoded| Some(target.copy_from_slice(decoded.get(start as usize..)?.get(..target.len())?)))
+                .and_then(|decoded| {
+                    target.copy_from_slice(decoded.get(start as usize..)?.get(..target.len())?);
+                    Some(())
+                })
                 .ok_or_else(|| Error::corrupt("file", "invalid compressed contents: damaged, or being written"))?;
             drop(stored);
             // Decoding takes long: other tasks run in between.
