@@ -190,7 +190,8 @@ fn many_boards_with_a_disk_each_are_served_with_little_memory() {
     let peak = peak(&daemon);
     println!("{BOARDS} boards in {:.1} s: {peak} MiB", report.wall.as_secs_f64());
     assert_eq!(report.failed, (0, String::new()));
-    // Not counted: 300 connections with their tasks, the program, and what the allocator cannot reuse.
+    // Not counted, and measured in a debug build: 12 MiB of the program's own pages, 10 MiB before the first transfer, when all are
+    // connected, and what the allocator cannot reuse, 9 MiB in one run. The peak was 101 to 120 MiB.
     assert!(peak < MIB + 60, "{peak} MiB");
 }
 
