@@ -22,6 +22,8 @@ complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l single-po
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l open-limit -x -d 'time limit for opening a disk (120)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l read-limit -x -d 'time limit for each answer of an open disk (10)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l disk-memory -x -d 'limit the memory for what is read from all disks (256)'
+complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l leases -r -F -d 'take {hostname} in .nbd files from these leases of dnsmasq (none)'
+complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l ethers -r -F -d 'take {hostname} from this file with MAC addresses and names, as /etc/ethers (none)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l status-socket -r -F -d 'provide the status at this Unix socket; none disables it (/run/rtftp/status.sock, if its directory is writable)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l status-listen -x -d 'serve the status over HTTP; PORT alone listens on 127.0.0.1 (off)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l http -x -d 'serve the files over HTTP, too; PORT alone listens on all addresses (off)'

@@ -4,6 +4,7 @@ use std::{ffi::OsString, fmt, ops::RangeInclusive};
 
 use log::LevelFilter;
 use rtftp_runtime::{
+    hostnames::HostnameFiles,
     http::TlsFiles,
     server::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE},
     status::StatusSocket,
@@ -108,6 +109,7 @@ fn parse_serve(mut args: Vec<OsString>) -> Result<Action, String> {
     let open_limit = parser.seconds("--open-limit", SECONDS)?;
     let read_limit = parser.seconds("--read-limit", SECONDS)?;
     let disk_memory = parser.number::<usize>("--disk-memory", 16..=1 << 20)? << 20;
+    let hostname_files = HostnameFiles { leases: parser.path("--leases")?, ethers: parser.path("--ethers")? };
     let status_socket = match parser.path("--status-socket")? {
         None => StatusSocket::Default,
         Some(none) if none.as_os_str() == "none" => StatusSocket::Disabled,
@@ -140,6 +142,7 @@ fn parse_serve(mut args: Vec<OsString>) -> Result<Action, String> {
         open_limit,
         read_limit,
         disk_memory,
+        hostname_files,
         status_socket,
         http: None,
     };

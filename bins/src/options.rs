@@ -91,7 +91,9 @@ Usage: rtftp --root-dir DIR [OPTIONS]
 For client X.X.X.X a file is searched in DIR/X.X.X.X/, then on the disk that
 DIR/X.X.X.X.nbd describes, then in DIR/default/. Before DIR/default/, the
 client's MAC address (aa-bb-cc-dd-ee-ff) and the serial number in the paths of
-a Raspberry Pi (9ffefdef) are tried in the same way.
+a Raspberry Pi (9ffefdef) are tried in the same way, then the disks that files
+for many boards describe: DIR/10.0.0.0_24.nbd for a network, DIR/default.nbd for
+all.
 ",
         options: &[
             option("--root-dir", "DIR", "the directory to serve").short("-r").completes(Completion::Directory),
@@ -136,6 +138,17 @@ a Raspberry Pi (9ffefdef) are tried in the same way.
                      are not in use lose their caches; a request for which even that does not suffice gets the ERROR \
                      \"the server is short of memory, try again\". Virtual machines of libguestfs are not counted.",
                 ),
+            option("--leases", "FILE", "take `{hostname}` in `.nbd` files from these leases of dnsmasq")
+                .default("none")
+                .details(
+                    "FILE is read again when it changes. Boards choose the names in leases themselves, unless the DHCP server assigns \
+                     them.",
+                )
+                .completes(Completion::File),
+            option("--ethers", "FILE", "take `{hostname}` from this file with MAC addresses and names, as `/etc/ethers`")
+                .default("none")
+                .details("Its names go before those of `--leases`. FILE is read again when it changes.")
+                .completes(Completion::File),
             option("--status-socket", "PATH", "provide the status at this Unix socket; `none` disables it")
                 .default("`/run/rtftp/status.sock`, if its directory is writable")
                 .completes(Completion::File),

@@ -4,6 +4,7 @@ use std::{
     io::Read as _,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
+    path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicU8, Ordering},
     thread,
@@ -51,6 +52,12 @@ impl NbdServer {
         Self::start(&[&command, parameters].concat(), "")
     }
 
+    /// Exports each file of a directory under its name, on a Unix socket.
+    #[track_caller]
+    pub fn directory(directory: &Path, socket: &Path) -> Self {
+        Self::start_unix(socket, &format!("dir={}", directory.display()))
+    }
+
     /// Kills the server and returns its address for [`NbdServer::restart_at`].
     pub fn kill(self) -> SocketAddr {
         self.address.expect("a server on TCP")
@@ -67,9 +74,13 @@ impl NbdServer {
     #[track_caller]
     pub fn unix(disk: &Disk) -> Self {
         let image = disk.path();
-        let socket = image.with_file_name("nbd.sock");
+        Self::start_unix(&image.with_file_name("nbd.sock"), &format!("file={}", image.display()))
+    }
+
+    #[track_caller]
+    fn start_unix(socket: &Path, files: &str) -> Self {
         let mut command = Command::new("nbdkit");
-        command.args(["--foreground", "--unix"]).arg(&socket).arg("file").arg(&image);
+        command.args(["--foreground", "--unix"]).arg(socket).args(["file", files]);
         let process = Process::start_quietly(&mut command);
         poll_until("the socket of nbdkit", Duration::from_secs(10), || socket.exists().then_some(()));
         Self { process, address: None, url: format!("nbd+unix:///?socket={}", socket.display()) }

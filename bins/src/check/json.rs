@@ -59,6 +59,7 @@ mod tests {
                 { "client": "10.0.0.6", "disk": dead },
                 { "client": "fe80::7", "disk": null },
             ],
+            "groups": [{ "file": "default.nbd", "board": "ip 10.0.0.1", "url": "nbd://10.10.10.10/10.0.0.1" }],
             "directories": [
                 { "name": "default", "files": { "count": 1, "bytes": 999, "kernel": null, "incomplete": null } },
             ],
@@ -74,6 +75,9 @@ mod tests {
     #[test]
     fn an_empty_report_is_well() {
         let document: Value = serde_json::from_str(&document(&Report::default())).expect("JSON");
-        assert_eq!(document, json!({ "well": true, "clients": [], "directories": [], "http": null, "mistakes": [] }));
+        assert_eq!(
+            document,
+            json!({ "well": true, "clients": [], "groups": [], "directories": [], "http": null, "mistakes": [] })
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use rtftp_runtime::{
-    check::{Backend, Client, Directory, Disk, Files, HttpUrls, Mount, Partition, Report},
+    check::{Backend, Client, Directory, Disk, Files, Group, HttpUrls, Mount, Partition, Report},
     text::printable,
 };
 
@@ -34,6 +34,9 @@ pub(super) fn text(report: &Report) -> String {
             // Writing to a string cannot fail, here and below.
             let _ = writeln!(text, "+ {name}: {incomplete}");
         }
+    }
+    for Group { name, board, url } in &report.groups {
+        let _ = writeln!(text, "+ {name}: a disk for each board, not checked; example: {board} has {url}");
     }
     if let Some(urls) = &report.http {
         text.push_str(&http(report, urls));
@@ -223,6 +226,11 @@ pub(super) mod tests {
                 name: "default".into(),
                 files: Files { count: 1, bytes: 999, ..Files::default() },
             }],
+            groups: vec![Group {
+                name: "default.nbd".into(),
+                board: "ip 10.0.0.1".into(),
+                url: "nbd://10.10.10.10/10.0.0.1".into(),
+            }],
             http: None,
             problems: vec![problem("10.0.0.6.nbd", refused), problem("fe80::7.nbd", invalid)],
         }
@@ -237,6 +245,7 @@ CLIENT    URL                     REACHABLE                              PARTITI
 fe80::7   -                       -                                      -                -                             -                -                    -
 default/  -                       -                                      -                -                             1, 999 B         -                    -
 + 10.0.0.5: only the first 20000 names were checked
++ default.nbd: a disk for each board, not checked; example: ip 10.0.0.1 has nbd://10.10.10.10/10.0.0.1
 
 2 problems:
   10.0.0.6.nbd: nbd://10.10.10.11/six: Connection refused (os error 111)

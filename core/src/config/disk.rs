@@ -1,9 +1,11 @@
 //! The description of a client's disk: the contents of an `.nbd` file.
 
 mod error;
+mod expand;
 mod json;
 mod locate;
 mod model;
+mod placeholder;
 mod values;
 
 pub use self::{
@@ -12,6 +14,7 @@ pub use self::{
         Backend, DiskConfig, DiskPath, MAX_CONFIG, MAX_DISK_PATH, MAX_MOUNTS, MAX_PARTITION, MAX_URL, Mount,
         MountSource,
     },
+    placeholder::{Board, Placeholder, Placeholders},
 };
 
 impl DiskConfig {
@@ -35,9 +38,23 @@ impl DiskConfig {
     ///
     /// [`ConfigError`] describes the first problem in the file. Unknown fields are problems too, because they are typos.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
+        Self::parse_with(json, None)
+    }
+
+    /// Parses the JSON of an `.nbd` file for many boards, and replaces the placeholders in `url` for one of them. `{serial}` needs
+    /// `"trust_serial": true`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`parse`](Self::parse), and [`Problem::NoValue`].
+    pub fn parse_for(json: &[u8], board: &Board<'_>) -> Result<Self, ConfigError> {
+        Self::parse_with(json, Some(board))
+    }
+
+    fn parse_with(json: &[u8], board: Option<&Board<'_>>) -> Result<Self, ConfigError> {
         locate::check_file(json)?;
         let progress = json::Progress::default();
-        json::parse(json, &progress).map_err(|error| locate::explain(json, error, &progress))
+        json::parse(json, board, &progress).map_err(|error| locate::explain(json, board, error, &progress))
     }
 }
 

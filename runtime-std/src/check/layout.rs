@@ -3,13 +3,13 @@
 use std::{fs, io, path::Path};
 
 use super::{Problem, ProblemKind};
-use crate::{client_name::ClientName, disk, disk::parse_file_name, text::printable};
+use crate::{client_name::ClientName, disk::NbdFile, prefix::Prefix, text::printable};
 
 /// The names in a root directory.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
-    /// The clients that have an `.nbd` file, sorted.
-    pub(super) clients: Vec<ClientName>,
+    /// The `.nbd` files, sorted: those of clients first.
+    pub(super) files: Vec<NbdFile>,
     /// The directories that files are served from, sorted.
     pub(super) directories: Vec<String>,
     /// The problems with names.
@@ -32,16 +32,16 @@ pub(super) fn read(root: &Path) -> io::Result<Layout> {
     if fs::symlink_metadata(root.join("default")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         layout.add_problem("default/", ProblemKind::NoDefault);
     }
-    layout.clients.sort_unstable();
+    layout.files.sort_unstable();
     Ok(layout)
 }
 
 impl Layout {
     /// Adds a name. `is_directory` follows symbolic links, and is an error if the type cannot be determined.
     fn add(&mut self, name: &str, is_directory: io::Result<bool>) {
-        if let Ok(client) = parse_file_name(name) {
+        if let Ok(file) = NbdFile::parse(name) {
             // Problems with the contents are found when the file is read.
-            return self.clients.push(client);
+            return self.files.push(file);
         }
         // Names of editors, version control and file systems.
         if name.starts_with('.') || name.ends_with('~') || name == "lost+found" {
@@ -68,7 +68,7 @@ impl Layout {
 
 /// Returns whether files are served from `default` or from the directory of a client with this name.
 fn is_served_directory(name: &str) -> bool {
-    name == "default" || parse_file_name(&format!("{name}.nbd")).is_ok()
+    name == "default" || ClientName::parse(name).is_ok()
 }
 
 /// Returns the problem with the name of a directory; `None` if files are served from it.
@@ -93,8 +93,13 @@ fn file_problem(name: &str) -> Option<ProblemKind> {
     // Some editors append `.txt` or `.json`.
     let lower = name.to_ascii_lowercase();
     let stem = lower.trim_end_matches(".txt").trim_end_matches(".json").strip_suffix(".nbd")?;
-    Some(match intended_client(stem) {
-        Some(client) => ProblemKind::Misspelled { expected: disk::file_name(client) },
+    let intended = match Prefix::parse(stem) {
+        Ok(prefix) | Err(Some(prefix)) => Some(NbdFile::Group(prefix)),
+        Err(None) if stem == "default" => Some(NbdFile::Default),
+        Err(None) => intended_client(stem).map(NbdFile::Client),
+    };
+    Some(match intended {
+        Some(file) => ProblemKind::Misspelled { expected: file.to_string() },
         None => ProblemKind::UnknownClientFile,
     })
 }
@@ -124,13 +129,20 @@ mod tests {
     #[test]
     fn accepts_names_that_the_server_looks_for() {
         let mut layout = Layout::default();
-        for (name, is_directory) in
-            [("10.0.0.5.nbd", false), ("fe80::1.nbd", false), ("10.0.0.5", true), ("::1", true), ("default", true)]
-        {
+        for (name, is_directory) in [
+            ("10.0.0.5.nbd", false),
+            ("fe80::1.nbd", false),
+            ("10.0.0.0_24.nbd", false),
+            ("fd00::_64.nbd", false),
+            ("default.nbd", false),
+            ("10.0.0.5", true),
+            ("::1", true),
+            ("default", true),
+        ] {
             layout.add(name, Ok(is_directory));
         }
         assert_eq!(layout.problems, []);
-        assert_eq!(layout.clients.len(), 2);
+        assert_eq!(layout.files.len(), 5);
         assert_eq!(layout.directories, ["10.0.0.5", "::1", "default"]);
     }
 
@@ -146,6 +158,8 @@ mod tests {
             ("FE80::1.nbd", "fe80::1.nbd"),
             ("::ffff:10.0.0.5.nbd", "10.0.0.5.nbd"),
             ("DC:A6:32:01:36:C2.nbd", "dc-a6-32-01-36-c2.nbd"),
+            ("10.0.0.5_24.nbd", "10.0.0.0_24.nbd"),
+            ("Default.nbd", "default.nbd"),
         ] {
             assert_eq!(problems(name, false), [format!("{name}: {rename} {expected}")]);
         }

@@ -14,7 +14,6 @@ mod trees;
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 pub use rtftp_core::config::disk::Backend;
-use rtftp_core::config::disk::DiskConfig;
 use smol::{Executor, Task, lock::Semaphore};
 
 pub use self::{
@@ -22,12 +21,11 @@ pub use self::{
     kernel::Kernel,
     limits::Limits,
     problem::{Problem, ProblemKind},
-    report::{Client, Directory, Disk, HttpUrls, Mount, Partition, Report},
+    report::{Client, Directory, Disk, Group, HttpUrls, Mount, Partition, Report},
 };
 use self::{layout::Layout, trees::LocalTree};
 use crate::{
-    client_name::ClientName,
-    disk::{DiskTimeouts, file_name, read_description},
+    disk::{DiskTimeouts, NbdFile, read_description},
     guestfs::{HelperTimeouts, Launcher},
     local_fs::RootDirectory,
     memory::Memory,
@@ -54,18 +52,22 @@ pub fn check(root: &Path, limits: Limits) -> io::Result<Report> {
 async fn check_layout(layout: Layout, limits: Limits, disks: &Disks) -> Report {
     let mut report = Report { problems: layout.problems, ..Report::default() };
     let mut checks = vec![];
-    for client in layout.clients {
-        checks.push((client, disks.start(client).await));
+    for file in layout.files {
+        checks.push((file, disks.start(file).await));
     }
     for name in layout.directories {
         let files = files::scan(&LocalTree::new(disks.root.clone(), name.clone()), limits).await;
         report.add_unreadable(&format!("{name}/"), &files);
         report.directories.push(Directory { name, files });
     }
-    for (client, check) in checks {
-        let name = file_name(client);
+    for (file, check) in checks {
+        let name = file.to_string();
         let (disk, problems) = match check {
-            Ok(check) => {
+            Ok(Check::Group(group)) => {
+                report.groups.push(group);
+                continue;
+            }
+            Ok(Check::Disk(check)) => {
                 let (disk, problems) = check.await;
                 (Some(disk), problems)
             }
@@ -75,10 +77,18 @@ async fn check_layout(layout: Layout, limits: Limits, disks: &Disks) -> Report {
         if let Some(files) = disk.as_ref().and_then(|disk| disk.files.as_ref()) {
             report.add_unreadable(&name, files);
         }
-        report.clients.push(Client { name: client.to_string(), disk });
+        report.clients.push(Client { name: name.trim_end_matches(".nbd").to_owned(), disk });
     }
     disks.backend.helpers_ended().await;
     report
+}
+
+/// The check of an `.nbd` file.
+enum Check {
+    /// The task that checks the disk.
+    Disk(Task<(Disk, Vec<ProblemKind>)>),
+    /// Boards with a disk each, which are not connected.
+    Group(Group),
 }
 
 /// Starts the checks of disks.
@@ -102,20 +112,32 @@ impl Disks {
         Self { root, limits, executor, backend, permits: Arc::new(Semaphore::new(MAX_CONCURRENT_DISKS)) }
     }
 
-    /// Reads a client's description.
-    async fn read(&self, client: ClientName) -> io::Result<Vec<u8>> {
-        read_description(&self.root.open().await?, client).await
+    /// Reads a description.
+    async fn read(&self, file: NbdFile) -> io::Result<Vec<u8>> {
+        read_description(&self.root.open().await?, file).await
     }
 
-    /// Starts the check of a client's disk. The error is the reason why its description is not valid.
-    async fn start(&self, client: ClientName) -> Result<Task<(Disk, Vec<ProblemKind>)>, String> {
-        let name = file_name(client);
-        let json = self.read(client).await.map_err(|error| error.to_string())?;
-        let config = Box::new(DiskConfig::parse(&json).map_err(|error| error.to_string())?);
+    /// Starts the check of a file. The error is the reason why the description is not valid.
+    async fn start(&self, file: NbdFile) -> Result<Check, String> {
+        let name = file.to_string();
+        let json = self.read(file).await.map_err(|error| error.to_string())?;
+        let config = file.parse_config(&json).map_err(|error| error.to_string())?;
+        if !config.placeholders.is_empty() {
+            let board = file.sample_board();
+            let values = config
+                .placeholders
+                .iter()
+                .filter_map(|placeholder| Some(format!("{} {}", placeholder.name(), board.value(*placeholder)?)));
+            return Ok(Check::Group(Group {
+                name,
+                board: values.collect::<Vec<_>>().join(", "),
+                url: config.url.to_string(),
+            }));
+        }
         let (backend, permits, limits) = (self.backend.clone(), self.permits.clone(), self.limits);
-        Ok(self.executor.spawn(async move {
+        Ok(Check::Disk(self.executor.spawn(async move {
             let _permit = permits.acquire().await;
             disk::check(name, json.into(), &config, backend, limits).await
-        }))
+        })))
     }
 }

@@ -10,6 +10,8 @@ use super::{files::Files, problem::Problem};
 pub struct Report {
     /// The clients that have a description of a disk, sorted by name.
     pub clients: Vec<Client>,
+    /// The descriptions with a disk for each board.
+    pub groups: Vec<Group>,
     /// The directories of clients, and `default`.
     pub directories: Vec<Directory>,
     /// How the files are served over HTTP; `None` if they are not.
@@ -36,6 +38,18 @@ pub struct Client {
     pub name: String,
     /// The disk; `None` if its description is not valid.
     pub disk: Option<Disk>,
+}
+
+/// A description with a disk for each board. The disks are not checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// The name of the `.nbd` file.
+    #[serde(rename = "file")]
+    pub name: String,
+    /// An example of a board: its values for the placeholders.
+    pub board: String,
+    /// The NBD URI of the example.
+    pub url: String,
 }
 
 /// A disk and its contents.

@@ -2,7 +2,7 @@
 
 use std::{error, fmt, io, time::Duration};
 
-use rtftp_core::ReadFailed;
+use rtftp_core::{ReadFailed, config::disk::Placeholder};
 
 use crate::{fs, guestfs::HelperError, memory::OutOfMemory, nbd::NbdError, net::is_exhausted};
 
@@ -23,6 +23,8 @@ pub enum DiskError {
     InvalidDescription(String),
     /// The file system that contains the description does not answer.
     UnreadableDescription(String),
+    /// The board has no value for a placeholder in the description of its group.
+    NoValue(Placeholder),
     /// The connection to the NBD server failed.
     Connect {
         /// The URI of the export.
@@ -81,6 +83,9 @@ impl DiskError {
             Self::Forbidden(_) => "not a regular file",
             Self::InvalidDescription(_) => "the description of this client's disk is not valid",
             Self::UnreadableDescription(_) => "the server's file system does not answer",
+            Self::NoValue(Placeholder::Hostname) => "the host name of this client is not known",
+            Self::NoValue(Placeholder::Serial) => "the path of this client has no serial number",
+            Self::NoValue(_) => "the MAC address of this client is not known",
             Self::Connect { .. } => "the disk of this client cannot be reached",
             Self::FileSystem(fs::Error::TooMuchWork) => "this path takes too much work",
             Self::FileSystem(fs::Error::OutOfMemory(_)) => "the server is short of memory, try again",
@@ -99,6 +104,18 @@ impl fmt::Display for DiskError {
             Self::NotFound => f.write_str("not found"),
             Self::Forbidden(reason) | Self::InvalidDescription(reason) | Self::UnreadableDescription(reason) => {
                 f.write_str(reason)
+            }
+            Self::NoValue(Placeholder::Hostname) => f.write_str(
+                "the url has {hostname}, but no file of --leases or --ethers has a host name for this board",
+            ),
+            Self::NoValue(Placeholder::Serial) => {
+                f.write_str("the url has {serial}, but the requested path does not start with a serial number")
+            }
+            Self::NoValue(placeholder) => {
+                write!(
+                    f,
+                    "the url has {placeholder}, but the board is not in a network of this server, so its MAC address is not known"
+                )
             }
             Self::Connect { url, error } => write!(f, "{url}: {error}"),
             Self::FileSystem(error) => error.fmt(f),

@@ -12,29 +12,35 @@ mod description;
 mod digest;
 mod error;
 mod error_log;
+mod group;
 mod handle;
 mod remote_file;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
-use rtftp_core::{RequestPath, config::disk::DiskConfig};
+use rtftp_core::{RequestPath, config::disk::Board};
 use smol::Executor;
 
-pub use self::error::DiskError;
 use self::handle::Disk;
 pub(crate) use self::{
     connector::{Backend, Connector, DiskTimeouts},
-    description::{file_name, parse_file_name, read_description},
+    description::read_description,
     error::{RETRY_INTERVAL, RETRY_LIMIT},
+    group::Group,
     remote_file::RemoteFile,
     snapshot::Contents,
 };
+pub use self::{description::NbdFile, error::DiskError};
 use crate::{
-    client_name::ClientName,
     clock::within,
     event_loop::EventLoop,
     guestfs::Launcher,
@@ -47,15 +53,22 @@ use crate::{
 pub(crate) struct Disks {
     root: Arc<RootDirectory>,
     backend: Arc<Backend>,
-    known: Mutex<HashMap<ClientName, Known>>,
+    known: Mutex<HashMap<NbdFile, Known>>,
 }
 
-/// A description as it was last read, and its disk.
+/// A description as it was last read, and what it describes.
 #[derive(Debug)]
 struct Known {
     /// The contents of the file, or why it could not be read.
     content: Result<Arc<[u8]>, String>,
-    disk: Result<Disk, DiskError>,
+    described: Result<Described, DiskError>,
+}
+
+/// What an `.nbd` file describes.
+#[derive(Debug, Clone)]
+enum Described {
+    Disk(Disk),
+    Group(Arc<Group>),
 }
 
 impl Disks {
@@ -79,7 +92,7 @@ impl Disks {
         &self.root
     }
 
-    /// Opens a file on the disk of a client; connects the disk if necessary.
+    /// Opens a file on the disk that the file of a single board describes; connects the disk if necessary.
     ///
     /// # Errors
     ///
@@ -87,10 +100,42 @@ impl Disks {
     pub(crate) async fn open(
         &self,
         root: &OpenRoot,
-        client: ClientName,
+        file: NbdFile,
         path: &RequestPath,
     ) -> Result<RemoteFile, DiskError> {
-        let disk = self.disk(root, client).await?;
+        match self.described(root, file).await? {
+            Described::Disk(disk) => self.open_on(&disk, path).await,
+            Described::Group(_) => Err(DiskError::NotFound),
+        }
+    }
+
+    /// Reads the description of a group.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`].
+    pub(crate) async fn group(&self, root: &OpenRoot, file: NbdFile) -> Result<Arc<Group>, DiskError> {
+        match self.described(root, file).await? {
+            Described::Group(group) => Ok(group),
+            Described::Disk(_) => Err(DiskError::NotFound),
+        }
+    }
+
+    /// Opens a file on the disk of a board of a group, like [`open`](Self::open).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open); [`DiskError::NoValue`] if the board has no value for a placeholder.
+    pub(crate) async fn open_in_group(
+        &self,
+        group: &Group,
+        board: &Board<'_>,
+        path: &RequestPath,
+    ) -> Result<RemoteFile, DiskError> {
+        self.open_on(&group.disk(board, &self.backend)?, path).await
+    }
+
+    async fn open_on(&self, disk: &Disk, path: &RequestPath) -> Result<RemoteFile, DiskError> {
         let (opening, path) = (disk.clone(), path.clone());
         let open = disk.executor().spawn(async move { RemoteFile::open(&opening, &path).await });
         // The timer runs on the caller's thread. When it expires, dropping the task cancels it.
@@ -102,17 +147,17 @@ impl Disks {
         opened
     }
 
-    /// Reads the description of the disk of a client, and connects the disk in the background.
-    pub(crate) async fn prepare(&self, root: &OpenRoot, client: ClientName) {
-        if let Ok(disk) = self.disk(root, client).await {
+    /// Reads a description. Connects the disk of a single board in the background; those of a group wait for requests.
+    pub(crate) async fn prepare(&self, root: &OpenRoot, file: NbdFile) {
+        if let Ok(Described::Disk(disk)) = self.described(root, file).await {
             disk.connect();
         }
     }
 
-    /// Removes the disk of a client. Transfers from it continue, and disconnect the disk at their end.
-    pub(crate) fn remove(&self, client: ClientName) {
-        if self.known.lock().remove(&client).is_some() {
-            log::info!("{}: removed", file_name(client));
+    /// Removes the disks of a file. Transfers from them continue, and disconnect them at their end.
+    pub(crate) fn remove(&self, file: NbdFile) {
+        if self.known.lock().remove(&file).is_some() {
+            log::info!("{file}: removed");
         }
     }
 
@@ -122,9 +167,9 @@ impl Disks {
         self.backend.helpers_ended().await;
     }
 
-    /// Returns whether the description of a client has been read and has not been removed since.
-    pub(crate) fn contains(&self, client: ClientName) -> bool {
-        self.known.lock().contains_key(&client)
+    /// Returns whether a description has been read and has not been removed since.
+    pub(crate) fn contains(&self, file: NbdFile) -> bool {
+        self.known.lock().contains_key(&file)
     }
 
     /// Returns the executor of the tasks.
@@ -133,33 +178,32 @@ impl Disks {
         self.backend.executor()
     }
 
-    /// Returns the clients whose descriptions have been read, sorted.
+    /// Returns the descriptions that have been read, sorted.
     #[cfg(test)]
-    pub(crate) fn clients(&self) -> Vec<ClientName> {
-        let mut clients: Vec<ClientName> = self.known.lock().keys().copied().collect();
-        clients.sort();
-        clients
+    pub(crate) fn files(&self) -> Vec<NbdFile> {
+        let mut files: Vec<NbdFile> = self.known.lock().keys().copied().collect();
+        files.sort();
+        files
     }
 
-    /// Returns the description of a client as it was last read.
+    /// Returns a description as it was last read.
     #[cfg(test)]
-    pub(crate) fn description(&self, client: ClientName) -> Option<Result<Vec<u8>, String>> {
-        self.known.lock().get(&client).map(|known| known.content.clone().map(|json| json.to_vec()))
+    pub(crate) fn description(&self, file: NbdFile) -> Option<Result<Vec<u8>, String>> {
+        self.known.lock().get(&file).map(|known| known.content.clone().map(|json| json.to_vec()))
     }
 
-    /// Removes all disks except those of these clients.
-    pub(crate) fn retain(&self, clients: &[ClientName]) {
-        let is_removed = |client: &&ClientName| !clients.contains(client);
-        let removed: Vec<ClientName> = self.known.lock().keys().filter(is_removed).copied().collect();
-        removed.into_iter().for_each(|client| self.remove(client));
+    /// Removes all disks except those of these files.
+    pub(crate) fn retain(&self, files: &HashSet<NbdFile>) {
+        let is_removed = |file: &&NbdFile| !files.contains(file);
+        let removed: Vec<NbdFile> = self.known.lock().keys().filter(is_removed).copied().collect();
+        removed.into_iter().for_each(|file| self.remove(file));
     }
 
-    /// Returns the disk of a client as its description is now.
-    async fn disk(&self, root: &OpenRoot, client: ClientName) -> Result<Disk, DiskError> {
-        let name = file_name(client);
-        let content = match read_description(root, client).await {
+    /// Returns what a file describes now.
+    async fn described(&self, root: &OpenRoot, file: NbdFile) -> Result<Described, DiskError> {
+        let content = match read_description(root, file).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.remove(client);
+                self.remove(file);
                 return Err(DiskError::NotFound);
             }
             // The disk stays as it is.
@@ -168,28 +212,31 @@ impl Disks {
             }
             content => content.map(Arc::from).map_err(|error| error.to_string()),
         };
-        if let Some(disk) = self.known_disk(client, &content) {
-            return disk;
+        if let Some(described) = self.known(file, &content) {
+            return described;
         }
         // Parsed while the map is unlocked: other threads must not wait for it.
-        let disk = self.describe(&name, &content).map_err(|reason| {
-            log::error!("{name}: {reason}");
+        let described = self.describe(file, &content).map_err(|reason| {
+            log::error!("{file}: {reason}");
             DiskError::InvalidDescription(reason)
         });
-        self.known.lock().insert(client, Known { content, disk: disk.clone() });
-        disk
+        self.known.lock().insert(file, Known { content, described: described.clone() });
+        described
     }
 
-    /// Returns the disk of a client if its description is still this one.
-    fn known_disk(&self, client: ClientName, content: &Result<Arc<[u8]>, String>) -> Option<Result<Disk, DiskError>> {
+    /// Returns what a file describes if its content is still this one.
+    fn known(&self, file: NbdFile, content: &Result<Arc<[u8]>, String>) -> Option<Result<Described, DiskError>> {
         let known = self.known.lock();
-        known.get(&client).filter(|known| known.content == *content).map(|known| known.disk.clone())
+        known.get(&file).filter(|known| known.content == *content).map(|known| known.described.clone())
     }
 
-    /// Creates the disk that a description describes.
-    fn describe(&self, name: &str, content: &Result<Arc<[u8]>, String>) -> Result<Disk, String> {
+    /// Creates the disk or the group that a description describes.
+    fn describe(&self, file: NbdFile, content: &Result<Arc<[u8]>, String>) -> Result<Described, String> {
         let json = content.as_ref().map_err(Clone::clone)?;
-        DiskConfig::parse(json).map_err(|error| error.to_string())?;
-        Ok(Disk::new(Connector::new(name.to_owned(), json.clone(), self.backend.clone())))
+        let config = file.parse_config(json).map_err(|error| error.to_string())?;
+        if file.is_group() {
+            return Ok(Described::Group(Arc::new(Group::new(file, json.clone(), config.placeholders))));
+        }
+        Ok(Described::Disk(Disk::new(Connector::new(file.to_string(), json.clone(), self.backend.clone()))))
     }
 }

@@ -1,13 +1,14 @@
 //! An index of the root directory: the directories and disk descriptions that are named after clients.
 
-use std::{collections::HashSet, io, sync::Arc};
+use std::{cmp::Reverse, collections::HashSet, io, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
 use crate::{
     client_name::ClientName,
-    disk,
+    disk::NbdFile,
     local_fs::{OpenRoot, Version},
+    prefix::Prefix,
 };
 
 /// A cached index of the root directory, read again after each change. Most clients have no roots of their own, which the index shows
@@ -22,6 +23,9 @@ pub(super) struct RootIndex {
 pub(super) struct Entries {
     directories: HashSet<ClientName>,
     disks: HashSet<ClientName>,
+    /// The longest first.
+    groups: Vec<Prefix>,
+    has_default_disk: bool,
     has_mac_names: bool,
     has_default: bool,
 }
@@ -66,6 +70,12 @@ impl Entries {
         self.disks.contains(&name)
     }
 
+    /// Returns the files of the groups of a client, in the order in which they are searched.
+    pub(super) fn groups_of(&self, ip: IpAddr) -> Vec<NbdFile> {
+        let groups = self.groups.iter().filter(|group| group.contains(ip)).map(|group| NbdFile::Group(*group));
+        groups.chain(self.has_default_disk.then_some(NbdFile::Default)).collect()
+    }
+
     /// Returns whether any entry is named after a MAC address.
     pub(super) fn has_mac_names(&self) -> bool {
         self.has_mac_names
@@ -80,8 +90,16 @@ impl Entries {
         let mut entries = Self::default();
         for name in names.iter().filter_map(|name| str::from_utf8(name).ok()) {
             entries.has_default |= name == "default";
-            let (client, names) = match disk::parse_file_name(name) {
-                Ok(client) => (client, &mut entries.disks),
+            let (client, names) = match NbdFile::parse(name) {
+                Ok(NbdFile::Client(client)) => (client, &mut entries.disks),
+                Ok(NbdFile::Group(group)) => {
+                    entries.groups.push(group);
+                    continue;
+                }
+                Ok(NbdFile::Default) => {
+                    entries.has_default_disk = true;
+                    continue;
+                }
                 Err(_) => match ClientName::parse(name) {
                     Ok(client) => (client, &mut entries.directories),
                     Err(_) => continue,
@@ -90,6 +108,7 @@ impl Entries {
             names.insert(client);
             entries.has_mac_names |= matches!(client, ClientName::Mac(_));
         }
+        entries.groups.sort_unstable_by_key(|group| Reverse(group.len()));
         entries
     }
 }
@@ -136,6 +155,22 @@ mod tests {
             assert_eq!((entries.has_directory(MAC), entries.has_disk(MAC)), (directory, disk), "{entry}");
             assert_eq!(entries.has_mac_names(), directory || disk, "{entry}");
             assert_eq!(entries.has_default(), entry == "default", "{entry}");
+        }
+    }
+
+    #[test]
+    fn groups_of_a_client_are_ordered_by_the_length_of_their_prefixes() {
+        let names =
+            ["default.nbd", "10.0.0.0_8.nbd", "10.0.1.0_24.nbd", "10.0.0.0_24.nbd", "0.0.0.0_0.nbd", "::_0.nbd"];
+        let names: Vec<Vec<u8>> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let entries = Entries::parse(&names);
+        for (ip, expected) in [
+            ("10.0.0.5", &["10.0.0.0_24.nbd", "10.0.0.0_8.nbd", "0.0.0.0_0.nbd", "default.nbd"][..]),
+            ("10.9.0.5", &["10.0.0.0_8.nbd", "0.0.0.0_0.nbd", "default.nbd"]),
+            ("fe80::1", &["::_0.nbd", "default.nbd"]),
+        ] {
+            let groups = entries.groups_of(ip.parse().expect("an address"));
+            assert_eq!(groups.iter().map(ToString::to_string).collect::<Vec<_>>(), expected, "{ip}");
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc, time::Duration};
 
-use rtftp_core::RequestPath;
+use rtftp_core::{
+    RequestPath,
+    config::disk::{Board, Placeholder},
+};
 use smol::Executor;
 
 use super::{
@@ -15,8 +18,9 @@ use super::{
 };
 use crate::{
     client_name::ClientName,
-    disk::{DiskTimeouts, Disks},
+    disk::{DiskTimeouts, Disks, NbdFile},
     guestfs::{HelperTimeouts, Launcher},
+    hostnames::Hostnames,
     local_fs::OpenRoot,
     memory::Memory,
     net::neighbour::{self, LinkAddress},
@@ -41,6 +45,7 @@ pub struct FileStore {
     /// The names of the root directory's own path, which some clients put before the name of a file.
     prefix: Option<RequestPath>,
     disks: Disks,
+    hostnames: Hostnames,
 }
 
 impl FileStore {
@@ -49,20 +54,21 @@ impl FileStore {
     pub fn new(directory: PathBuf, executor: Arc<Executor<'static>>) -> Self {
         let launcher = Launcher::new(HelperTimeouts::default());
         let disks = Disks::new(directory, DEFAULT_TIMEOUTS, launcher, executor, None, Memory::new(DEFAULT_DISK_MEMORY));
-        Self::with_disks(disks)
+        Self::with_disks(disks, Hostnames::default())
     }
 
-    /// Creates a store of the directory that contains the descriptions of these disks.
-    pub(crate) fn with_disks(disks: Disks) -> Self {
+    /// Creates a store of the directory that contains the descriptions of these disks, for boards with these host names.
+    pub(crate) fn with_disks(disks: Disks, hostnames: Hostnames) -> Self {
         let root = disks.root().path();
         let prefix = RequestPath::parse(root.as_os_str().as_bytes()).ok().filter(|_| root.is_absolute());
-        Self { index: RootIndex::default(), prefix, disks }
+        Self { index: RootIndex::default(), prefix, disks, hostnames }
     }
 
     /// Opens a file in the first root of a client that contains it.
     ///
     /// A root is named after the client's IP address, its MAC address, or a Raspberry Pi serial number at the start of the path, in
-    /// this order; for each name the directory is searched before the disk. The common directory is searched last. Replies go to the
+    /// this order; for each name the directory is searched before the disk. Then the disks of groups are searched, of the longest prefix
+    /// first, then that of `default.nbd`. The common directory is searched last. Replies go to the
     /// addresses, but the serial number is only a claim of the client. A MAC address at the start of the path must be the client's.
     ///
     /// # Errors
@@ -73,7 +79,14 @@ impl FileStore {
         let directory_error = |error| OpenError::RootDirectory { path: self.disks.root().path().to_owned(), error };
         let root = self.disks.root().open().await.map_err(directory_error)?;
         let entries = self.index.entries(&root).await.map_err(directory_error)?;
-        let search = || Search { root: &root, entries: &entries, disks: &self.disks, client, searched: vec![] };
+        let search = || Search {
+            root: &root,
+            entries: &entries,
+            disks: &self.disks,
+            hostnames: &self.hostnames,
+            client,
+            searched: vec![],
+        };
         let opened = search().open(path).await;
         if let Err(OpenError::NotFound { .. }) = &opened
             && let Some(path) = self.without_prefix(path)
@@ -113,6 +126,7 @@ struct Search<'s> {
     root: &'s OpenRoot,
     entries: &'s Entries,
     disks: &'s Disks,
+    hostnames: &'s Hostnames,
     client: SocketAddr,
     /// The roots without the file.
     searched: Vec<Origin>,
@@ -137,6 +151,12 @@ impl Search<'_> {
         {
             return Ok(file);
         }
+        for file in self.entries.groups_of(self.client.ip()) {
+            let opened = self.open_in_group(file, path).await;
+            if let Some(file) = self.found(opened)? {
+                return Ok(file);
+            }
+        }
         if self.entries.has_default() {
             let opened = self.open_local(Origin::Default, "default", path).await;
             if let Some(file) = self.found(opened)? {
@@ -155,8 +175,9 @@ impl Search<'_> {
             }
         }
         // Opening a file of a known disk also disconnects the disk if its description was removed.
-        if self.entries.has_disk(name) || self.disks.contains(name) {
-            let opened = self.open_on_disk(name, path).await;
+        let file = NbdFile::Client(name);
+        if self.entries.has_disk(name) || self.disks.contains(file) {
+            let opened = self.open_on_disk(file, path).await;
             return self.found(opened);
         }
         Ok(None)
@@ -169,11 +190,33 @@ impl Search<'_> {
         }
     }
 
-    async fn open_on_disk(&self, name: ClientName, path: &RequestPath) -> Result<OpenFile, OpenError> {
-        match self.disks.open(self.root, name, path).await {
-            Ok(file) => Ok(OpenFile::on_disk(file, Origin::Disk(name))),
-            Err(error) => Err(OpenError::disk(Origin::Disk(name), error)),
+    async fn open_on_disk(&self, file: NbdFile, path: &RequestPath) -> Result<OpenFile, OpenError> {
+        match self.disks.open(self.root, file, path).await {
+            Ok(opened) => Ok(OpenFile::on_disk(opened, Origin::Disk(file))),
+            Err(error) => Err(OpenError::disk(Origin::Disk(file), error)),
         }
+    }
+
+    /// Opens a file on the disk that a group describes for this client.
+    async fn open_in_group(&self, file: NbdFile, path: &RequestPath) -> Result<OpenFile, OpenError> {
+        let disk_error = |error| OpenError::disk(Origin::Disk(file), error);
+        let group = self.disks.group(self.root, file).await.map_err(disk_error)?;
+        let needs_hostname = group.uses(Placeholder::Hostname);
+        let needs_mac = group.uses(Placeholder::Mac) || needs_hostname && self.hostnames.need_mac();
+        let mac = match if needs_mac { mac_name(self.client).await? } else { None } {
+            Some(ClientName::Mac(mac)) => Some(mac),
+            _ => None,
+        };
+        let ip = self.client.ip().to_canonical();
+        let hostname = if needs_hostname { self.hostnames.find(ip, mac).await } else { None };
+        let prefix = ClientName::split_prefix(path).filter(|_| group.uses(Placeholder::Serial));
+        let (serial, path) = match &prefix {
+            Some((ClientName::Serial(serial), rest)) => (Some(*serial), rest),
+            _ => (None, path),
+        };
+        let board = Board { ip, mac, hostname: hostname.as_deref(), serial };
+        let opened = self.disks.open_in_group(&group, &board, path).await.map_err(disk_error)?;
+        Ok(OpenFile::on_disk(opened, Origin::Disk(file)))
     }
 
     /// Turns a missing file into `None`, and notes its root.

@@ -1,6 +1,7 @@
 //! Watches the root directory for `.nbd` files that are created, changed and removed.
 
 use std::{
+    collections::HashSet,
     fs, io, mem,
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::Path,
@@ -10,7 +11,10 @@ use std::{
 use inotify::{EventMask, Inotify, WatchMask};
 use smol::{Async, Timer, future::or};
 
-use crate::{client_name::ClientName, disk, disk::Disks};
+use crate::{
+    client_name::ClientName,
+    disk::{Disks, NbdFile},
+};
 
 /// The interval at which watching is retried after an error.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,7 +26,7 @@ pub(super) async fn watch(disks: &Disks) {
         if let Err(error) = watch_directory(disks, &mut has_failed).await {
             if error.kind() == io::ErrorKind::NotFound {
                 // The directory was removed, with all descriptions.
-                disks.retain(&[]);
+                disks.retain(&HashSet::new());
             }
             let root = disks.root().path().display();
             if has_failed {
@@ -92,11 +96,11 @@ async fn watch_directory(disks: &Disks, has_failed: &mut bool) -> io::Result<()>
                     root.run(move || Ok(is_link(&path)))
                 };
                 let is_new = event.mask.contains(EventMask::CREATE);
-                match name.to_str().and_then(parse_client) {
+                match name.to_str().and_then(parse_file) {
                     // A new file is still empty and is read when its writer closes it. A new link is complete.
-                    Some(client) if !is_new || check(is_link).await? => {
+                    Some(file) if !is_new || check(is_link).await? => {
                         // Also for a removed file, since another one may have its name by now.
-                        disks.prepare(&root.open().await?, client).await;
+                        disks.prepare(&root.open().await?, file).await;
                     }
                     // Descriptions may be links that lead through this one, as in a volume of Kubernetes.
                     None if (is_new || event.mask.contains(EventMask::MOVED_TO))
@@ -115,12 +119,12 @@ async fn watch_directory(disks: &Disks, has_failed: &mut bool) -> io::Result<()>
 async fn read_all(disks: &Disks) -> io::Result<usize> {
     let root = disks.root().open().await?;
     let names = root.names().await?;
-    let clients: Vec<ClientName> = names.iter().filter_map(|name| parse_client(str::from_utf8(name).ok()?)).collect();
-    disks.retain(&clients);
-    for client in &clients {
-        disks.prepare(&root, *client).await;
+    let files: HashSet<NbdFile> = names.iter().filter_map(|name| parse_file(str::from_utf8(name).ok()?)).collect();
+    disks.retain(&files);
+    for file in &files {
+        disks.prepare(&root, *file).await;
     }
-    Ok(clients.len())
+    Ok(files.len())
 }
 
 /// Returns whether a path is a symbolic link or has further hard links. Blocks.
@@ -133,12 +137,12 @@ fn is_link_to_directory(path: &Path) -> bool {
     path.is_symlink() && path.is_dir()
 }
 
-/// Returns the client that a description belongs to. Logs a warning if the name of a description, or of a client's directory, is
+/// Parses the name of a description. Logs a warning if the name of a description, or of a client's directory, is
 /// spelled incorrectly.
-fn parse_client(file_name: &str) -> Option<ClientName> {
-    let intended = match disk::parse_file_name(file_name) {
-        Ok(client) => return Some(client),
-        Err(Some(intended)) => intended,
+fn parse_file(file_name: &str) -> Option<NbdFile> {
+    let intended = match NbdFile::parse(file_name) {
+        Ok(file) => return Some(file),
+        Err(Some(intended)) => intended.to_string(),
         Err(None) => ClientName::parse(file_name).err().flatten()?.to_string(),
     };
     log::warn!("{file_name}: ignored: rename to {intended}");
@@ -161,8 +165,8 @@ mod tests {
         memory::Memory,
     };
 
-    const A: ClientName = ClientName::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
-    const B: ClientName = ClientName::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
+    const A: NbdFile = NbdFile::Client(ClientName::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1))));
+    const B: NbdFile = NbdFile::Client(ClientName::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2))));
 
     /// The disks of a directory. None of them connects, since all descriptions in these tests are invalid.
     fn disks(root: &Path) -> Disks {
@@ -172,12 +176,12 @@ mod tests {
         Disks::new(root.to_owned(), times, launcher, Arc::new(Executor::new()), None, Memory::unlimited())
     }
 
-    /// Watches until exactly the descriptions of these clients have been read.
-    fn sees(watching: &mut (impl Future<Output = ()> + Unpin), disks: &Disks, clients: &[ClientName]) {
+    /// Watches until exactly the descriptions in these files have been read.
+    fn sees(watching: &mut (impl Future<Output = ()> + Unpin), disks: &Disks, files: &[NbdFile]) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let seen = async {
-            while disks.clients() != clients {
-                assert!(Instant::now() < deadline, "expected {clients:?}, found {:?}", disks.clients());
+            while disks.files() != files {
+                assert!(Instant::now() < deadline, "expected {files:?}, found {:?}", disks.files());
                 Timer::after(Duration::from_millis(1)).await;
             }
         };
@@ -193,7 +197,7 @@ mod tests {
         fs::write(&a, "there before").expect("written");
         let disks = disks(&root);
         let mut watching = pin!(watch(&disks));
-        let mut sees = |clients: &[ClientName]| sees(&mut watching, &disks, clients);
+        let mut sees = |files: &[NbdFile]| sees(&mut watching, &disks, files);
         sees(&[A]);
         fs::write(&b, "written in place").expect("written");
         sees(&[A, B]);

@@ -5,7 +5,7 @@ use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 pub use rtftp_core::wire::options::{Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
 
 pub use super::admission::Capacity;
-use crate::{http::HttpConfig, status::StatusSocket};
+use crate::{hostnames::HostnameFiles, http::HttpConfig, status::StatusSocket};
 
 /// The configuration of a [`Server`](super::Server).
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Config {
     pub read_limit: Duration,
     /// The memory in bytes for what is read from all disks. One disk can use a quarter of it.
     pub disk_memory: usize,
+    /// The files with the host names of boards.
+    pub hostname_files: HostnameFiles,
     /// The HTTP server, if there is one.
     pub http: Option<HttpConfig>,
     /// The socket that reports the server's status.

@@ -10,6 +10,7 @@ use rtftp_core::{
 
 use super::context::ServerContext;
 use crate::{
+    disk::DiskError,
     files::{OpenError, Origin},
     history::snapshot::State,
     net::{Route, send_reply},
@@ -93,6 +94,9 @@ impl Rejection {
             OpenError::RootDirectory { .. } => failed("the server cannot read its directory"),
             OpenError::LinkAddress(_) => failed("the server cannot tell who you are"),
             OpenError::Local { .. } => failed("the file cannot be read"),
+            OpenError::Disk { error: error @ DiskError::NoValue(_), .. } => {
+                Self { level: Level::Warn, ..failed(error.to_client()) }
+            }
             OpenError::Disk { error, .. } => {
                 // The disk has logged the error with its reason.
                 let message = error.to_client();
@@ -110,7 +114,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::{client_name::ClientName, disk::DiskError};
+    use crate::{client_name::ClientName, disk::NbdFile};
 
     fn reply(error: &OpenError) -> (u16, &'static str) {
         let ErrorReply { code, message } = Rejection::from_open_error(error).reply;
@@ -119,7 +123,7 @@ mod tests {
 
     #[test]
     fn maps_file_errors_to_tftp_codes() {
-        let origin = Origin::Disk(ClientName::Ip([10, 0, 0, 5].into()));
+        let origin = Origin::Disk(NbdFile::Client(ClientName::Ip([10, 0, 0, 5].into())));
         let io_error = || io::Error::from(io::ErrorKind::PermissionDenied);
         let disk_error = || DiskError::InvalidDescription("line 2: expected a string".into());
         for (error, expected, level, state) in [

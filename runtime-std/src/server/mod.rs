@@ -43,6 +43,7 @@ use crate::{
     files::FileStore,
     guestfs::{HelperTimeouts, Launcher},
     history::{History, RequestRecord, snapshot::State},
+    hostnames::Hostnames,
     http::{HttpConfig, HttpServer, Tls},
     memory::Memory,
     net::{Listener, Route},
@@ -139,7 +140,7 @@ impl Server {
             Some(disk_thread.event_loop().clone()),
             Memory::new(config.disk_memory),
         );
-        let files = FileStore::with_disks(disks);
+        let files = FileStore::with_disks(disks, Hostnames::new(config.hostname_files.clone()));
         let context = Arc::new(ServerContext::new(&config, event_loop, &listener, files)?);
         let rejections = Mutex::new(RateLimit::new(REJECTIONS_PER_SECOND, REJECTIONS_PER_SECOND));
         let http = config.http.take();

@@ -33,6 +33,7 @@ fn config(root: &Path) -> Config {
         open_limit: minute,
         read_limit: minute,
         disk_memory: 256 << 20,
+        hostname_files: Default::default(),
         http: None,
         status_socket: StatusSocket::Disabled,
     }

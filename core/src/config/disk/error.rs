@@ -7,7 +7,10 @@ use core::fmt;
 
 use heapless::String;
 
-use super::model::{MAX_CONFIG, MAX_MOUNTS, MAX_PARTITION};
+use super::{
+    model::{MAX_CONFIG, MAX_MOUNTS, MAX_PARTITION},
+    placeholder::Placeholder,
+};
 use crate::config::uri::InvalidUri;
 
 /// The first problem in a description. Its `Display` is one line:
@@ -78,6 +81,16 @@ pub enum Problem {
     MountedTwice(usize),
     /// The URL is not the address of an NBD export.
     Url(InvalidUri),
+    /// The URL has a placeholder in the file of a single board.
+    PlaceholderForOne,
+    /// The URL has a brace that begins no placeholder.
+    UnknownPlaceholder,
+    /// The URL has a placeholder before its path.
+    PlaceholderInHost,
+    /// The URL has `{serial}`, without `"trust_serial": true`.
+    UntrustedSerial,
+    /// The board has no value for a placeholder.
+    NoValue(Placeholder),
 }
 
 impl fmt::Display for ConfigError {
@@ -112,6 +125,19 @@ impl fmt::Display for ConfigError {
             Problem::MountedTwice(index) => {
                 write!(f, "expected a mountpoint of its own, found {found}, which mounts[{index}] has")
             }
+            Problem::PlaceholderForOne => {
+                write!(f, "expected no placeholder in the file of a single board, found {found}")
+            }
+            Problem::UnknownPlaceholder => {
+                write!(f, "expected only the placeholders {{ip}}, {{mac}}, {{hostname}} and {{serial}}, found {found}")
+            }
+            Problem::PlaceholderInHost => {
+                write!(f, "expected placeholders only in the name of the export or the path of the socket, found {found}")
+            }
+            Problem::UntrustedSerial => f.write_str(
+                "expected \"trust_serial\": true in a description with {serial}, since any board can send any serial number",
+            ),
+            Problem::NoValue(placeholder) => write!(f, "expected a value for {placeholder}, found none"),
             Problem::Url(error) => write!(f, "{error}, found {found}"),
         }
     }

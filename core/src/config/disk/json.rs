@@ -10,15 +10,16 @@ use serde_json_core::de;
 use super::{
     error::{FieldPath, Problem},
     model::{DiskConfig, MAX_MOUNTS, MAX_PARTITION, MAX_URL, Mount, MountSource},
+    placeholder::{Board, Placeholder, Placeholders},
     values::{parse_backend, parse_device, parse_mountpoint, parse_path, parse_url},
 };
 
-/// Parses a description and records in `progress` how far it came.
-pub(super) fn parse(json: &[u8], progress: &Progress) -> Result<DiskConfig, de::Error> {
+/// Parses a description, of many boards if there is a `board`, and records in `progress` how far it came.
+pub(super) fn parse(json: &[u8], board: Option<&Board<'_>>, progress: &Progress) -> Result<DiskConfig, de::Error> {
     // Room to unescape strings; the longest valid one is a URL.
     let mut scratch = [0; MAX_URL];
     let mut deserializer = de::Deserializer::new(json, Some(&mut scratch));
-    let config = DiskSeed { progress }.deserialize(&mut deserializer)?;
+    let config = DiskSeed { progress, board }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(config)
 }
@@ -78,6 +79,7 @@ impl Progress {
 /// The whole file.
 struct DiskSeed<'t> {
     progress: &'t Progress,
+    board: Option<&'t Board<'t>>,
 }
 
 /// The fields of the file.
@@ -86,6 +88,7 @@ enum DiskField {
     Mounts,
     TftpRoot,
     Backend,
+    TrustSerial,
 }
 
 impl<'de> DeserializeSeed<'de> for DiskSeed<'_> {
@@ -111,26 +114,39 @@ impl<'de> Visitor<'de> for DiskSeed<'_> {
             "mounts" => Ok(DiskField::Mounts),
             "tftp_root" => Ok(DiskField::TftpRoot),
             "backend" => Ok(DiskField::Backend),
+            "trust_serial" => Ok(DiskField::TrustSerial),
             // Rejected before its value: to skip a value of any depth would need as much stack.
-            _ => Err(Problem::UnknownField("url, mounts, tftp_root and backend")),
+            _ => Err(Problem::UnknownField("url, mounts, tftp_root, backend and trust_serial")),
         };
-        let (mut url, mut mounts, mut tftp_root, mut backend) = (None, None, None, None);
+        let (mut url, mut mounts, mut tftp_root, mut backend, mut trust_serial) = (None, None, None, None, None);
+        let mut placeholders = Placeholders::new();
         while let Some(field) = map.next_key_seed(progress.text(key))? {
             match field {
-                DiskField::Url => progress.fill("url", &mut url, progress.text(parse_url), &mut map)?,
+                DiskField::Url => {
+                    let parse = |text: &str| parse_url(text, self.board, &mut placeholders);
+                    progress.fill("url", &mut url, progress.text(parse), &mut map)?;
+                }
                 DiskField::Mounts => progress.fill("mounts", &mut mounts, MountsSeed { progress }, &mut map)?,
                 DiskField::TftpRoot => {
                     progress.fill("tftp_root", &mut tftp_root, progress.text(parse_path), &mut map)?;
                 }
                 DiskField::Backend => progress.fill("backend", &mut backend, progress.text(parse_backend), &mut map)?,
+                DiskField::TrustSerial => {
+                    progress.fill("trust_serial", &mut trust_serial, BoolSeed { progress }, &mut map)?;
+                }
             }
         }
         progress.reach_token();
+        if placeholders.contains(&Placeholder::Serial) && trust_serial != Some(true) {
+            progress.field.set(FieldPath { mount: None, name: Some("url") });
+            return Err(progress.reject(Problem::UntrustedSerial));
+        }
         Ok(DiskConfig {
             url: progress.required("url", url)?,
             mounts: progress.required("mounts", mounts)?,
             tftp_root: tftp_root.map_or_else(|| parse_path("/").map_err(|problem| progress.reject(problem)), Ok)?,
             backend,
+            placeholders,
         })
     }
 }
@@ -264,6 +280,32 @@ impl Visitor<'_> for PartitionSeed<'_> {
 
     fn visit_u32<E: Error>(self, number: u32) -> Result<u32, E> {
         if number <= MAX_PARTITION { Ok(number) } else { Err(self.progress.reject(Problem::Partition)) }
+    }
+}
+
+/// `true` or `false`.
+struct BoolSeed<'t> {
+    progress: &'t Progress,
+}
+
+impl<'de> DeserializeSeed<'de> for BoolSeed<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        self.progress.reach_token();
+        deserializer.deserialize_bool(self)
+    }
+}
+
+impl Visitor<'_> for BoolSeed<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true or false")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<bool, E> {
+        Ok(value)
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     error::{ConfigError, Excerpt, FieldPath, Problem},
     json::{Progress, parse},
     model::{MAX_CONFIG, MAX_DISK_PATH, MAX_URL},
+    placeholder::Board,
 };
 
 /// The longest part of an invalid value in a message, in bytes: it fits [`Excerpt`] with a last escape (`\xff`) and dots.
@@ -34,11 +35,17 @@ pub(super) fn check_file(json: &[u8]) -> Result<(), ConfigError> {
 }
 
 /// Returns the problem for an error of the JSON deserializer.
-pub(super) fn explain(json: &[u8], json_error: de::Error, progress: &Progress) -> ConfigError {
+pub(super) fn explain(
+    json: &[u8],
+    board: Option<&Board<'_>>,
+    json_error: de::Error,
+    progress: &Progress,
+) -> ConfigError {
     let mut field = progress.field.get();
     let tokens = progress.tokens.get();
-    let last_byte = || shortest_prefix(json, |prefix| outcome(prefix) == (Some(json_error), tokens)).saturating_sub(1);
-    let token = || last_token(json, tokens);
+    let last_byte =
+        || shortest_prefix(json, |prefix| outcome(prefix, board) == (Some(json_error), tokens)).saturating_sub(1);
+    let token = || last_token(json, board, tokens);
     let (at, problem) = match json_error {
         de::Error::CustomError => (token(), progress.problem.get().unwrap_or(Problem::Expected("JSON"))),
         de::Error::InvalidType => (last_byte(), expected_in(field)),
@@ -76,8 +83,8 @@ pub(super) fn explain(json: &[u8], json_error: de::Error, progress: &Progress) -
 }
 
 /// Returns the offset of the token with this number.
-fn last_token(json: &[u8], tokens: usize) -> usize {
-    let read = shortest_prefix(json, |prefix| outcome(prefix).1 >= tokens);
+fn last_token(json: &[u8], board: Option<&Board<'_>>, tokens: usize) -> usize {
+    let read = shortest_prefix(json, |prefix| outcome(prefix, board).1 >= tokens);
     // A visitor is called for a key or an element after its first character, for a value after the `:`.
     let start = read.saturating_sub(1);
     let before_colon = rest(json, start).trim_ascii_start();
@@ -86,9 +93,9 @@ fn last_token(json: &[u8], tokens: usize) -> usize {
 }
 
 /// Parses a prefix of the file. Returns the error and the number of tokens that were reached.
-fn outcome(prefix: &[u8]) -> (Option<de::Error>, usize) {
+fn outcome(prefix: &[u8], board: Option<&Board<'_>>) -> (Option<de::Error>, usize) {
     let progress = Progress::default();
-    (parse(prefix, &progress).err(), progress.tokens.get())
+    (parse(prefix, board, &progress).err(), progress.tokens.get())
 }
 
 /// Returns the length of the shortest prefix for which `holds` is true; it is true for all longer ones too.
@@ -111,6 +118,7 @@ fn splits_number(json: &[u8], at: usize) -> bool {
 fn expected_in(field: FieldPath) -> Problem {
     match field {
         FieldPath { name: Some("partition"), .. } => Problem::Partition,
+        FieldPath { name: Some("trust_serial"), .. } => Problem::Expected("true or false"),
         FieldPath { name: Some("mounts"), .. } => Problem::Expected("a list of mounts"),
         FieldPath { name: Some(_), .. } => Problem::Expected("a string"),
         FieldPath { mount: Some(_), name: None } => {

@@ -4,6 +4,7 @@ use core::fmt;
 
 use heapless::{String, Vec};
 
+use super::placeholder::Placeholders;
 use crate::config::uri::NbdUri;
 
 /// The largest description, in bytes.
@@ -36,6 +37,8 @@ pub struct DiskConfig {
     pub tftp_root: DiskPath,
     /// The reader of the disk. `None`: the native reader for file systems that it supports, libguestfs for others.
     pub backend: Option<Backend>,
+    /// The placeholders of the URL that were replaced by values of a board.
+    pub placeholders: Placeholders,
 }
 
 /// A reader of disks.

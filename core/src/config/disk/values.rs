@@ -4,7 +4,9 @@ use heapless::String;
 
 use super::{
     error::Problem,
+    expand::{has_placeholder, replace},
     model::{Backend, DiskPath, MAX_DISK_PATH, MAX_URL, Mount},
+    placeholder::{Board, Placeholders},
 };
 use crate::config::uri::NbdUri;
 
@@ -60,9 +62,14 @@ pub(super) fn parse_backend(text: &str) -> Result<Backend, Problem> {
     }
 }
 
-pub(super) fn parse_url(text: &str) -> Result<NbdUri, Problem> {
+/// Parses the URL; for a board, replaces the placeholders and adds them to `used`.
+pub(super) fn parse_url(text: &str, board: Option<&Board<'_>>, used: &mut Placeholders) -> Result<NbdUri, Problem> {
     if text.len() > MAX_URL {
         return Err(Problem::TooLong(MAX_URL));
     }
-    NbdUri::parse(text).map_err(Problem::Url)
+    match board {
+        Some(board) => NbdUri::parse(&replace(text, board, used)?).map_err(Problem::Url),
+        None if has_placeholder(text) => Err(Problem::PlaceholderForOne),
+        None => NbdUri::parse(text).map_err(Problem::Url),
+    }
 }

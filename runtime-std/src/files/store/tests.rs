@@ -61,7 +61,10 @@ fn searches_directory_before_disk_of_each_name() {
         fs::remove_file(top.path().join(pair[0])).expect("removed");
         // The description is invalid.
         let error = open(&store, "9ffefdef/f").expect_err("the disk is searched");
-        assert!(matches!(error, OpenError::Disk { origin: Origin::Disk(disk), .. } if disk == name), "{error}");
+        assert!(
+            matches!(error, OpenError::Disk { origin: Origin::Disk(disk), .. } if disk == NbdFile::Client(name)),
+            "{error}"
+        );
         fs::remove_file(top.path().join(pair[1])).expect("removed");
     }
     assert_origin(&store, "9ffefdef/f", Origin::Default);

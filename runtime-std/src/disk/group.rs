@@ -1,0 +1,75 @@
+//! The disks of the boards that share an `.nbd` file.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use parking_lot::Mutex;
+use rtftp_core::config::disk::{Board, DiskConfig, Placeholder, Placeholders, Problem};
+
+use super::{
+    DiskError,
+    connector::{Backend, Connector},
+    description::{NbdFile, to_json},
+    handle::Disk,
+};
+
+/// The number of boards whose disks are kept. When it is reached, those not used for the longest time are dropped: forged addresses
+/// must not occupy the memory.
+const MAX_DISKS: usize = 12_288;
+
+/// Disks by their own descriptions, and the times of their last uses.
+type BoardDisks = HashMap<Arc<[u8]>, (Disk, Instant)>;
+
+/// A description for many boards. Boards whose `url` is the same share a disk, which is created at the first request.
+#[derive(Debug)]
+pub(crate) struct Group {
+    file: NbdFile,
+    json: Arc<[u8]>,
+    placeholders: Placeholders,
+    disks: Mutex<BoardDisks>,
+}
+
+impl Group {
+    pub(super) fn new(file: NbdFile, json: Arc<[u8]>, placeholders: Placeholders) -> Self {
+        Self { file, json, placeholders, disks: Mutex::default() }
+    }
+
+    /// Returns whether the disk depends on this value of a board.
+    pub(crate) fn uses(&self, placeholder: Placeholder) -> bool {
+        self.placeholders.contains(&placeholder)
+    }
+
+    /// Returns the disk of a board.
+    pub(super) fn disk(&self, board: &Board<'_>, backend: &Arc<Backend>) -> Result<Disk, DiskError> {
+        let config = DiskConfig::parse_for(&self.json, board).map(Box::new).map_err(|error| match error.problem {
+            Problem::NoValue(placeholder) => DiskError::NoValue(placeholder),
+            _ => DiskError::InvalidDescription(error.to_string()),
+        })?;
+        let json: Arc<[u8]> = to_json(&config).into();
+        let mut disks = self.disks.lock();
+        if let Some((disk, last_used)) = disks.get_mut(&json) {
+            *last_used = Instant::now();
+            return Ok(disk.clone());
+        }
+        if disks.len() >= MAX_DISKS {
+            drop_half(&mut disks);
+        }
+        let disk = Disk::new(Connector::new(self.name(board), json.clone(), backend.clone()));
+        disks.insert(json, (disk.clone(), Instant::now()));
+        Ok(disk)
+    }
+
+    /// Returns the name of a board's disk for the log: the file and the values of the board.
+    fn name(&self, board: &Board<'_>) -> String {
+        let values = self.placeholders.iter().filter_map(|placeholder| Some(board.value(*placeholder)?.to_string()));
+        let values: Vec<String> = values.collect();
+        if values.is_empty() { self.file.to_string() } else { format!("{} ({})", self.file, values.join(", ")) }
+    }
+}
+
+/// Drops the half that was not used for the longest time.
+fn drop_half(disks: &mut BoardDisks) {
+    let mut times: Vec<Instant> = disks.values().map(|(_, last_used)| *last_used).collect();
+    let middle = times.len() / 2;
+    let median = *times.select_nth_unstable(middle).1;
+    disks.retain(|_, (_, last_used)| *last_used > median);
+}
