@@ -64,7 +64,7 @@ impl Connection<'_> {
         match self.serve_requests(&mut transport).await {
             Ok(Persistence::ClosedByClient) => Box::pin(transport.close_after_client()).await,
             Ok(_) => Box::pin(transport.close()).await,
-            Err(_) => {}
+            Err(_) => transport.limit_end(),
         }
     }
 

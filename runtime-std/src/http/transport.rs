@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_rustls::server::TlsStream;
-use rustix::net::SendFlags;
+use rustix::net::{SendFlags, sockopt};
 use smol::{
     Async,
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,6 +17,8 @@ use crate::clock::within;
 
 /// The time for which a client that has got no file may close the connection first.
 const CLIENT_CLOSES: Duration = Duration::from_millis(200);
+/// The time after which the kernel gives up a connection that the client has closed, in milliseconds.
+const END_TIMEOUT_MS: u32 = 5000;
 /// The time limit for the end of a connection, and the bytes of the client that are discarded meanwhile.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_DISCARDED: usize = 64 << 10;
@@ -77,6 +79,17 @@ impl Transport {
     pub(super) async fn close_after_client(mut self) {
         let _ = within(CLIENT_CLOSES, self.discard()).await;
         self.close().await;
+    }
+
+    /// Limits the time for which the kernel repeats what a client that has closed the connection does not acknowledge. GRUB never
+    /// acknowledges the end of a connection, and uses the same ports at each boot.
+    pub(super) fn limit_end(&self) {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        // A failure makes the next boot slower.
+        let _ = sockopt::set_tcp_user_timeout(stream, END_TIMEOUT_MS);
     }
 
     /// Discards what the client sends, until it closes the connection.
