@@ -12,13 +12,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::Command,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rtftp_tests::{
     Content, Disk, FileSystem, KernelMount, OwnerMachine, RecordingNbdServer,
     grub::{self, GrubReport},
-    not_tested,
+    not_tested, poll_until,
     power_cut::{Cut, Operation, Random, apply},
     read_directory, read_image, try_read_image,
 };
@@ -27,8 +27,9 @@ use tempfile::TempDir;
 /// The size of the disks in MiB: `mkfs.xfs` makes none below 300 MiB by default.
 const SIZE: u64 = 320;
 
-/// The time for which the owner writes in seconds.
-const WRITING: u32 = 40;
+/// The number of operations to record, and the maximum time for it.
+const OPERATIONS: usize = 1000;
+const RECORDING_LIMIT: Duration = Duration::from_secs(900);
 
 /// The script that the owner runs, and that makes the files of a new disk.
 const WRITER: &str = include_str!("../src/boot_writer.sh");
@@ -123,10 +124,12 @@ impl Variant {
         for writer in 0..self.writers {
             let directory = if writer == 0 { "/mnt".into() } else { format!("/mnt/{writer}") };
             let seed = seed + u64::from(writer);
-            script += &format!("mkdir -p {directory}; (cd {directory}; set -- {seed} 21 999 {WRITING}; {WRITER}) &\n");
+            script += &format!(
+                "mkdir -p {directory}; (cd {directory}; set -- {seed} 21 999 3600; {WRITER}) >/tmp/{writer} 2>&1 &\n"
+            );
         }
-        let output = owner.run(&format!("{script}wait"));
-        assert!(!output.contains("Structure needs cleaning") && !output.contains("Input/output"), "{output}");
+        owner.run(&script);
+        poll_until("the writes of the owner", RECORDING_LIMIT, || (server.len() > mounted + OPERATIONS).then_some(()));
         owner.power_cut();
         Recording { base, operations: server.take_operations(), mounted }
     }
