@@ -81,8 +81,8 @@ impl Transport {
         self.close().await;
     }
 
-    /// Limits the time for which the kernel repeats what a client that has closed the connection does not acknowledge. GRUB never
-    /// acknowledges the end of a connection, and uses the same ports at each boot.
+    /// Limits the time for which the kernel keeps a connection that the client has closed. GRUB closes it with a window of 0, in which
+    /// the server's own end has no space, and uses the same ports at each boot.
     pub(super) fn limit_end(&self) {
         let stream = match self {
             Self::Plain(stream) => stream,
