@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Instant};
 
-use rtftp_tests::{Content, KernelMount, Tree, noise, read_directory, read_image};
+use rtftp_tests::{Content, KernelMount, Tree, noise, not_tested, read_directory, read_image};
 
 /// Options of `mke2fs` for an image of 16 MiB, commands that change it afterwards (`$0` is the image).
 const EXT: [(&str, &str); 48] = [
@@ -104,8 +104,13 @@ fn compare(recipe: &str, image: &Path, fallback: &str, counts: &mut BTreeMap<&'s
     let (theirs, reader) = read_by_others(image, fallback);
     let names = |tree: &BTreeMap<String, Content>| tree.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&ours), names(&theirs), "{recipe}: the names of {reader}");
-    for (path, content) in &ours {
-        assert!(theirs.get(path) == Some(content), "{recipe}: {path} differs from {reader}'s");
+    // debugfs 1.47.2 writes 60 bytes of each file that is in its inode.
+    if reader == "a program" && recipe.contains("inline_data") {
+        not_tested(format_args!("{recipe}: contents: no permission to mount it"));
+    } else {
+        for (path, content) in &ours {
+            assert!(theirs.get(path) == Some(content), "{recipe}: {path} differs from {reader}'s");
+        }
     }
     assert!(ours.len() > 100, "{recipe}: only {} names", ours.len());
     *counts.entry(reader).or_default() += 1;

@@ -16,7 +16,7 @@ use crate::fs::{Error, testing::Disk, xfs::Xfs};
 
 /// The size of an image in bytes; with large blocks, more is needed.
 const SIZE: u64 = 32 << 20;
-const LARGE_SIZE: u64 = 256 << 20;
+const LARGE_SIZE: u64 = 640 << 20;
 
 /// An image of a file system, in a temporary directory.
 #[derive(Debug)]

@@ -9,7 +9,10 @@ mod recovery;
 use std::{fs, path::Path};
 
 use self::image::Image;
-use crate::fs::{FileSystem, testing::tree};
+use crate::fs::{
+    FileSystem,
+    testing::tree::{self, Content},
+};
 
 /// The file systems to test: options of `mkfs.xfs`, and the size of the largest directory.
 const KINDS: [(&str, usize); 12] = [
@@ -48,8 +51,17 @@ fn reads_every_file_system_as_written() {
         let filesystem = filesystem.expect("a readable file system").expect("XFS");
         assert_eq!((filesystem.name(), filesystem.is_in_use()), ("XFS", false), "{options}");
         let found = tree::read_all(&filesystem, disk.as_ref());
+        // `mkfs.xfs` 6.13 loses bytes of files with holes that end within a block: Linux reads zeros there as well.
+        let may_lose_bytes = ["-b size=16384", "-b size=65536"].iter().any(|size| options.contains(size));
         for (path, found) in &found {
-            assert_eq!(Some(found), expected.get(path), "{options}: {}", path.escape_ascii());
+            match (found, expected.get(path)) {
+                (Content::File { size, .. }, Some(Content::File { size: expected, .. }))
+                    if may_lose_bytes && path.windows(6).any(|part| part == b"sparse") =>
+                {
+                    assert_eq!(size, expected, "{options}: {}", path.escape_ascii());
+                }
+                (found, expected) => assert_eq!(Some(found), expected, "{options}: {}", path.escape_ascii()),
+            }
             let looked_up = tree::resolve(&filesystem, str::from_utf8(path).expect("UTF-8"));
             assert_eq!(looked_up.file_type, found.file_type(), "{options}: {}", path.escape_ascii());
         }
