@@ -189,19 +189,20 @@ impl fmt::Display for NbdUri {
                     write!(f, ":{port}")?;
                 }
                 f.write_char('/')?;
-                percent_encode(f, &self.export)
+                percent_encode(f, &self.export, is_plain)
             }
             NbdServer::Unix(socket) => {
                 f.write_str("nbd+unix:///")?;
-                percent_encode(f, &self.export)?;
+                percent_encode(f, &self.export, is_plain)?;
                 f.write_str("?socket=")?;
-                percent_encode(f, socket)
+                percent_encode(f, socket, is_plain)
             }
         }
     }
 }
 
-fn percent_encode(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+/// Percent-encodes all bytes of a text but the plain ones.
+pub(super) fn percent_encode(f: &mut impl fmt::Write, text: &str, is_plain: fn(u8) -> bool) -> fmt::Result {
     text.bytes().try_for_each(
         |byte| {
             if is_plain(byte) { f.write_char(char::from(byte)) } else { write!(f, "%{byte:02X}") }

@@ -9,6 +9,7 @@ use super::{
     model::MAX_URL,
     placeholder::{Board, Placeholder, Placeholders},
 };
+use crate::config::uri::percent_encode;
 
 /// Replaces the placeholders of a `url`. A value stays within its part of the URL: all characters with a meaning in one are
 /// percent-encoded.
@@ -49,13 +50,7 @@ struct Encoder<'s>(&'s mut String<MAX_URL>);
 
 impl Write for Encoder<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.bytes().try_for_each(|byte| {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                self.0.push(char::from(byte)).map_err(|_| fmt::Error)
-            } else {
-                write!(self.0, "%{byte:02X}")
-            }
-        })
+        percent_encode(self.0, text, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
     }
 }
 
