@@ -75,12 +75,12 @@ pub const HOSTILE: [Behaviour; 16] = [
 ];
 
 /// The option of the handshake that ends it (`NBD_OPT_GO`), and the one for structured replies.
-const OPT_GO: u32 = 7;
+pub(crate) const OPT_GO: u32 = 7;
 const OPT_STRUCTURED_REPLY: u32 = 8;
 /// Replies to an option: acknowledged, information, unsupported.
-const REP_ACK: u32 = 1;
-const REP_INFO: u32 = 3;
-const REP_ERR_UNSUP: u32 = 0x8000_0001;
+pub(crate) const REP_ACK: u32 = 1;
+pub(crate) const REP_INFO: u32 = 3;
+pub(crate) const REP_ERR_UNSUP: u32 = 0x8000_0001;
 /// The flags of the export: it has flags, is read-only, and several connections see the same data.
 const FLAGS: u16 = 0b1_0000_0011;
 const EIO: u32 = 5;

@@ -10,18 +10,16 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    hostile_nbd::messages::{greeting, info_export, option_reply, simple_reply},
+    hostile_nbd::{
+        OPT_GO, REP_ACK, REP_ERR_UNSUP, REP_INFO,
+        messages::{greeting, info_export, option_reply, simple_reply},
+    },
     nbd::listener,
     power_cut::Operation,
 };
 
-/// The options of the handshake that end it: `NBD_OPT_ABORT`, `NBD_OPT_GO`.
+/// The option of the handshake that ends the connection (`NBD_OPT_ABORT`).
 const OPT_ABORT: u32 = 2;
-const OPT_GO: u32 = 7;
-/// Replies to an option: acknowledged, information, unsupported.
-const REP_ACK: u32 = 1;
-const REP_INFO: u32 = 3;
-const REP_ERR_UNSUP: u32 = 0x8000_0001;
 /// The flags of the export: it has flags, and supports flushes and writes with FUA.
 const FLAGS: u16 = 0b1101;
 /// Commands.
