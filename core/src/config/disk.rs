@@ -11,8 +11,8 @@ mod values;
 pub use self::{
     error::{ConfigError, Excerpt, FieldPath, Problem},
     model::{
-        Backend, DiskConfig, DiskPath, MAX_CONFIG, MAX_DISK_PATH, MAX_MOUNTS, MAX_PARTITION, MAX_URL, Mount,
-        MountSource,
+        Backend, ClientIdentity, DiskConfig, DiskPath, MAX_CONFIG, MAX_DISK_PATH, MAX_MOUNTS, MAX_PARTITION, MAX_URL,
+        Mount, MountSource, TlsConfig, TlsPath,
     },
     placeholder::{Board, Placeholder, Placeholders},
 };
@@ -33,6 +33,7 @@ impl DiskConfig {
     ///
     /// A mount without `partition`, or with number 0, is the whole disk; a `device` instead is a device name of libguestfs.
     /// `tftp_root` is `/` by default. Double and trailing slashes of paths are removed. A `backend` is `"native"` or `"guestfs"`.
+    /// `tls` says how the server of an `nbds` URL is verified.
     ///
     /// # Errors
     ///
@@ -149,6 +150,28 @@ mod tests {
         ] {
             let json = with_mounts(r#"[{"mountpoint": "/"}]"#).replace(']', &format!("]{backend}"));
             assert_eq!(parse(&json).backend, expected);
+        }
+    }
+
+    #[test]
+    fn parses_tls() {
+        let tls = |tls: &str| {
+            let json = with_mounts(r#"[{"mountpoint": "/"}]"#).replace("nbd:", "nbds:");
+            parse(&json.replace(']', &format!(r#"], "tls": {tls}"#))).tls.expect("tls")
+        };
+        assert_eq!(tls("{}"), TlsConfig::default());
+        let full = tls(r#"{"ca": "/etc/ca.pem", "certificate": "c.pem", "key": "k.pem", "hostname": "nas.lan"}"#);
+        let identity =
+            ClientIdentity { certificate: "c.pem".try_into().expect("short"), key: "k.pem".try_into().expect("short") };
+        assert_eq!(full.ca.as_deref(), Some("/etc/ca.pem"));
+        assert_eq!((full.identity, full.hostname.as_deref()), (Some(identity), Some("nas.lan")));
+        let digits = "0123456789abcdefABCDEF0123456789".repeat(2);
+        let with_colons = digits.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).expect("digits"));
+        let with_colons = with_colons.collect::<StdVec<_>>().join(":");
+        for digits in [digits.as_str(), &with_colons] {
+            let fingerprint =
+                tls(&format!(r#"{{"fingerprint": "sha256:{digits}"}}"#)).fingerprint.expect("a fingerprint");
+            assert_eq!((fingerprint[0], fingerprint[5], fingerprint[31]), (0x01, 0xab, 0x89));
         }
     }
 

@@ -36,7 +36,7 @@ pub struct ConfigError {
 /// An excerpt of a description, with everything but printable ASCII escaped, so that it cannot forge a log line.
 pub type Excerpt = String<48>;
 
-/// A field of a description, such as `url` or `mounts[1].partition`. Without both parts it is the description itself.
+/// A field of a description, such as `url`, `tls.ca` or `mounts[1].partition`. Without both parts it is the description itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FieldPath {
@@ -91,6 +91,10 @@ pub enum Problem {
     UntrustedSerial,
     /// The board has no value for a placeholder.
     NoValue(Placeholder),
+    /// There is `tls`, but the URL is one without TLS.
+    TlsForPlainUrl,
+    /// `tls` has both `ca` and `fingerprint`.
+    CaAndFingerprint,
 }
 
 impl fmt::Display for ConfigError {
@@ -138,6 +142,8 @@ impl fmt::Display for ConfigError {
                 "expected \"trust_serial\": true in a description with {serial}, since any board can send any serial number",
             ),
             Problem::NoValue(placeholder) => write!(f, "expected a value for {placeholder}, found none"),
+            Problem::TlsForPlainUrl => f.write_str("expected nbds:// or nbds+unix:// in a description with tls"),
+            Problem::CaAndFingerprint => f.write_str("expected either ca or fingerprint, found both"),
             Problem::Url(error) => write!(f, "{error}, found {found}"),
         }
     }

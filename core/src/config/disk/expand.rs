@@ -22,7 +22,7 @@ pub(super) fn replace(url: &str, board: &Board<'_>, used: &mut Placeholders) -> 
             .find_map(|placeholder| Some((placeholder, after.strip_prefix(placeholder.name())?.strip_prefix('}')?)));
         let (placeholder, after) = found.ok_or(Problem::UnknownPlaceholder)?;
         replaced.push_str(before).map_err(|_| Problem::TooLong(MAX_URL))?;
-        if !replaced.split_once("://").is_some_and(|(_, rest)| rest.contains('/')) {
+        if !may_vary(&replaced) {
             return Err(Problem::PlaceholderInHost);
         }
         let value = board.value(placeholder).ok_or(Problem::NoValue(placeholder))?;
@@ -34,6 +34,14 @@ pub(super) fn replace(url: &str, board: &Board<'_>, used: &mut Placeholders) -> 
     }
     replaced.push_str(rest).map_err(|_| Problem::TooLong(MAX_URL))?;
     Ok(replaced)
+}
+
+/// Returns whether the part of a URL in which it ends may depend on the board: the name of the export and the path of the socket, but
+/// neither the server nor its verification.
+fn may_vary(url: &str) -> bool {
+    let Some((_, path)) = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')) else { return false };
+    path.split_once('?')
+        .is_none_or(|(_, query)| query.rsplit('&').next().is_some_and(|last| last.starts_with("socket=")))
 }
 
 /// Returns whether a `url` has a placeholder.
@@ -93,6 +101,8 @@ mod tests {
             ("nbd://h/{ip}-{serial}{ip}", "nbd://h/10.0.0.5-9ffefdef10.0.0.5"),
             ("nbd+unix:///x?socket=/run/{ip}.sock", "nbd+unix:///x?socket=/run/10.0.0.5.sock"),
             ("nbd://h/golden", "nbd://h/golden"),
+            ("nbds://h/{ip}?tls-hostname=nas", "nbds://h/10.0.0.5?tls-hostname=nas"),
+            ("nbds+unix:///?tls-hostname=nas&socket=/{ip}", "nbds+unix:///?tls-hostname=nas&socket=/10.0.0.5"),
         ] {
             let config = parse(url, &BOARD).expect(url);
             assert_eq!(Ok(config.url), NbdUri::parse(expected), "{url}");
@@ -130,6 +140,8 @@ mod tests {
             ("nbd://h:{serial}/x", Problem::PlaceholderInHost),
             ("nbd+unix://?socket={ip}", Problem::PlaceholderInHost),
             ("{ip}", Problem::PlaceholderInHost),
+            ("nbds://h/x?tls-certificates=/etc/{hostname}", Problem::PlaceholderInHost),
+            ("nbds+unix:///x?socket=/s&tls-hostname={hostname}", Problem::PlaceholderInHost),
             ("nbd://h/{name}", Problem::UnknownPlaceholder),
             ("nbd://h/{IP}", Problem::UnknownPlaceholder),
             ("nbd://h/{ip", Problem::UnknownPlaceholder),

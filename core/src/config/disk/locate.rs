@@ -120,6 +120,7 @@ fn expected_in(field: FieldPath) -> Problem {
         FieldPath { name: Some("partition"), .. } => Problem::Partition,
         FieldPath { name: Some("trust_serial"), .. } => Problem::Expected("true or false"),
         FieldPath { name: Some("mounts"), .. } => Problem::Expected("a list of mounts"),
+        FieldPath { name: Some("tls"), .. } => Problem::Expected("an object such as {\"ca\": \"ca.pem\"}"),
         FieldPath { name: Some(_), .. } => Problem::Expected("a string"),
         FieldPath { mount: Some(_), name: None } => {
             Problem::Expected("a mount such as {\"partition\": 1, \"mountpoint\": \"/\"}")

@@ -5,7 +5,7 @@ use core::fmt;
 use heapless::{String, Vec};
 
 use super::placeholder::Placeholders;
-use crate::config::uri::NbdUri;
+use crate::config::uri::{MAX_HOST, MAX_TLS_PATH, NbdUri};
 
 /// The largest description, in bytes.
 pub const MAX_CONFIG: usize = 16 * 1024;
@@ -13,7 +13,7 @@ pub const MAX_CONFIG: usize = 16 * 1024;
 /// The longest path in a description (a mountpoint, a device, `tftp_root`), in bytes.
 pub const MAX_DISK_PATH: usize = 255;
 
-/// The longest `url`, in bytes: any export and any socket fit with every byte percent-encoded.
+/// The longest `url`, in bytes: any export and any socket fit with every byte percent-encoded, without parameters of TLS.
 pub const MAX_URL: usize = 1152;
 
 /// The largest number of mounts in a description.
@@ -31,6 +31,8 @@ pub type DiskPath = String<MAX_DISK_PATH>;
 pub struct DiskConfig {
     /// The NBD export of the disk.
     pub url: NbdUri,
+    /// The verification of the server and of the client; only for a URL with TLS.
+    pub tls: Option<TlsConfig>,
     /// The mounts, in this order. The first mountpoint is `/`; every other one lies below an earlier one.
     pub mounts: Vec<Mount, MAX_MOUNTS>,
     /// The directory that is the root for clients.
@@ -39,6 +41,33 @@ pub struct DiskConfig {
     pub backend: Option<Backend>,
     /// The placeholders of the URL that were replaced by values of a board.
     pub placeholders: Placeholders,
+}
+
+/// The path of a file with certificates or a key, relative to the directory of the description or absolute.
+pub type TlsPath = String<MAX_TLS_PATH>;
+
+/// The object `tls`. What it contains takes precedence over the parameters of the URL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct TlsConfig {
+    /// The certificates of the authorities that may have issued that of the server.
+    pub ca: Option<TlsPath>,
+    /// The certificate and the key of the client.
+    pub identity: Option<ClientIdentity>,
+    /// The name or the IP address in the certificate of the server, if it is not the host of the URL.
+    pub hostname: Option<String<MAX_HOST>>,
+    /// The SHA-256 digest of the certificate of the server. Then neither its name nor its issuer nor its dates matter; there is no `ca`.
+    pub fingerprint: Option<[u8; 32]>,
+}
+
+/// The files by which a client identifies itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ClientIdentity {
+    /// The certificate, followed by those of intermediate authorities.
+    pub certificate: TlsPath,
+    /// Its key.
+    pub key: TlsPath,
 }
 
 /// A reader of disks.

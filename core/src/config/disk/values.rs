@@ -5,10 +5,10 @@ use heapless::String;
 use super::{
     error::Problem,
     expand::{has_placeholder, replace},
-    model::{Backend, DiskPath, MAX_DISK_PATH, MAX_URL, Mount},
+    model::{Backend, DiskPath, MAX_DISK_PATH, MAX_URL, Mount, TlsPath},
     placeholder::{Board, Placeholders},
 };
-use crate::config::uri::NbdUri;
+use crate::config::uri::{MAX_TLS_PATH, NbdUri};
 
 /// Parses an absolute path.
 pub(super) fn parse_path(text: &str) -> Result<DiskPath, Problem> {
@@ -60,6 +60,29 @@ pub(super) fn parse_backend(text: &str) -> Result<Backend, Problem> {
         "guestfs" => Ok(Backend::Guestfs),
         _ => Err(Problem::Expected("\"native\" or \"guestfs\"")),
     }
+}
+
+/// Parses the path of a file on the server.
+pub(super) fn parse_tls_file(text: &str) -> Result<TlsPath, Problem> {
+    if text.is_empty() || text.contains(char::is_control) {
+        return Err(Problem::Expected("the path of a file in the PEM format"));
+    }
+    text.try_into().map_err(|_| Problem::TooLong(MAX_TLS_PATH))
+}
+
+/// Parses `sha256:` and 64 hexadecimal digits, with or without colons between the bytes.
+pub(super) fn parse_fingerprint(text: &str) -> Result<[u8; 32], Problem> {
+    let parse = || {
+        let mut fingerprint = [0; 32];
+        let mut digits = text.strip_prefix("sha256:")?.split(':').flat_map(str::chars).map(|digit| digit.to_digit(16));
+        for byte in &mut fingerprint {
+            *byte = u8::try_from((digits.next()?? << 4) | digits.next()??).ok()?;
+        }
+        digits.next().is_none().then_some(fingerprint)
+    };
+    parse().ok_or(Problem::Expected(
+        "sha256: and 64 hexadecimal digits, as `openssl x509 -fingerprint -sha256` prints them",
+    ))
 }
 
 /// Parses the URL; for a board, replaces the placeholders and adds them to `used`.

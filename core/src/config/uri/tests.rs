@@ -4,12 +4,19 @@ use super::*;
 
 fn tcp(host: &str, port: u16, export: &str) -> NbdUri {
     let server = NbdServer::Tcp { host: host.try_into().expect("a short host"), port };
-    NbdUri { server, export: export.try_into().expect("a short export") }
+    NbdUri { server, export: export.try_into().expect("a short export"), tls: None }
 }
 
 fn unix(socket: &str, export: &str) -> NbdUri {
     let server = NbdServer::Unix(socket.try_into().expect("a short path"));
-    NbdUri { server, export: export.try_into().expect("a short export") }
+    NbdUri { server, export: export.try_into().expect("a short export"), tls: None }
+}
+
+fn with_tls(uri: NbdUri, certificates: &str, hostname: &str, is_unverified: bool) -> NbdUri {
+    let certificates = Some(certificates).filter(|path| !path.is_empty());
+    let certificates = certificates.map(|path| path.try_into().expect("a short path"));
+    let hostname = Some(hostname).filter(|host| !host.is_empty()).map(|host| host.try_into().expect("a short host"));
+    NbdUri { tls: Some(TlsParameters { certificates, hostname, is_unverified }), ..uri }
 }
 
 #[test]
@@ -32,6 +39,24 @@ fn uris_round_trip() {
         ("nbd+unix:///x?socket=nbd.sock", unix("nbd.sock", "x"), ""),
         ("Nbd+Unix:////x?&socket=/a%20b%26", unix("/a b&", "/x"), "nbd+unix:////x?socket=/a%20b%26"),
         ("nbd+unix://?socket=/s=1?", unix("/s=1?", ""), "nbd+unix:///?socket=/s=1%3F"),
+        ("nbds://h/x", with_tls(tcp("h", 10809, "x"), "", "", false), ""),
+        (
+            "NBDS://h:1?tls-hostname=nas.lan&tls-verify-peer=1&tls-type=x509",
+            with_tls(tcp("h", 1, ""), "", "nas.lan", false),
+            "nbds://h:1/?tls-hostname=nas.lan",
+        ),
+        ("nbds://[::1]/?tls-hostname=::1", with_tls(tcp("::1", 10809, ""), "", "::1", false), ""),
+        (
+            "nbds://h/x?tls-verify-peer=0&tls-certificates=/etc/pki%20a%26",
+            with_tls(tcp("h", 10809, "x"), "/etc/pki a&", "", true),
+            "nbds://h/x?tls-certificates=/etc/pki%20a%26&tls-verify-peer=false",
+        ),
+        ("nbds+unix:///x?socket=/s", with_tls(unix("/s", "x"), "", "", false), ""),
+        (
+            "nbds+unix:///?tls-certificates=tls&socket=/s&tls-hostname=10.0.0.1",
+            with_tls(unix("/s", ""), "tls", "10.0.0.1", false),
+            "nbds+unix:///?socket=/s&tls-certificates=tls&tls-hostname=10.0.0.1",
+        ),
     ] {
         let parsed = NbdUri::parse(uri);
         assert_eq!(parsed.as_ref(), Ok(&expected), "{uri}");
@@ -53,8 +78,10 @@ fn every_character_round_trips() {
 #[test]
 fn rejects_invalid_uris() {
     for (error, uris) in [
-        (InvalidUri::Scheme, &["", "h", "nbd:h/x", "nbd:/h/x", "http://h/x", "nbd+tcp://h/x", " nbd://h/x"][..]),
-        (InvalidUri::Tls, &["nbds://h/x", "NBDS://h", "nbds+unix:///x?socket=/s"]),
+        (
+            InvalidUri::Scheme,
+            &["", "h", "nbd:h/x", "nbd:/h/x", "http://h/x", "nbd+tcp://h/x", " nbd://h/x", "nbdss://h"][..],
+        ),
         (InvalidUri::UserInfo, &["nbd://user@h/x", "nbd://u:p@h/x", "nbd://@h"]),
         (
             InvalidUri::Host,
@@ -98,8 +125,27 @@ fn rejects_invalid_uris() {
         ),
         (
             InvalidUri::Parameter,
-            &["nbd://h/x?socket=/s", "nbd://h?y", "nbd+unix:///?socket=/s&tls-type=psk", "nbd+unix:///?socket"],
+            &[
+                "nbd://h/x?socket=/s",
+                "nbd://h?y",
+                "nbd+unix:///?socket",
+                "nbds://h/?tls-hostname",
+                "nbds://h/?tls-certificates=",
+                "nbds://h/?tls-certificates=a&tls-certificates=b",
+                "nbds://h/?tls-priority=NORMAL",
+                "nbds://h/?socket=/s",
+            ],
         ),
+        (InvalidUri::TlsParameter, &["nbd+unix:///?socket=/s&tls-type=x509", "nbd://h/?tls-verify-peer=1"]),
+        (
+            InvalidUri::TlsType,
+            &["nbds://h/?tls-psk-file=keys", "nbds://h/?tls-type=psk", "nbds+unix:///?socket=/s&tls-type=anon"],
+        ),
+        (
+            InvalidUri::TlsHostname,
+            &["nbds://h/?tls-hostname=", "nbds://h/?tls-hostname=a%20b", "nbds://h/?tls-hostname=%5B::1%5D"],
+        ),
+        (InvalidUri::TlsVerifyPeer, &["nbds://h/?tls-verify-peer=", "nbds://h/?tls-verify-peer=maybe"]),
         (InvalidUri::Fragment, &["nbd://h/x#y", "nbd://h#", "nbd+unix:///?socket=/s#"]),
         (
             InvalidUri::Encoding,
@@ -129,6 +175,8 @@ fn rejects_parts_over_their_maximum_length() {
         ("nbd://", MAX_HOST, InvalidUri::Host),
         ("nbd://h/", MAX_EXPORT, InvalidUri::ExportTooLong),
         ("nbd+unix:///?socket=", MAX_SOCKET, InvalidUri::SocketTooLong),
+        ("nbds://h/?tls-certificates=", MAX_TLS_PATH, InvalidUri::TlsPathTooLong),
+        ("nbds://h/?tls-hostname=", MAX_HOST, InvalidUri::TlsHostname),
     ] {
         assert!(NbdUri::parse(&format!("{before}{}", "a".repeat(limit))).is_ok(), "{before}");
         assert_eq!(NbdUri::parse(&format!("{before}{}", "a".repeat(limit + 1))), Err(error), "{before}");
@@ -138,14 +186,28 @@ fn rejects_parts_over_their_maximum_length() {
 #[test]
 fn errors_name_what_was_expected() {
     for (uri, message) in [
-        ("iscsi://h/x", "expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH"),
-        ("nbds://h/x", "expected nbd:// or nbd+unix:// (TLS is not supported yet)"),
+        (
+            "iscsi://h/x",
+            "expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH (with TLS: nbds instead of nbd)",
+        ),
+        ("nbd://h/x?tls-hostname=h", "expected nbds:// or nbds+unix:// with parameters of TLS"),
+        (
+            "nbds://h/x?tls-psk-file=keys",
+            "expected TLS with certificates (tls-certificates, or tls-type=x509): keys shared in advance (PSK) and anonymous \
+             servers are not supported",
+        ),
+        ("nbds://h/x?tls-hostname=a..b", "expected a host name or an IP address as tls-hostname"),
+        ("nbds://h/x?tls-verify-peer=no", "expected true or false as tls-verify-peer"),
         ("nbd://me@h/x", "expected nbd://HOST[:PORT]/EXPORT without a user name"),
         ("nbd:///x", "expected a host name, an IPv4 address or an [IPv6] address after nbd://"),
         ("nbd://h:0/x", "expected a port from 1 to 65535 after the host"),
         ("nbd+unix://h/x", "expected nbd+unix:///EXPORT?socket=PATH, with three slashes and no host"),
         ("nbd+unix:///x", "expected nbd+unix:///EXPORT?socket=PATH with one socket path"),
-        ("nbd://h/x?a=b", "expected no parameter but the socket of nbd+unix:///EXPORT?socket=PATH"),
+        (
+            "nbd://h/x?a=b",
+            "expected no parameter but socket (of nbd+unix://), tls-certificates, tls-hostname, tls-verify-peer and tls-type \
+             (of nbds://), each once",
+        ),
         ("nbd://h/x#1", "expected no # (in a name it is written %23)"),
         ("nbd://h/%gg", "expected percent-encoded UTF-8 without NUL (a space is written %20)"),
     ] {
@@ -153,4 +215,5 @@ fn errors_name_what_was_expected() {
     }
     assert_eq!(InvalidUri::ExportTooLong.to_string(), "expected an export name of at most 255 bytes");
     assert_eq!(InvalidUri::SocketTooLong.to_string(), "expected a socket path of at most 107 bytes");
+    assert_eq!(InvalidUri::TlsPathTooLong.to_string(), "expected a tls-certificates of at most 255 bytes");
 }

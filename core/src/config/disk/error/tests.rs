@@ -120,26 +120,26 @@ fn rejects_unknown_repeated_and_mistyped_fields() {
         ("{\"tftp_root\": true}", "line 1, column 15: tftp_root: expected a string, found true"),
         (
             "{\"uri\": \"nbd://h/x\"}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend and trust_serial, found "uri""#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found "uri""#,
         ),
         (
             "{\"URL\": \"nbd://h/x\"}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend and trust_serial, found "URL""#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found "URL""#,
         ),
         (
             "{\"\": 1}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend and trust_serial, found """#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found """#,
         ),
         (
             "{\"a\\nb\u{1b}[31m\nINFO \u{202e}\": 1}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend and trust_serial, found "a\nb\x1b[31m\nINFO \xe2\x80\xae""#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found "a\nb\x1b[31m\nINFO \xe2\x80\xae""#,
         ),
     ] {
         rejects(json, message);
     }
     rejects(
         format!("{{\"{}\": 1}}", "a".repeat(2000)),
-        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend and trust_serial, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
     );
     rejects(
         format!("{{\"{}\": 1}}", "\\u0061".repeat(2000)),
@@ -313,11 +313,11 @@ fn rejects_invalid_urls() {
     for (url, message) in [
         (
             "http://h/x",
-            r#"line 1, column 9: url: expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH, found "http://h/x""#,
+            r#"line 1, column 9: url: expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH (with TLS: nbds instead of nbd), found "http://h/x""#,
         ),
         (
-            "nbds://h/x",
-            r#"line 1, column 9: url: expected nbd:// or nbd+unix:// (TLS is not supported yet), found "nbds://h/x""#,
+            "nbd://h/x?tls-hostname=h",
+            r#"line 1, column 9: url: expected nbds:// or nbds+unix:// with parameters of TLS, found "nbd://h/x?tls-hostname=h""#,
         ),
         (
             "nbd://h:0/x",
@@ -326,6 +326,38 @@ fn rejects_invalid_urls() {
     ] {
         rejects(format!("{{\"url\": \"{url}\"}}"), message);
     }
+}
+
+#[test]
+fn rejects_invalid_tls() {
+    for (tls, message) in [
+        (r#""ca.pem""#, r#"column 9: tls: expected an object such as {"ca": "ca.pem"}, found "ca.pem""#),
+        (r#"{"ca": 1}"#, "column 16: tls.ca: expected a string, found 1"),
+        (r#"{"ca": ""}"#, r#"column 16: tls.ca: expected the path of a file in the PEM format, found """#),
+        (r#"{"ca": "a", "ca": "b"}"#, "column 21: tls.ca: expected the field once, found it a second time"),
+        (
+            r#"{"verify": false}"#,
+            r#"column 10: tls: expected one of the fields ca, certificate, key, hostname and fingerprint, found "verify""#,
+        ),
+        (r#"{"certificate": "a"}"#, "column 28: tls: expected the field key, found none"),
+        (r#"{"key": "a"}"#, "column 20: tls: expected the field certificate, found none"),
+        (r#"{"hostname": "a b"}"#, r#"column 22: tls.hostname: expected a host name or IP address, found "a b""#),
+        (
+            r#"{"fingerprint": "12:34"}"#,
+            r#"column 25: tls.fingerprint: expected sha256: and 64 hexadecimal digits, as `openssl x509 -fingerprint -sha256` prints them, found "12:34""#,
+        ),
+    ] {
+        rejects(format!("{{\"tls\": {tls}, \"url\": \"nbds://h/x\"}}"), &format!("line 1, {message}"));
+    }
+    let digits = "0f".repeat(32);
+    rejects(
+        format!(r#"{{"tls": {{"ca": "a", "fingerprint": "sha256:{digits}"}}}}"#),
+        "line 1, column 109: tls: expected either ca or fingerprint, found both",
+    );
+    rejects(
+        r#"{"tls": {}, "url": "nbd://h/x", "mounts": [{"mountpoint": "/"}]}"#,
+        "line 1, column 64: url: expected nbds:// or nbds+unix:// in a description with tls",
+    );
 }
 
 #[test]
@@ -342,7 +374,7 @@ fn deep_nesting_does_not_exhaust_the_stack() {
     rejects(&deep, r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found a list"#);
     rejects(
         format!("{{\"x\": {deep}"),
-        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend and trust_serial, found "x""#,
+        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found "x""#,
     );
     rejects(format!("{{\"url\": {deep}"), "line 1, column 9: url: expected a string, found a list");
     rejects(

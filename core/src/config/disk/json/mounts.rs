@@ -1,0 +1,144 @@
+//! Parses the list `mounts`.
+
+use core::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+use super::progress::Progress;
+use crate::config::disk::{
+    error::{FieldPath, Problem},
+    model::{MAX_MOUNTS, MAX_PARTITION, Mount, MountSource},
+    values::{parse_device, parse_mountpoint},
+};
+
+/// The list of mounts.
+pub(super) struct MountsSeed<'t> {
+    pub(super) progress: &'t Progress,
+}
+
+type Mounts = heapless::Vec<Mount, MAX_MOUNTS>;
+
+impl<'de> DeserializeSeed<'de> for MountsSeed<'_> {
+    type Value = Mounts;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Mounts, D::Error> {
+        self.progress.reach_token();
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for MountsSeed<'_> {
+    type Value = Mounts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of mounts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Mounts, A::Error> {
+        let progress = self.progress;
+        let mut mounts = Mounts::new();
+        while let Some(mount) = list.next_element_seed(MountSeed { progress, earlier: &mounts })? {
+            mounts.push(mount).map_err(|_| progress.reject(Problem::TooManyMounts))?;
+        }
+        if mounts.is_empty() {
+            return Err(progress.reject(Problem::Expected("at least one mount")));
+        }
+        Ok(mounts)
+    }
+}
+
+/// A mount, and the mounts before it.
+struct MountSeed<'t> {
+    progress: &'t Progress,
+    earlier: &'t [Mount],
+}
+
+/// The fields of a mount.
+enum MountField {
+    Partition,
+    Device,
+    Mountpoint,
+}
+
+impl<'de> DeserializeSeed<'de> for MountSeed<'_> {
+    type Value = Mount;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Mount, D::Error> {
+        let progress = self.progress;
+        progress.reach_token();
+        if self.earlier.len() == MAX_MOUNTS {
+            return Err(progress.reject(Problem::TooManyMounts));
+        }
+        let list = progress.field.get();
+        progress.field.set(FieldPath { mount: Some(self.earlier.len()), name: None });
+        let mount = deserializer.deserialize_map(self)?;
+        progress.field.set(list);
+        Ok(mount)
+    }
+}
+
+impl<'de> Visitor<'de> for MountSeed<'_> {
+    type Value = Mount;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mount")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Mount, A::Error> {
+        let Self { progress, earlier } = self;
+        let key = |name: &str| match name {
+            "partition" => Ok(MountField::Partition),
+            "device" => Ok(MountField::Device),
+            "mountpoint" => Ok(MountField::Mountpoint),
+            _ => Err(Problem::UnknownField("partition, device and mountpoint")),
+        };
+        let (mut partition, mut device, mut mountpoint) = (None, None, None);
+        while let Some(field) = map.next_key_seed(progress.text(key))? {
+            match field {
+                MountField::Partition if device.is_some() => return Err(progress.reject(Problem::PartitionAndDevice)),
+                MountField::Device if partition.is_some() => return Err(progress.reject(Problem::PartitionAndDevice)),
+                MountField::Partition => {
+                    progress.fill("partition", &mut partition, PartitionSeed { progress }, &mut map)?;
+                }
+                MountField::Device => progress.fill("device", &mut device, progress.text(parse_device), &mut map)?,
+                MountField::Mountpoint => {
+                    let parse = |text: &str| parse_mountpoint(text, earlier);
+                    progress.fill("mountpoint", &mut mountpoint, progress.text(parse), &mut map)?;
+                }
+            }
+        }
+        progress.reach_token();
+        let source = match (device, partition) {
+            (Some(device), _) => MountSource::Device(device),
+            (None, None | Some(0)) => MountSource::Disk,
+            (None, Some(number)) => MountSource::Partition(number),
+        };
+        Ok(Mount { source, mountpoint: progress.required("mountpoint", mountpoint)? })
+    }
+}
+
+/// The number of a partition.
+struct PartitionSeed<'t> {
+    progress: &'t Progress,
+}
+
+impl<'de> DeserializeSeed<'de> for PartitionSeed<'_> {
+    type Value = u32;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u32, D::Error> {
+        self.progress.reach_token();
+        deserializer.deserialize_u32(self)
+    }
+}
+
+impl Visitor<'_> for PartitionSeed<'_> {
+    type Value = u32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a partition number")
+    }
+
+    fn visit_u32<E: Error>(self, number: u32) -> Result<u32, E> {
+        if number <= MAX_PARTITION { Ok(number) } else { Err(self.progress.reject(Problem::Partition)) }
+    }
+}
