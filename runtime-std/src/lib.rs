@@ -27,7 +27,7 @@ pub mod memory;
 pub mod nbd;
 mod net;
 pub mod network;
-mod pem;
+pub mod pem;
 pub mod prefix;
 mod rate_limit;
 pub mod sandbox;

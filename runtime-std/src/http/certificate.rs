@@ -1,24 +1,25 @@
 //! The certificate of the server and its key, from two files that can be read again.
 
 use std::{
-    error, fmt, io,
+    error, fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
-use rustls::{
-    InconsistentKeys, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use rustls::{InconsistentKeys, ServerConfig, pki_types::CertificateDer};
 use x509_cert::{
     Certificate,
     der::{DateTime, Decode},
 };
 
 use super::ffdhe;
-use crate::{clock::within, pem, unsandboxed};
+use crate::{
+    clock::within,
+    pem::{self, PemError},
+    unsandboxed,
+};
 
 /// The time limit for reading the files again.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,12 +46,8 @@ pub struct Tls {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file cannot be read.
-    Read(PathBuf, io::Error),
-    /// The file contains no certificate in the PEM format.
-    NoCertificate(PathBuf),
-    /// The file contains no key in the PEM format, or an encrypted one.
-    NoKey(PathBuf),
+    /// A file cannot be read, or has other contents.
+    File(PemError),
     /// The key is not that of the certificate.
     WrongKey(TlsFiles),
     /// The certificate or the key is not valid, or of an unknown kind.
@@ -91,11 +88,8 @@ impl Tls {
 /// Reads the files and checks that they belong together.
 fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let TlsFiles { certificate, key } = files;
-    let pem = read(certificate)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let chain = chain.ok().filter(|chain| !chain.is_empty());
-    let chain = chain.ok_or_else(|| TlsError::NoCertificate(certificate.clone()))?;
-    let private_key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| TlsError::NoKey(key.clone()))?;
+    let chain = pem::certificates(certificate)?;
+    let private_key = pem::key(key)?;
     let validity = chain.first().and_then(|first| validity(first));
     let invalid = |error| match error {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsError::WrongKey(files.clone()),
@@ -112,10 +106,6 @@ fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         report(certificate, validity, SystemTime::now());
     }
     Ok(Arc::new(config))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    pem::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
 }
 
 /// Returns the first and the last moment at which a certificate is valid.
@@ -142,13 +132,7 @@ fn report(path: &Path, (first, last): (DateTime, DateTime), now: SystemTime) {
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::NoCertificate(path) => write!(f, "{}: {}", path.display(), pem::NO_CERTIFICATE),
-            Self::NoKey(path) => write!(
-                f,
-                "{}: no key in the PEM format, or an encrypted one: `openssl pkey` writes it without a passphrase",
-                path.display()
-            ),
+            Self::File(error) => error.fmt(f),
             Self::WrongKey(TlsFiles { certificate, key }) => {
                 write!(f, "{}: not the key of the certificate {}", key.display(), certificate.display())
             }
@@ -161,3 +145,9 @@ impl fmt::Display for TlsError {
 }
 
 impl error::Error for TlsError {}
+
+impl From<PemError> for TlsError {
+    fn from(error: PemError) -> Self {
+        Self::File(error)
+    }
+}

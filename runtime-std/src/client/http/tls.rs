@@ -1,21 +1,12 @@
 //! TLS: the certificates that the client trusts, and the handshake.
 
-use std::{
-    fmt, io,
-    net::TcpStream,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, io, net::TcpStream, path::Path, sync::Arc};
 
 use futures_rustls::{TlsConnector, client::TlsStream};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::{ClientConfig, crypto::ring, pki_types::ServerName};
 use smol::Async;
 
-use crate::pem;
+use crate::pem::{self, PemError};
 
 /// The certificate authorities that a client trusts.
 #[derive(Clone)]
@@ -25,10 +16,8 @@ pub struct Trust(TlsConnector);
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TrustError {
-    /// The file cannot be read.
-    Read(PathBuf, io::Error),
-    /// The file contains no certificate in the PEM format.
-    NoCertificate(PathBuf),
+    /// The file cannot be read, or has other contents.
+    File(PemError),
     /// TLS cannot be configured.
     Tls(rustls::Error),
 }
@@ -40,13 +29,7 @@ impl Trust {
     ///
     /// Returns [`TrustError`].
     pub fn load(path: &Path) -> Result<Self, TrustError> {
-        let pem = pem::read(path).map_err(|error| TrustError::Read(path.to_owned(), error))?;
-        let mut roots = RootCertStore::empty();
-        // A bundle may contain a certificate of a kind that is not known here.
-        let (added, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
-        if added == 0 {
-            return Err(TrustError::NoCertificate(path.to_owned()));
-        }
+        let roots = pem::authorities(path).map_err(TrustError::File)?;
         let config = ClientConfig::builder_with_provider(ring::default_provider().into())
             .with_safe_default_protocol_versions()
             .map_err(TrustError::Tls)?
@@ -86,14 +69,14 @@ impl fmt::Debug for Trust {
 impl fmt::Display for TrustError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read(path, error) => {
+            Self::File(PemError::Read(path, error)) => {
                 write!(
                     f,
                     "cannot read {}: {error}: give the certificate of the authority with --ca FILE",
                     path.display()
                 )
             }
-            Self::NoCertificate(path) => write!(f, "{}: {}", path.display(), pem::NO_CERTIFICATE),
+            Self::File(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "cannot use TLS: {error}"),
         }
     }
