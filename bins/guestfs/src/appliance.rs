@@ -40,6 +40,9 @@ impl Appliance {
         mut report: impl FnMut(Step) -> io::Result<()>,
     ) -> Result<Self, String> {
         let config = DiskConfig::parse(description).map_err(|error| error.to_string())?;
+        if config.url.tls.is_some() {
+            return Err("libguestfs cannot connect with TLS (nbds://)".to_owned());
+        }
         let guestfs = Handle::create().map_err(|_| "libguestfs cannot create a handle".to_owned())?;
         configure(&guestfs, directory, emulate).map_err(|error| CallError::from(error).message)?;
         add_drive(&guestfs, &config).map_err(|error| match CallError::from(error).message {

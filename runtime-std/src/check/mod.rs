@@ -107,7 +107,14 @@ impl Disks {
         // Each disk is read once, so it is never idle.
         let connect = CONNECT_TIMEOUT.min(open);
         let times = DiskTimeouts { idle: Duration::MAX, view_gap: Duration::ZERO, open, connect, reply: answer };
-        let backend = Arc::new(crate::disk::Backend::new(launcher, times, executor.clone(), None, Memory::unlimited()));
+        let backend = Arc::new(crate::disk::Backend::new(
+            root.to_owned(),
+            launcher,
+            times,
+            executor.clone(),
+            None,
+            Memory::unlimited(),
+        ));
         let root = RootDirectory::new(root.to_owned(), answer);
         Self { root, limits, executor, backend, permits: Arc::new(Semaphore::new(MAX_CONCURRENT_DISKS)) }
     }

@@ -1,6 +1,7 @@
 //! Connects to the export of a disk and mounts its file systems.
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use crate::{
     fs::{self, DiskWork, MountedDisk, Turns},
     guestfs::{Launcher, SharedAppliance},
     memory::{DiskMemory, Memory},
-    nbd::{self, NbdClient},
+    nbd::{self, NbdClient, Target},
 };
 
 /// The maximum number of disks that connect at the same time without a waiting client.
@@ -44,6 +45,8 @@ pub(crate) struct DiskTimeouts {
 /// The state that all disks share.
 #[derive(Debug)]
 pub(crate) struct Backend {
+    /// The directory of the descriptions.
+    root: PathBuf,
     launcher: Launcher,
     timeouts: DiskTimeouts,
     executor: Arc<Executor<'static>>,
@@ -58,6 +61,7 @@ pub(crate) struct Backend {
 
 impl Backend {
     pub(crate) fn new(
+        root: PathBuf,
         launcher: Launcher,
         timeouts: DiskTimeouts,
         executor: Arc<Executor<'static>>,
@@ -65,7 +69,7 @@ impl Backend {
         memory: Memory,
     ) -> Self {
         let background_connects = Arc::new(Semaphore::new(MAX_BACKGROUND_CONNECTS));
-        Self { launcher, timeouts, executor, event_loop, background_connects, memory, turns: Turns::default() }
+        Self { root, launcher, timeouts, executor, event_loop, background_connects, memory, turns: Turns::default() }
     }
 
     /// Returns the executor for the tasks of disks.
@@ -110,6 +114,7 @@ struct Logged {
     in_use: String,
     warnings: Vec<String>,
     is_not_multi_conn: bool,
+    is_unverified: bool,
     unsupported: Option<String>,
 }
 
@@ -169,13 +174,16 @@ impl Connector {
         if choice == Some(disk::Backend::Guestfs) {
             // Some servers accept one connection at a time.
             self.disconnect();
+            if config.url.tls.is_some() {
+                return Err(DiskError::NoTlsInHelper("\"backend\" is \"guestfs\"".into()));
+            }
             // The appliance would need seconds to find out what a probe finds out in milliseconds.
             nbd::probe(&config.url).await.map_err(|error| connect_error(&config.url, error))?;
             return self.start_appliance(&config.url).await;
         }
         let started = Instant::now();
         let is_new = !self.nbd.as_ref().is_some_and(|nbd| nbd.is_alive());
-        let nbd = self.connect_to(&config.url).await?;
+        let nbd = self.connect_to(&config).await?;
         let disk = match MountedDisk::open_within(nbd, &config, self.memory.clone(), &self.work).await {
             Ok(disk) => disk,
             Err(fs::Error::Corrupt(problem)) if self.is_connection_outdated() => {
@@ -186,6 +194,9 @@ impl Connector {
             }
             Err(fs::Error::Unsupported(problem)) if choice.is_none() => {
                 let reason = problem.to_string();
+                if config.url.tls.is_some() {
+                    return Err(DiskError::NoTlsInHelper(reason));
+                }
                 if self.logged.unsupported.as_ref() != Some(&reason) {
                     log::info!("{}: {reason}; using libguestfs", self.name);
                     self.logged.unsupported = Some(reason);
@@ -217,15 +228,21 @@ impl Connector {
     /// Returns the connection of the native backend; connects if necessary.
     pub(crate) async fn connect(&mut self) -> Result<Arc<NbdClient>, DiskError> {
         let config = self.config()?;
-        self.connect_to(&config.url).await
+        self.connect_to(&config).await
     }
 
-    async fn connect_to(&mut self, url: &NbdUri) -> Result<Arc<NbdClient>, DiskError> {
+    async fn connect_to(&mut self, config: &DiskConfig) -> Result<Arc<NbdClient>, DiskError> {
         if let Some(nbd) = self.nbd.as_ref().filter(|nbd| nbd.is_alive()) {
             return Ok(nbd.clone());
         }
+        let url = &config.url;
         log::debug!("{}: connecting to {url}", self.name);
-        let nbd = Arc::new(self.open_connection(url).await?);
+        let nbd = Arc::new(self.open_connection(config).await?);
+        let is_unverified = url.tls.as_ref().is_some_and(|tls| tls.is_unverified);
+        if is_unverified && !self.logged.is_unverified {
+            log::warn!("{}: any server can pass itself off as {url}, since tls-verify-peer is false", self.name);
+            self.logged.is_unverified = true;
+        }
         if !nbd.export().multi_conn && !self.logged.is_not_multi_conn {
             log::warn!(
                 "{}: {} does not announce CAN_MULTI_CONN: changes by other clients of the export may become visible late; \
@@ -243,14 +260,15 @@ impl Connector {
     /// Opens another connection than that of [`connect`](Self::connect).
     pub(crate) async fn new_connection(&self) -> Result<NbdClient, DiskError> {
         let config = self.config()?;
-        self.open_connection(&config.url).await
+        self.open_connection(&config).await
     }
 
-    async fn open_connection(&self, url: &NbdUri) -> Result<NbdClient, DiskError> {
-        let Backend { timeouts, executor, event_loop, .. } = &*self.backend;
+    async fn open_connection(&self, config: &DiskConfig) -> Result<NbdClient, DiskError> {
+        let Backend { root, timeouts, executor, event_loop, .. } = &*self.backend;
         let limits = (timeouts.connect, timeouts.reply);
-        let connected = NbdClient::connect_on(event_loop.as_ref(), url, limits, executor).await;
-        connected.map_err(|error| connect_error(url, error))
+        let target = Target { url: &config.url, tls: config.tls.as_ref(), directory: root };
+        let connected = NbdClient::connect_on(event_loop.as_ref(), target, limits, executor).await;
+        connected.map_err(|error| connect_error(&config.url, error))
     }
 
     async fn start_appliance(&self, url: &NbdUri) -> Result<Contents, DiskError> {

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use rtftp_core::config::disk::{Board, ConfigError, DiskConfig, MAX_CONFIG, MountSource};
+use rtftp_core::config::disk::{Board, ConfigError, DiskConfig, MAX_CONFIG, MountSource, TlsConfig};
 use rustix::io::preadv2;
 use serde_json::{Value, json};
 
@@ -101,7 +101,22 @@ pub(super) fn to_json(config: &DiskConfig) -> Vec<u8> {
             rtftp_core::config::disk::Backend::Guestfs => "guestfs".into(),
         };
     }
+    if let Some(tls) = &config.tls {
+        description["tls"] = tls_to_json(tls);
+    }
     description.to_string().into_bytes()
+}
+
+fn tls_to_json(tls: &TlsConfig) -> Value {
+    let digits = |digest: &[u8; 32]| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let fields = [
+        ("ca", tls.ca.as_deref().map(str::to_owned)),
+        ("certificate", tls.identity.as_ref().map(|identity| identity.certificate.as_str().to_owned())),
+        ("key", tls.identity.as_ref().map(|identity| identity.key.as_str().to_owned())),
+        ("hostname", tls.hostname.as_deref().map(str::to_owned)),
+        ("fingerprint", tls.fingerprint.as_ref().map(|digest| format!("sha256:{}", digits(digest)))),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::String(value?)))).collect()
 }
 
 /// Reads an `.nbd` file. Of a file larger than [`MAX_CONFIG`], reads one byte more than that.
@@ -174,5 +189,16 @@ mod tests {
         let single = DiskConfig::parse(&to_json(&config)).expect("a description");
         assert_eq!(single.url.to_string(), "nbd+unix:///board?socket=/run/10.0.0.1");
         assert_eq!(DiskConfig { placeholders: config.placeholders.clone(), ..single }, *config);
+        for tls in [
+            r#"{"ca": "a\"b", "certificate": "c", "key": "/k", "hostname": "h"}"#,
+            &format!(r#"{{"fingerprint": "sha256:{}"}}"#, "0f".repeat(32)),
+            "{}",
+        ] {
+            let url = "nbds://h/{ip}?tls-certificates=/d&tls-verify-peer=false";
+            let group = format!(r#"{{"url": "{url}", "tls": {tls}, "mounts": [{{"mountpoint": "/"}}]}}"#);
+            let config = NbdFile::Default.parse_config(group.as_bytes()).expect("a description");
+            let single = DiskConfig::parse(&to_json(&config)).expect("a description");
+            assert_eq!((single.url, single.tls), (config.url, config.tls));
+        }
     }
 }

@@ -82,8 +82,8 @@ impl Disks {
         event_loop: Option<Arc<EventLoop>>,
         memory: Memory,
     ) -> Self {
+        let backend = Arc::new(Backend::new(directory.clone(), launcher, timeouts, executor, event_loop, memory));
         let root = RootDirectory::new(directory, timeouts.reply);
-        let backend = Arc::new(Backend::new(launcher, timeouts, executor, event_loop, memory));
         Self { root, backend, known: Mutex::default() }
     }
 

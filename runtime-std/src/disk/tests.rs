@@ -105,7 +105,7 @@ fn description(url: &str) -> String {
 fn disk(json: &str, executor: &Arc<Executor<'static>>, idle: Duration, view_gap: Duration, memory: Memory) -> Disk {
     let launcher = Launcher::with_helper("/nonexistent".into(), HelperTimeouts::default());
     let timeouts = DiskTimeouts { idle, view_gap, open: MINUTE, connect: MINUTE, reply: MINUTE };
-    let backend = Arc::new(Backend::new(launcher, timeouts, executor.clone(), None, memory));
+    let backend = Arc::new(Backend::new("/nonexistent".into(), launcher, timeouts, executor.clone(), None, memory));
     Disk::new(Connector::new("test.nbd".into(), json.as_bytes().into(), backend))
 }
 
@@ -410,7 +410,8 @@ fn idle_disk_occupies_little_memory() {
     let executor = Arc::new(Executor::new());
     let launcher = Launcher::with_helper("/nonexistent".into(), HelperTimeouts::default());
     let timeouts = DiskTimeouts { idle: MINUTE, view_gap: MINUTE, open: MINUTE, connect: MINUTE, reply: MINUTE };
-    let backend = Arc::new(Backend::new(launcher, timeouts, executor, None, Memory::unlimited()));
+    let backend =
+        Arc::new(Backend::new("/nonexistent".into(), launcher, timeouts, executor, None, Memory::unlimited()));
     let connector = Connector::new("test.nbd".into(), b"{}"[..].into(), backend);
     let (_messages, inbox) = unbounded();
     let log = Arc::new(super::error_log::DiskLog::new("test.nbd".into()));

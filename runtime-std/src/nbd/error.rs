@@ -2,6 +2,7 @@
 
 use std::{error, fmt, io, sync::Arc, time::Duration};
 
+use super::TlsError;
 use crate::fs;
 
 /// The reason why an NBD server, an export or a part of it cannot be read.
@@ -24,8 +25,10 @@ pub enum NbdError {
     OldstyleHandshake,
     /// The server does not support the fixed newstyle handshake.
     NoFixedNewstyle,
-    /// The server requires TLS.
+    /// The server requires TLS, and the URI does not ask for it.
     TlsRequired,
+    /// The connection cannot be encrypted, or a side rejects the other one.
+    Tls(Arc<TlsError>),
     /// The server has no export of this name.
     UnknownExport(String),
     /// The server refused to open an export.
@@ -88,7 +91,16 @@ pub enum NbdError {
 
 impl From<io::Error> for NbdError {
     fn from(error: io::Error) -> Self {
-        Self::Io(error.into())
+        match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+            Some(error) => TlsError::from(error).into(),
+            None => Self::Io(error.into()),
+        }
+    }
+}
+
+impl From<TlsError> for NbdError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error.into())
     }
 }
 
@@ -121,7 +133,10 @@ impl fmt::Display for NbdError {
                 f.write_str("the server uses the oldstyle NBD handshake, which is not supported")
             }
             Self::NoFixedNewstyle => f.write_str("the server does not support the fixed newstyle NBD handshake"),
-            Self::TlsRequired => f.write_str("the server requires TLS, which is not supported"),
+            Self::TlsRequired => {
+                f.write_str("the server requires TLS: use nbds:// instead of nbd://, or nbds+unix:// instead of nbd+unix://")
+            }
+            Self::Tls(error) => error.fmt(f),
             Self::UnknownExport(export) => write!(f, "the server has no export {export:?}"),
             Self::ExportRefused { export, code, text } => {
                 write!(f, "the server refused the export {export:?} (error {code:#x}){}", Suffix(text))

@@ -1,37 +1,37 @@
-//! A read-only client of NBD servers: fixed newstyle handshake, simple and structured replies, many requests in flight.
+//! A read-only client of NBD servers: fixed newstyle handshake, TLS, simple and structured replies, many requests in flight.
 
+mod connect;
+mod connection;
 mod error;
 mod handshake;
 mod in_flight;
 #[cfg(test)]
 pub(crate) mod script;
+mod target;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod transmission;
 mod transport;
 mod wire;
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use rtftp_core::config::uri::NbdUri;
 use smol::{
     Executor,
     channel::Receiver,
-    io::{AsyncRead, AsyncWrite, BufReader},
+    io::{AsyncRead, AsyncWrite},
 };
 
-pub use self::{error::NbdError, handshake::Export};
+pub(crate) use self::target::Target;
 use self::{
-    transmission::Connection,
-    transport::{BoxedStream, connect},
+    connect::{Limit, Negotiation},
+    connection::Connection,
 };
+pub use self::{error::NbdError, handshake::Export, tls::TlsError};
 use crate::{
     buffer::Buffer,
-    clock,
     event_loop::EventLoop,
     fs::{BlockDevice, ReadFuture},
 };
@@ -40,8 +40,6 @@ use crate::{
 const MAX_PIECES: usize = 8;
 /// The time limit of [`probe`].
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The size of the buffer for what is not data, in bytes: it holds any header, and data is received straight into its buffer.
-const HEADER_BUFFER: usize = 32;
 
 /// A connection to an open export of an NBD server.
 ///
@@ -56,26 +54,26 @@ pub struct NbdClient {
 impl NbdClient {
     /// Connects to a server and opens an export.
     ///
-    /// `timeout` limits the whole of that, and later each reply.
+    /// `timeout` limits the whole of that, and later each reply. Relative paths in the URI refer to the working directory.
     ///
     /// # Errors
     ///
     /// [`NbdError`].
     pub async fn connect(url: &NbdUri, timeout: Duration, executor: &Executor<'static>) -> Result<Self, NbdError> {
-        Self::connect_on(None, url, (timeout, timeout), executor).await
+        Self::connect_on(None, Target::of(url), (timeout, timeout), executor).await
     }
 
     /// Connects like [`connect`](Self::connect), with the socket registered with an event loop if there is one. The first time limit
     /// is that of connecting, the second one that of each reply.
     pub(crate) async fn connect_on(
         event_loop: Option<&Arc<EventLoop>>,
-        url: &NbdUri,
+        target: Target<'_>,
         (limit, timeout): (Duration, Duration),
         executor: &Executor<'static>,
     ) -> Result<Self, NbdError> {
         let limit = Limit::new(limit);
-        let stream = limit.apply(connect(&url.server, event_loop)).await?;
-        Self::open(stream, &url.export, limit, timeout, executor).await
+        let negotiation = Negotiation::start(target, event_loop, limit).await?;
+        Self::open(negotiation, &target.url.export, limit, timeout, executor).await
     }
 
     /// Opens an export over an existing connection. See [`connect`](Self::connect).
@@ -89,7 +87,9 @@ impl NbdClient {
         timeout: Duration,
         executor: &Executor<'static>,
     ) -> Result<Self, NbdError> {
-        Self::open(Box::new(stream), export, Limit::new(timeout), timeout, executor).await
+        let limit = Limit::new(timeout);
+        let negotiation = Negotiation::greet(Box::new(stream), limit).await?;
+        Self::open(negotiation, export, limit, timeout, executor).await
     }
 
     /// Returns the description of the export.
@@ -103,15 +103,13 @@ impl NbdClient {
     }
 
     async fn open(
-        stream: BoxedStream,
+        negotiation: Negotiation,
         export: &str,
         limit: Limit,
         timeout: Duration,
         executor: &Executor<'static>,
     ) -> Result<Self, NbdError> {
-        let mut stream = BufReader::with_capacity(HEADER_BUFFER, stream);
-        let no_zeroes = limit.greet(&mut stream).await?;
-        let export = limit.apply(handshake::open_export(&mut stream, export, no_zeroes)).await?;
+        let (stream, export) = negotiation.open(export, limit).await?;
         let connection = Connection::start(stream, export.structured, timeout, executor);
         Ok(Self { export, connection })
     }
@@ -196,40 +194,5 @@ impl Pieces<'_> {
 /// [`NbdError`].
 pub(crate) async fn probe(url: &NbdUri) -> Result<(), NbdError> {
     let limit = Limit::new(PROBE_TIMEOUT);
-    let stream = limit.apply(connect(&url.server, None)).await?;
-    let mut stream = BufReader::with_capacity(HEADER_BUFFER, stream);
-    limit.greet(&mut stream).await?;
-    limit.apply(handshake::probe_export(&mut stream, &url.export)).await
-}
-
-/// The time limit of all steps of connecting together.
-#[derive(Clone, Copy)]
-struct Limit {
-    limit: Duration,
-    deadline: Instant,
-}
-
-impl Limit {
-    fn new(limit: Duration) -> Self {
-        Self { limit, deadline: Instant::now() + limit }
-    }
-
-    /// Returns the result of a step, or [`NbdError::Timeout`].
-    async fn apply<T, E>(self, step: impl Future<Output = Result<T, E>>) -> Result<T, NbdError>
-    where
-        NbdError: From<E>,
-    {
-        let result = clock::until(self.deadline, step).await.ok_or(NbdError::Timeout(self.limit))?;
-        Ok(result?)
-    }
-
-    /// Exchanges greetings; [`NbdError::NoGreeting`] or [`NbdError::ClosedBeforeGreeting`] if the server does not.
-    async fn greet(self, stream: &mut BufReader<BoxedStream>) -> Result<bool, NbdError> {
-        let greeted = clock::until(self.deadline, handshake::greet(stream)).await;
-        match greeted {
-            Some(Err(NbdError::Closed)) => Err(NbdError::ClosedBeforeGreeting),
-            Some(greeted) => greeted,
-            None => Err(NbdError::NoGreeting(self.limit)),
-        }
-    }
+    Negotiation::start(Target::of(url), None, limit).await?.probe(&url.export, limit).await
 }

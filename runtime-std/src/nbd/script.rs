@@ -9,7 +9,7 @@ use rtftp_core::config::uri::NbdUri;
 use smol::{
     Executor, block_on,
     future::{or, pending},
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
@@ -74,14 +74,21 @@ pub(crate) const STRUCTURED: ServerOptions = ServerOptions { structured: true, .
 impl ServerOptions {
     /// Performs the handshake for an export of `size` bytes.
     pub(crate) async fn open(self, client: &mut TcpStream, size: u64) {
-        let zeroes = if self.no_zeroes { 0 } else { 124 };
+        self.greet(client).await;
+        self.negotiate(client, size).await;
+    }
+
+    /// Exchanges greetings.
+    pub(crate) async fn greet(self, client: &mut TcpStream) {
         client.write_all(&greeting(if self.no_zeroes { 3 } else { 1 })).await.expect("sent");
         assert_eq!(receive::<4>(client).await, [0, 0, 0, if self.no_zeroes { 3 } else { 1 }], "the client's flags");
+    }
+
+    /// Replies to options until the export is open.
+    pub(crate) async fn negotiate(self, client: &mut (impl AsyncRead + AsyncWrite + Unpin), size: u64) {
+        let zeroes = if self.no_zeroes { 0 } else { 124 };
         loop {
-            assert_eq!(&receive::<8>(client).await, b"IHAVEOPT");
-            let option = u32::from_be_bytes(receive(client).await);
-            let mut data = vec![0; u32::from_be_bytes(receive(client).await) as usize];
-            client.read_exact(&mut data).await.expect("an option");
+            let (option, data) = receive_option(client).await;
             let reply = |kind, data: &[u8]| option_reply(option, kind, data);
             let flags = 0b1_0000_0011;
             let reply_to_option = match option {
@@ -95,11 +102,21 @@ impl ServerOptions {
                 _ => reply(0x8000_0001, b"unsupported"),
             };
             client.write_all(&reply_to_option).await.expect("sent");
+            client.flush().await.expect("sent");
             if option == 1 || option == 7 && !self.old {
                 return;
             }
         }
     }
+}
+
+/// Receives an option and its data.
+pub(crate) async fn receive_option(client: &mut (impl AsyncRead + Unpin)) -> (u32, Vec<u8>) {
+    assert_eq!(&receive::<8>(client).await, b"IHAVEOPT");
+    let option = u32::from_be_bytes(receive(client).await);
+    let mut data = vec![0; u32::from_be_bytes(receive(client).await) as usize];
+    client.read_exact(&mut data).await.expect("an option");
+    (option, data)
 }
 
 /// A read request.
@@ -111,7 +128,7 @@ pub(crate) struct ReadRequest {
 }
 
 /// Receives the next request, which must be a read.
-pub(crate) async fn receive_request(client: &mut TcpStream) -> ReadRequest {
+pub(crate) async fn receive_request(client: &mut (impl AsyncRead + Unpin)) -> ReadRequest {
     assert_eq!(receive(client).await, [0x25, 0x60, 0x95, 0x13, 0, 0, 0, 0]);
     ReadRequest {
         cookie: u64::from_be_bytes(receive(client).await),
@@ -120,7 +137,7 @@ pub(crate) async fn receive_request(client: &mut TcpStream) -> ReadRequest {
     }
 }
 
-async fn receive<const N: usize>(client: &mut TcpStream) -> [u8; N] {
+async fn receive<const N: usize>(client: &mut (impl AsyncRead + Unpin)) -> [u8; N] {
     let mut bytes = [0; N];
     client.read_exact(&mut bytes).await.expect("a message of the client");
     bytes

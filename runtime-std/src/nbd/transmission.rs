@@ -12,8 +12,8 @@ use std::{
 };
 
 use smol::{
-    Executor, Timer,
-    channel::{Receiver, Sender, bounded, unbounded},
+    Timer,
+    channel::Receiver,
     future::{FutureExt, poll_once},
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     stream::Stream,
@@ -27,66 +27,10 @@ use super::{
         REPLY_TYPE_NONE, REPLY_TYPE_OFFSET_DATA, REPLY_TYPE_OFFSET_HOLE, parse_error, request,
     },
 };
-use crate::buffer::{Buffer, BufferPool};
-
-/// A handle to the task. The task disconnects when the handle is dropped.
-#[derive(Debug)]
-pub(super) struct Connection {
-    requests: Sender<Request>,
-    lost: Arc<OnceLock<Arc<NbdError>>>,
-    pool: BufferPool,
-}
-
-impl Connection {
-    /// Starts the task after the handshake.
-    pub(super) fn start(
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        structured: bool,
-        timeout: Duration,
-        executor: &Executor<'static>,
-    ) -> Self {
-        let (requests, queue) = unbounded();
-        let lost = Arc::new(OnceLock::new());
-        let pool = BufferPool::default();
-        let transmission = Transmission {
-            stream,
-            structured,
-            timeout,
-            waiting: VecDeque::new(),
-            in_flight: InFlight::new(pool.clone()),
-            outgoing: Vec::new(),
-            incoming: Incoming::default(),
-        };
-        executor.spawn(run(transmission, queue, lost.clone())).detach();
-        Self { requests, lost, pool }
-    }
-
-    /// Requests a read. The returned channel receives the result; it is closed without one if the connection is lost.
-    pub(super) fn read(&self, offset: u64, len: u32) -> Receiver<Result<Buffer, NbdError>> {
-        let (reply, receiver) = bounded(1);
-        // If this fails, the receiver is closed.
-        let _ = self.requests.try_send(Request { offset, len, reply });
-        receiver
-    }
-
-    /// Returns `false` once the connection is known to be lost.
-    pub(super) fn is_alive(&self) -> bool {
-        !self.requests.is_closed()
-    }
-
-    /// Frees the buffers that are kept for later reads.
-    pub(super) fn free_buffers(&self) {
-        self.pool.clear();
-    }
-
-    /// Returns why the connection was lost.
-    pub(super) fn error(&self) -> NbdError {
-        NbdError::ConnectionLost(self.lost.get().cloned().unwrap_or_else(|| NbdError::ShuttingDown.into()))
-    }
-}
+use crate::buffer::BufferPool;
 
 /// Runs until the handle is dropped or the connection is lost.
-async fn run(
+pub(super) async fn run(
     mut transmission: Transmission<impl AsyncRead + AsyncWrite + Unpin>,
     queue: Receiver<Request>,
     lost: Arc<OnceLock<Arc<NbdError>>>,
@@ -96,7 +40,12 @@ async fn run(
     match poll_fn(|cx| transmission.poll(cx, requests.as_mut(), &mut timer)).await {
         // Sent only if that does not block: the server notices the end of the connection anyway.
         Ok(()) if transmission.outgoing.is_empty() => {
-            let _ = poll_once(transmission.stream.write_all(&request(CMD_DISC, 0, 0, 0))).await;
+            let stream = &mut transmission.stream;
+            let _ = poll_once(async {
+                stream.write_all(&request(CMD_DISC, 0, 0, 0)).await?;
+                stream.flush().await
+            })
+            .await;
         }
         Ok(()) => {}
         Err(error) => drop(lost.set(error.into())),
@@ -107,7 +56,7 @@ async fn run(
 }
 
 /// The state of the task.
-struct Transmission<S> {
+pub(super) struct Transmission<S> {
     stream: S,
     /// Whether structured replies were negotiated.
     structured: bool,
@@ -148,6 +97,19 @@ impl Default for Incoming {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Transmission<S> {
+    /// Begins after the handshake.
+    pub(super) fn new(stream: S, structured: bool, timeout: Duration, pool: BufferPool) -> Self {
+        Self {
+            stream,
+            structured,
+            timeout,
+            waiting: VecDeque::new(),
+            in_flight: InFlight::new(pool),
+            outgoing: Vec::new(),
+            incoming: Incoming::default(),
+        }
+    }
+
     /// Sends, receives and checks the deadline. Completes when `requests` is closed.
     fn poll(
         &mut self,
@@ -190,8 +152,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transmission<S> {
         }
     }
 
-    /// Sends the waiting requests for which there is room in flight.
+    /// Sends the waiting requests for which there is room in flight. TLS keeps what the socket does not accept yet.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NbdError>> {
+        ready!(self.poll_write(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx).map_err(NbdError::from)
+    }
+
+    /// Writes the waiting requests for which there is room in flight.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NbdError>> {
         loop {
             while !self.outgoing.is_empty() {
                 match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outgoing))? {
@@ -311,9 +279,12 @@ fn poll_fill(
     filled: &mut usize,
 ) -> Poll<Result<(), NbdError>> {
     while let Some(rest) = buffer.get_mut(*filled..).filter(|rest| !rest.is_empty()) {
-        match ready!(Pin::new(&mut *stream).poll_read(cx, rest))? {
-            0 => return Poll::Ready(Err(NbdError::Closed)),
-            received => *filled += received,
+        match ready!(Pin::new(&mut *stream).poll_read(cx, rest)) {
+            Ok(0) => return Poll::Ready(Err(NbdError::Closed)),
+            Ok(received) => *filled += received,
+            // The end of a connection whose end TLS did not announce.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Err(NbdError::Closed)),
+            Err(error) => return Poll::Ready(Err(error.into())),
         }
     }
     Poll::Ready(Ok(()))

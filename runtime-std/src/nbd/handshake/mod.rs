@@ -7,10 +7,11 @@ mod tests;
 use smol::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use self::options::{
-    IHAVEOPT, INFO_BLOCK_SIZE, INFO_EXPORT, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_STRUCTURED_REPLY,
-    REP_ACK, REP_ERR, REP_ERR_TLS_REQD, REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO, read_array, read_reply, send_option,
+    IHAVEOPT, INFO_BLOCK_SIZE, INFO_EXPORT, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_STARTTLS,
+    OPT_STRUCTURED_REPLY, REP_ACK, REP_ERR, REP_ERR_TLS_REQD, REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO, read_array,
+    read_reply, send_option,
 };
-use super::{NbdError, wire::Fields};
+use super::{NbdError, TlsError, wire::Fields};
 use crate::text::printable;
 
 const NBDMAGIC: u64 = u64::from_be_bytes(*b"NBDMAGIC");
@@ -70,6 +71,16 @@ pub(super) async fn open_export(
     Ok(Export { structured, ..export })
 }
 
+/// Asks for TLS. If the server agrees, the TLS handshake follows, and then other options.
+pub(super) async fn start_tls(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), NbdError> {
+    send_option(stream, OPT_STARTTLS, &[]).await?;
+    match read_reply(stream, OPT_STARTTLS).await? {
+        (REP_ACK, _) => Ok(()),
+        (REP_ERR.., _) => Err(TlsError::NotOffered.into()),
+        _ => Err(NbdError::InvalidReply),
+    }
+}
+
 /// Checks that the server has an export, then ends the session. A server without `NBD_OPT_INFO` is assumed to have it.
 pub(super) async fn probe_export(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -97,6 +108,7 @@ pub(super) async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) ->
     }
     let supported = flags & (FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES);
     stream.write_all(&u32::from(supported).to_be_bytes()).await?;
+    stream.flush().await?;
     Ok(flags & FLAG_NO_ZEROES != 0)
 }
 

@@ -13,6 +13,7 @@ pub(super) const IHAVEOPT: u64 = u64::from_be_bytes(*b"IHAVEOPT");
 
 pub(super) const OPT_EXPORT_NAME: u32 = 1;
 pub(super) const OPT_ABORT: u32 = 2;
+pub(super) const OPT_STARTTLS: u32 = 5;
 pub(super) const OPT_INFO: u32 = 6;
 pub(super) const OPT_GO: u32 = 7;
 pub(super) const OPT_STRUCTURED_REPLY: u32 = 8;
@@ -40,7 +41,8 @@ pub(super) async fn send_option(
 ) -> Result<(), NbdError> {
     let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
     let message = [&IHAVEOPT.to_be_bytes()[..], &option.to_be_bytes(), &len.to_be_bytes(), data].concat();
-    Ok(stream.write_all(&message).await?)
+    stream.write_all(&message).await?;
+    Ok(stream.flush().await?)
 }
 
 /// Reads one reply to an option. Returns its type and its data.

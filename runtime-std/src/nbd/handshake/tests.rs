@@ -102,7 +102,10 @@ fn explains_an_invalid_option_reply() {
     let ack: (u32, &[u8]) = (REP_ACK, &[]);
     for (replies, reason) in [
         (&[(REP_ERR_UNKNOWN, &b"no"[..])][..], "the server has no export \"disk\""),
-        (&[(REP_ERR_TLS_REQD, b"")], "the server requires TLS, which is not supported"),
+        (
+            &[(REP_ERR_TLS_REQD, b"")],
+            "the server requires TLS: use nbds:// instead of nbd://, or nbds+unix:// instead of nbd+unix://",
+        ),
         (&[(REP_ERR + 2, b"not\nyou")], "the server refused the export \"disk\" (error 0x80000002): not\\nyou"),
         (&[(REP_ERR + 2, b"\x1b[2J\xff")], {
             "the server refused the export \"disk\" (error 0x80000002): \\u{1b}[2J\u{fffd}"
@@ -156,7 +159,10 @@ fn reports_required_tls_if_all_options_are_refused() {
         option_reply(OPT_STRUCTURED_REPLY, REP_ERR_TLS_REQD, b""),
         option_reply(OPT_GO, REP_ERR_TLS_REQD, b""),
     ];
-    assert_eq!(connect_to(&messages.concat(), false), Err("the server requires TLS, which is not supported".into()));
+    assert_eq!(
+        connect_to(&messages.concat(), false),
+        Err("the server requires TLS: use nbds:// instead of nbd://, or nbds+unix:// instead of nbd+unix://".into())
+    );
 }
 
 #[test]
