@@ -40,7 +40,7 @@ packages() {
     local names=(
         gcc g++ libc6-dev pkg-config                                      # for building
         libguestfs-dev "linux-image-$(dpkg --print-architecture)"         # libguestfs and its appliance
-        nbdkit qemu-utils                                                 # NBD servers
+        nbdkit qemu-utils nbd-server                                      # NBD servers
         fdisk dosfstools mtools e2fsprogs xfsprogs btrfs-progs f2fs-tools xz-utils  # for making disks
         curl openssl tftp-hpa busybox atftp                               # clients, and keys for HTTPS
         dnsmasq-base python3                                              # a TFTP server and an HTTP server

@@ -1,6 +1,9 @@
 //! A certificate authority.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::run;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -8,7 +11,7 @@ use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issu
 /// The GUID of the program that enrols a certificate; firmware ignores it.
 const OWNER: [u8; 16] = [0; 16];
 
-/// A certificate authority, which issues certificates for 127.0.0.1 and 10.0.0.1.
+/// A certificate authority.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -54,7 +57,8 @@ impl Authority {
         [&certificate_type.to_be_bytes()[..], &lens, &OWNER, certificate].concat()
     }
 
-    /// Writes a certificate that ends at the start of this year, and its key, to `certificate.pem` and `key.pem` in a directory.
+    /// Writes a certificate for 127.0.0.1 and 10.0.0.1 that ends at the start of this year, and its key, to `certificate.pem` and
+    /// `key.pem` in a directory.
     pub fn issue(&self, end: i32, directory: &Path) {
         self.issue_for(&KeyPair::generate().expect("a key"), end, directory);
     }
@@ -64,13 +68,25 @@ impl Authority {
         self.issue_for(&rsa_key(), end, directory);
     }
 
+    /// Writes a certificate for these names that ends at the start of this year, and its key, to `NAME-cert.pem` and `NAME-key.pem`.
+    pub fn issue_to(&self, hosts: &[&str], end: i32, directory: &Path, name: &str) {
+        let files = [format!("{name}-cert.pem"), format!("{name}-key.pem")].map(|name| directory.join(name));
+        self.issue_files(&KeyPair::generate().expect("a key"), hosts, end, files);
+    }
+
     fn issue_for(&self, key: &KeyPair, end: i32, directory: &Path) {
-        let mut params = CertificateParams::new(["127.0.0.1", "10.0.0.1"].map(str::to_owned)).expect("addresses");
+        let files = ["certificate.pem", "key.pem"].map(|name| directory.join(name));
+        self.issue_files(key, &["127.0.0.1", "10.0.0.1"], end, files);
+    }
+
+    fn issue_files(&self, key: &KeyPair, hosts: &[&str], end: i32, [certificate_file, key_file]: [PathBuf; 2]) {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut params = CertificateParams::new(hosts).expect("names");
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(end, 1, 1);
         let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
-        fs::write(directory.join("certificate.pem"), certificate.pem()).expect("written");
-        fs::write(directory.join("key.pem"), key.serialize_pem()).expect("written");
+        fs::write(certificate_file, certificate.pem()).expect("written");
+        fs::write(key_file, key.serialize_pem()).expect("written");
     }
 }
 

@@ -237,12 +237,13 @@ pub struct DiskConfig {
     mounts: Vec<String>,
     tftp_root: String,
     backend: Option<&'static str>,
+    tls: Option<String>,
 }
 
 impl DiskConfig {
     /// Creates a description of the disk at this NBD URI, with no mounts and `/` as `tftp_root`.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), mounts: Vec::new(), tftp_root: "/".into(), backend: None }
+        Self { url: url.into(), mounts: Vec::new(), tftp_root: "/".into(), backend: None, tls: None }
     }
 
     /// Mounts the partition with this number.
@@ -266,6 +267,13 @@ impl DiskConfig {
         self
     }
 
+    /// Sets the object `tls`, in JSON.
+    #[must_use]
+    pub fn tls(mut self, tls: impl Into<String>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
     /// Sets the backend: `native` or `guestfs`.
     #[must_use]
     pub fn backend(mut self, backend: &'static str) -> Self {
@@ -276,11 +284,14 @@ impl DiskConfig {
 
 impl fmt::Display for DiskConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, mounts, tftp_root, backend } = self;
+        let Self { url, mounts, tftp_root, backend, tls } = self;
         let mounts = mounts.join(",\n    ");
         write!(f, "{{\n  \"url\": \"{url}\",\n  \"mounts\": [\n    {mounts}\n  ],\n  \"tftp_root\": \"{tftp_root}\"")?;
         if let Some(backend) = backend {
             write!(f, ",\n  \"backend\": \"{backend}\"")?;
+        }
+        if let Some(tls) = tls {
+            write!(f, ",\n  \"tls\": {tls}")?;
         }
         f.write_str("\n}\n")
     }

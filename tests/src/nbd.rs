@@ -79,11 +79,30 @@ impl NbdServer {
 
     #[track_caller]
     fn start_unix(socket: &Path, files: &str) -> Self {
+        Self::start_unix_with(socket, &["file", files])
+    }
+
+    /// Starts `nbdkit` with these arguments on a Unix socket.
+    #[track_caller]
+    pub(crate) fn start_unix_with(socket: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new("nbdkit");
-        command.args(["--foreground", "--unix"]).arg(socket).args(["file", files]);
+        command.args(["--foreground", "--unix"]).arg(socket).args(arguments);
         let process = Process::start_quietly(&mut command);
         poll_until("the socket of nbdkit", Duration::from_secs(10), || socket.exists().then_some(()));
         Self { process, address: None, url: format!("nbd+unix:///?socket={}", socket.display()) }
+    }
+
+    /// Returns the server with a URI that asks for TLS.
+    pub(crate) fn with_tls(mut self) -> Self {
+        self.url = self.url.replacen("nbd", "nbds", 1);
+        self
+    }
+
+    /// Waits until a program listens that was started with a port, and exports the disk under the name `disk`.
+    #[track_caller]
+    pub(crate) fn listening(process: Process, address: SocketAddr) -> Self {
+        poll_until("the NBD server to listen", Duration::from_secs(10), || TcpStream::connect(address).ok());
+        Self { process, address: Some(address), url: format!("nbd://{address}/disk") }
     }
 
     /// Returns the NBD URI.
@@ -103,7 +122,7 @@ impl NbdServer {
     }
 
     #[track_caller]
-    fn start_on(listener: TcpListener, command: &[&str], path: &str) -> Self {
+    pub(crate) fn start_on(listener: TcpListener, command: &[&str], path: &str) -> Self {
         const SCRIPT: &str = r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@""#;
         let installed = Command::new(command[0]).arg("--version").stdout(Stdio::null()).status();
         assert!(installed.is_ok(), "this test needs the program `{}`, which is not installed", command[0]);
