@@ -182,8 +182,10 @@ fn check_explains_every_refusal() {
         let config = if tls.is_empty() { config } else { config.tls(tls) };
         root.file(&format!("10.0.0.{}.nbd", number + 1), config.to_string())
     });
-    let guestfs = config(&good).tls(ca).backend("guestfs");
-    let root = root.file("10.0.1.1.nbd", guestfs.to_string());
+    // Disks that only libguestfs can read.
+    let root = root.file("10.0.1.1.nbd", config(&good).tls(ca).backend("guestfs").to_string());
+    let raid = DiskConfig::new(good.url()).device("/dev/md127", "/").tls(ca);
+    let root = root.file("10.0.1.3.nbd", raid.to_string());
 
     // The authorities of the system are those of this file.
     let system = config(&good).to_string();
@@ -204,7 +206,9 @@ fn check_explains_every_refusal() {
         }
     }
     let found = |name: &str| problems.iter().find(|problem| problem.starts_with(name)).copied();
-    let guestfs = found("10.0.1.1.nbd: ").expect("libguestfs has no TLS");
-    assert!(guestfs.contains("libguestfs cannot connect with TLS (nbds://): forward the disk"), "{guestfs}");
+    for name in ["10.0.1.1.nbd: ", "10.0.1.3.nbd: "] {
+        let guestfs = found(name).expect("libguestfs has no TLS");
+        assert!(guestfs.contains("libguestfs cannot connect with TLS (nbds://): forward the disk"), "{guestfs}");
+    }
     assert_eq!(found("10.0.1.2.nbd: "), None);
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use futures_rustls::TlsAcceptor;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rtftp_core::config::disk::TlsConfig;
-use rustls::{ServerConfig, server::WebPkiClientVerifier};
+use rustls::{ServerConfig, SupportedProtocolVersion, server::WebPkiClientVerifier, version::TLS13};
 use tempfile::TempDir;
 
 use crate::{nbd::tls::verifier::PROVIDER, pem};
@@ -52,12 +52,21 @@ impl Authority {
         self.files.path()
     }
 
-    /// Returns the configuration of a server with the certificate `server`; if there are `clients`, for those with a certificate of them.
-    pub(super) fn server(&self, clients: Option<&Self>) -> TlsAcceptor {
+    /// Returns the configuration of a server with the certificate `server`.
+    pub(super) fn server(&self) -> TlsAcceptor {
+        self.server_with(&TLS13, None)
+    }
+
+    /// Returns that of a server with this version of TLS, for clients with a certificate of `clients` if there is such an authority.
+    pub(super) fn server_with(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        clients: Option<&Self>,
+    ) -> TlsAcceptor {
         let chain = pem::certificates(&self.path().join("server.pem")).expect("a certificate");
         let key = pem::key(&self.path().join("server.key")).expect("a key");
         let builder = ServerConfig::builder_with_provider(PROVIDER.clone());
-        let builder = builder.with_safe_default_protocol_versions().expect("versions");
+        let builder = builder.with_protocol_versions(&[version]).expect("a version");
         let builder = match clients {
             None => builder.with_no_client_auth(),
             Some(clients) => {

@@ -9,6 +9,7 @@ use rtftp_core::config::{
     disk::{ClientIdentity, TlsConfig},
     uri::{NbdUri, TlsParameters},
 };
+use rustls::version::{TLS12, TLS13};
 use smol::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -80,7 +81,7 @@ fn reads_through_tls() {
     authority.issue("server", "127.0.0.1", (2000, 2100)).issue("client", "client", (2000, 2100));
     let size = 1 << 20;
     let tls = TlsConfig { identity: identity("client"), ..authority.description() };
-    for clients in [None, Some(&authority)] {
+    for (version, clients) in [(&TLS12, None), (&TLS12, Some(&authority)), (&TLS13, None), (&TLS13, Some(&authority))] {
         let serve = async |mut stream: TlsStream<TcpStream>| {
             SIMPLE.negotiate(&mut stream, size).await;
             for _ in 0..2 {
@@ -91,7 +92,7 @@ fn reads_through_tls() {
             }
             stream.close().await.expect("closed");
         };
-        let read = connect_to(&authority.server(clients), &tls, authority.path(), serve, async |nbd| {
+        let read = connect_to(&authority.server_with(version, clients), &tls, authority.path(), serve, async |nbd| {
             for (offset, len) in [(0, size as usize), (1000, 5)] {
                 let data = nbd.read(offset, len).await.expect("read");
                 assert!((offset..).zip(data.iter()).all(|(at, byte)| *byte == (at % 251) as u8));
@@ -114,20 +115,20 @@ fn rejects_servers_that_are_not_the_right_one() {
         ("127.0.0.1", valid, &other, "from an authority that is not known (CN=authority)"),
     ] {
         authority.issue("server", host, dates);
-        let message = rejection(&authority.server(None), &trusted.description(), trusted.path());
+        let message = rejection(&authority.server(), &trusted.description(), trusted.path());
         assert!(message.contains(reason), "expected `{reason}`: {message}");
     }
     authority.issue("server", "nas.lan", valid);
     let named = TlsConfig { hostname: Some("nas.lan".try_into().expect("short")), ..authority.description() };
     let ends = async |mut stream: TlsStream<TcpStream>| SIMPLE.negotiate(&mut stream, 1 << 20).await;
-    assert_eq!(connect_to(&authority.server(None), &named, authority.path(), ends, async |_| {}), Ok(()));
+    assert_eq!(connect_to(&authority.server(), &named, authority.path(), ends, async |_| {}), Ok(()));
 }
 
 #[test]
 fn fingerprint_stands_for_name_issuer_and_dates() {
     let authority = Authority::new();
     authority.issue_to_itself("server");
-    let acceptor = authority.server(None);
+    let acceptor = authority.server();
 
     let message = rejection(&acceptor, &authority.description(), authority.path());
     let (_, rest) = message.split_once("self-signed: if its fingerprint is sha256:").expect(&message);
@@ -146,16 +147,21 @@ fn fingerprint_stands_for_name_issuer_and_dates() {
 fn server_that_rejects_the_client_is_explained() {
     let (authority, other) = (Authority::new(), Authority::new());
     authority.issue("server", "127.0.0.1", (2000, 2100)).issue("client", "client", (2000, 2020));
-    let acceptor = authority.server(Some(&authority));
-    let message = rejection(&acceptor, &authority.description(), authority.path());
-    assert!(message.contains("demands a certificate of the client: name its files"), "{message}");
-    let expired = TlsConfig { identity: identity("client"), ..authority.description() };
-    let message = rejection(&acceptor, &expired, authority.path());
-    assert!(message.contains("rejects the client's certificate (CertificateExpired)"), "{message}");
     other.issue("client", "client", (2000, 2100));
     fs::copy(authority.path().join("ca.pem"), other.path().join("ca.pem")).expect("copied");
-    let message = rejection(&acceptor, &expired, other.path());
-    assert!(message.contains("rejects the client's certificate"), "{message}");
+    let expired = TlsConfig { identity: identity("client"), ..authority.description() };
+    // The server decides within the handshake of TLS 1.2, and after that of TLS 1.3.
+    for version in [&TLS12, &TLS13] {
+        let acceptor = authority.server_with(version, Some(&authority));
+        for (tls, files, reason) in [
+            (&authority.description(), &authority, "demands a certificate of the client: name its files"),
+            (&expired, &authority, "rejects the client's certificate (CertificateExpired)"),
+            (&expired, &other, "rejects the client's certificate"),
+        ] {
+            let message = rejection(&acceptor, tls, files.path());
+            assert!(message.contains(reason), "expected `{reason}`: {message}");
+        }
+    }
 }
 
 #[test]
@@ -257,7 +263,7 @@ fn directory_of_a_uri_has_the_names_of_libnbd() {
     let authority = Authority::new();
     authority.issue("server", "127.0.0.1", (2000, 2100)).issue("client", "client", (2000, 2100));
     let names = [("ca.pem", "ca-cert.pem"), ("client.pem", "client-cert.pem"), ("client.key", "client-key.pem")];
-    let acceptor = authority.server(Some(&authority));
+    let acceptor = authority.server_with(&TLS13, Some(&authority));
     let connect = |parameters: TlsParameters| {
         let serve = async |mut client: TcpStream| {
             start_tls(&mut client, &option_reply(OPT_STARTTLS, REP_ACK, b"")).await;
