@@ -1,8 +1,9 @@
 //! Reads the certificates and keys of a connection, outside of the sandbox and anew for each connection.
 
 use std::{
+    collections::BTreeMap,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -29,10 +30,12 @@ use crate::{
 
 /// The time limit for reading the files of a connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// The number of connections whose files are read at the same time: a read that hangs keeps its thread.
+/// The number of connections whose files are read at the same time, for each directory.
 const MAX_READS: usize = 8;
 
-static READS: Semaphore = Semaphore::new(MAX_READS);
+/// The directories from which files are being read. A read that hangs keeps its thread and its place, and so delays only connections
+/// that use its directory.
+static READS: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
 
 /// The system's authorities, which connections that begin at the same time share.
 static SYSTEM: Mutex<Weak<RootCertStore>> = Mutex::new(Weak::new());
@@ -48,15 +51,23 @@ pub(in crate::nbd) struct Credentials {
 /// Reads the files.
 pub(in crate::nbd) async fn load(settings: Settings) -> Result<Credentials, TlsError> {
     let read = async {
-        let permit = READS.acquire().await;
+        let place = places(settings.directory()).acquire_arc().await;
         let task = move || {
             let loaded = read_all(settings);
-            drop(permit);
+            drop(place);
             loaded
         };
         unsandboxed::spawn(task).recv().await
     };
     within(READ_TIMEOUT, read).await.and_then(Result::ok).unwrap_or(Err(TlsError::FilesTimeout(READ_TIMEOUT)))
+}
+
+/// Returns the places of a directory.
+fn places(directory: &Path) -> Arc<Semaphore> {
+    let mut reads = READS.lock();
+    // Each read holds its semaphore.
+    reads.retain(|_, places| Arc::strong_count(places) > 1);
+    reads.entry(directory.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(MAX_READS))).clone()
 }
 
 /// Reads the files. Blocks.
@@ -122,4 +133,37 @@ fn read_identity(identity: &Identity) -> Result<Option<Arc<CertifiedKey>>, TlsEr
     let certified = CertifiedKey::from_der(chain, pem::key(key)?, &PROVIDER);
     let files = || format!("{}, {}", certificate.display(), key.display());
     Ok(Some(certified.map_err(|error| TlsError::Identity(files(), error.to_string()))?.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::unix::fs::OpenOptionsExt};
+
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+    use smol::{block_on, future::poll_once};
+
+    use super::*;
+
+    #[test]
+    fn directory_that_hangs_delays_no_other() {
+        let [hanging, other] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        let pipe = hanging.path().join("ca.pem");
+        // Opening it waits for a writer.
+        mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).expect("a pipe");
+        let settings = |directory: &Path| Settings {
+            name: ServerName::try_from("nas").expect("a name"),
+            trust: Trust::Authorities { ca: directory.join("ca.pem"), crl: None },
+            identity: None,
+        };
+        block_on(async {
+            let mut reads: Vec<_> = (0..2 * MAX_READS).map(|_| Box::pin(load(settings(hanging.path())))).collect();
+            for read in &mut reads {
+                assert!(poll_once(read).await.is_none());
+            }
+            let error = load(settings(other.path())).await.expect_err("no file");
+            assert!(matches!(error, TlsError::File(PemError::Read(..))), "{error}");
+        });
+        // Ends the threads: non-blocking, this fails once none waits.
+        while File::options().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&pipe).is_ok() {}
+    }
 }

@@ -1,6 +1,6 @@
 //! The settings of TLS: those of the description, then those of the URI, then defaults.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rtftp_core::config::uri::NbdServer;
 use rustls::pki_types::ServerName;
@@ -42,6 +42,16 @@ pub(super) struct Identity {
 }
 
 impl Settings {
+    /// Returns the directory of the files; an empty path if only those of the system are read.
+    pub(super) fn directory(&self) -> &Path {
+        let ca = match &self.trust {
+            Trust::Authorities { ca, .. } => Some(ca),
+            _ => None,
+        };
+        let file = ca.or(self.identity.as_ref().map(|identity| &identity.certificate));
+        file.and_then(|file| file.parent()).unwrap_or(Path::new(""))
+    }
+
     /// Returns the settings for a target; `None` if its URI does not ask for TLS.
     pub(in crate::nbd) fn new(target: Target<'_>) -> Result<Option<Self>, TlsError> {
         let Some(parameters) = &target.url.tls else { return Ok(None) };
