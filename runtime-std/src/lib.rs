@@ -5,8 +5,10 @@
 //! * [`client`] fetches files: [`fetch`](client::fetch) drives the core's [`Receiver`](rtftp_core::Receiver), and
 //!   [`HttpClient`](client::http::HttpClient) fetches over HTTP.
 //! * [`history`] records the boots of each client and the outcome of each request.
+//! * [`boot_entries`] makes boot menus from the files on a disk.
 //! * [`check`] inspects everything that a server would serve and reports problems.
 
+pub mod boot_entries;
 mod buffer;
 pub mod check;
 pub mod client;

@@ -238,12 +238,13 @@ pub struct DiskConfig {
     tftp_root: String,
     backend: Option<&'static str>,
     tls: Option<String>,
+    boot: Option<String>,
 }
 
 impl DiskConfig {
     /// Creates a description of the disk at this NBD URI, with no mounts and `/` as `tftp_root`.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), mounts: Vec::new(), tftp_root: "/".into(), backend: None, tls: None }
+        Self { url: url.into(), mounts: Vec::new(), tftp_root: "/".into(), backend: None, tls: None, boot: None }
     }
 
     /// Mounts the partition with this number.
@@ -280,11 +281,18 @@ impl DiskConfig {
         self.backend = Some(backend);
         self
     }
+
+    /// Sets what differs from the boot entries on the disk, a JSON object.
+    #[must_use]
+    pub fn boot(mut self, json: &str) -> Self {
+        self.boot = Some(json.into());
+        self
+    }
 }
 
 impl fmt::Display for DiskConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, mounts, tftp_root, backend, tls } = self;
+        let Self { url, mounts, tftp_root, backend, tls, boot } = self;
         let mounts = mounts.join(",\n    ");
         write!(f, "{{\n  \"url\": \"{url}\",\n  \"mounts\": [\n    {mounts}\n  ],\n  \"tftp_root\": \"{tftp_root}\"")?;
         if let Some(backend) = backend {
@@ -292,6 +300,9 @@ impl fmt::Display for DiskConfig {
         }
         if let Some(tls) = tls {
             write!(f, ",\n  \"tls\": {tls}")?;
+        }
+        if let Some(boot) = boot {
+            write!(f, ",\n  \"boot\": {boot}")?;
         }
         f.write_str("\n}\n")
     }

@@ -50,7 +50,9 @@ impl CheckResult {
 
     /// Returns the problems listed below the table.
     pub fn problems(&self) -> Vec<&str> {
-        self.stdout.lines().filter_map(|line| line.strip_prefix("  ")).collect()
+        let problems =
+            self.stdout.lines().skip_while(|line| !line.ends_with(" problem:") && !line.ends_with(" problems:"));
+        problems.filter_map(|line| line.strip_prefix("  ")).collect()
     }
 
     /// Returns the JSON document.

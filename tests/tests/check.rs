@@ -13,8 +13,8 @@ use rtftp_core::config::uri::NbdUri;
 use rtftp_runtime::nbd::NbdClient;
 use rtftp_tests::{
     AppliancePermit, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Rtftp, Tree, binary, board_config,
-    board_disk, closed_port, http_client::HttpClient, noise, poll_until, rtftp_check::CheckResult,
-    run_with_bad_arguments, silent_server,
+    board_disk, certificate_table, closed_port, efi_program, http_client::HttpClient, noise, poll_until,
+    rtftp_check::CheckResult, run_with_bad_arguments, silent_server,
 };
 use serde_json::{Value, json};
 use smol::Executor;
@@ -66,8 +66,8 @@ fn reports_disks_and_directories_without_problems() {
     assert_eq!(disk["partitions"][1]["bytes"], 16 << 20);
 }
 
-/// Returns the start of an EFI program.
-fn efi_program() -> Vec<u8> {
+/// Returns a file that starts as an EFI program does.
+fn kernel() -> Vec<u8> {
     let mut program = noise(5000, 7);
     program[..2].copy_from_slice(b"MZ");
     program[0x3c..0x40].copy_from_slice(&0x80u32.to_le_bytes());
@@ -77,7 +77,7 @@ fn efi_program() -> Vec<u8> {
 
 #[test]
 fn shows_urls_that_the_daemon_serves() {
-    let tree = Tree::new().file("boot/vmlinuz", efi_program()).file("vmlinuz.old", "old");
+    let tree = Tree::new().file("boot/vmlinuz", kernel()).file("vmlinuz.old", "old");
     let disk = Disk::whole(16, FileSystem::Ext4(&tree));
     let server = NbdServer::qemu(&disk);
     let config = DiskConfig::new(server.url()).device("/dev/sda", "/").to_string();
@@ -240,6 +240,47 @@ fn reports_partitions_that_are_mounted_elsewhere() {
     assert!(checked.row("10.0.0.5").ends_with("kernel8.img, 3 B 1, 2"), "{}", checked.stdout);
     owner.run("umount /mnt/1 /mnt/2");
     assert_eq!(in_use(), [false, false]);
+}
+
+#[test]
+fn shows_boot_entries_and_the_signers_of_efi_programs() {
+    let signed = efi_program(&[(".text", b"code")], &certificate_table("Boot Signer"));
+    let tree = Tree::new()
+        .file("boot/vmlinuz-6.1.0-10", efi_program(&[], b""))
+        .file("boot/initrd.img-6.1.0-10", "initrd")
+        .file("boot/vmlinuz-6.1.0-9", "kernel")
+        .file("boot/efi/EFI/BOOT/BOOTX64.EFI", signed)
+        .file("etc/default/grub", "GRUB_CMDLINE_LINUX_DEFAULT=quiet\nGRUB_CMDLINE_LINUX=\"a=\\\"b c\\\"\"\n")
+        .file("etc/fstab", "UUID=7 / ext4 defaults 0 1\n");
+    let disk = Disk::whole(32, FileSystem::Ext4(&tree));
+    let server = NbdServer::nbdkit(&disk);
+    let config = || DiskConfig::new(server.url()).partition(0, "/");
+    let boot = r#"{"append": "nbdroot=nas,{ip}", "remove": ["quiet"]}"#;
+    let root = Tree::new()
+        .file("default.nbd", config().boot(boot).to_string())
+        .file("10.0.0.5.nbd", config().boot(r#"{"default": "6.2"}"#).to_string())
+        .directory("default");
+    let checked = CheckResult::of(&root, &[]);
+    let expected = "
+default: boot entries
+  * 6.1.0-10: Linux 6.1.0-10
+      boot/vmlinuz-6.1.0-10, boot/initrd.img-6.1.0-10
+      root=UUID=7 ro a=\"b c\" nbdroot=nas,10.0.0.1
+      from boot/vmlinuz-6.1.0-10, etc/default/grub, root= of etc/fstab
+    6.1.0-9: Linux 6.1.0-9
+  default: the first entry
+  command lines: without quiet, with nbdroot=nas,10.0.0.1, as boot in the description says
+  boot/vmlinuz-6.1.0-10, etc/default/grub, root= of etc/fstab left out: iPXE would change its command line
+  boot/vmlinuz-6.1.0-9, etc/default/grub, root= of etc/fstab left out: iPXE would change its command line
+  boot/vmlinuz-6.1.0-10: not signed
+  boot/efi/EFI/BOOT/BOOTX64.EFI: signed by Boot Signer
+";
+    assert!(checked.stdout.contains(expected), "{}", checked.stdout);
+    assert_eq!(checked.code, Some(1));
+    assert_eq!(
+        checked.problems(),
+        ["10.0.0.5.nbd: boot.default: no boot entry 6.2; the first entry is the default instead"]
+    );
 }
 
 #[test]

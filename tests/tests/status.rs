@@ -120,6 +120,24 @@ fn shows_every_request_of_a_boot() {
 }
 
 #[test]
+fn names_the_boot_entry_whose_kernel_a_board_fetches() {
+    let (_directory, socket, daemon) = daemon();
+    let tree = Tree::new().file("boot/vmlinuz-6.1", "kernel").file("boot/initrd.img-6.1", "initrd");
+    let disk = Disk::whole(16, FileSystem::Ext4(&tree));
+    let server = NbdServer::nbdkit(&disk);
+    daemon.connect_disk(BOARD, &DiskConfig::new(server.url()).partition(0, "/"));
+    for file in ["grub/grub.cfg", "boot/vmlinuz-6.1", "boot/initrd.img-6.1"] {
+        daemon.fetch(BOARD, file).expect(file);
+    }
+    let board = wait_for_states(&socket, &[State::Complete; 3]);
+    let entries: Vec<_> = board.boots[0].files.iter().map(|file| file.boot_entry.as_deref()).collect();
+    assert_eq!(entries, [None, Some("Linux 6.1"), None]);
+    let files = output(&socket, &[BOARD]);
+    let kernel = files.lines().find(|line| line.contains("boot/vmlinuz-6.1")).expect("the kernel");
+    assert!(kernel.contains("; boot entry Linux 6.1; from "), "{files}");
+}
+
+#[test]
 fn shows_snapshot_age_and_failures_of_disks() {
     let (_directory, socket, daemon) = daemon();
     let disk = Disk::whole(16, FileSystem::Ext4(&Tree::new().file("kernel", "on the disk")));

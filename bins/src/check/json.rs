@@ -46,11 +46,12 @@ mod tests {
             "url": "nbd://10.10.10.10/five", "reachable": true, "unreachable": null, "partitions": partitions,
             "mounts": mounts, "tftp_root": "/boot", "backend": "native",
             "files": { "count": 312, "bytes": 58_100_000, "kernel": kernel, "incomplete": incomplete },
+            "boot": null,
         });
         let dead = json!({
             "url": "nbd://10.10.10.11/six", "reachable": false, "unreachable": "Connection refused (os error 111)",
             "partitions": [], "mounts": [{ "source": "the whole disk", "mountpoint": "/" }], "tftp_root": "/",
-            "backend": null, "files": null,
+            "backend": null, "files": null, "boot": null,
         });
         let expected = json!({
             "well": false,

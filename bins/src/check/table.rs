@@ -1,5 +1,7 @@
 //! The report as text: a table, then a line for each problem.
 
+mod boot;
+
 use std::fmt::Write as _;
 
 use rtftp_runtime::{
@@ -40,6 +42,11 @@ pub(super) fn text(report: &Report) -> String {
     }
     if let Some(urls) = &report.http {
         text.push_str(&http(report, urls));
+    }
+    for client in &report.clients {
+        if let Some(boot) = client.disk.as_ref().and_then(|disk| disk.boot.as_ref()) {
+            text.push_str(&boot::text(&client.name, boot));
+        }
     }
     match report.problems.len() {
         0 => text.push_str("\nno problems\n"),
@@ -203,6 +210,7 @@ pub(super) mod tests {
                 incomplete: Some(Incomplete::Names),
                 ..Files::default()
             }),
+            boot: None,
         };
         let dead = Disk {
             url: "nbd://10.10.10.11/six".into(),
@@ -212,6 +220,7 @@ pub(super) mod tests {
             tftp_root: "/".into(),
             backend: None,
             files: None,
+            boot: None,
         };
         let client = |name: &str, disk| Client { name: name.into(), disk };
         let problem = |name: &str, kind| Problem { name: name.into(), kind };

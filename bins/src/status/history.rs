@@ -103,6 +103,9 @@ fn details(file: &File) -> String {
     if file.copies > 0 {
         details.push(format!("requested {} times", file.copies.saturating_add(1)));
     }
+    if let Some(title) = &file.boot_entry {
+        details.push(format!("boot entry {}", escape(title)));
+    }
     if let Some(origin) = &file.origin {
         let snapshot = file.snapshot_age.map(|age| format!(" (snapshot {age:.1} s old)")).unwrap_or_default();
         details.push(format!("from {}{snapshot}", escape(origin)));
@@ -126,6 +129,7 @@ pub(super) mod tests {
             protocol: rtftp_runtime::history::snapshot::Protocol::Tftp,
             name: name.into(),
             origin: None,
+            boot_entry: None,
             state,
             why: None,
             began: 1000.25,

@@ -11,8 +11,9 @@ mod values;
 pub use self::{
     error::{ConfigError, Excerpt, FieldPath, Problem},
     model::{
-        Backend, ClientIdentity, DiskConfig, DiskPath, MAX_CONFIG, MAX_DISK_PATH, MAX_MOUNTS, MAX_PARTITION, MAX_URL,
-        Mount, MountSource, TlsConfig, TlsPath,
+        Backend, BootConfig, BootDefault, ClientIdentity, DiskConfig, DiskPath, MAX_APPEND, MAX_CONFIG, MAX_DISK_PATH,
+        MAX_MOUNTS, MAX_PARTITION, MAX_REMOVED, MAX_TIMEOUT, MAX_URL, MAX_WORD, Mount, MountSource, TlsConfig, TlsPath,
+        Word,
     },
     placeholder::{Board, Placeholder, Placeholders},
 };
@@ -34,6 +35,7 @@ impl DiskConfig {
     /// A mount without `partition`, or with number 0, is the whole disk; a `device` instead is a device name of libguestfs.
     /// `tftp_root` is `/` by default. Double and trailing slashes of paths are removed. A `backend` is `"native"` or `"guestfs"`.
     /// `tls` says how the server of an `nbds` URL is verified.
+    /// `boot` has `append`, `remove`, `default` and `timeout`, all optional.
     ///
     /// # Errors
     ///
@@ -42,7 +44,7 @@ impl DiskConfig {
         Self::parse_with(json, None)
     }
 
-    /// Parses the JSON of an `.nbd` file for many boards, and replaces the placeholders in `url` for one of them. `{serial}` needs
+    /// Parses the JSON of an `.nbd` file for many boards, and replaces the placeholders in `url` and `append` for one of them. `{serial}` needs
     /// `"trust_serial": true`.
     ///
     /// # Errors
@@ -172,6 +174,22 @@ mod tests {
             let fingerprint =
                 tls(&format!(r#"{{"fingerprint": "sha256:{digits}"}}"#)).fingerprint.expect("a fingerprint");
             assert_eq!((fingerprint[0], fingerprint[5], fingerprint[31]), (0x01, 0xab, 0x89));
+        }
+    }
+
+    #[test]
+    fn parses_what_differs_from_the_boot_entries() {
+        let boot = |json: &str| parse(&with_mounts(r#"[{"mountpoint": "/"}]"#).replace(']', &format!("]{json}"))).boot;
+        assert_eq!(boot(""), BootConfig::default());
+        assert_eq!(boot(r#", "boot": {}"#), BootConfig::default());
+        let all = boot(
+            r#", "boot": {"append": "nbdroot=10.0.0.1,b a=\"b c\"", "remove": ["quiet", "root"], "default": "x-6*", "timeout": 0}"#,
+        );
+        assert_eq!((&*all.append, all.timeout), ("nbdroot=10.0.0.1,b a=\"b c\"", Some(0)));
+        assert_eq!(all.remove.iter().map(|word| word.as_str()).collect::<StdVec<_>>(), ["quiet", "root"]);
+        assert_eq!(all.default, BootDefault::Id("x-6*".try_into().expect("short")));
+        for (default, expected) in [("saved", BootDefault::Saved), ("newest", BootDefault::Newest)] {
+            assert_eq!(boot(&format!(r#", "boot": {{"default": "{default}"}}"#)).default, expected);
         }
     }
 

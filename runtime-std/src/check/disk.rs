@@ -8,7 +8,7 @@ use std::{
 use rtftp_core::config::disk::{Backend, DiskConfig};
 use smol::Timer;
 
-use super::{Disk, Files, Limits, Mount, Partition, ProblemKind, files::scan};
+use super::{Boot, Disk, Files, Limits, Mount, Partition, ProblemKind, boot, files::scan};
 use crate::{
     clock,
     disk::{Connector, Contents, DiskError, RETRY_INTERVAL, RETRY_LIMIT},
@@ -44,7 +44,7 @@ pub(super) async fn check(
     // With its own connection open, as the daemon has it when the board connects.
     let second = connector.new_connection().await.map(drop);
     let partitions = within(limits.open, async { Ok(list_partitions(nbd).await?) }).await;
-    let opened = open(&mut connector, limits).await;
+    let opened = open(&mut connector, config, limits).await;
     let problem = match (&partitions, &opened) {
         (Ok(_), Ok(_)) => None,
         (Err(error), Ok(_)) => Some(ProblemKind::UnreadablePartitions(error.to_string())),
@@ -53,9 +53,13 @@ pub(super) async fn check(
     };
     let single =
         (second.is_err() && partitions.is_ok()).then(|| ProblemKind::SingleConnection { url: disk.url.clone() });
-    let problems = single.into_iter().chain(problem).collect();
+    let mut problems: Vec<ProblemKind> = single.into_iter().chain(problem).collect();
     disk.partitions = partitions.unwrap_or_default();
-    (disk.backend, disk.files) = opened.ok().unzip();
+    if let Ok((backend, files, boot)) = opened {
+        let missing_default = boot.as_ref().and_then(|boot| boot.missing_default.clone());
+        problems.extend(missing_default.map(ProblemKind::MissingBootEntry));
+        (disk.backend, disk.files, disk.boot) = (Some(backend), Some(files), boot);
+    }
     (disk, problems)
 }
 
@@ -73,6 +77,7 @@ fn disk_of(config: &DiskConfig) -> Disk {
         tftp_root: config.tftp_root.as_str().to_owned(),
         backend: None,
         files: None,
+        boot: None,
     }
 }
 
@@ -102,16 +107,24 @@ async fn partition(number: u32, volume: &Volume) -> Result<Partition, Error> {
 }
 
 /// Opens a disk and scans its files. Retries for a while if the contents are inconsistent, since the owner may be writing.
-async fn open(connector: &mut Connector, limits: Limits) -> Result<(Backend, Files), DiskError> {
+async fn open(
+    connector: &mut Connector,
+    config: &DiskConfig,
+    limits: Limits,
+) -> Result<(Backend, Files, Option<Boot>), DiskError> {
     let deadline = Instant::now() + RETRY_LIMIT;
     loop {
         let result = match within(limits.open + HELPER_MARGIN, connector.mount()).await {
-            Ok(Contents::Native(disk)) => Ok((Backend::Native, scan(&&disk, limits).await)),
-            Ok(Contents::Guestfs(appliance)) => Ok((Backend::Guestfs, scan(&&appliance, limits).await)),
+            Ok(Contents::Native(disk)) => {
+                let files = scan(&&disk, limits).await;
+                let boot = clock::within(limits.open, boot::check(&disk, config)).await;
+                Ok((Backend::Native, files, boot))
+            }
+            Ok(Contents::Guestfs(appliance)) => Ok((Backend::Guestfs, scan(&&appliance, limits).await, None)),
             Err(error) => Err(error),
         };
         let is_transient = match &result {
-            Ok((_, files)) => !files.unreadable.is_empty(),
+            Ok((_, files, _)) => !files.unreadable.is_empty(),
             Err(error) => error.is_transient(),
         };
         if !is_transient || Instant::now() >= deadline {

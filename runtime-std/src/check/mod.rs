@@ -2,6 +2,7 @@
 //!
 //! Names, descriptions and disks are read by the same code as in the server, so a check without problems is valid for it.
 
+mod boot;
 mod disk;
 mod files;
 mod kernel;
@@ -17,6 +18,7 @@ pub use rtftp_core::config::disk::Backend;
 use smol::{Executor, Task, lock::Semaphore};
 
 pub use self::{
+    boot::{Boot, BootEntry, Program},
     files::{Files, Incomplete},
     kernel::Kernel,
     limits::Limits,
@@ -25,7 +27,7 @@ pub use self::{
 };
 use self::{layout::Layout, trees::LocalTree};
 use crate::{
-    disk::{DiskTimeouts, NbdFile, read_description},
+    disk::{DiskTimeouts, NbdFile, read_description, to_json},
     guestfs::{HelperTimeouts, Launcher},
     local_fs::RootDirectory,
     memory::Memory,
@@ -141,6 +143,8 @@ impl Disks {
                 url: config.url.to_string(),
             }));
         }
+        // Its placeholders are those of the sample.
+        let json = if file.is_group() { to_json(&config) } else { json };
         let (backend, permits, limits) = (self.backend.clone(), self.permits.clone(), self.limits);
         Ok(Check::Disk(self.executor.spawn(async move {
             let _permit = permits.acquire().await;

@@ -65,6 +65,8 @@ pub enum ProblemKind {
         /// The reason.
         reason: String,
     },
+    /// The default that the description names is not among the boot entries.
+    MissingBootEntry(String),
     /// The number of further files that cannot be read.
     MoreUnreadableFiles(u64),
 }
@@ -95,6 +97,9 @@ impl fmt::Display for ProblemKind {
             Self::UnreadablePartitions(reason) => write!(f, "cannot read the partition table: {reason}"),
             Self::UnreadableFile { path, reason } if path.is_empty() => f.write_str(reason),
             Self::UnreadableFile { path, reason } => write!(f, "{path}: {reason}"),
+            Self::MissingBootEntry(id) => {
+                write!(f, "boot.default: no boot entry {id}; the first entry is the default instead")
+            }
             Self::MoreUnreadableFiles(count) => write!(f, "{count} more files cannot be read"),
         }
     }

@@ -3,7 +3,7 @@
 use rtftp_core::config::disk::Backend;
 use serde::{Serialize, Serializer};
 
-use super::{files::Files, problem::Problem};
+use super::{boot::Boot, files::Files, problem::Problem};
 
 /// The contents of a root directory, and the problems found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -71,6 +71,8 @@ pub struct Disk {
     pub backend: Option<Backend>,
     /// The files below `tftp_root`; `None` if the disk cannot be read.
     pub files: Option<Files>,
+    /// What boots from the disk; `None` if it cannot be read natively.
+    pub boot: Option<Boot>,
 }
 
 /// A part of a disk.

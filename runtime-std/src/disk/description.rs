@@ -79,8 +79,8 @@ impl fmt::Display for NbdFile {
     }
 }
 
-/// Returns the description of a single board that has this contents.
-pub(super) fn to_json(config: &DiskConfig) -> Vec<u8> {
+/// Returns the description of a single board that has this contents, without `boot`.
+pub(crate) fn to_json(config: &DiskConfig) -> Vec<u8> {
     let mounts: Vec<Value> = config
         .mounts
         .iter()

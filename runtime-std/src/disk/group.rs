@@ -7,10 +7,12 @@ use rtftp_core::config::disk::{Board, DiskConfig, Placeholder, Placeholders, Pro
 
 use super::{
     DiskError,
+    board_disk::BoardDisk,
     connector::{Backend, Connector},
     description::{NbdFile, to_json},
     handle::Disk,
 };
+use crate::boot_entries::Settings;
 
 /// The number of boards whose disks are kept. When it is reached, those not used for the longest time are dropped: forged addresses
 /// must not occupy the memory.
@@ -24,38 +26,44 @@ type BoardDisks = HashMap<Arc<[u8]>, (Disk, Instant)>;
 pub(crate) struct Group {
     file: NbdFile,
     json: Arc<[u8]>,
+    /// The placeholders of the URL.
     placeholders: Placeholders,
+    /// The placeholders of what differs from the boot entries.
+    boot_placeholders: Placeholders,
     disks: Mutex<BoardDisks>,
 }
 
 impl Group {
-    pub(super) fn new(file: NbdFile, json: Arc<[u8]>, placeholders: Placeholders) -> Self {
-        Self { file, json, placeholders, disks: Mutex::default() }
+    /// Creates the group of a file with this description, which was parsed for any board.
+    pub(super) fn new(file: NbdFile, json: Arc<[u8]>, config: &DiskConfig) -> Self {
+        let (placeholders, boot_placeholders) = (config.placeholders.clone(), config.boot.placeholders.clone());
+        Self { file, json, placeholders, boot_placeholders, disks: Mutex::default() }
     }
 
-    /// Returns whether the disk depends on this value of a board.
+    /// Returns whether the description of a board depends on this value of the board.
     pub(crate) fn uses(&self, placeholder: Placeholder) -> bool {
-        self.placeholders.contains(&placeholder)
+        self.placeholders.contains(&placeholder) || self.boot_placeholders.contains(&placeholder)
     }
 
     /// Returns the disk of a board.
-    pub(super) fn disk(&self, board: &Board<'_>, backend: &Arc<Backend>) -> Result<Disk, DiskError> {
+    pub(super) fn disk(&self, board: &Board<'_>, backend: &Arc<Backend>) -> Result<BoardDisk, DiskError> {
         let config = DiskConfig::parse_for(&self.json, board).map(Box::new).map_err(|error| match error.problem {
             Problem::NoValue(placeholder) => DiskError::NoValue(placeholder),
             _ => DiskError::InvalidDescription(error.to_string()),
         })?;
+        let boot = Arc::new(Settings::from(&config.boot));
         let json: Arc<[u8]> = to_json(&config).into();
         let mut disks = self.disks.lock();
         if let Some((disk, last_used)) = disks.get_mut(&json) {
             *last_used = Instant::now();
-            return Ok(disk.clone());
+            return Ok(BoardDisk { disk: disk.clone(), boot });
         }
         if disks.len() >= MAX_DISKS {
             drop_half(&mut disks);
         }
         let disk = Disk::new(Connector::new(self.name(board), json.clone(), backend.clone()));
         disks.insert(json, (disk.clone(), Instant::now()));
-        Ok(disk)
+        Ok(BoardDisk { disk, boot })
     }
 
     /// Returns the name of a board's disk for the log: the file and the values of the board.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use rtftp_core::RequestPath;
 use smol::{
     Executor, Task,
     channel::{Sender, bounded, unbounded},
@@ -14,7 +16,10 @@ use super::{
     error_log::DiskLog,
     snapshot::Snapshot,
 };
-use crate::memory::DiskMemory;
+use crate::{
+    boot_entries::{Entry, Menu},
+    memory::DiskMemory,
+};
 
 /// A disk, connected or not. Cheap to clone; dropping the last clone disconnects the disk.
 #[derive(Debug, Clone)]
@@ -26,8 +31,17 @@ struct Handle {
     messages: Sender<Message>,
     executor: Arc<Executor<'static>>,
     memory: DiskMemory,
+    /// The kernels and titles of the boot menu that was generated last.
+    boot_entries: Mutex<Vec<BootEntry>>,
     /// Dropped with the last [`Disk`], which cancels the actor.
     _actor: Task<()>,
+}
+
+/// An entry of a boot menu.
+#[derive(Debug)]
+struct BootEntry {
+    kernel: Box<str>,
+    title: Box<str>,
 }
 
 impl Disk {
@@ -38,7 +52,7 @@ impl Disk {
         let executor = connector.backend().executor().clone();
         let memory = connector.memory().clone();
         let actor = executor.spawn(DiskActor::new(connector, log.clone(), inbox).run());
-        Self(Arc::new(Handle { log, messages, executor, memory, _actor: actor }))
+        Self(Arc::new(Handle { log, messages, executor, memory, boot_entries: Mutex::default(), _actor: actor }))
     }
 
     /// Returns the name of the `.nbd` file.
@@ -49,6 +63,20 @@ impl Disk {
     /// Returns the log of its errors.
     pub(super) fn log(&self) -> &DiskLog {
         &self.0.log
+    }
+
+    /// Remembers the entries of a boot menu that was generated.
+    pub(super) fn remember(&self, menu: &Menu) {
+        let entry = |entry: &Entry| BootEntry { kernel: (*entry.kernel).into(), title: (*entry.title).into() };
+        *self.0.boot_entries.lock() = menu.entries.iter().map(entry).collect();
+    }
+
+    /// Returns the titles of the entries of the last boot menu with the kernel at this path; `None` if it is no kernel of the menu.
+    pub(super) fn boot_entry(&self, path: &RequestPath) -> Option<Box<str>> {
+        let entries = self.0.boot_entries.lock();
+        let titles = entries.iter().filter(|entry| entry.kernel.as_bytes() == path.as_bytes());
+        let titles: Vec<&str> = titles.take(3).map(|entry| &*entry.title).collect();
+        (!titles.is_empty()).then(|| titles.join(" or ").into())
     }
 
     /// Returns the executor for tasks of this disk.

@@ -6,12 +6,15 @@
 //! All of this runs in tasks on the executor of the disks. A caller on another thread only awaits their results.
 
 mod actor;
+mod board_disk;
+mod boot_files;
 mod chunks;
 mod connector;
 mod description;
 mod digest;
 mod error;
 mod error_log;
+mod generated_file;
 mod group;
 mod handle;
 mod remote_file;
@@ -32,15 +35,18 @@ use smol::Executor;
 
 use self::handle::Disk;
 pub(crate) use self::{
+    board_disk::BoardDisk,
     connector::{Backend, Connector, DiskTimeouts},
-    description::read_description,
+    description::{read_description, to_json},
     error::{RETRY_INTERVAL, RETRY_LIMIT},
+    generated_file::GeneratedFile,
     group::Group,
     remote_file::RemoteFile,
     snapshot::Contents,
 };
 pub use self::{description::NbdFile, error::DiskError};
 use crate::{
+    boot_entries::{BootFile, Settings},
     clock::within,
     event_loop::EventLoop,
     guestfs::Launcher,
@@ -67,7 +73,7 @@ struct Known {
 /// What an `.nbd` file describes.
 #[derive(Debug, Clone)]
 enum Described {
-    Disk(Disk),
+    Disk(BoardDisk),
     Group(Arc<Group>),
 }
 
@@ -92,19 +98,14 @@ impl Disks {
         &self.root
     }
 
-    /// Opens a file on the disk that the file of a single board describes; connects the disk if necessary.
+    /// Returns the disk that the file of a single board describes.
     ///
     /// # Errors
     ///
-    /// [`DiskError`]; [`DiskError::OpenTimeout`] after the time limit for opening, wherever the time is spent.
-    pub(crate) async fn open(
-        &self,
-        root: &OpenRoot,
-        file: NbdFile,
-        path: &RequestPath,
-    ) -> Result<RemoteFile, DiskError> {
+    /// [`DiskError`].
+    pub(crate) async fn disk(&self, root: &OpenRoot, file: NbdFile) -> Result<BoardDisk, DiskError> {
         match self.described(root, file).await? {
-            Described::Disk(disk) => self.open_on(&disk, path).await,
+            Described::Disk(disk) => Ok(disk),
             Described::Group(_) => Err(DiskError::NotFound),
         }
     }
@@ -121,36 +122,55 @@ impl Disks {
         }
     }
 
-    /// Opens a file on the disk of a board of a group, like [`open`](Self::open).
+    /// Returns the disk of a board of a group.
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open); [`DiskError::NoValue`] if the board has no value for a placeholder.
-    pub(crate) async fn open_in_group(
-        &self,
-        group: &Group,
-        board: &Board<'_>,
-        path: &RequestPath,
-    ) -> Result<RemoteFile, DiskError> {
-        self.open_on(&group.disk(board, &self.backend)?, path).await
+    /// [`DiskError`]; [`DiskError::NoValue`] if the board has no value for a placeholder.
+    pub(crate) fn disk_in_group(&self, group: &Group, board: &Board<'_>) -> Result<BoardDisk, DiskError> {
+        group.disk(board, &self.backend)
     }
 
-    async fn open_on(&self, disk: &Disk, path: &RequestPath) -> Result<RemoteFile, DiskError> {
-        let (opening, path) = (disk.clone(), path.clone());
-        let open = disk.executor().spawn(async move { RemoteFile::open(&opening, &path).await });
+    /// Opens a file on a disk; connects the disk if necessary.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`]; [`DiskError::OpenTimeout`] after the time limit for opening, wherever the time is spent.
+    pub(crate) async fn open(&self, disk: &BoardDisk, path: &RequestPath) -> Result<RemoteFile, DiskError> {
+        let (opening, path) = (disk.disk.clone(), path.clone());
+        self.open_within(&disk.disk, async move { RemoteFile::open(&opening, &path).await }).await
+    }
+
+    /// Generates a file from the boot entries of a disk; connects the disk if necessary. Returns `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub(crate) async fn generate(&self, disk: &BoardDisk, file: BootFile) -> Result<Option<GeneratedFile>, DiskError> {
+        let BoardDisk { disk: reading, boot } = disk.clone();
+        self.open_within(&disk.disk, async move { boot_files::generate(&reading, file, &boot).await }).await
+    }
+
+    /// Runs an operation on the executor of a disk, within the time limit for opening.
+    async fn open_within<T: Send + 'static>(
+        &self,
+        disk: &Disk,
+        operation: impl Future<Output = Result<T, DiskError>> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        let task = disk.executor().spawn(operation);
         // The timer runs on the caller's thread. When it expires, dropping the task cancels it.
         let limit = self.backend.timeouts().open;
-        let opened = within(limit, open).await.unwrap_or(Err(DiskError::OpenTimeout(limit)));
-        if let Err(error @ DiskError::OpenTimeout(_)) = &opened {
+        let result = within(limit, task).await.unwrap_or(Err(DiskError::OpenTimeout(limit)));
+        if let Err(error @ DiskError::OpenTimeout(_)) = &result {
             disk.log().opening_failed(error);
         }
-        opened
+        result
     }
 
     /// Reads a description. Connects the disk of a single board in the background; those of a group wait for requests.
     pub(crate) async fn prepare(&self, root: &OpenRoot, file: NbdFile) {
         if let Ok(Described::Disk(disk)) = self.described(root, file).await {
-            disk.connect();
+            disk.disk.connect();
         }
     }
 
@@ -235,8 +255,9 @@ impl Disks {
         let json = content.as_ref().map_err(Clone::clone)?;
         let config = file.parse_config(json).map_err(|error| error.to_string())?;
         if file.is_group() {
-            return Ok(Described::Group(Arc::new(Group::new(file, json.clone(), config.placeholders))));
+            return Ok(Described::Group(Arc::new(Group::new(file, json.clone(), &config))));
         }
-        Ok(Described::Disk(Disk::new(Connector::new(file.to_string(), json.clone(), self.backend.clone()))))
+        let disk = Disk::new(Connector::new(file.to_string(), json.clone(), self.backend.clone()));
+        Ok(Described::Disk(BoardDisk { disk, boot: Arc::new(Settings::from(&config.boot)) }))
     }
 }

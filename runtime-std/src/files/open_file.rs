@@ -10,7 +10,10 @@ use std::{
 use rtftp_core::{BlockReader, ReadFailed};
 
 use super::{local::LocalFile, origin::Origin};
-use crate::{disk::RemoteFile, local_fs::ServedFile};
+use crate::{
+    disk::{GeneratedFile, RemoteFile},
+    local_fs::ServedFile,
+};
 
 /// The most bytes that one call of [`OpenFile::read_at`] reads. Both kinds of files can keep this much in memory.
 const MAX_READ: usize = 64 * 1024;
@@ -28,7 +31,9 @@ pub struct OpenFile {
 #[derive(Debug)]
 enum Source {
     Local(LocalFile),
-    Disk(Box<RemoteFile>),
+    /// A file, and the title of the boot entry whose kernel it is.
+    Disk(Box<RemoteFile>, Option<Box<str>>),
+    Generated(GeneratedFile),
 }
 
 impl OpenFile {
@@ -36,15 +41,20 @@ impl OpenFile {
         Self { source: Source::Local(file), origin }
     }
 
-    pub(super) fn on_disk(file: RemoteFile, origin: Origin) -> Self {
-        Self { source: Source::Disk(Box::new(file)), origin }
+    pub(super) fn on_disk(file: RemoteFile, origin: Origin, boot_entry: Option<Box<str>>) -> Self {
+        Self { source: Source::Disk(Box::new(file), boot_entry), origin }
+    }
+
+    pub(super) fn generated(file: GeneratedFile, origin: Origin) -> Self {
+        Self { source: Source::Generated(file), origin }
     }
 
     /// Returns the size in bytes.
     pub fn size(&self) -> u64 {
         match &self.source {
             Source::Local(file) => file.size(),
-            Source::Disk(file) => file.size(),
+            Source::Disk(file, _) => file.size(),
+            Source::Generated(file) => file.bytes().len() as u64,
         }
     }
 
@@ -52,7 +62,8 @@ impl OpenFile {
     pub fn modified(&self) -> Option<SystemTime> {
         match &self.source {
             Source::Local(file) => file.modified(),
-            Source::Disk(file) => file.modified(),
+            Source::Disk(file, _) => file.modified(),
+            Source::Generated(_) => None,
         }
     }
 
@@ -61,11 +72,20 @@ impl OpenFile {
         self.origin
     }
 
+    /// Returns the title of the boot entry whose kernel the file is, in the menu that was last generated from its disk.
+    pub fn boot_entry(&self) -> Option<&str> {
+        match &self.source {
+            Source::Disk(_, boot_entry) => boot_entry.as_deref(),
+            Source::Local(_) | Source::Generated(_) => None,
+        }
+    }
+
     /// Returns the age of the snapshot in which a file on a disk was opened, or `None` for a local file.
     pub fn snapshot_age(&self) -> Option<Duration> {
         match &self.source {
             Source::Local(_) => None,
-            Source::Disk(file) => Some(file.snapshot_age()),
+            Source::Disk(file, _) => Some(file.snapshot_age()),
+            Source::Generated(file) => Some(file.generated().elapsed()),
         }
     }
 
@@ -105,7 +125,10 @@ impl OpenFile {
         // One byte shows that its chunk is in memory.
         self.read_at(offset, &mut [0]).await?;
         match &self.source {
-            Source::Disk(file) => Ok(file.bytes_in_memory(offset)),
+            Source::Disk(file, _) => Ok(file.bytes_in_memory(offset)),
+            Source::Generated(file) => {
+                Ok(usize::try_from(offset).ok().and_then(|at| file.bytes().get(at..)).unwrap_or_default())
+            }
             Source::Local(_) => Ok(&[]),
         }
     }
@@ -118,7 +141,8 @@ impl OpenFile {
     pub async fn verify(&self) -> Result<(), ReadFailed> {
         match &self.source {
             Source::Local(file) => file.verify().await,
-            Source::Disk(file) => file.verify().await,
+            Source::Disk(file, _) => file.verify().await,
+            Source::Generated(_) => Ok(()),
         }
     }
 
@@ -126,7 +150,8 @@ impl OpenFile {
     pub fn version(&self) -> Option<String> {
         match &self.source {
             Source::Local(file) => Some(file.version_text()),
-            Source::Disk(file) => file.version_text(),
+            Source::Disk(file, _) => file.version_text(),
+            Source::Generated(_) => None,
         }
     }
 
@@ -134,7 +159,7 @@ impl OpenFile {
     pub(crate) fn local_file(&self) -> Option<&Arc<ServedFile>> {
         match &self.source {
             Source::Local(file) => file.file(),
-            Source::Disk(_) => None,
+            Source::Disk(..) | Source::Generated(_) => None,
         }
     }
 
@@ -142,7 +167,8 @@ impl OpenFile {
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match &mut self.source {
             Source::Local(file) => file.poll_ready(context),
-            Source::Disk(file) => file.poll_ready(context),
+            Source::Disk(file, _) => file.poll_ready(context),
+            Source::Generated(_) => Poll::Ready(()),
         }
     }
 }
@@ -151,14 +177,16 @@ impl BlockReader for OpenFile {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
         match &mut self.source {
             Source::Local(file) => file.read_at(offset, buf),
-            Source::Disk(file) => file.read_at(offset, buf),
+            Source::Disk(file, _) => file.read_at(offset, buf),
+            Source::Generated(file) => file.bytes().read_at(offset, buf),
         }
     }
 
     fn read_blocks(&mut self, offset: u64, block: usize, buf: &mut [u8]) -> Result<Option<usize>, ReadFailed> {
         match &mut self.source {
             Source::Local(file) => file.read_blocks(offset, block, buf),
-            Source::Disk(file) => file.read_blocks(offset, block, buf),
+            Source::Disk(file, _) => file.read_blocks(offset, block, buf),
+            Source::Generated(file) => file.bytes().read_blocks(offset, block, buf),
         }
     }
 }

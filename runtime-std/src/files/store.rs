@@ -17,8 +17,9 @@ use super::{
     watch,
 };
 use crate::{
+    boot_entries::BootFile,
     client_name::ClientName,
-    disk::{DiskTimeouts, Disks, NbdFile},
+    disk::{BoardDisk, DiskError, DiskTimeouts, Disks, NbdFile},
     guestfs::{HelperTimeouts, Launcher},
     hostnames::Hostnames,
     local_fs::OpenRoot,
@@ -79,21 +80,25 @@ impl FileStore {
         let directory_error = |error| OpenError::RootDirectory { path: self.disks.root().path().to_owned(), error };
         let root = self.disks.root().open().await.map_err(directory_error)?;
         let entries = self.index.entries(&root).await.map_err(directory_error)?;
-        let search = || Search {
+        let mut search = Search {
             root: &root,
             entries: &entries,
             disks: &self.disks,
             hostnames: &self.hostnames,
             client,
             searched: vec![],
+            generators: vec![],
         };
-        let opened = search().open(path).await;
-        if let Err(OpenError::NotFound { .. }) = &opened
-            && let Some(path) = self.without_prefix(path)
-        {
-            return search().open(&path).await;
+        if let Some(file) = search.open(path).await? {
+            return Ok(file);
         }
-        opened
+        if let Some(path) = self.without_prefix(path) {
+            search.searched.clear();
+            if let Some(file) = search.open(&path).await? {
+                return Ok(file);
+            }
+        }
+        search.generate().await
     }
 
     /// Returns a path without the path of the root directory, or of the common directory, at its start.
@@ -130,40 +135,40 @@ struct Search<'s> {
     client: SocketAddr,
     /// The roots without the file.
     searched: Vec<Origin>,
+    /// The disks without the file, if it is one that can be generated from them.
+    generators: Vec<(NbdFile, BoardDisk, BootFile)>,
 }
 
 impl Search<'_> {
-    /// Opens a file in the first root that contains it.
-    async fn open(mut self, path: &RequestPath) -> Result<OpenFile, OpenError> {
+    /// Opens a file in the first root that contains it. Returns `None` if none does.
+    async fn open(&mut self, path: &RequestPath) -> Result<Option<OpenFile>, OpenError> {
         if let Some(file) = self.open_named(ClientName::Ip(self.client.ip()), path).await? {
-            return Ok(file);
+            return Ok(Some(file));
         }
         let mac = if self.entries.has_mac_names() { mac_name(self.client).await? } else { None };
         if let Some(mac) = mac
             && let Some(file) = self.open_named(mac, path).await?
         {
-            return Ok(file);
+            return Ok(Some(file));
         }
         // The MAC address of another machine opens nothing.
         if let Some((name, rest)) = ClientName::split_prefix(path)
             && (matches!(name, ClientName::Serial(_)) || mac == Some(name))
             && let Some(file) = self.open_named(name, &rest).await?
         {
-            return Ok(file);
+            return Ok(Some(file));
         }
         for file in self.entries.groups_of(self.client.ip()) {
             let opened = self.open_in_group(file, path).await;
             if let Some(file) = self.found(opened)? {
-                return Ok(file);
+                return Ok(Some(file));
             }
         }
         if self.entries.has_default() {
             let opened = self.open_local(Origin::Default, "default", path).await;
-            if let Some(file) = self.found(opened)? {
-                return Ok(file);
-            }
+            return self.found(opened);
         }
-        Err(OpenError::NotFound { searched: self.searched })
+        Ok(None)
     }
 
     /// Opens a file in the directory or on the disk of this name. Returns `None` if neither contains it.
@@ -177,10 +182,23 @@ impl Search<'_> {
         // Opening a file of a known disk also disconnects the disk if its description was removed.
         let file = NbdFile::Client(name);
         if self.entries.has_disk(name) || self.disks.contains(file) {
-            let opened = self.open_on_disk(file, path).await;
+            let disk = self.disks.disk(self.root, file).await;
+            let opened = self.open_on_disk(file, disk, path).await;
             return self.found(opened);
         }
         Ok(None)
+    }
+
+    /// Generates the file, which no root contains, from the boot entries of the first disk that has any.
+    async fn generate(self) -> Result<OpenFile, OpenError> {
+        for (nbd_file, disk, boot_file) in self.generators {
+            let origin = Origin::Disk(nbd_file);
+            let generated = self.disks.generate(&disk, boot_file).await;
+            if let Some(file) = generated.map_err(|error| OpenError::disk(origin, error))? {
+                return Ok(OpenFile::generated(file, origin));
+            }
+        }
+        Err(OpenError::NotFound { searched: self.searched })
     }
 
     async fn open_local(&self, origin: Origin, directory: &str, path: &RequestPath) -> Result<OpenFile, OpenError> {
@@ -190,15 +208,23 @@ impl Search<'_> {
         }
     }
 
-    async fn open_on_disk(&self, file: NbdFile, path: &RequestPath) -> Result<OpenFile, OpenError> {
-        match self.disks.open(self.root, file, path).await {
-            Ok(opened) => Ok(OpenFile::on_disk(opened, Origin::Disk(file))),
-            Err(error) => Err(OpenError::disk(Origin::Disk(file), error)),
-        }
+    /// Opens a file on the disk of a description, and notes the disk if the file can be generated from it.
+    async fn open_on_disk(
+        &mut self,
+        file: NbdFile,
+        disk: Result<BoardDisk, DiskError>,
+        path: &RequestPath,
+    ) -> Result<OpenFile, OpenError> {
+        let disk_error = |error| OpenError::disk(Origin::Disk(file), error);
+        let disk = disk.map_err(disk_error)?;
+        let opened = self.disks.open(&disk, path).await;
+        let opened = opened.map(|opened| OpenFile::on_disk(opened, Origin::Disk(file), disk.boot_entry(path)));
+        self.generators.extend(BootFile::of(path).map(|boot_file| (file, disk, boot_file)));
+        opened.map_err(disk_error)
     }
 
     /// Opens a file on the disk that a group describes for this client.
-    async fn open_in_group(&self, file: NbdFile, path: &RequestPath) -> Result<OpenFile, OpenError> {
+    async fn open_in_group(&mut self, file: NbdFile, path: &RequestPath) -> Result<OpenFile, OpenError> {
         let disk_error = |error| OpenError::disk(Origin::Disk(file), error);
         let group = self.disks.group(self.root, file).await.map_err(disk_error)?;
         let needs_hostname = group.uses(Placeholder::Hostname);
@@ -215,8 +241,8 @@ impl Search<'_> {
             _ => (None, path),
         };
         let board = Board { ip, mac, hostname: hostname.as_deref(), serial };
-        let opened = self.disks.open_in_group(&group, &board, path).await.map_err(disk_error)?;
-        Ok(OpenFile::on_disk(opened, Origin::Disk(file)))
+        let disk = self.disks.disk_in_group(&group, &board);
+        self.open_on_disk(file, disk, path).await
     }
 
     /// Turns a missing file into `None`, and notes its root.

@@ -1,6 +1,7 @@
 //! The file systems of a disk, mounted as its description says.
 
 mod listing;
+mod whole;
 
 use std::{
     collections::HashMap,

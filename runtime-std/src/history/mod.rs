@@ -190,6 +190,11 @@ impl RequestRecord {
         self.record.set_origin(origin);
     }
 
+    /// Records the title of the boot entry whose kernel the file is.
+    pub(crate) fn set_boot_entry(&self, title: &str) {
+        self.record.set_boot_entry(title);
+    }
+
     /// Records that the file is open and its transfer starts.
     pub(crate) fn start_transfer(&self, start: TransferStart) {
         self.record.start_transfer(clock::now(), start);

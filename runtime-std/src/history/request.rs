@@ -29,6 +29,7 @@ pub(crate) struct Record {
     protocol: Protocol,
     received: Instant,
     origin: OnceLock<Box<str>>,
+    boot_entry: OnceLock<Box<str>>,
     transfer: OnceLock<TransferStart>,
     end: OnceLock<End>,
     last_seen: LastSeen,
@@ -67,6 +68,7 @@ impl Record {
             protocol,
             received: now,
             origin: OnceLock::new(),
+            boot_entry: OnceLock::new(),
             transfer: OnceLock::new(),
             end: OnceLock::new(),
             last_seen: LastSeen::default(),
@@ -80,6 +82,11 @@ impl Record {
     /// Records the root in which the file was found, or could not be read.
     pub(super) fn set_origin(&self, origin: impl fmt::Display) {
         let _ = self.origin.set(origin.to_string().into());
+    }
+
+    /// Records the title of the boot entry whose kernel the file is.
+    pub(super) fn set_boot_entry(&self, title: &str) {
+        let _ = self.boot_entry.set(title.into());
     }
 
     /// Records that the file is open and its transfer starts.
@@ -172,6 +179,7 @@ impl Record {
             name: EscapedName(&self.file_name).to_string(),
             protocol: self.protocol,
             origin: self.origin.get().map(|origin| origin.as_ref().to_owned()),
+            boot_entry: self.boot_entry.get().map(|title| title.as_ref().to_owned()),
             state: end.map_or(State::Running, |end| end.state),
             why: end.and_then(|end| end.reason.as_deref().map(str::to_owned)),
             began: now.to_unix(self.received),

@@ -86,6 +86,9 @@ pub struct File {
     pub protocol: Protocol,
     /// The root in which the file was found, or could not be read.
     pub origin: Option<String>,
+    /// The title of the boot entry whose kernel the file is, in the menu that was generated from the disk.
+    #[serde(default)]
+    pub boot_entry: Option<String>,
     /// The state of the request.
     pub state: State,
     /// The reason why it was refused or failed.

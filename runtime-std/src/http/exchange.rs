@@ -136,6 +136,7 @@ impl Exchange<'_> {
             let opened = self.service.files.open(self.client, path).await;
             let mut file = opened.map_err(|error| Refusal::from(&error))?;
             record.set_origin(file.origin());
+            file.boot_entry().iter().for_each(|title| record.set_boot_entry(title));
             let now = SystemTime::now();
             let version = Version::new(file.version().map(|version| format!("\"{version}\"")), file.modified(), now);
             let (status, part) = chosen_part(request, &version, file.size(), now);

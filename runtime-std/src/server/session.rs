@@ -113,6 +113,7 @@ impl Session {
     async fn send(&self, file: OpenFile, mut socket: TransferSocket) {
         let started = Instant::now();
         let (origin, snapshot_age) = (file.origin(), file.snapshot_age());
+        file.boot_entry().iter().for_each(|title| self.record.set_boot_entry(title));
         let file = EncodedFile::new(file, self.admitted.request.mode());
         socket.reply_to_unknown_sources(&self.context.unknown_tids);
         let size = file.size();

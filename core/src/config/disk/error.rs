@@ -8,7 +8,7 @@ use core::fmt;
 use heapless::String;
 
 use super::{
-    model::{MAX_CONFIG, MAX_MOUNTS, MAX_PARTITION},
+    model::{MAX_CONFIG, MAX_MOUNTS, MAX_PARTITION, MAX_REMOVED, MAX_TIMEOUT},
     placeholder::Placeholder,
 };
 use crate::config::uri::InvalidUri;
@@ -42,7 +42,7 @@ pub type Excerpt = String<48>;
 pub struct FieldPath {
     /// The index of the mount with the field; `None` for the fields of the disk.
     pub mount: Option<usize>,
-    /// The name of the field; `None` for the mount, or the disk, as a whole.
+    /// The name of the field, such as `boot.append`; `None` for the mount, or the disk, as a whole.
     pub name: Option<&'static str>,
 }
 
@@ -73,6 +73,10 @@ pub enum Problem {
     PartitionAndDevice,
     /// A partition is not a number from 0 to [`MAX_PARTITION`].
     Partition,
+    /// A timeout is not a number of seconds from 0 to [`MAX_TIMEOUT`].
+    Timeout,
+    /// There are more than [`MAX_REMOVED`] words.
+    TooManyWords,
     /// There are more than [`MAX_MOUNTS`] mounts.
     TooManyMounts,
     /// The first mountpoint is not `/`, so its parent directory is not mounted.
@@ -81,13 +85,13 @@ pub enum Problem {
     MountedTwice(usize),
     /// The URL is not the address of an NBD export.
     Url(InvalidUri),
-    /// The URL has a placeholder in the file of a single board.
+    /// The text has a placeholder in the file of a single board.
     PlaceholderForOne,
-    /// The URL has a brace that begins no placeholder.
+    /// The text has a brace that begins no placeholder.
     UnknownPlaceholder,
     /// The URL has a placeholder before its path.
     PlaceholderInHost,
-    /// The URL has `{serial}`, without `"trust_serial": true`.
+    /// The text has `{serial}`, without `"trust_serial": true`.
     UntrustedSerial,
     /// The board has no value for a placeholder.
     NoValue(Placeholder),
@@ -122,6 +126,8 @@ impl fmt::Display for ConfigError {
             Problem::Partition => {
                 write!(f, "expected a partition number from 0 to {MAX_PARTITION}, found {found}")
             }
+            Problem::Timeout => write!(f, "expected a number of seconds from 0 to {MAX_TIMEOUT}, found {found}"),
+            Problem::TooManyWords => write!(f, "expected at most {MAX_REMOVED} words, found more"),
             Problem::TooManyMounts => write!(f, "expected at most {MAX_MOUNTS} mounts, found more"),
             Problem::ParentNotMounted => {
                 write!(f, "expected \"/\" as the first mountpoint, found {found}, whose parent is not mounted")

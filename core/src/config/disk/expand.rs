@@ -1,4 +1,4 @@
-//! Replaces the placeholders in the `url` of a description for many boards.
+//! Replaces the placeholders in a description for many boards.
 
 use core::fmt::{self, Write};
 
@@ -6,33 +6,61 @@ use heapless::String;
 
 use super::{
     error::Problem,
-    model::MAX_URL,
+    model::{MAX_APPEND, MAX_URL},
     placeholder::{Board, Placeholder, Placeholders},
 };
 use crate::config::uri::percent_encode;
 
 /// Replaces the placeholders of a `url`. A value stays within its part of the URL: all characters with a meaning in one are
 /// percent-encoded.
-pub(super) fn replace(url: &str, board: &Board<'_>, used: &mut Placeholders) -> Result<String<MAX_URL>, Problem> {
-    let mut replaced = String::new();
-    let mut rest = url;
+pub(super) fn replace_in_url(
+    url: &str,
+    board: &Board<'_>,
+    used: &mut Placeholders,
+) -> Result<String<MAX_URL>, Problem> {
+    // Bytes that are unreserved in RFC 3986 section 2.3.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    replace(url, board, used, is_plain, may_vary)
+}
+
+/// Replaces the placeholders of an `append`. A value stays within its word: all characters with a meaning to a boot loader or in a
+/// command line are percent-encoded.
+pub(super) fn replace_in_append(
+    append: &str,
+    board: &Board<'_>,
+    used: &mut Placeholders,
+) -> Result<String<MAX_APPEND>, Problem> {
+    replace(append, board, used, |byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte), |_| true)
+}
+
+/// Replaces the placeholders of a text. `is_plain` returns whether a byte is not percent-encoded in a value, `may_follow` whether a
+/// placeholder may follow a text.
+fn replace<const MAX: usize>(
+    text: &str,
+    board: &Board<'_>,
+    used: &mut Placeholders,
+    is_plain: fn(u8) -> bool,
+    may_follow: fn(&str) -> bool,
+) -> Result<String<MAX>, Problem> {
+    let mut replaced = String::<MAX>::new();
+    let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
         let found = Placeholder::ALL
             .into_iter()
             .find_map(|placeholder| Some((placeholder, after.strip_prefix(placeholder.name())?.strip_prefix('}')?)));
         let (placeholder, after) = found.ok_or(Problem::UnknownPlaceholder)?;
-        replaced.push_str(before).map_err(|_| Problem::TooLong(MAX_URL))?;
-        if !may_vary(&replaced) {
+        replaced.push_str(before).map_err(|_| Problem::TooLong(MAX))?;
+        if !may_follow(&replaced) {
             return Err(Problem::PlaceholderInHost);
         }
         let value = board.value(placeholder).ok_or(Problem::NoValue(placeholder))?;
-        write!(Encoder(&mut replaced), "{value}").map_err(|_| Problem::TooLong(MAX_URL))?;
+        write!(Encoder(&mut replaced, is_plain), "{value}").map_err(|_| Problem::TooLong(MAX))?;
         if !used.contains(&placeholder) {
             used.push(placeholder).map_err(|_| Problem::UnknownPlaceholder)?;
         }
         rest = after;
     }
-    replaced.push_str(rest).map_err(|_| Problem::TooLong(MAX_URL))?;
+    replaced.push_str(rest).map_err(|_| Problem::TooLong(MAX))?;
     Ok(replaced)
 }
 
@@ -44,21 +72,21 @@ fn may_vary(url: &str) -> bool {
         .is_none_or(|(_, query)| query.rsplit('&').next().is_some_and(|last| last.starts_with("socket=")))
 }
 
-/// Returns whether a `url` has a placeholder.
-pub(super) fn has_placeholder(url: &str) -> bool {
-    let mut starts = url.split('{').skip(1);
+/// Returns whether a text has a placeholder.
+pub(super) fn has_placeholder(text: &str) -> bool {
+    let mut starts = text.split('{').skip(1);
     starts.any(|start| {
         let name = start.split_once('}').map(|(name, _)| name);
         Placeholder::ALL.iter().any(|placeholder| Some(placeholder.name()) == name)
     })
 }
 
-/// Percent-encodes all bytes but the unreserved ones (RFC 3986 section 2.3).
-struct Encoder<'s>(&'s mut String<MAX_URL>);
+/// Percent-encodes all bytes but those for which the function returns `true`.
+struct Encoder<'s, const MAX: usize>(&'s mut String<MAX>, fn(u8) -> bool);
 
-impl Write for Encoder<'_> {
+impl<const MAX: usize> Write for Encoder<'_, MAX> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        percent_encode(self.0, text, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        percent_encode(self.0, text, self.1)
     }
 }
 
@@ -131,6 +159,34 @@ mod tests {
             parse("nbd://h/{hostname}", &Board { hostname: Some(&long), ..BOARD }),
             Err(Problem::TooLong(_))
         ));
+    }
+
+    #[test]
+    fn hostile_values_stay_in_their_word_of_a_command_line() {
+        let append = |append: &str, board: &Board<'_>| {
+            let more = format!(r#", "trust_serial": true, "boot": {{"append": "{append}"}}"#);
+            DiskConfig::parse_for(json("nbd://h/x", &more).as_bytes(), board).map(|config| config.boot)
+        };
+        let boot = append("nbdroot=10.0.0.1,{ip} name={hostname} {mac}{serial}", &BOARD).expect("a description");
+        assert_eq!(boot.append, "nbdroot=10.0.0.1,10.0.0.5 name=rack-1.lab dc-a6-32-01-36-c29ffefdef");
+        assert_eq!(boot.placeholders.len(), 4);
+        for (name, expected) in [
+            ("a init=/bin/sh", "a%20init%3D%2Fbin%2Fsh"),
+            ("a\n}; reboot", "a%0A%7D%3B%20reboot"),
+            ("\"'\\$`", "%22%27%5C%24%60"),
+            ("{ip}", "%7Bip%7D"),
+        ] {
+            let board = Board { hostname: Some(name), ..BOARD };
+            assert_eq!(append("{hostname}", &board).expect("a description").append, expected);
+        }
+        let ip = "fe80::1".parse().expect("an address");
+        assert_eq!(append("{ip}", &Board { ip, ..BOARD }).expect("a description").append, "fe80::1");
+        let unknown = Board { hostname: None, ..BOARD };
+        let error = append("{hostname}", &unknown).expect_err("no host name");
+        assert_eq!(error.problem, Problem::NoValue(Placeholder::Hostname));
+        let json = json("nbd://h/x", r#", "boot": {"append": "{serial}"}"#);
+        let error = DiskConfig::parse_for(json.as_bytes(), &BOARD).expect_err("untrusted");
+        assert!(error.to_string().contains(r#"boot.append: expected "trust_serial": true"#), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! The errors of `serde-json-core` have neither a position nor a field, so the visitors record their [`Progress`].
 
+mod boot;
 mod mounts;
 mod progress;
 mod tls;
@@ -12,7 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json_core::de;
 
 pub(super) use self::progress::Progress;
-use self::{mounts::MountsSeed, progress::BoolSeed, tls::TlsSeed};
+use self::{boot::BootSeed, mounts::MountsSeed, progress::BoolSeed, tls::TlsSeed};
 use super::{
     error::{FieldPath, Problem},
     model::{DiskConfig, MAX_URL},
@@ -44,6 +45,7 @@ enum DiskField {
     Backend,
     TrustSerial,
     Tls,
+    Boot,
 }
 
 impl<'de> DeserializeSeed<'de> for DiskSeed<'_> {
@@ -71,11 +73,12 @@ impl<'de> Visitor<'de> for DiskSeed<'_> {
             "backend" => Ok(DiskField::Backend),
             "trust_serial" => Ok(DiskField::TrustSerial),
             "tls" => Ok(DiskField::Tls),
+            "boot" => Ok(DiskField::Boot),
             // Rejected before its value: to skip a value of any depth would need as much stack.
-            _ => Err(Problem::UnknownField("url, mounts, tftp_root, backend, trust_serial and tls")),
+            _ => Err(Problem::UnknownField("url, mounts, tftp_root, backend, trust_serial, tls and boot")),
         };
         let (mut url, mut mounts, mut tftp_root, mut backend) = (None, None, None, None);
-        let (mut trust_serial, mut tls) = (None, None);
+        let (mut trust_serial, mut tls, mut boot) = (None, None, None);
         let mut placeholders = Placeholders::new();
         while let Some(field) = map.next_key_seed(progress.text(key))? {
             match field {
@@ -92,12 +95,18 @@ impl<'de> Visitor<'de> for DiskSeed<'_> {
                     progress.fill("trust_serial", &mut trust_serial, BoolSeed { progress }, &mut map)?;
                 }
                 DiskField::Tls => progress.fill("tls", &mut tls, TlsSeed { progress }, &mut map)?,
+                DiskField::Boot => {
+                    progress.fill("boot", &mut boot, BootSeed { progress, board: self.board }, &mut map)?;
+                }
             }
         }
         progress.reach_token();
-        if placeholders.contains(&Placeholder::Serial) && trust_serial != Some(true) {
-            progress.field.set(FieldPath { mount: None, name: Some("url") });
-            return Err(progress.reject(Problem::UntrustedSerial));
+        let boot = boot.unwrap_or_default();
+        for (name, used) in [("url", &placeholders), ("boot.append", &boot.placeholders)] {
+            if used.contains(&Placeholder::Serial) && trust_serial != Some(true) {
+                progress.field.set(FieldPath { mount: None, name: Some(name) });
+                return Err(progress.reject(Problem::UntrustedSerial));
+            }
         }
         let url = progress.required("url", url)?;
         if tls.is_some() && url.tls.is_none() {
@@ -110,6 +119,7 @@ impl<'de> Visitor<'de> for DiskSeed<'_> {
             mounts: progress.required("mounts", mounts)?,
             tftp_root: tftp_root.map_or_else(|| parse_path("/").map_err(|problem| progress.reject(problem)), Ok)?,
             backend,
+            boot,
             placeholders,
         })
     }

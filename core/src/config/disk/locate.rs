@@ -11,7 +11,7 @@ use serde_json_core::de;
 use super::{
     error::{ConfigError, Excerpt, FieldPath, Problem},
     json::{Progress, parse},
-    model::{MAX_CONFIG, MAX_DISK_PATH, MAX_URL},
+    model::{MAX_APPEND, MAX_CONFIG, MAX_DISK_PATH, MAX_URL, MAX_WORD},
     placeholder::Board,
 };
 
@@ -66,9 +66,9 @@ pub(super) fn explain(
         de::Error::ExpectedObjectCommaOrEnd => {
             let at = last_byte();
             if splits_number(json, at) {
-                // Only a partition is a number, and its visitor got only the first part of it.
-                field.name = Some("partition");
-                (token(), Problem::Partition)
+                // The visitor of a number, of which there is one in a mount and one in `boot`, got only the first part of it.
+                field.name = Some(if field.name == Some("boot") { "boot.timeout" } else { "partition" });
+                (token(), expected_in(field))
             } else {
                 (at, Problem::Expected("`,` or `}`"))
             }
@@ -119,6 +119,9 @@ fn expected_in(field: FieldPath) -> Problem {
     match field {
         FieldPath { name: Some("partition"), .. } => Problem::Partition,
         FieldPath { name: Some("trust_serial"), .. } => Problem::Expected("true or false"),
+        FieldPath { name: Some("boot.timeout"), .. } => Problem::Timeout,
+        FieldPath { name: Some("boot.remove"), .. } => Problem::Expected("a list of words"),
+        FieldPath { name: Some("boot"), .. } => Problem::Expected("an object with append, remove, default or timeout"),
         FieldPath { name: Some("mounts"), .. } => Problem::Expected("a list of mounts"),
         FieldPath { name: Some("tls"), .. } => Problem::Expected("an object such as {\"ca\": \"ca.pem\"}"),
         FieldPath { name: Some(_), .. } => Problem::Expected("a string"),
@@ -134,7 +137,9 @@ fn expected_in(field: FieldPath) -> Problem {
 /// Returns the longest string of a field, in bytes; for keys, the room to unescape them.
 fn longest_in(field: FieldPath) -> usize {
     match field.name {
-        Some("url") | None => MAX_URL,
+        Some("url" | "boot") | None => MAX_URL,
+        Some("boot.append") => MAX_APPEND,
+        Some("boot.remove" | "boot.default") => MAX_WORD,
         Some(_) => MAX_DISK_PATH,
     }
 }

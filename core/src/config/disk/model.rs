@@ -22,6 +22,18 @@ pub const MAX_MOUNTS: usize = 16;
 /// The largest partition number: Linux has up to 256 numbers a disk (`DISK_MAX_PARTS`), and 0 is the whole disk.
 pub const MAX_PARTITION: u32 = 255;
 
+/// The longest `append` of `boot`, in bytes, also after placeholders were replaced.
+pub const MAX_APPEND: usize = 1024;
+
+/// The largest number of words in `remove` of `boot`.
+pub const MAX_REMOVED: usize = 16;
+
+/// The longest word in `remove`, and the longest identifier in `default` of `boot`, in bytes.
+pub const MAX_WORD: usize = 128;
+
+/// The largest `timeout` of `boot`, in seconds.
+pub const MAX_TIMEOUT: u16 = 3600;
+
 /// An absolute path on the disk, made of plain names, without a slash at the end unless it is `/`.
 pub type DiskPath = String<MAX_DISK_PATH>;
 
@@ -39,6 +51,8 @@ pub struct DiskConfig {
     pub tftp_root: DiskPath,
     /// The reader of the disk. `None`: the native reader for file systems that it supports, libguestfs for others.
     pub backend: Option<Backend>,
+    /// What differs from the boot entries on the disk.
+    pub boot: BootConfig,
     /// The placeholders of the URL that were replaced by values of a board.
     pub placeholders: Placeholders,
 }
@@ -68,6 +82,38 @@ pub struct ClientIdentity {
     pub certificate: TlsPath,
     /// Its key.
     pub key: TlsPath,
+}
+
+/// What a boot menu that is generated from a disk has different from the disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct BootConfig {
+    /// The text that is added to each command line: printable ASCII, with an even number of quotation marks.
+    pub append: String<MAX_APPEND>,
+    /// The words that are removed from each command line; `quiet` removes `quiet` and `quiet=1`.
+    pub remove: Vec<Word, MAX_REMOVED>,
+    /// The default entry.
+    pub default: BootDefault,
+    /// The time in seconds that the menu is shown, if it is not the usual one.
+    pub timeout: Option<u16>,
+    /// The placeholders of `append` that were replaced by values of a board.
+    pub placeholders: Placeholders,
+}
+
+/// A word of a command line, or the identifier of an entry: printable ASCII without blanks.
+pub type Word = String<MAX_WORD>;
+
+/// The default entry of a boot menu.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum BootDefault {
+    /// `saved`: the one that the disk names, or else the first one.
+    #[default]
+    Saved,
+    /// `newest`: the first one, which has the highest version.
+    Newest,
+    /// The one with this identifier; `*` matches any text.
+    Id(Word),
 }
 
 /// A reader of disks.

@@ -1,10 +1,10 @@
-//! The placeholders in the `url` of a description for many boards.
+//! The placeholders in a description for many boards.
 
 use core::{fmt, net::IpAddr};
 
 use heapless::Vec;
 
-/// A part of the `url` that each board replaces by a value of its own.
+/// A part of `url` or `append` that each board replaces by a value of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Placeholder {
@@ -18,7 +18,7 @@ pub enum Placeholder {
     Serial,
 }
 
-/// The placeholders of a `url`, each once.
+/// The placeholders of a text, each once.
 pub type Placeholders = Vec<Placeholder, 4>;
 
 /// The values of a board for the placeholders.

@@ -4,8 +4,8 @@ use heapless::String;
 
 use super::{
     error::Problem,
-    expand::{has_placeholder, replace},
-    model::{Backend, DiskPath, MAX_DISK_PATH, MAX_URL, Mount, TlsPath},
+    expand::{has_placeholder, replace_in_append, replace_in_url},
+    model::{Backend, BootDefault, DiskPath, MAX_APPEND, MAX_DISK_PATH, MAX_URL, MAX_WORD, Mount, TlsPath, Word},
     placeholder::{Board, Placeholders},
 };
 use crate::config::uri::{MAX_TLS_PATH, NbdUri};
@@ -91,8 +91,47 @@ pub(super) fn parse_url(text: &str, board: Option<&Board<'_>>, used: &mut Placeh
         return Err(Problem::TooLong(MAX_URL));
     }
     match board {
-        Some(board) => NbdUri::parse(&replace(text, board, used)?).map_err(Problem::Url),
+        Some(board) => NbdUri::parse(&replace_in_url(text, board, used)?).map_err(Problem::Url),
         None if has_placeholder(text) => Err(Problem::PlaceholderForOne),
         None => NbdUri::parse(text).map_err(Problem::Url),
+    }
+}
+
+/// Parses a text for command lines; for a board, replaces the placeholders and adds them to `used`.
+pub(super) fn parse_append(
+    text: &str,
+    board: Option<&Board<'_>>,
+    used: &mut Placeholders,
+) -> Result<String<MAX_APPEND>, Problem> {
+    if !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Err(Problem::Expected("printable ASCII characters"));
+    }
+    if text.bytes().filter(|&byte| byte == b'"').count() % 2 != 0 {
+        return Err(Problem::Expected("an even number of quotation marks"));
+    }
+    match board {
+        Some(board) => replace_in_append(text, board, used),
+        None if has_placeholder(text) => Err(Problem::PlaceholderForOne),
+        None => text.try_into().map_err(|_| Problem::TooLong(MAX_APPEND)),
+    }
+}
+
+/// Parses a word of a command line.
+pub(super) fn parse_word(text: &str) -> Result<Word, Problem> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Problem::Expected("a word of a command line such as \"quiet\""));
+    }
+    text.try_into().map_err(|_| Problem::TooLong(MAX_WORD))
+}
+
+/// Parses the default entry of a boot menu.
+pub(super) fn parse_default(text: &str) -> Result<BootDefault, Problem> {
+    match text {
+        "saved" => Ok(BootDefault::Saved),
+        "newest" => Ok(BootDefault::Newest),
+        _ if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err(Problem::Expected("\"saved\", \"newest\" or the identifier of an entry"))
+        }
+        _ => text.try_into().map(BootDefault::Id).map_err(|_| Problem::TooLong(MAX_WORD)),
     }
 }

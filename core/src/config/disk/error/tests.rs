@@ -120,26 +120,26 @@ fn rejects_unknown_repeated_and_mistyped_fields() {
         ("{\"tftp_root\": true}", "line 1, column 15: tftp_root: expected a string, found true"),
         (
             "{\"uri\": \"nbd://h/x\"}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found "uri""#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found "uri""#,
         ),
         (
             "{\"URL\": \"nbd://h/x\"}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found "URL""#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found "URL""#,
         ),
         (
             "{\"\": 1}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found """#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found """#,
         ),
         (
             "{\"a\\nb\u{1b}[31m\nINFO \u{202e}\": 1}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found "a\nb\x1b[31m\nINFO \xe2\x80\xae""#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found "a\nb\x1b[31m\nINFO \xe2\x80\xae""#,
         ),
     ] {
         rejects(json, message);
     }
     rejects(
         format!("{{\"{}\": 1}}", "a".repeat(2000)),
-        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
     );
     rejects(
         format!("{{\"{}\": 1}}", "\\u0061".repeat(2000)),
@@ -309,6 +309,47 @@ fn rejects_invalid_mounts() {
 }
 
 #[test]
+fn rejects_invalid_boot_settings() {
+    for (boot, message) in [
+        ("1", "column 66: boot: expected an object with append, remove, default or timeout, found 1"),
+        (
+            r#"{"kernel": "x"}"#,
+            r#"column 67: boot: expected one of the fields append, remove, default and timeout, found "kernel""#,
+        ),
+        (r#"{"append": 1}"#, "column 77: boot.append: expected a string, found 1"),
+        (r#"{"append": "a\nb"}"#, r#"column 77: boot.append: expected printable ASCII characters, found "a\nb""#),
+        (
+            r#"{"append": "a=\"b"}"#,
+            r#"column 77: boot.append: expected an even number of quotation marks, found "a=\"b""#,
+        ),
+        (
+            r#"{"append": "ip={ip}"}"#,
+            r#"column 77: boot.append: expected no placeholder in the file of a single board, found "ip={ip}""#,
+        ),
+        (r#"{"remove": "quiet"}"#, r#"column 77: boot.remove: expected a list of words, found "quiet""#),
+        (
+            r#"{"remove": ["a b"]}"#,
+            r#"column 78: boot.remove: expected a word of a command line such as "quiet", found "a b""#,
+        ),
+        (
+            r#"{"default": ""}"#,
+            r#"column 78: boot.default: expected "saved", "newest" or the identifier of an entry, found """#,
+        ),
+        (r#"{"timeout": 3601}"#, "column 78: boot.timeout: expected a number of seconds from 0 to 3600, found 3601"),
+        (r#"{"timeout": 1.5}"#, "column 78: boot.timeout: expected a number of seconds from 0 to 3600, found 1.5"),
+        (r#"{"timeout": "3"}"#, r#"column 78: boot.timeout: expected a number of seconds from 0 to 3600, found "3""#),
+        (r#"{"timeout": 1, "timeout": 2}"#, "column 81: boot.timeout: expected the field once, found it a second time"),
+    ] {
+        rejects(with_mounts(&format!(r#"[{{"mountpoint": "/"}}], "boot": {boot}"#)), &format!("line 1, {message}"));
+    }
+    let words = ["\"a\""; 17].join(", ");
+    rejects(
+        with_mounts(&format!(r#"[{{"mountpoint": "/"}}], "boot": {{"remove": [{words}]}}"#)),
+        "line 1, column 158: boot.remove: expected at most 16 words, found more",
+    );
+}
+
+#[test]
 fn rejects_invalid_urls() {
     for (url, message) in [
         (
@@ -374,7 +415,7 @@ fn deep_nesting_does_not_exhaust_the_stack() {
     rejects(&deep, r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found a list"#);
     rejects(
         format!("{{\"x\": {deep}"),
-        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial and tls, found "x""#,
+        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found "x""#,
     );
     rejects(format!("{{\"url\": {deep}"), "line 1, column 9: url: expected a string, found a list");
     rejects(

@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::progress::Progress;
+use super::progress::{NumberSeed, Progress};
 use crate::config::disk::{
     error::{FieldPath, Problem},
     model::{MAX_MOUNTS, MAX_PARTITION, Mount, MountSource},
@@ -98,7 +98,8 @@ impl<'de> Visitor<'de> for MountSeed<'_> {
                 MountField::Partition if device.is_some() => return Err(progress.reject(Problem::PartitionAndDevice)),
                 MountField::Device if partition.is_some() => return Err(progress.reject(Problem::PartitionAndDevice)),
                 MountField::Partition => {
-                    progress.fill("partition", &mut partition, PartitionSeed { progress }, &mut map)?;
+                    let number = NumberSeed { progress, max: MAX_PARTITION, too_large: Problem::Partition };
+                    progress.fill("partition", &mut partition, number, &mut map)?;
                 }
                 MountField::Device => progress.fill("device", &mut device, progress.text(parse_device), &mut map)?,
                 MountField::Mountpoint => {
@@ -114,31 +115,5 @@ impl<'de> Visitor<'de> for MountSeed<'_> {
             (None, Some(number)) => MountSource::Partition(number),
         };
         Ok(Mount { source, mountpoint: progress.required("mountpoint", mountpoint)? })
-    }
-}
-
-/// The number of a partition.
-struct PartitionSeed<'t> {
-    progress: &'t Progress,
-}
-
-impl<'de> DeserializeSeed<'de> for PartitionSeed<'_> {
-    type Value = u32;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u32, D::Error> {
-        self.progress.reach_token();
-        deserializer.deserialize_u32(self)
-    }
-}
-
-impl Visitor<'_> for PartitionSeed<'_> {
-    type Value = u32;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a partition number")
-    }
-
-    fn visit_u32<E: Error>(self, number: u32) -> Result<u32, E> {
-        if number <= MAX_PARTITION { Ok(number) } else { Err(self.progress.reject(Problem::Partition)) }
     }
 }

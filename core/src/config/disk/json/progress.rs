@@ -58,6 +58,35 @@ impl Progress {
     }
 }
 
+/// A number up to a maximum.
+pub(super) struct NumberSeed<'t> {
+    pub(super) progress: &'t Progress,
+    pub(super) max: u32,
+    /// The problem of a larger number.
+    pub(super) too_large: Problem,
+}
+
+impl<'de> DeserializeSeed<'de> for NumberSeed<'_> {
+    type Value = u32;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u32, D::Error> {
+        self.progress.reach_token();
+        deserializer.deserialize_u32(self)
+    }
+}
+
+impl Visitor<'_> for NumberSeed<'_> {
+    type Value = u32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number")
+    }
+
+    fn visit_u32<E: Error>(self, number: u32) -> Result<u32, E> {
+        if number <= self.max { Ok(number) } else { Err(self.progress.reject(self.too_large)) }
+    }
+}
+
 /// `true` or `false`.
 pub(super) struct BoolSeed<'t> {
     pub(super) progress: &'t Progress,

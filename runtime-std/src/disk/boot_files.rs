@@ -1,0 +1,86 @@
+//! Boot menus that are generated from the files on a disk.
+
+use std::time::Instant;
+
+use smol::Timer;
+
+use super::{Contents, DiskError, RETRY_INTERVAL, RETRY_LIMIT, generated_file::GeneratedFile, handle::Disk};
+use crate::{
+    boot_entries::{BootFile, DiskTree, Menu, Served, Settings, collect},
+    fs::{self, MountedDisk},
+};
+
+/// The maximum size in bytes of a file that describes boot entries.
+const MAX_FILE: usize = 16 * 1024;
+
+/// Generates a file from the boot entries of a disk, in the snapshot of the current boot. Returns `None` if it has none.
+///
+/// Retries for [`RETRY_LIMIT`] while the disk is inconsistent because it is being written.
+pub(super) async fn generate(
+    disk: &Disk,
+    file: BootFile,
+    settings: &Settings,
+) -> Result<Option<GeneratedFile>, DiskError> {
+    let (requested, mut refresh) = (Instant::now(), false);
+    loop {
+        let snapshot = disk.snapshot(refresh).await?;
+        let collected = match snapshot.contents() {
+            Contents::Native(mounted) => {
+                mounted.with_budget(collect(mounted, file, settings)).await.map_err(DiskError::from)
+            }
+            // The helper opens only files below the tftp_root.
+            Contents::Guestfs(_) => Ok(Menu::default()),
+        };
+        match collected {
+            Err(error) if error.is_transient() && requested.elapsed() < RETRY_LIMIT => {
+                refresh = !error.is_out_of_memory();
+                Timer::after(RETRY_INTERVAL).await;
+            }
+            Err(error) => {
+                log::error!("{}: boot entries: {error}", disk.name());
+                return Err(error);
+            }
+            Ok(menu) => {
+                disk.remember(&menu);
+                return file.write(&menu).map(|text| GeneratedFile::new(disk, text)).transpose();
+            }
+        }
+    }
+}
+
+impl DiskTree for MountedDisk {
+    type Error = fs::Error;
+
+    async fn list(&self, directory: &str) -> Result<Vec<String>, fs::Error> {
+        let names = self.list_directory(directory).await?;
+        Ok(names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect())
+    }
+
+    async fn read(&self, path: &str) -> Result<Option<String>, fs::Error> {
+        let bytes = self.read_file(path, MAX_FILE).await?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    async fn read_part(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>, fs::Error> {
+        self.read_file_part(path, offset, len).await
+    }
+
+    async fn served_file(&self, path: &str) -> Result<Served, fs::Error> {
+        Ok(served(self, self.real_path(path).await?))
+    }
+
+    async fn served_directory(&self, path: &str) -> Result<Served, fs::Error> {
+        Ok(served(self, self.real_directory(path).await?))
+    }
+
+    async fn mountpoint(&self, path: &str) -> Result<String, fs::Error> {
+        Ok(String::from_utf8_lossy(Self::mountpoint(self, path).await?).into_owned())
+    }
+}
+
+/// Returns the location of a real path, if there is one.
+fn served(disk: &MountedDisk, real: Option<Vec<u8>>) -> Served {
+    let Some(real) = real else { return Served::Missing };
+    let below = disk.below_root(&real).map(|below| String::from_utf8_lossy(below).into_owned());
+    below.map_or(Served::Elsewhere, Served::At)
+}
