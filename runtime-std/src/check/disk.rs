@@ -11,7 +11,7 @@ use smol::Timer;
 use super::{Boot, Disk, Files, Limits, Mount, Partition, ProblemKind, boot, files::scan};
 use crate::{
     clock,
-    disk::{Connector, Contents, DiskError, RETRY_INTERVAL, RETRY_LIMIT},
+    disk::{Connector, Contents, Description, DiskError, RETRY_INTERVAL, RETRY_LIMIT},
     fs,
     fs::{BlockDevice, Error, Volume, partition::partitions},
 };
@@ -22,13 +22,13 @@ const HELPER_MARGIN: Duration = Duration::from_secs(2);
 /// Checks the disk of the description `name`; returns the disk and its problems.
 pub(super) async fn check(
     name: String,
-    json: Arc<[u8]>,
+    description: Description,
     config: &DiskConfig,
     backend: Arc<crate::disk::Backend>,
     limits: Limits,
 ) -> (Disk, Vec<ProblemKind>) {
     let mut disk = disk_of(config);
-    let mut connector = Connector::new(name, json, backend);
+    let mut connector = Connector::new(name, description, backend);
     let nbd = match connector.connect().await {
         Ok(nbd) => nbd,
         Err(error) => {

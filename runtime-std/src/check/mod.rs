@@ -27,7 +27,7 @@ pub use self::{
 };
 use self::{layout::Layout, trees::LocalTree};
 use crate::{
-    disk::{DiskTimeouts, NbdFile, read_description, to_json},
+    disk::{DiskTimeouts, NbdFile, read_description},
     guestfs::{HelperTimeouts, Launcher},
     local_fs::RootDirectory,
     memory::Memory,
@@ -130,7 +130,8 @@ impl Disks {
     async fn start(&self, file: NbdFile) -> Result<Check, String> {
         let name = file.to_string();
         let json = self.read(file).await.map_err(|error| error.to_string())?;
-        let config = file.parse_config(&json).map_err(|error| error.to_string())?;
+        let description = file.description(json.into());
+        let config = description.config().map_err(|error| error.to_string())?;
         if !config.placeholders.is_empty() {
             let board = file.sample_board();
             let values = config
@@ -143,12 +144,10 @@ impl Disks {
                 url: config.url.to_string(),
             }));
         }
-        // Its placeholders are those of the sample.
-        let json = if file.is_group() { to_json(&config) } else { json };
         let (backend, permits, limits) = (self.backend.clone(), self.permits.clone(), self.limits);
         Ok(Check::Disk(self.executor.spawn(async move {
             let _permit = permits.acquire().await;
-            disk::check(name, json.into(), &config, backend, limits).await
+            disk::check(name, description, &config, backend, limits).await
         })))
     }
 }

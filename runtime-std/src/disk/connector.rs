@@ -12,7 +12,7 @@ use smol::{
     lock::{Semaphore, SemaphoreGuardArc},
 };
 
-use super::{Contents, DiskError};
+use super::{Contents, Description, DiskError};
 use crate::{
     event_loop::EventLoop,
     fs::{self, DiskWork, MountedDisk, Turns},
@@ -96,8 +96,7 @@ impl Backend {
 pub(crate) struct Connector {
     /// The name of the `.nbd` file.
     name: String,
-    /// The description. It is parsed again for each connection: parsed, it occupies ten times the memory.
-    json: Arc<[u8]>,
+    description: Description,
     backend: Arc<Backend>,
     memory: DiskMemory,
     work: DiskWork,
@@ -120,10 +119,10 @@ struct Logged {
 
 impl Connector {
     /// Creates the connector of the disk that the file `name` describes. It is not connected yet.
-    pub(crate) fn new(name: String, json: Arc<[u8]>, backend: Arc<Backend>) -> Self {
+    pub(crate) fn new(name: String, description: Description, backend: Arc<Backend>) -> Self {
         let memory = backend.memory.disk();
         let (work, logged) = (DiskWork::new(&backend.turns), Logged::default());
-        Self { name, json, backend, memory, work, nbd: None, connected: Instant::now(), logged }
+        Self { name, description, backend, memory, work, nbd: None, connected: Instant::now(), logged }
     }
 
     /// Returns the name of the `.nbd` file.
@@ -133,8 +132,7 @@ impl Connector {
 
     /// Parses the description.
     fn config(&self) -> Result<Box<DiskConfig>, DiskError> {
-        let config = DiskConfig::parse(&self.json).map_err(|error| DiskError::InvalidDescription(error.to_string()))?;
-        Ok(Box::new(config))
+        self.description.config().map_err(|error| DiskError::InvalidDescription(error.to_string()))
     }
 
     pub(super) fn backend(&self) -> &Backend {

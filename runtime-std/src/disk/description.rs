@@ -8,9 +8,8 @@ use std::{
     sync::Arc,
 };
 
-use rtftp_core::config::disk::{Board, ConfigError, DiskConfig, MAX_CONFIG, MountSource, TlsConfig};
+use rtftp_core::config::disk::{Board, ConfigError, DiskConfig, MAX_CONFIG};
 use rustix::io::preadv2;
-use serde_json::{Value, json};
 
 use crate::{client_name::ClientName, local_fs::OpenRoot, prefix::Prefix};
 
@@ -57,15 +56,10 @@ impl NbdFile {
         Board { ip, mac: Some([2, 0, 0, 0, 0, 1]), hostname: Some("board"), serial: Some(1) }
     }
 
-    /// Parses the description of a single board, or that of a group for its sample.
-    ///
-    /// # Errors
-    ///
-    /// The first problem in the file.
-    pub(crate) fn parse_config(self, json: &[u8]) -> Result<Box<DiskConfig>, ConfigError> {
-        let config =
-            if self.is_group() { DiskConfig::parse_for(json, &self.sample_board()) } else { DiskConfig::parse(json) };
-        config.map(Box::new)
+    /// Returns the description of a single board's disk, or of that of a group's sample, from the contents of the file.
+    pub(crate) fn description(self, json: Arc<[u8]>) -> Description {
+        let board = self.is_group().then(|| Box::new(KnownBoard::new(&self.sample_board())));
+        Description { json, board }
     }
 }
 
@@ -79,44 +73,51 @@ impl fmt::Display for NbdFile {
     }
 }
 
-/// Returns the description of a single board that has this contents, without `boot`.
-pub(crate) fn to_json(config: &DiskConfig) -> Vec<u8> {
-    let mounts: Vec<Value> = config
-        .mounts
-        .iter()
-        .map(|mount| {
-            let mountpoint = mount.mountpoint.as_str();
-            match &mount.source {
-                MountSource::Disk => json!({"mountpoint": mountpoint}),
-                MountSource::Partition(number) => json!({"partition": number, "mountpoint": mountpoint}),
-                MountSource::Device(device) => json!({"device": device.as_str(), "mountpoint": mountpoint}),
-            }
-        })
-        .collect();
-    let mut description =
-        json!({"url": config.url.to_string(), "mounts": mounts, "tftp_root": config.tftp_root.as_str()});
-    if let Some(backend) = config.backend {
-        description["backend"] = match backend {
-            rtftp_core::config::disk::Backend::Native => "native".into(),
-            rtftp_core::config::disk::Backend::Guestfs => "guestfs".into(),
-        };
-    }
-    if let Some(tls) = &config.tls {
-        description["tls"] = tls_to_json(tls);
-    }
-    description.to_string().into_bytes()
+/// The description of one disk. It is parsed for each connection: parsed, it occupies ten times the memory.
+#[derive(Debug)]
+pub(crate) struct Description {
+    json: Arc<[u8]>,
+    /// The board whose values replace the placeholders in the description of a group.
+    board: Option<Box<KnownBoard>>,
 }
 
-fn tls_to_json(tls: &TlsConfig) -> Value {
-    let digits = |digest: &[u8; 32]| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let fields = [
-        ("ca", tls.ca.as_deref().map(str::to_owned)),
-        ("certificate", tls.identity.as_ref().map(|identity| identity.certificate.as_str().to_owned())),
-        ("key", tls.identity.as_ref().map(|identity| identity.key.as_str().to_owned())),
-        ("hostname", tls.hostname.as_deref().map(str::to_owned)),
-        ("fingerprint", tls.fingerprint.as_ref().map(|digest| format!("sha256:{}", digits(digest)))),
-    ];
-    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::String(value?)))).collect()
+/// The values of a board, as in [`Board`].
+#[derive(Debug)]
+struct KnownBoard {
+    ip: IpAddr,
+    mac: Option<[u8; 6]>,
+    hostname: Option<Box<str>>,
+    serial: Option<u32>,
+}
+
+impl KnownBoard {
+    fn new(board: &Board<'_>) -> Self {
+        let Board { ip, mac, hostname, serial } = *board;
+        Self { ip, mac, hostname: hostname.map(Box::from), serial }
+    }
+}
+
+impl Description {
+    /// Creates the description of the disk of a board in a group, from the contents of the group's file.
+    pub(super) fn of_board(json: Arc<[u8]>, board: &Board<'_>) -> Self {
+        Self { json, board: Some(Box::new(KnownBoard::new(board))) }
+    }
+
+    /// Parses the description.
+    ///
+    /// # Errors
+    ///
+    /// The first problem in the file.
+    pub(crate) fn config(&self) -> Result<Box<DiskConfig>, ConfigError> {
+        let config = match &self.board {
+            None => DiskConfig::parse(&self.json),
+            Some(board) => {
+                let KnownBoard { ip, mac, ref hostname, serial } = **board;
+                DiskConfig::parse_for(&self.json, &Board { ip, mac, hostname: hostname.as_deref(), serial })
+            }
+        };
+        config.map(Box::new)
+    }
 }
 
 /// Reads an `.nbd` file. Of a file larger than [`MAX_CONFIG`], reads one byte more than that.
@@ -149,9 +150,12 @@ pub(crate) async fn read_description(root: &OpenRoot, name: NbdFile) -> io::Resu
 mod tests {
     use super::*;
 
+    fn client(name: &str) -> NbdFile {
+        NbdFile::Client(ClientName::parse(name).expect("a name"))
+    }
+
     #[test]
     fn accepts_only_canonical_names() {
-        let client = |name| NbdFile::Client(ClientName::parse(name).expect("a name"));
         let group = |name| NbdFile::Group(Prefix::parse(name).expect("a prefix"));
         for (name, file) in [
             ("10.0.0.1.nbd", client("10.0.0.1")),
@@ -181,24 +185,11 @@ mod tests {
     }
 
     #[test]
-    fn description_of_a_board_has_the_values_of_its_group() {
-        let group =
-            br#"{"url": "nbd+unix:///{hostname}?socket=/run/{ip}", "backend": "guestfs", "tftp_root": "/boot\"\\",
-            "mounts": [{"device": "/dev/vg/root", "mountpoint": "/"}, {"partition": 1, "mountpoint": "/boot"}]}"#;
-        let config = NbdFile::Default.parse_config(group).expect("a description");
-        let single = DiskConfig::parse(&to_json(&config)).expect("a description");
-        assert_eq!(single.url.to_string(), "nbd+unix:///board?socket=/run/10.0.0.1");
-        assert_eq!(DiskConfig { placeholders: config.placeholders.clone(), ..single }, *config);
-        for tls in [
-            r#"{"ca": "a\"b", "certificate": "c", "key": "/k", "hostname": "h"}"#,
-            &format!(r#"{{"fingerprint": "sha256:{}"}}"#, "0f".repeat(32)),
-            "{}",
-        ] {
-            let url = "nbds://h/{ip}?tls-certificates=/d&tls-verify-peer=false";
-            let group = format!(r#"{{"url": "{url}", "tls": {tls}, "mounts": [{{"mountpoint": "/"}}]}}"#);
-            let config = NbdFile::Default.parse_config(group.as_bytes()).expect("a description");
-            let single = DiskConfig::parse(&to_json(&config)).expect("a description");
-            assert_eq!((single.url, single.tls), (config.url, config.tls));
-        }
+    fn description_of_a_board_has_its_values() {
+        let json = br#"{"url": "nbd://nas/{hostname}-{ip}-{mac}", "mounts": [{"partition": 1, "mountpoint": "/"}]}"#;
+        let config = NbdFile::Default.description(json[..].into()).config().expect("a description");
+        assert_eq!(config.url.to_string(), "nbd://nas/board-10.0.0.1-02-00-00-00-00-01");
+        let as_single = client("10.0.0.1").description(json[..].into()).config().map_err(|error| error.to_string());
+        assert!(as_single.expect_err("not a group").contains("default.nbd"));
     }
 }

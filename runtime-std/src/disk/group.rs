@@ -9,7 +9,7 @@ use super::{
     DiskError,
     board_disk::BoardDisk,
     connector::{Backend, Connector},
-    description::{NbdFile, to_json},
+    description::{Description, NbdFile},
     handle::Disk,
 };
 use crate::boot_entries::Settings;
@@ -18,8 +18,8 @@ use crate::boot_entries::Settings;
 /// must not occupy the memory.
 const MAX_DISKS: usize = 12_288;
 
-/// Disks by their own descriptions, and the times of their last uses.
-type BoardDisks = HashMap<Arc<[u8]>, (Disk, Instant)>;
+/// Disks by their URLs, and the times of their last uses.
+type BoardDisks = HashMap<String, (Disk, Instant)>;
 
 /// A description for many boards. Boards whose `url` is the same share a disk, which is created at the first request.
 #[derive(Debug)]
@@ -47,22 +47,22 @@ impl Group {
 
     /// Returns the disk of a board.
     pub(super) fn disk(&self, board: &Board<'_>, backend: &Arc<Backend>) -> Result<BoardDisk, DiskError> {
-        let config = DiskConfig::parse_for(&self.json, board).map(Box::new).map_err(|error| match error.problem {
+        let description = Description::of_board(self.json.clone(), board);
+        let config = description.config().map_err(|error| match error.problem {
             Problem::NoValue(placeholder) => DiskError::NoValue(placeholder),
             _ => DiskError::InvalidDescription(error.to_string()),
         })?;
-        let boot = Arc::new(Settings::from(&config.boot));
-        let json: Arc<[u8]> = to_json(&config).into();
+        let (url, boot) = (config.url.to_string(), Arc::new(Settings::from(&config.boot)));
         let mut disks = self.disks.lock();
-        if let Some((disk, last_used)) = disks.get_mut(&json) {
+        if let Some((disk, last_used)) = disks.get_mut(&url) {
             *last_used = Instant::now();
             return Ok(BoardDisk { disk: disk.clone(), boot });
         }
         if disks.len() >= MAX_DISKS {
             drop_half(&mut disks);
         }
-        let disk = Disk::new(Connector::new(self.name(board), json.clone(), backend.clone()));
-        disks.insert(json, (disk.clone(), Instant::now()));
+        let disk = Disk::new(Connector::new(self.name(board), description, backend.clone()));
+        disks.insert(url, (disk.clone(), Instant::now()));
         Ok(BoardDisk { disk, boot })
     }
 

@@ -37,7 +37,7 @@ use self::handle::Disk;
 pub(crate) use self::{
     board_disk::BoardDisk,
     connector::{Backend, Connector, DiskTimeouts},
-    description::{read_description, to_json},
+    description::{Description, read_description},
     error::{RETRY_INTERVAL, RETRY_LIMIT},
     generated_file::GeneratedFile,
     group::Group,
@@ -253,11 +253,12 @@ impl Disks {
     /// Creates the disk or the group that a description describes.
     fn describe(&self, file: NbdFile, content: &Result<Arc<[u8]>, String>) -> Result<Described, String> {
         let json = content.as_ref().map_err(Clone::clone)?;
-        let config = file.parse_config(json).map_err(|error| error.to_string())?;
+        let description = file.description(json.clone());
+        let config = description.config().map_err(|error| error.to_string())?;
         if file.is_group() {
             return Ok(Described::Group(Arc::new(Group::new(file, json.clone(), &config))));
         }
-        let disk = Disk::new(Connector::new(file.to_string(), json.clone(), self.backend.clone()));
+        let disk = Disk::new(Connector::new(file.to_string(), description, self.backend.clone()));
         Ok(Described::Disk(BoardDisk { disk, boot: Arc::new(Settings::from(&config.boot)) }))
     }
 }

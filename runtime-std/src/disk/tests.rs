@@ -13,10 +13,12 @@ use smol::{
 
 use super::*;
 use crate::{
+    client_name::ClientName,
     guestfs::{HelperError, HelperTimeouts},
     nbd::script::{SIMPLE, simple_reply},
 };
 
+const BOARD: NbdFile = NbdFile::Client(ClientName::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 5))));
 const SECTOR: usize = 512;
 /// The size in bytes of the file on the disk: several chunks of a [`RemoteFile`].
 const FILE_LEN: usize = 700_000;
@@ -106,7 +108,7 @@ fn disk(json: &str, executor: &Arc<Executor<'static>>, idle: Duration, view_gap:
     let launcher = Launcher::with_helper("/nonexistent".into(), HelperTimeouts::default());
     let timeouts = DiskTimeouts { idle, view_gap, open: MINUTE, connect: MINUTE, reply: MINUTE };
     let backend = Arc::new(Backend::new("/nonexistent".into(), launcher, timeouts, executor.clone(), None, memory));
-    Disk::new(Connector::new("test.nbd".into(), json.as_bytes().into(), backend))
+    Disk::new(Connector::new("test.nbd".into(), BOARD.description(json.as_bytes().into()), backend))
 }
 
 async fn accept(listener: TcpListener, image: Arc<Mutex<Vec<u8>>>, event: Sender<Event>, close: Receiver<()>) {
@@ -412,7 +414,7 @@ fn idle_disk_occupies_little_memory() {
     let timeouts = DiskTimeouts { idle: MINUTE, view_gap: MINUTE, open: MINUTE, connect: MINUTE, reply: MINUTE };
     let backend =
         Arc::new(Backend::new("/nonexistent".into(), launcher, timeouts, executor, None, Memory::unlimited()));
-    let connector = Connector::new("test.nbd".into(), b"{}"[..].into(), backend);
+    let connector = Connector::new("test.nbd".into(), BOARD.description(b"{}"[..].into()), backend);
     let (_messages, inbox) = unbounded();
     let log = Arc::new(super::error_log::DiskLog::new("test.nbd".into()));
     let task = super::actor::DiskActor::new(connector, log, inbox).run();
