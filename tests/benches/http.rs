@@ -192,7 +192,7 @@ impl Server {
         let expected = noise(row.size, 1);
         let work = tempfile::tempdir().expect("a temporary directory");
         let (process, address) = self.start(root, work.path());
-        MeasuredRun::of(&process, row.size, || row.load.run(address, &expected)).expect("sockets")
+        MeasuredRun::of(&process, || row.load.run(address, &expected)).expect("sockets")
     }
 }
 

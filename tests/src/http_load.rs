@@ -53,6 +53,7 @@ impl HttpLoad {
                     Ok(false) => continue,
                     Ok(true) => {
                         report.complete.push(fetch.begun.elapsed());
+                        report.bytes += expected.len();
                         fetch.left -= 1;
                         if fetch.left > 0 {
                             if fetch.is_last {

@@ -33,6 +33,7 @@ mod kernel_mount;
 mod listing;
 pub mod load_client;
 pub mod measured_run;
+pub mod measured_server;
 mod nbd;
 mod nbds;
 mod not_tested;

@@ -40,11 +40,25 @@ pub struct Load {
     pub limit: Duration,
 }
 
+/// A file that a client requests, and what it must receive: the contents, or nothing if there is no such file.
+#[derive(Debug, Clone, Copy)]
+pub struct Requested<'f> {
+    /// The name in the request.
+    pub name: &'f str,
+    /// The contents of the file.
+    pub contents: Option<&'f [u8]>,
+}
+
 /// The result of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// The durations of the fetches that were complete and equal to the file, in ascending order.
     pub complete: Vec<Duration>,
+    /// The bytes of these fetches.
+    pub bytes: usize,
+    /// The times from the start of the run to the end of the last fetch of each client whose fetches were all complete, in ascending
+    /// order.
+    pub clients: Vec<Duration>,
     /// The number of failed fetches and the reason of the first failure.
     pub failed: (usize, String),
     /// Time from the first request to the end of the last fetch.
@@ -75,34 +89,53 @@ impl Load {
     ///
     /// Fails if the sockets cannot be opened.
     pub fn run(&self, server: SocketAddr, expected: &[u8]) -> io::Result<Report> {
+        self.run_files(server, &[Requested { name: self.name, contents: Some(expected) }])
+    }
+
+    /// Runs a load in which each client fetches these files one after the other, instead of the file of the load.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the sockets cannot be opened.
+    pub fn run_files(&self, server: SocketAddr, files: &[Requested<'_>]) -> io::Result<Report> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut report = Report::default();
         let started = Instant::now();
+        let count = files.len() * self.times as usize;
         let mut fetches = Vec::new();
         for client in 0..self.clients {
-            fetches.push(Some(self.start_fetch(&epoll, client, server)?));
+            fetches.push(Some(self.start_fetch(&epoll, client, server, files[0])?));
         }
         let mut buf = vec![0; 65_536];
         let mut events = vec![EpollEvent::empty(); 256];
         let mut checked = started;
         let mut running = fetches.len();
-        let mut left = vec![self.times.saturating_sub(1); fetches.len()];
+        // The number of finished and of failed fetches of each client.
+        let mut done = vec![(0, 0); fetches.len()];
         while running > 0 && started.elapsed() < self.limit {
             let ready = epoll.wait(&mut events, EpollTimeout::from(20u8))?;
             for event in &events[..ready] {
                 let client = event.data() as usize;
                 let Some(fetch) = &mut fetches[client] else { continue };
-                let Some(end) = fetch.receive(self, &mut buf, expected) else { continue };
+                let Some(end) = fetch.receive(self, &mut buf) else { continue };
+                let (finished, failed) = &mut done[client];
+                *finished += 1;
                 match end {
-                    Ok(()) => report.complete.push(fetch.started.elapsed()),
-                    Err(why) => report.fail(why),
+                    Ok(()) => {
+                        report.complete.push(fetch.started.elapsed());
+                        report.bytes += fetch.offset;
+                    }
+                    Err(why) => {
+                        *failed += 1;
+                        report.fail(why);
+                    }
                 }
                 report.repeated += fetch.repeated;
-                fetches[client] = if left[client] > 0 {
-                    left[client] -= 1;
-                    Some(self.start_fetch(&epoll, client as u16, server)?)
+                fetches[client] = if *finished < count {
+                    Some(self.start_fetch(&epoll, client as u16, server, files[*finished % files.len()])?)
                 } else {
                     running -= 1;
+                    report.clients.extend((*failed == 0).then(|| started.elapsed()));
                     None
                 };
             }
@@ -117,7 +150,13 @@ impl Load {
         Ok(report)
     }
 
-    fn start_fetch(&self, epoll: &Epoll, client: u16, server: SocketAddr) -> io::Result<Fetch> {
+    fn start_fetch<'f>(
+        &self,
+        epoll: &Epoll,
+        client: u16,
+        server: SocketAddr,
+        file: Requested<'f>,
+    ) -> io::Result<Fetch<'f>> {
         let socket = UdpSocket::bind((address(client), 0))?;
         socket.set_nonblocking(true)?;
         // Room for windows of large blocks; exceeding the system limit needs root.
@@ -131,11 +170,12 @@ impl Load {
         epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(client)))?;
         let (blksize, windowsize) = (self.blksize.to_string(), self.windowsize.to_string());
         let options = [("blksize", blksize.as_str()), ("windowsize", windowsize.as_str())];
-        let request = rrq(self.name, if self.windowsize == 1 { &options[..1] } else { &options });
+        let request = rrq(file.name, if self.windowsize == 1 { &options[..1] } else { &options });
         let now = Instant::now();
         let mut fetch = Fetch {
             socket,
             server,
+            contents: file.contents,
             connected: false,
             request,
             started: now,
@@ -165,9 +205,11 @@ impl Report {
 }
 
 /// The state of one client's fetch.
-struct Fetch {
+struct Fetch<'f> {
     socket: UdpSocket,
     server: SocketAddr,
+    /// The expected contents.
+    contents: Option<&'f [u8]>,
     /// Whether the socket is connected to the server's port of this transfer.
     connected: bool,
     request: Vec<u8>,
@@ -189,9 +231,9 @@ struct Fetch {
 /// The end of a fetch: complete, or the reason of its failure.
 type End = Result<(), String>;
 
-impl Fetch {
+impl Fetch<'_> {
     /// Handles received datagrams, at most eight receive calls at a time.
-    fn receive(&mut self, load: &Load, buf: &mut [u8], expected: &[u8]) -> Option<End> {
+    fn receive(&mut self, load: &Load, buf: &mut [u8]) -> Option<End> {
         for _ in 0..8 {
             let (len, segment, from) = match self.receive_some(load.gro, buf) {
                 Ok(received) => received,
@@ -208,7 +250,7 @@ impl Fetch {
                     }
                     self.connected = true;
                 }
-                if let Some(end) = self.handle(datagram, expected) {
+                if let Some(end) = self.handle(datagram) {
                     return Some(end);
                 }
             }
@@ -236,10 +278,10 @@ impl Fetch {
         Ok((message.bytes, segment.unwrap_or(message.bytes).max(1), self.server))
     }
 
-    fn handle(&mut self, datagram: &[u8], expected: &[u8]) -> Option<End> {
+    fn handle(&mut self, datagram: &[u8]) -> Option<End> {
         self.last_received = Instant::now();
         match datagram {
-            [0, 3, high, low, data @ ..] => self.data(u16::from_be_bytes([*high, *low]), data, expected),
+            [0, 3, high, low, data @ ..] => self.data(u16::from_be_bytes([*high, *low]), data),
             [0, 6, ..] => {
                 let Answer::Oack(options) = Answer::parse(datagram) else { return None };
                 for (name, value) in options {
@@ -252,12 +294,13 @@ impl Fetch {
                 self.acknowledge();
                 None
             }
+            [0, 5, 0, 1, ..] if self.contents.is_none() => Some(Ok(())),
             [0, 5, ..] => Some(Err(datagram[2..].escape_ascii().to_string())),
             _ => Some(Err(format!("not TFTP: {}", datagram.escape_ascii()))),
         }
     }
 
-    fn data(&mut self, number: u16, data: &[u8], expected: &[u8]) -> Option<End> {
+    fn data(&mut self, number: u16, data: &[u8]) -> Option<End> {
         if number != (self.block + 1) as u16 {
             // A repeated last block means that its ACK was lost. After a gap the last block in order is acknowledged once, and the rest
             // of the window is ignored (RFC 7440 section 4).
@@ -271,6 +314,7 @@ impl Fetch {
             return None;
         }
         let end = self.offset + data.len();
+        let Some(expected) = self.contents else { return Some(Err("there should be no such file".into())) };
         if expected.get(self.offset..end) != Some(data) {
             return Some(Err(format!("block {} differs from the file", self.block + 1)));
         }

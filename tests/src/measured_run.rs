@@ -18,17 +18,15 @@ pub struct MeasuredRun {
     cpu: Duration,
     /// The server's peak memory, and its growth since the start, in bytes.
     memory: (u64, u64),
-    /// The bytes of the files that arrived completely.
-    bytes: usize,
 }
 
 impl MeasuredRun {
-    /// Runs a load of fetches of a file with `size` bytes, and measures the server meanwhile.
+    /// Runs a load, and measures the server meanwhile.
     ///
     /// # Errors
     ///
     /// Returns the error of the load.
-    pub fn of(server: &Process, size: usize, load: impl FnOnce() -> io::Result<Report>) -> io::Result<Self> {
+    pub fn of(server: &Process, load: impl FnOnce() -> io::Result<Report>) -> io::Result<Self> {
         let before = ResourceUsage::of(server.id());
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -38,7 +36,6 @@ impl MeasuredRun {
             let usage = usage.join().expect("no panic");
             let report = report?;
             Ok(Self {
-                bytes: size * report.complete.len(),
                 cpu: usage.cpu.saturating_sub(before.cpu),
                 memory: (usage.memory, usage.memory.saturating_sub(before.memory)),
                 report,
@@ -48,12 +45,12 @@ impl MeasuredRun {
 
     /// Returns the throughput in 10^6 bytes per second.
     pub fn speed(&self) -> f64 {
-        self.bytes as f64 / self.report.wall.as_secs_f64() / 1e6
+        self.report.bytes as f64 / self.report.wall.as_secs_f64() / 1e6
     }
 
     /// Returns the server's processor time in seconds per GiB.
     pub fn cost(&self) -> f64 {
-        self.cpu.as_secs_f64() / (self.bytes as f64 / f64::from(1 << 30))
+        self.cpu.as_secs_f64() / (self.report.bytes as f64 / f64::from(1 << 30))
     }
 
     /// Returns the server's peak memory in MiB.
@@ -68,7 +65,7 @@ impl MeasuredRun {
 }
 
 /// Returns the median of a figure of some runs; NaN without any.
-pub fn median(runs: &[MeasuredRun], of: impl Fn(&MeasuredRun) -> f64) -> f64 {
+pub fn median<R>(runs: &[R], of: impl Fn(&R) -> f64) -> f64 {
     let mut values: Vec<f64> = runs.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

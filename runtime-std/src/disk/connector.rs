@@ -177,7 +177,7 @@ impl Connector {
             }
             // The appliance would need seconds to find out what a probe finds out in milliseconds.
             nbd::probe(&config.url).await.map_err(|error| connect_error(&config.url, error))?;
-            return self.start_appliance(&config.url).await;
+            return self.start_appliance(&config).await;
         }
         let started = Instant::now();
         let is_new = !self.nbd.as_ref().is_some_and(|nbd| nbd.is_alive());
@@ -200,7 +200,7 @@ impl Connector {
                     self.logged.unsupported = Some(reason);
                 }
                 self.disconnect();
-                return self.start_appliance(&config.url).await;
+                return self.start_appliance(&config).await;
             }
             Err(error) => return Err(error.into()),
         };
@@ -269,11 +269,11 @@ impl Connector {
         connected.map_err(|error| connect_error(&config.url, error))
     }
 
-    async fn start_appliance(&self, url: &NbdUri) -> Result<Contents, DiskError> {
-        let started = Instant::now();
-        let appliance = self.backend.launcher.start(&self.name, &self.json).await.map_err(DiskError::Start)?;
+    async fn start_appliance(&self, config: &DiskConfig) -> Result<Contents, DiskError> {
+        let (started, description) = (Instant::now(), self.description.for_helper(config));
+        let appliance = self.backend.launcher.start(&self.name, &description).await.map_err(DiskError::Start)?;
         let seconds = started.elapsed().as_secs_f64();
-        log::info!("{}: connected to {url} in {seconds:.1} s, through libguestfs", self.name);
+        log::info!("{}: connected to {} in {seconds:.1} s, through libguestfs", self.name, config.url);
         Ok(Contents::Guestfs(SharedAppliance::new(appliance, &self.backend.executor)))
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use rtftp_core::config::disk::{Board, ConfigError, DiskConfig, MAX_CONFIG};
 use rustix::io::preadv2;
+use serde_json::{Map, Value};
 
 use crate::{client_name::ClientName, local_fs::OpenRoot, prefix::Prefix};
 
@@ -118,6 +119,19 @@ impl Description {
         };
         config.map(Box::new)
     }
+
+    /// Returns the description for the helper, which knows no boards: the contents of the file, with the board's own `url`.
+    pub(super) fn for_helper(&self, config: &DiskConfig) -> Vec<u8> {
+        let parsed = serde_json::from_slice::<Map<String, Value>>(&self.json);
+        match (&self.board, parsed) {
+            (Some(_), Ok(mut description)) => {
+                description.retain(|key, _| key == "mounts" || key == "tftp_root");
+                description.insert("url".into(), config.url.to_string().into());
+                Value::from(description).to_string().into_bytes()
+            }
+            _ => self.json.to_vec(),
+        }
+    }
 }
 
 /// Reads an `.nbd` file. Of a file larger than [`MAX_CONFIG`], reads one byte more than that.
@@ -186,9 +200,14 @@ mod tests {
 
     #[test]
     fn description_of_a_board_has_its_values() {
-        let json = br#"{"url": "nbd://nas/{hostname}-{ip}-{mac}", "mounts": [{"partition": 1, "mountpoint": "/"}]}"#;
-        let config = NbdFile::Default.description(json[..].into()).config().expect("a description");
-        assert_eq!(config.url.to_string(), "nbd://nas/board-10.0.0.1-02-00-00-00-00-01");
+        let json = br#"{"url": "nbd://nas/{hostname}-{ip}-{serial}", "trust_serial": true, "backend": "guestfs",
+            "mounts": [{"device": "/dev/vg/root", "mountpoint": "/"}], "tftp_root": "/boot"}"#;
+        let description = NbdFile::Default.description(json[..].into());
+        let config = description.config().expect("a description");
+        assert_eq!(config.url.to_string(), "nbd://nas/board-10.0.0.1-00000001");
+        let in_helper = DiskConfig::parse(&description.for_helper(&config)).expect("a description");
+        assert_eq!((in_helper.url, in_helper.mounts), (config.url, config.mounts));
+        assert_eq!(in_helper.tftp_root, config.tftp_root);
         let as_single = client("10.0.0.1").description(json[..].into()).config().map_err(|error| error.to_string());
         assert!(as_single.expect_err("not a group").contains("default.nbd"));
     }
