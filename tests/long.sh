@@ -11,7 +11,7 @@ package-arm64  the package for arm64 on an emulated machine
 bookworm       README, CONTRIBUTING and guides on a clean Debian 12
 trixie         the same on a clean Debian 13
 http-boot      PCs boot over HTTP and HTTPS: UEFI firmware, GRUB, iPXE, PXELINUX
-power-cuts     hundreds of XFS disks after a power cut, against the kernel and GRUB
+power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
 fuzz           each fuzz target for 10 minutes
 "
 
@@ -36,12 +36,14 @@ http-boot() {
 }
 # Mounting images needs root.
 power-cuts() {
-    local names=(qemu-utils xfsprogs fdisk busybox grub-common "linux-image-$(dpkg --print-architecture)")
+    local names=(qemu-utils xfsprogs btrfs-progs fdisk busybox grub-common "linux-image-$(dpkg --print-architecture)")
     [ "$(dpkg --print-architecture)" != amd64 ] || names+=(qemu-system-x86)
     [ "$(dpkg --print-architecture)" = amd64 ] || names+=(qemu-system-arm)
     bins/scripts/install-packages.sh "${names[@]}"
     [ "$(id -u)" = 0 ] || local -x CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=sudo CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=sudo
-    cargo test --quiet --locked -p rtftp-tests --test power_cuts -- --ignored --nocapture
+    cargo build --quiet --locked --workspace
+    # Each test has a virtual machine and disks in memory.
+    cargo test --quiet --locked -p rtftp-tests --test power_cuts -- --ignored --nocapture --test-threads 2
 }
 fuzz() { fuzz/run.sh 600; }
 

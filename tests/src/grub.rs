@@ -39,12 +39,13 @@ impl fmt::Display for GrubReport {
     }
 }
 
-/// Reads the files below `directory` of an image with `grub-fstest`, and compares them with those that the kernel reads.
-pub fn read_with_grub(image: &Path, expected: &BTreeMap<String, Content>, directory: &str) -> GrubReport {
+/// Reads the files below `directory` of an image with `grub-fstest`, and compares them with those that the kernel reads. The paths are
+/// relative to `root`.
+pub fn read_with_grub(image: &Path, root: &str, expected: &BTreeMap<String, Content>, directory: &str) -> GrubReport {
     let mut report = GrubReport::default();
     for (path, content) in expected.iter().filter(|(path, _)| path.starts_with(directory)) {
         let Content::File(bytes) = content else { continue };
-        let result = output(Command::new("grub-fstest").arg(image).args(["cat", &format!("(loop0)/{path}")]));
+        let result = output(Command::new("grub-fstest").arg(image).args(["cat", &format!("(loop0){root}/{path}")]));
         match (result.status.success(), result.stdout == *bytes) {
             (true, true) => report.right += 1,
             (true, false) => report.wrong.push(path.clone()),

@@ -8,7 +8,10 @@ use crate::{Content, process::output};
 
 /// An image that this machine has mounted; unmounted when dropped.
 #[derive(Debug)]
-pub struct KernelMount(TempDir);
+pub struct KernelMount {
+    directory: TempDir,
+    is_btrfs: bool,
+}
 
 impl KernelMount {
     /// Mounts an image with these options, such as `-t ext4 -o ro`.
@@ -20,21 +23,25 @@ impl KernelMount {
         let directory = TempDir::new().expect("a temporary directory");
         let mounted = output(Command::new("mount").args(["-o", "loop"]).args(options).arg(image).arg(directory.path()));
         match mounted.status.success() {
-            true => Ok(Self(directory)),
+            true => Ok(Self { directory, is_btrfs: options.contains(&"btrfs") }),
             false => Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned()),
         }
     }
 
     /// Returns the root directory of the file system.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.directory.path()
     }
 }
 
 impl Drop for KernelMount {
     fn drop(&mut self) {
-        if !output(Command::new("umount").arg(self.0.path())).status.success() {
-            output(Command::new("umount").arg("--lazy").arg(self.0.path()));
+        if !output(Command::new("umount").arg(self.directory.path())).status.success() {
+            output(Command::new("umount").arg("--lazy").arg(self.directory.path()));
+        }
+        if self.is_btrfs {
+            // Linux remembers the device, and may refuse an older state of the file system on another one.
+            output(Command::new("btrfs").args(["device", "scan", "--forget"]));
         }
     }
 }

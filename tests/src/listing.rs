@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use tempfile::TempDir;
 
-use crate::{OwnerMachine, run};
+use crate::{Content, OwnerMachine, run};
 
 /// A directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,23 @@ impl Listing {
         entries.extend(pairs(&links).into_iter().map(|(path, target)| (path, Entry::Link(target))));
         entries.extend(pairs(&directories).into_keys().map(|path| (path, Entry::Directory)));
         Self(entries)
+    }
+
+    /// Asserts that another reader has found the same names and contents.
+    #[track_caller]
+    pub fn assert_equals(&self, contents: &BTreeMap<String, Content>) {
+        for (path, content) in contents {
+            match (content, self.0.get(path)) {
+                (Content::File(_), Some(Entry::File { .. })) | (Content::Directory, Some(Entry::Directory)) => {}
+                (Content::Link(target), Some(Entry::Link(expected))) if target == expected => {}
+                (_, other) => panic!("{path} is {other:?} for the kernel"),
+            }
+        }
+        assert_eq!(contents.len(), self.0.len(), "number of names");
+        self.assert_files(|path| match contents.get(path) {
+            Some(Content::File(bytes)) => bytes.clone(),
+            other => panic!("{path}: {other:?}"),
+        });
     }
 
     /// Asserts that `read` returns the same contents for every regular file.

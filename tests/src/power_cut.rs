@@ -1,6 +1,6 @@
 //! Disks as a power cut leaves them.
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 
 use crate::noise;
 
@@ -25,8 +25,11 @@ pub enum Operation {
 pub enum Cut {
     /// The machine was killed: the disk contains all its writes.
     Kill,
-    /// The drive lost power, too: of the writes since the last flush, each is kept, lost, or torn at a sector.
-    Power,
+    /// The drive lost power, too: of the writes since the last flush, each is kept, lost, or torn.
+    Power {
+        /// The number of bytes that the drive writes completely or not at all, usually a sector.
+        unit: usize,
+    },
 }
 
 /// How many writes a cut affected.
@@ -36,7 +39,7 @@ pub struct CutReport {
     pub operations: usize,
     /// The number of writes that were lost.
     pub lost: usize,
-    /// The number of writes of which only the first sectors were kept.
+    /// The number of writes of which only the start was kept.
     pub torn: usize,
 }
 
@@ -70,30 +73,80 @@ impl Random {
     }
 }
 
-/// Applies operations to a disk as far as they survive a cut after them. The drive writes sectors of `sector` bytes completely.
-pub fn apply(disk: &mut [u8], operations: &[Operation], cut: Cut, sector: usize, random: &mut Random) -> CutReport {
-    let mut report = CutReport { operations: operations.len(), ..CutReport::default() };
-    let flushed = operations.iter().rposition(|operation| matches!(operation, Operation::Flush)).unwrap_or(0);
-    for (number, operation) in operations.iter().enumerate() {
-        let Operation::Write { offset, bytes, is_durable } = operation else { continue };
-        let mut kept = bytes.len();
-        if cut == Cut::Power && number > flushed && !is_durable {
-            match random.below(20) {
-                0..9 => {
-                    report.lost += 1;
-                    continue;
-                }
-                9..13 if kept > sector => {
-                    kept = random.within(1..kept / sector) * sector;
-                    report.torn += 1;
-                }
-                _ => {}
+impl Cut {
+    /// Returns how many of `len` bytes of a write since the last flush are kept, from its start on.
+    fn kept(self, len: usize, random: &mut Random, report: &mut CutReport) -> usize {
+        let Self::Power { unit } = self else { return len };
+        match random.below(20) {
+            0..9 => {
+                report.lost += 1;
+                0
             }
+            9..13 if len > unit => {
+                report.torn += 1;
+                random.within(1..len.div_ceil(unit)) * unit
+            }
+            _ => len,
         }
-        let at = *offset as usize;
-        disk[at..at + kept].copy_from_slice(&bytes[..kept]);
     }
-    report
+}
+
+/// A disk as each of several cuts of the same operations leaves it.
+#[derive(Debug)]
+pub struct CutDisk<'a> {
+    disk: Arc<Vec<u8>>,
+    operations: &'a [Operation],
+    /// The number of operations that the disk contains.
+    applied: usize,
+}
+
+impl<'a> CutDisk<'a> {
+    /// Creates the disk as it was before these operations.
+    pub fn new(disk: Vec<u8>, operations: &'a [Operation]) -> Self {
+        Self { disk: Arc::new(disk), operations, applied: 0 }
+    }
+
+    /// Calls `read` with the disk that a cut after `end` operations leaves. Cuts must come in the order of their `end`.
+    pub fn cut<R>(
+        &mut self,
+        end: usize,
+        cut: Cut,
+        random: &mut Random,
+        read: impl FnOnce(&Arc<Vec<u8>>, CutReport) -> R,
+    ) -> R {
+        let flush = |operation: &Operation| matches!(operation, Operation::Flush);
+        let flushed = self.operations[..end].iter().rposition(flush).unwrap_or(0);
+        assert!(self.applied <= flushed, "cuts must come in order");
+        let mut report = CutReport { operations: end, ..CutReport::default() };
+        let disk = Arc::make_mut(&mut self.disk);
+        for operation in &self.operations[self.applied..flushed] {
+            operation.apply(disk);
+        }
+        self.applied = flushed;
+        let mut replaced = Vec::new();
+        for operation in &self.operations[flushed..end] {
+            let Operation::Write { offset, bytes, is_durable } = operation else { continue };
+            let kept = if *is_durable { bytes.len() } else { cut.kept(bytes.len(), random, &mut report) };
+            let range = *offset as usize..*offset as usize + kept;
+            replaced.push((range.start, disk[range.clone()].to_vec()));
+            disk[range].copy_from_slice(&bytes[..kept]);
+        }
+        let result = read(&self.disk, report);
+        let disk = Arc::make_mut(&mut self.disk);
+        for (at, bytes) in replaced.into_iter().rev() {
+            disk[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
+        result
+    }
+}
+
+impl Operation {
+    /// Changes a disk as the operation did.
+    pub fn apply(&self, disk: &mut [u8]) {
+        if let Self::Write { offset, bytes, .. } = self {
+            disk[*offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -110,19 +163,25 @@ mod tests {
         let flushed: Vec<_> = (0..8).map(|number| write(number * 4, false)).chain([Operation::Flush]).collect();
         let later = (8..50).map(|number| write(number * 4, number % 7 == 0));
         let operations: Vec<_> = flushed.into_iter().chain(later).collect();
-        let image = |cut| {
-            let mut disk = vec![0; 50 * 2048];
-            let report = apply(&mut disk, &operations, cut, 512, &mut Random::new(1));
-            (disk, report)
-        };
-        let (whole, report) = image(Cut::Kill);
+        let base = vec![0; 50 * 2048];
+        let mut disk = CutDisk::new(base.clone(), &operations);
+        let mut image =
+            |end, cut| disk.cut(end, cut, &mut Random::new(1), |disk, report| (disk.as_ref().clone(), report));
+        assert_eq!(image(9, Cut::Power { unit: 512 }).1, CutReport { operations: 9, lost: 0, torn: 0 });
+        let (whole, report) = image(51, Cut::Kill);
         assert_eq!(report, CutReport { operations: 51, lost: 0, torn: 0 });
-        let (cut, report) = image(Cut::Power);
+        assert!(
+            operations.iter().fold(base, |mut disk, operation| {
+                operation.apply(&mut disk);
+                disk
+            }) == whole
+        );
+        let (cut, report) = image(51, Cut::Power { unit: 512 });
         assert!(report.lost > 5 && report.torn > 2 && report.lost + report.torn < 36, "{report}");
         let differ = |number: &usize| whole[number * 2048..][..2048] != cut[number * 2048..][..2048];
         let differing: Vec<_> = (0..50).filter(differ).collect();
         assert_eq!(differing.len(), report.lost + report.torn);
         assert!(differing.iter().all(|number| *number >= 8 && number % 7 != 0), "{differing:?}");
-        assert_eq!(image(Cut::Power), (cut, report), "the same seed, the same disk");
+        assert_eq!(image(51, Cut::Power { unit: 512 }), (cut, report), "the same seed, the same disk");
     }
 }

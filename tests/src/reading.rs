@@ -45,7 +45,7 @@ pub fn read_natively(server: &NbdServer, number: u32) -> BTreeMap<String, Conten
 
 /// Returns everything in the file system of an image by path, relative to its root directory.
 #[track_caller]
-pub fn read_image(image: Vec<u8>) -> BTreeMap<String, Content> {
+pub fn read_image(image: impl Into<Arc<Vec<u8>>>) -> BTreeMap<String, Content> {
     try_read_image(image).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -54,8 +54,8 @@ pub fn read_image(image: Vec<u8>) -> BTreeMap<String, Content> {
 /// # Errors
 ///
 /// The path that is not readable, and the reason.
-pub fn try_read_image(image: Vec<u8>) -> Result<BTreeMap<String, Content>, String> {
-    let disk: Arc<dyn BlockDevice> = Arc::new(image);
+pub fn try_read_image(image: impl Into<Arc<Vec<u8>>>) -> Result<BTreeMap<String, Content>, String> {
+    let disk: Arc<dyn BlockDevice> = image.into();
     smol::block_on(async {
         let filesystem = fs::open(Volume::new(disk.clone())).await.map_err(|error| error.to_string())?;
         read_all(&*filesystem, &*disk).await

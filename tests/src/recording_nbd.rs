@@ -1,4 +1,5 @@
-//! An NBD server that records in which order its client writes and flushes, to construct disks as a power cut leaves them.
+//! An NBD server that records in which order its client writes and flushes, to construct disks as a power cut leaves them; and plays
+//! such a recording to a client that reads.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -42,6 +43,16 @@ pub struct RecordingNbdServer {
 struct State {
     disk: Vec<u8>,
     operations: Vec<Operation>,
+    playing: Playing,
+}
+
+/// Operations of another client that are applied while the disk is read.
+#[derive(Debug, Default)]
+struct Playing {
+    operations: Arc<[Operation]>,
+    /// The number of the next operation.
+    next: usize,
+    per_read: usize,
 }
 
 impl RecordingNbdServer {
@@ -50,7 +61,7 @@ impl RecordingNbdServer {
         let (listener, address) = listener();
         let server = Self {
             url: format!("nbd://{address}/"),
-            state: Arc::new(Mutex::new(State { disk, operations: Vec::new() })),
+            state: Arc::new(Mutex::new(State { disk, operations: Vec::new(), playing: Playing::default() })),
         };
         let accepting = server.clone();
         thread::spawn(move || {
@@ -81,6 +92,21 @@ impl RecordingNbdServer {
     /// Returns all operations until now, and forgets them.
     pub fn take_operations(&self) -> Vec<Operation> {
         std::mem::take(&mut self.state.lock().operations)
+    }
+
+    /// Replaces the disk. No client should use it meanwhile.
+    pub fn replace_disk(&self, disk: Vec<u8>) {
+        self.state.lock().disk = disk;
+    }
+
+    /// Applies `per_read` operations, from number `next` on, before each read from now on.
+    pub fn play(&self, operations: Arc<[Operation]>, next: usize, per_read: usize) {
+        self.state.lock().playing = Playing { operations, next, per_read };
+    }
+
+    /// Stops to apply operations, and returns the number of the next one.
+    pub fn stop_playing(&self) -> usize {
+        std::mem::take(&mut self.state.lock().playing).next
     }
 
     fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
@@ -121,7 +147,11 @@ impl RecordingNbdServer {
         let mut written = vec![0; if command == WRITE { len } else { 0 }];
         stream.read_exact(&mut written)?;
         let mut state = self.state.lock();
-        let State { disk, operations } = &mut *state;
+        let State { disk, operations, playing } = &mut *state;
+        if command == READ {
+            let played = playing.operations[playing.next..].iter().take(playing.per_read);
+            playing.next += played.map(|operation| operation.apply(disk)).count();
+        }
         let range = disk.get_mut(offset as usize..).and_then(|rest| rest.get_mut(..len));
         let (error, data) = match (command, range) {
             (READ, Some(range)) => (0, range.to_vec()),
