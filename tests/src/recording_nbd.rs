@@ -52,7 +52,21 @@ struct Playing {
     operations: Arc<[Operation]>,
     /// The number of the next operation.
     next: usize,
-    per_read: usize,
+    /// One is applied before each read whose number is a multiple of this.
+    every: usize,
+    reads: usize,
+}
+
+impl Playing {
+    fn before_read(&mut self, disk: &mut [u8]) {
+        self.reads += 1;
+        if self.reads.is_multiple_of(self.every)
+            && let Some(operation) = self.operations.get(self.next)
+        {
+            operation.apply(disk);
+            self.next += 1;
+        }
+    }
 }
 
 impl RecordingNbdServer {
@@ -99,9 +113,9 @@ impl RecordingNbdServer {
         self.state.lock().disk = disk;
     }
 
-    /// Applies `per_read` operations, from number `next` on, before each read from now on.
-    pub fn play(&self, operations: Arc<[Operation]>, next: usize, per_read: usize) {
-        self.state.lock().playing = Playing { operations, next, per_read };
+    /// Applies an operation, from number `next` on, before every so many reads from now on.
+    pub fn play(&self, operations: Arc<[Operation]>, next: usize, every: usize) {
+        self.state.lock().playing = Playing { operations, next, every, reads: 0 };
     }
 
     /// Stops to apply operations, and returns the number of the next one.
@@ -149,8 +163,7 @@ impl RecordingNbdServer {
         let mut state = self.state.lock();
         let State { disk, operations, playing } = &mut *state;
         if command == READ {
-            let played = playing.operations[playing.next..].iter().take(playing.per_read);
-            playing.next += played.map(|operation| operation.apply(disk)).count();
+            playing.before_read(disk);
         }
         let range = disk.get_mut(offset as usize..).and_then(|rest| rest.get_mut(..len));
         let (error, data) = match (command, range) {

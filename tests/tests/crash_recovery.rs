@@ -156,7 +156,7 @@ fn native_reader_agrees_with_the_kernel_on_btrfs() {
         if number == 1 {
             write_awkward_files(&mut owner, &directory);
         }
-        owner.run(&format!("cd {directory}; seq 100000 >text; mkdir boot; echo old >boot/cmdline.txt"));
+        owner.run(&format!("cd {directory}; seq 100000 >text; mkdir boot modules; echo old >boot/cmdline.txt"));
         owner.run(&format!("cd {directory}; btrfs subvolume create nested; echo inner >nested/file"));
         owner.run(&format!(
             "cd {directory}; btrfs subvolume create nested/inner; btrfs subvolume snapshot nested snapshot"
@@ -170,6 +170,9 @@ fn native_reader_agrees_with_the_kernel_on_btrfs() {
         owner.write(&format!("{directory}/boot/vmlinuz"), &kernel);
         owner.run(&format!("cd {directory}/boot; sync vmlinuz; ln vmlinuz vmlinuz.old; sync vmlinuz"));
         owner.run(&format!("cd {directory}; echo new >boot/cmdline.txt; sync boot/cmdline.txt"));
+        // Linux has written the old name to the tree of the subvolume, and delays its deletion: the log has both names.
+        owner.run(&format!("cd {directory}/modules; echo new >initrd.tmp; sync initrd.tmp; seq 2000 | xargs touch"));
+        owner.run(&format!("cd {directory}/modules; mv initrd.tmp initrd; sync ."));
         owner.run(&format!("cd {directory}; seq 99000 99500 >>text; sync text"));
         listings.push((number, Listing::of(&mut owner, &directory)));
     }

@@ -18,8 +18,8 @@ use crate::{
 const CLIENT: &str = "127.0.0.1";
 const FILE: &str = "vmlinuz";
 
-/// The maximum number of operations of the owner for each read of the disk.
-const MAX_PER_READ: usize = 8;
+/// The number of reads of the disk for each operation of the owner.
+const READS: [usize; 5] = [1, 2, 4, 8, 16];
 
 /// With fewer operations left, the recording starts again before the next transfer.
 const OPERATIONS_LEFT: usize = 200;
@@ -50,7 +50,7 @@ fn fetch_while_the_owner_writes(variant: &Variant, transfers: usize, seed: u64) 
             server.replace_disk(disk);
             next = mounted;
         }
-        server.play(operations.clone(), next, random.below(MAX_PER_READ + 1));
+        server.play(operations.clone(), next, READS[random.below(READS.len())]);
         match daemon.client(CLIENT).fetch(FILE, &[("blksize", "8192")]) {
             Ok(bytes) => {
                 let version = version(&bytes);

@@ -1,8 +1,8 @@
 //! Hundreds of disks after a power cut of the machine that had them mounted: the native reader finds the same names, sizes and
 //! contents as a mount by Linux. A reader that ignores the log, and GRUB, do not. tests/long.sh runs these tests.
 //!
-//! `POWER_CUTS` is the number of cuts of each variant of a file system, `POWER_CUTS_SEED` the seed, `POWER_CUTS_ONLY` a part of the
-//! name of a variant. A disk that is read differently is kept, and its path printed.
+//! `POWER_CUTS` is the number of cuts of each variant of a file system, `POWER_CUTS_SEED` the seed, `POWER_CUTS_ONLY` the
+//! names of variants, separated by commas. A disk that is read differently is kept, and its path printed.
 
 mod compare;
 mod live;
@@ -114,7 +114,8 @@ fn compare_readers(variants: &[Variant]) {
         not_tested("grub-fstest is not installed");
     }
     let mut total = Results::default();
-    for variant in variants.iter().filter(|variant| variant.name.contains(&only)) {
+    for variant in variants.iter().filter(|variant| only.is_empty() || only.split(',').any(|name| name == variant.name))
+    {
         let (kind, name) = (variant.kind.name, variant.name);
         let started = Instant::now();
         let recording = variant.record(seed);

@@ -65,7 +65,7 @@ pub(super) async fn replay(trees: &Trees) -> Result<Replayed, Error> {
         // The log of a subvolume that was deleted meanwhile has no effect.
         let Some(subvolume) = Subvolume::find(trees, number).await? else { continue };
         let log = read(trees, &root, &mut left, &mut memory).await?;
-        let mut replay = Replay { trees, subvolume, log, ignored: BTreeSet::new() };
+        let mut replay = Replay { trees, subvolume, log, ignored: BTreeSet::new(), added: BTreeMap::new() };
         replay.inodes().await?;
         replay.directory_entries().await?;
         replay.references_and_extents().await?;
@@ -97,6 +97,8 @@ struct Replay<'t> {
     log: Items,
     /// The inodes that were deleted while they were open.
     ignored: BTreeSet<u64>,
+    /// The names that were added to directories before references, by inode and directory.
+    added: BTreeMap<(u64, u64), Vec<Vec<u8>>>,
 }
 
 impl Replay<'_> {
@@ -177,6 +179,7 @@ impl Replay<'_> {
                 let is_referenced = self.logged_names(number, directory).await?.contains(name);
                 if !is_referenced {
                     self.set_entry(directory, name, Some(entry));
+                    self.added.entry((number, directory)).or_default().push(name.to_vec());
                 } else if stored.is_some() {
                     self.set_entry(directory, name, None);
                 }
@@ -214,10 +217,10 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Removes those names of an inode in a directory that are not in the log.
+    /// Removes those names of an inode in a directory that the log has no references for: after a rename, it may contain the old entry.
     async fn remove_other_names(&mut self, number: u64, directory: u64) -> Result<(), Error> {
         let logged = self.logged_names(number, directory).await?;
-        let mut stored = Vec::new();
+        let mut stored = self.added.remove(&(number, directory)).unwrap_or_default();
         let all = Key::new(number, INODE_REF, 0)..=Key::new(number, INODE_EXTREF, u64::MAX);
         let visit = |key: Key, item: &[u8]| {
             let names = directory::references(key, item)?.into_iter().filter(|(parent, _)| *parent == directory);
