@@ -28,7 +28,7 @@ page            the status page in a browser
 instructions    instruction counts of the core
 freestanding    the core without std, allocator and panic
 firmware        the core on an emulated board
-fuzz            each fuzz target for 5 seconds
+fuzz            each fuzz target for 4 seconds
 "
 
 not_tested() { echo "not tested: $*"; }
@@ -142,6 +142,6 @@ firmware() {
     tests/firmware/run.sh
 }
 
-fuzz() { fuzz/run.sh 5; }
+fuzz() { fuzz/run.sh 4; }
 
 run_steps "$steps" "$@"

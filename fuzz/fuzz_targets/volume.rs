@@ -3,6 +3,8 @@
 //! The input is a sequence of sectors, each preceded by its number as a 32-bit integer. All other sectors are zeros.
 #![no_main]
 
+mod walk;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -12,13 +14,11 @@ use std::{
 };
 
 use libfuzzer_sys::fuzz_target;
-use rtftp_runtime::fs::{self, BlockDevice, FileSystem, FileType, Node, ReadFuture, Volume, partition::partitions};
+use rtftp_runtime::fs::{self, BlockDevice, ReadFuture, Volume, partition::partitions};
 
 const SECTOR: usize = 512;
 /// The size of the disk in bytes.
 const SIZE: u64 = 64 << 20;
-/// The maximum number of nodes that are visited.
-const MAX_NODES: usize = 200;
 /// The maximum number of reads that this may cost.
 const MAX_READS: u32 = 200_000;
 
@@ -59,42 +59,7 @@ async fn read_disk(disk: Arc<Disk>) {
     }
     for volume in volumes {
         if let Ok(filesystem) = fs::open(volume).await {
-            walk(&*filesystem, &disk).await;
-        }
-    }
-}
-
-async fn walk(filesystem: &dyn FileSystem, disk: &Disk) {
-    let mut nodes: Vec<Node> = vec![filesystem.root()];
-    for seen in 0..MAX_NODES {
-        let Some(node) = nodes.get(seen).copied() else { break };
-        match node.file_type {
-            FileType::Directory => {
-                let names = filesystem.read_directory(node).await.unwrap_or_default();
-                if let Some(first) = names.first() {
-                    let _ = filesystem.lookup(node, &first.name).await;
-                }
-                nodes.extend(names.into_iter().take(MAX_NODES).map(|entry| entry.node));
-            }
-            FileType::Link => {
-                let target = filesystem.read_link(node).await.unwrap_or_default();
-                assert!(target.len() <= 4096, "a target of {} bytes", target.len());
-            }
-            FileType::File => {
-                if let Ok(file) = filesystem.map(node).await {
-                    let mut end = 0;
-                    for extent in &file.extents {
-                        assert!(extent.file_offset >= end && extent.len > 0, "{extent:?} is out of order");
-                        assert!(extent.disk_offset + extent.len <= SIZE, "{extent:?} exceeds the disk");
-                        end = extent.file_offset + extent.len;
-                    }
-                    let last = file.size.saturating_sub(1000);
-                    let _ = file.read(disk, 0, 1000).await;
-                    let rest = file.read(disk, last, 2000).await.expect("its extents are on the disk");
-                    assert_eq!(rest.len() as u64, file.size - last);
-                }
-            }
-            FileType::Other => {}
+            walk::walk(&*filesystem, &*disk).await;
         }
     }
 }

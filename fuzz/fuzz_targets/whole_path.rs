@@ -44,7 +44,7 @@ const CHUNK: usize = 256 << 10;
 const MAX_FILE: u64 = 4 << 20;
 
 /// The images before they are damaged; see `fuzz/images/README.md`.
-static IMAGES: [LazyLock<Image>; 22] = [
+static IMAGES: [LazyLock<Image>; 25] = [
     LazyLock::new(|| Image::sparse(include_bytes!("../images/links"))),
     LazyLock::new(|| Image::sparse(include_bytes!("../images/fragments"))),
     LazyLock::new(|| Image::sparse(include_bytes!("../images/journal"))),
@@ -67,6 +67,9 @@ static IMAGES: [LazyLock<Image>; 22] = [
     LazyLock::new(|| Image::sparse(include_bytes!("../images/xfs-log"))),
     LazyLock::new(|| Image::sparse(include_bytes!("../images/xfs-log-wrapped"))),
     LazyLock::new(|| Image::sectors(include_bytes!("../corpus/volume/xfs4"))),
+    LazyLock::new(|| Image::new(sparse_image::expand_to(include_bytes!("../images/btrfs"), 32 << 20))),
+    LazyLock::new(|| Image::new(sparse_image::expand_to(include_bytes!("../images/btrfs-log"), 32 << 20))),
+    LazyLock::new(|| Image::new(sparse_image::expand_to(include_bytes!("../images/btrfs-raid1"), 128 << 20))),
 ];
 
 /// The mounts of a description.

@@ -6,7 +6,12 @@ const SECTOR: usize = 512;
 /// Expands an image of `fuzz/images`: a sequence of the number of a sector, the number of sectors with the same contents from there
 /// (both 32-bit integers), and these contents.
 pub fn expand(image: &[u8]) -> Vec<u8> {
-    let mut disk = vec![0; 2 << 20];
+    expand_to(image, 2 << 20)
+}
+
+/// Expands an image of `fuzz/images` that has at least this size in bytes.
+pub fn expand_to(image: &[u8], size: usize) -> Vec<u8> {
+    let mut disk = vec![0; size];
     for record in image.chunks_exact(8 + SECTOR) {
         let (first, count) = (number(record), number(&record[4..]));
         for sector in first..first + count {
