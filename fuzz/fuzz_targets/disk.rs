@@ -10,6 +10,8 @@ fuzz_target!(|json: &[u8]| match DiskConfig::parse(json) {
         for mount in &config.mounts {
             assert!(mount.mountpoint.starts_with('/') && !mount.mountpoint.contains("/../"));
             assert_ne!(mount.source, MountSource::Partition(0));
+            let subvolume = mount.subvolume.as_deref().unwrap_or("/");
+            assert!(subvolume.starts_with('/') && !subvolume.contains("/../"));
         }
         assert!(config.tftp_root.starts_with('/') && !config.tftp_root.contains("/../"));
     }

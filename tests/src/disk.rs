@@ -254,6 +254,13 @@ impl DiskConfig {
         self
     }
 
+    /// Mounts a subvolume of the partition with this number.
+    #[must_use]
+    pub fn subvolume(mut self, number: u32, path: &str, mountpoint: &str) -> Self {
+        self.mounts.push(format!(r#"{{"partition": {number}, "subvol": "{path}", "mountpoint": "{mountpoint}"}}"#));
+        self
+    }
+
     /// Mounts the device with this libguestfs name.
     #[must_use]
     pub fn device(mut self, device: &str, mountpoint: &str) -> Self {

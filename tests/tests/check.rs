@@ -14,7 +14,7 @@ use rtftp_runtime::nbd::NbdClient;
 use rtftp_tests::{
     AppliancePermit, Disk, DiskConfig, FileSystem, NbdServer, OwnerMachine, Rtftp, Tree, binary, board_config,
     board_disk, certificate_table, closed_port, efi_program, http_client::HttpClient, noise, poll_until,
-    rtftp_check::CheckResult, run_with_bad_arguments, silent_server,
+    rtftp_check::CheckResult, run_with_bad_arguments, silent_server, sparse_image::expand_to,
 };
 use serde_json::{Value, json};
 use smol::Executor;
@@ -64,6 +64,20 @@ fn reports_disks_and_directories_without_problems() {
     assert_eq!((&disk["files"]["kernel"], &document["http"]), (&kernel, &Value::Null));
     assert_eq!((&disk["files"]["count"], &disk["files"]["incomplete"]), (&json!(2), &Value::Null));
     assert_eq!(disk["partitions"][1]["bytes"], 16 << 20);
+}
+
+#[test]
+fn names_the_subvolumes_of_a_btrfs() {
+    let disk = Disk::raw(&expand_to(include_bytes!("../../fuzz/images/btrfs"), 32 << 20));
+    let server = NbdServer::qemu(&disk);
+    let config = DiskConfig::new(server.url()).subvolume(0, "@/nested", "/").backend("native").to_string();
+    let root = Tree::new().file("10.0.0.5.nbd", config).file("default/pxelinux.0", "loader");
+    let checked = CheckResult::of(&root, &[]);
+    let expected = "yes whole disk btrfs (@, @/nested, snapshot) the whole disk @/nested on / (native) 1, 7 B";
+    assert!(checked.row("10.0.0.5").contains(expected), "{}", checked.stdout);
+    let disk = &CheckResult::of(&root, &["--json"]).json()["clients"][0]["disk"];
+    assert_eq!(disk["partitions"][0]["subvolumes"], json!(["@", "@/nested", "snapshot"]));
+    assert_eq!(disk["mounts"][0]["subvolume"], "/@/nested");
 }
 
 /// Returns a file that starts as an EFI program does.

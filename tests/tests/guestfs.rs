@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::FileExt as _,
     time::{Duration, Instant},
 };
 
@@ -12,6 +13,7 @@ use rtftp_tests::{
     client_programs::{ALL_CLIENT_PROGRAMS, ClientProgram},
     noise, poll_until,
     raw_client::{ack, rrq},
+    sparse_image::expand_to,
 };
 
 /// The maximum time to start an appliance.
@@ -69,12 +71,17 @@ fn each_board_has_its_own_disk() {
     let gpt = Disk::gpt(&[
         (14, 4, FileSystem::Nothing),
         (15, 36, FileSystem::Vfat(&second)),
-        (1, 16, FileSystem::Ext4(&first.directory("boot/efi"))),
+        (1, 16, FileSystem::Ext4(&first.directory("boot/efi").directory("mnt"))),
+        (2, 32, FileSystem::Nothing),
     ]);
+    let btrfs = expand_to(include_bytes!("../../fuzz/images/btrfs"), 32 << 20);
+    let image = fs::File::options().write(true).open(gpt.path()).expect("the image");
+    image.write_all_at(&btrfs, (1 + 4 + 36 + 16) << 20).expect("space in partition 2");
     let disk = board_disk(2);
     let (unix, tcp) = (NbdServer::unix(&gpt), NbdServer::nbdkit(&disk));
     let daemon = Rtftp::start_with("127.0.0.1", 3600, &["--view-gap", "3600"]);
     let gpt_config = DiskConfig::new(unix.url()).backend("guestfs").partition(1, "/").partition(15, "/boot/efi");
+    let gpt_config = gpt_config.subvolume(2, "@/nested", "/mnt");
     daemon.put_disk("127.0.0.7", &gpt_config);
     daemon.put_disk("127.0.0.70", &guestfs_config(&tcp).tftp_root("/srv"));
     daemon.wait_for_disk("127.0.0.7", " connected");
@@ -82,6 +89,7 @@ fn each_board_has_its_own_disk() {
 
     assert_eq!(daemon.fetch("127.0.0.7", "which").as_deref(), Ok("gpt"));
     assert_eq!(daemon.fetch("127.0.0.7", "boot/efi/efi").as_deref(), Ok("efi"));
+    assert_eq!(daemon.fetch("127.0.0.7", "mnt/file").as_deref(), Ok("nested\n"), "a subvolume");
     assert_eq!(daemon.fetch("127.0.0.7", "inside"), Err(1), "a file of the other board's disk");
     assert_eq!(daemon.fetch("127.0.0.70", "boot/efi/only"), Err(1), "a file of the other board's disk");
 

@@ -41,6 +41,12 @@ impl Mounted {
             MountSource::Partition(number) => self.partition(*number)?,
             MountSource::Device(device) => device.as_str().to_owned(),
         };
+        let (options, device) = match mount.subvolume.as_deref() {
+            None => ("ro", device),
+            // The subvolume that contains all others, which `btrfsvol:` cannot name.
+            Some("/") => ("ro,subvolid=5", device),
+            Some(path) => ("ro", format!("btrfsvol:{device}{path}")),
+        };
         // The first mountpoint is always `/`, which exists without a file system.
         let mut mountpoint = String::from("/");
         if mount.mountpoint.as_str() != "/" {
@@ -48,7 +54,7 @@ impl Mounted {
                 .map_err(|error| format!("mountpoint {}: {error}", mount.mountpoint))?;
             mountpoint = String::from_utf8(real).map_err(|_| format!("mountpoint {}: not UTF-8", mount.mountpoint))?;
         }
-        self.guestfs.mount_ro(&device, &mountpoint).map_err(|error| {
+        self.guestfs.mount_options(options, &device, &mountpoint).map_err(|error| {
             let message = CallError::from(error).message;
             let raid = self.raid_problem.iter().map(|problem| format!("; a RAID does not start: {problem}"));
             format!(

@@ -34,12 +34,12 @@ mod tests {
         let (url, content_type) = ("http://SERVER/boot/kernel8.img", "application/vnd.efi-img");
         let kernel = json!({ "path": "kernel8.img", "bytes": 9_200_000, "content_type": content_type, "url": url });
         let partitions = json!([
-            { "number": 1, "bytes": 64_000_000, "contents": "FAT32", "in_use": false },
-            { "number": 2, "bytes": 32_000_000, "contents": "ext4", "in_use": true },
+            { "number": 1, "bytes": 64_000_000, "contents": "FAT32", "in_use": false, "subvolumes": [] },
+            { "number": 2, "bytes": 32_000_000, "contents": "ext4", "in_use": true, "subvolumes": [] },
         ]);
         let mounts = json!([
-            { "source": "partition 2", "mountpoint": "/" },
-            { "source": "partition 1", "mountpoint": "/boot" },
+            { "source": "partition 2", "subvolume": null, "mountpoint": "/" },
+            { "source": "partition 1", "subvolume": null, "mountpoint": "/boot" },
         ]);
         let incomplete = "only the first 20000 names were checked";
         let good = json!({
@@ -50,7 +50,7 @@ mod tests {
         });
         let dead = json!({
             "url": "nbd://10.10.10.11/six", "reachable": false, "unreachable": "Connection refused (os error 111)",
-            "partitions": [], "mounts": [{ "source": "the whole disk", "mountpoint": "/" }], "tftp_root": "/",
+            "partitions": [], "mounts": [{ "source": "the whole disk", "subvolume": null, "mountpoint": "/" }], "tftp_root": "/",
             "backend": null, "files": null, "boot": null,
         });
         let expected = json!({

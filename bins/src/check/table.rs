@@ -12,6 +12,9 @@ use rtftp_runtime::{
 /// The column titles.
 const TITLES: [&str; 8] = ["CLIENT", "URL", "REACHABLE", "PARTITIONS", "MOUNTS", "FILES", "KERNEL", "IN USE"];
 
+/// The maximum number of subvolumes in a cell.
+const MAX_SUBVOLUMES: usize = 8;
+
 /// The text of an empty cell.
 const EMPTY: &str = "-";
 
@@ -117,7 +120,12 @@ fn files(files: &Files) -> (String, String) {
 fn partitions(disk: &Disk) -> String {
     let shown = |partition: &Partition| {
         let contents = partition.contents.as_deref().unwrap_or("unknown");
-        format!("{} {contents}", number(partition))
+        let subvolumes = match &partition.subvolumes[..] {
+            [] => String::new(),
+            all if all.len() <= MAX_SUBVOLUMES => format!(" ({})", all.join(", ")),
+            all => format!(" ({}, {} more)", all[..MAX_SUBVOLUMES].join(", "), all.len() - MAX_SUBVOLUMES),
+        };
+        format!("{} {contents}{subvolumes}", number(partition))
     };
     joined(disk.partitions.iter().map(shown))
 }
@@ -125,7 +133,8 @@ fn partitions(disk: &Disk) -> String {
 fn mounts(disk: &Disk) -> String {
     let shown = |mount: &Mount| {
         let source = mount.source.strip_prefix("partition ").unwrap_or(&mount.source);
-        format!("{source} on {}", mount.mountpoint)
+        let subvolume = mount.subvolume.as_ref().map(|path| format!(" {}", path.trim_start_matches('/')));
+        format!("{source}{} on {}", subvolume.unwrap_or_default(), mount.mountpoint)
     };
     let mounts = joined(disk.mounts.iter().map(shown));
     match disk.backend {
@@ -187,12 +196,17 @@ pub(super) mod tests {
 
     /// Returns a report with a reachable, an unreachable and an invalid client, a directory and problems.
     pub(crate) fn report() -> Report {
-        let mount = |source: &str, mountpoint: &str| Mount { source: source.into(), mountpoint: mountpoint.into() };
+        let mount = |source: &str, mountpoint: &str| Mount {
+            source: source.into(),
+            subvolume: None,
+            mountpoint: mountpoint.into(),
+        };
         let partition = |number, size, contents: &str, in_use| Partition {
             number,
             size,
             contents: Some(contents.into()),
             in_use: Some(in_use),
+            subvolumes: vec![],
         };
         let content_type = Some("application/vnd.efi-img");
         let kernel = Some(Kernel { content_type, ..Kernel::new(b"kernel8.img", 9_200_000) });
@@ -323,6 +337,18 @@ default/  http://10.0.0.1:8080/boot/...          -
         assert_eq!(in_use(&disk), "-");
         disk.partitions[0].number = 0;
         assert_eq!(partitions(&disk), "whole disk FAT32");
+    }
+
+    #[test]
+    fn names_some_subvolumes() {
+        let mut disk = report().clients[0].disk.clone().expect("a disk");
+        disk.partitions.truncate(1);
+        disk.partitions[0].subvolumes = vec!["@".into(), "@home".into()];
+        assert_eq!(partitions(&disk), "1 FAT32 (@, @home)");
+        disk.partitions[0].subvolumes = (1..=10).map(|number: u8| number.to_string()).collect();
+        assert_eq!(partitions(&disk), "1 FAT32 (1, 2, 3, 4, 5, 6, 7, 8, 2 more)");
+        disk.mounts[0].subvolume = Some("/@".into());
+        assert_eq!(mounts(&disk), "2 @ on /, 1 on /boot (native)");
     }
 
     #[test]

@@ -32,7 +32,8 @@ impl DiskConfig {
     /// # Ok::<(), rtftp_core::config::disk::ConfigError>(())
     /// ```
     ///
-    /// A mount without `partition`, or with number 0, is the whole disk; a `device` instead is a device name of libguestfs.
+    /// A mount without `partition`, or with number 0, is the whole disk; a `device` instead is a device name of libguestfs. A `subvol`
+    /// is a subvolume of btrfs.
     /// `tftp_root` is `/` by default. Double and trailing slashes of paths are removed. A `backend` is `"native"` or `"guestfs"`.
     /// `tls` says how the server of an `nbds` URL is verified.
     /// `boot` has `append`, `remove`, `default` and `timeout`, all optional.
@@ -141,6 +142,17 @@ mod tests {
             assert_eq!(config.tftp_root, "/");
         }
         assert_eq!(parse(&with_mounts(r#"[{"mountpoint": "/"}]"#)).mounts[0].source, MountSource::Disk);
+    }
+
+    #[test]
+    fn mount_has_a_subvolume() {
+        for (path, expected) in [("@", "/@"), ("/@", "/@"), ("@//.snapshots/1/", "/@/.snapshots/1"), ("/", "/")] {
+            for source in [r#""partition": 2"#, r#""device": "/dev/vg/root""#] {
+                let config = parse(&with_mounts(&format!(r#"[{{{source}, "subvol": "{path}", "mountpoint": "/"}}]"#)));
+                assert_eq!(config.mounts[0].subvolume.as_deref(), Some(expected));
+            }
+        }
+        assert_eq!(parse(EXAMPLE).mounts[0].subvolume, None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     disk::{Connector, Contents, Description, DiskError, RETRY_INTERVAL, RETRY_LIMIT},
     fs,
     fs::{BlockDevice, Error, Volume, partition::partitions},
+    text::printable,
 };
 
 /// Added to the time limit of the helper, whose own timeout gives a better error message.
@@ -65,10 +66,11 @@ pub(super) async fn check(
 
 /// Returns a disk with the facts of its description only.
 fn disk_of(config: &DiskConfig) -> Disk {
-    let mounts = config
-        .mounts
-        .iter()
-        .map(|mount| Mount { source: mount.source.to_string(), mountpoint: mount.mountpoint.as_str().to_owned() });
+    let mounts = config.mounts.iter().map(|mount| Mount {
+        source: mount.source.to_string(),
+        subvolume: mount.subvolume.as_ref().map(|path| path.as_str().to_owned()),
+        mountpoint: mount.mountpoint.as_str().to_owned(),
+    });
     Disk {
         url: config.url.to_string(),
         unreachable: None,
@@ -103,7 +105,15 @@ async fn partition(number: u32, volume: &Volume) -> Result<Partition, Error> {
         Err(Error::Corrupt(problem) | Error::Unsupported(problem)) => (Some(problem.to_string()), None),
         Err(error) => return Err(error),
     };
-    Ok(Partition { number, size: volume.size(), contents, in_use })
+    let subvolumes = if contents.is_some() { list_subvolumes(volume.clone()).await } else { Vec::new() };
+    Ok(Partition { number, size: volume.size(), contents, in_use, subvolumes })
+}
+
+/// Lists the subvolumes in a volume. Errors are reported when the disk is opened.
+async fn list_subvolumes(volume: Volume) -> Vec<String> {
+    let Ok(filesystem) = fs::open(volume).await else { return Vec::new() };
+    let paths = filesystem.subvolumes().await.unwrap_or_default();
+    paths.iter().map(|path| printable(path)).collect()
 }
 
 /// Opens a disk and scans its files. Retries for a while if the contents are inconsistent, since the owner may be writing.

@@ -87,6 +87,8 @@ pub struct Partition {
     pub contents: Option<String>,
     /// Whether the file system is mounted elsewhere or was not unmounted cleanly; `None` if that is unknown.
     pub in_use: Option<bool>,
+    /// The paths of the subvolumes of a btrfs, for `subvol` in a description.
+    pub subvolumes: Vec<String>,
 }
 
 /// A file system and its mountpoint.
@@ -94,6 +96,8 @@ pub struct Partition {
 pub struct Mount {
     /// `partition 2`, `the whole disk`, or the name of a device.
     pub source: String,
+    /// The path of the subvolume in the description; `None` if it has none.
+    pub subvolume: Option<String>,
     /// The directory that it is mounted on.
     pub mountpoint: String,
 }

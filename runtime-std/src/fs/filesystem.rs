@@ -58,10 +58,19 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if the file system has no subvolumes, and those of [`lookup`](Self::lookup).
+    /// [`Error::Corrupt`] if the file system has no subvolumes, and those of [`lookup`](Self::lookup).
     fn subvolume<'a>(&'a self, path: &'a str) -> FsFuture<'a, Option<Node>> {
         let _ = path;
-        Box::pin(async { Err(Error::unsupported(self.name(), "has no subvolumes")) })
+        Box::pin(async { Err(Error::corrupt(self.name(), "has no subvolumes")) })
+    }
+
+    /// Returns the paths of the subvolumes, sorted, for messages: a few hundred, and none of those that the log has moved.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    fn subvolumes(&self) -> FsFuture<'_, Vec<Vec<u8>>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     /// Looks up a name in a directory; `None` if it does not exist.

@@ -26,6 +26,9 @@ use super::{
 };
 use crate::memory::{DiskMemory, Reservation};
 
+/// The maximum number of subvolumes that a message names.
+const MAX_SUBVOLUMES_NAMED: usize = 16;
+
 /// A disk whose file systems are mounted as its description says.
 ///
 /// It caches what it has read and so shows the disk as it was when it was opened.
@@ -107,6 +110,7 @@ impl MountedDisk {
         let mut mounts = Vec::<Mount>::new();
         for mount in &config.mounts {
             let (number, subvolume) = parse_source(&mount.source)?;
+            let subvolume = mount.subvolume.as_deref().or(subvolume);
             let (volume, contents, sector) = match number {
                 None => (whole.clone(), Contents::Unknown, SECTOR),
                 Some(number) => {
@@ -131,11 +135,8 @@ impl MountedDisk {
             let root = match subvolume {
                 None => filesystem.root(),
                 Some(path) => {
-                    let found = metered(work, PATH_WORK, filesystem.subvolume(path)).await;
-                    let found = found.map_err(|error| error.in_volume(&mount.source))?;
-                    found.ok_or_else(|| {
-                        Error::corrupt(format!("subvolume {path}"), "not found").in_volume(&mount.source)
-                    })?
+                    let found = metered(work, PATH_WORK, find_subvolume(&*filesystem, path)).await;
+                    found.map_err(|error| error.in_volume(&mount.source))?
                 }
             };
             // The first mountpoint is always `/`, which exists without a file system.
@@ -201,6 +202,23 @@ impl MountedDisk {
         let warning = |mount: &Mount| Some(format!("{}: {}", mount.source, mount.filesystem.warning()?));
         self.mounts.iter().filter_map(warning).collect()
     }
+}
+
+/// Returns the root directory of a subvolume, which must exist.
+async fn find_subvolume(filesystem: &dyn FileSystem, path: &str) -> Result<Node, Error> {
+    if let Some(root) = filesystem.subvolume(path).await? {
+        return Ok(root);
+    }
+    let known = filesystem.subvolumes().await?;
+    let mut names = known.iter().map(|path| String::from_utf8_lossy(path).escape_debug().to_string());
+    let mut text: Vec<String> = names.by_ref().take(MAX_SUBVOLUMES_NAMED).collect();
+    match names.count() {
+        0 => {}
+        more => text.push(format!("{more} more")),
+    }
+    let found = if text.is_empty() { "no subvolumes".into() } else { text.join(", ") };
+    let path = path.trim_matches('/');
+    Err(Error::corrupt(format!("subvolume {path}"), format!("not found; the file system has {found}")))
 }
 
 fn list<'a>(mounts: impl Iterator<Item = &'a Mount>) -> String {

@@ -71,6 +71,8 @@ pub enum Problem {
     DuplicateField,
     /// A mount has both a partition and a device.
     PartitionAndDevice,
+    /// A mount has both a subvolume and a device that is one.
+    SubvolumeTwice,
     /// A partition is not a number from 0 to [`MAX_PARTITION`].
     Partition,
     /// A timeout is not a number of seconds from 0 to [`MAX_TIMEOUT`].
@@ -123,6 +125,7 @@ impl fmt::Display for ConfigError {
             Problem::MissingField(name) => write!(f, "expected the field {name}, found none"),
             Problem::DuplicateField => f.write_str("expected the field once, found it a second time"),
             Problem::PartitionAndDevice => f.write_str("expected either partition or device, found both"),
+            Problem::SubvolumeTwice => f.write_str("expected either subvol or a device btrfsvol:..., found both"),
             Problem::Partition => {
                 write!(f, "expected a partition number from 0 to {MAX_PARTITION}, found {found}")
             }

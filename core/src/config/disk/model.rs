@@ -132,6 +132,9 @@ pub enum Backend {
 pub struct Mount {
     /// The location of the file system on the disk.
     pub source: MountSource,
+    /// The subvolume of btrfs to mount, by its path from the one that contains all others: `/@`. `None`: the default one, or that in
+    /// the name of the device.
+    pub subvolume: Option<DiskPath>,
     /// The directory on which it is mounted.
     pub mountpoint: DiskPath,
 }

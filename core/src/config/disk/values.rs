@@ -15,6 +15,19 @@ pub(super) fn parse_path(text: &str) -> Result<DiskPath, Problem> {
     if !text.starts_with('/') {
         return Err(Problem::Expected("an absolute path"));
     }
+    parse_names(text)
+}
+
+/// Parses the path of a subvolume: `@`, or `/@` as in fstab.
+pub(super) fn parse_subvolume(text: &str) -> Result<DiskPath, Problem> {
+    if text.is_empty() {
+        return Err(Problem::Expected("the path of a subvolume such as \"@\""));
+    }
+    parse_names(text)
+}
+
+/// Parses the names of a path, from the top.
+fn parse_names(text: &str) -> Result<DiskPath, Problem> {
     if text.contains(char::is_control) {
         return Err(Problem::Expected("a path without control characters"));
     }
@@ -42,6 +55,11 @@ pub(super) fn parse_mountpoint(text: &str, earlier: &[Mount]) -> Result<DiskPath
         return Err(Problem::ParentNotMounted);
     }
     Ok(path)
+}
+
+/// Returns whether a device is a subvolume of btrfs, in the notation of libguestfs.
+pub(super) fn is_subvolume(device: &str) -> bool {
+    device.starts_with("btrfsvol:")
 }
 
 pub(super) fn parse_device(text: &str) -> Result<String<MAX_DISK_PATH>, Problem> {

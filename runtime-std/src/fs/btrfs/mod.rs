@@ -11,6 +11,7 @@ mod map;
 mod node;
 mod replay;
 mod subvolume;
+mod subvolume_paths;
 mod superblock;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use self::{
     directory::Entry,
     inode::{Inode, corrupt, unsupported},
     subvolume::Subvolume,
+    subvolume_paths::subvolume_paths,
     superblock::Superblock,
     tree::Trees,
 };
@@ -238,6 +240,10 @@ impl FileSystem for Btrfs {
             }
             Ok(self.is_root(found).then_some(found))
         })
+    }
+
+    fn subvolumes(&self) -> FsFuture<'_, Vec<Vec<u8>>> {
+        Box::pin(subvolume_paths(&self.trees))
     }
 
     fn lookup<'a>(&'a self, directory: Node, name: &'a [u8]) -> FsFuture<'a, Option<Node>> {

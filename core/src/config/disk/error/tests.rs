@@ -199,8 +199,25 @@ fn rejects_invalid_mounts() {
         ),
         (
             r#"[{"partition": 1, "mountpoint": "/", "type": "ext4"}]"#,
-            r#"line 1, column 72: mounts[0]: expected one of the fields partition, device and mountpoint, found "type""#,
+            r#"line 1, column 72: mounts[0]: expected one of the fields partition, device, subvol and mountpoint, found "type""#,
         ),
+        (
+            r#"[{"subvol": "@", "device": "btrfsvol:/dev/sda2/@", "mountpoint": "/"}]"#,
+            "line 1, column 62: mounts[0].device: expected either subvol or a device btrfsvol:..., found both",
+        ),
+        (
+            r#"[{"device": "btrfsvol:/dev/sda2/@", "subvol": "@", "mountpoint": "/"}]"#,
+            "line 1, column 71: mounts[0]: expected either subvol or a device btrfsvol:..., found both",
+        ),
+        (
+            r#"[{"subvol": ""}]"#,
+            r#"line 1, column 47: mounts[0].subvol: expected the path of a subvolume such as "@", found """#,
+        ),
+        (
+            r#"[{"subvol": "/@/../home"}]"#,
+            r#"line 1, column 47: mounts[0].subvol: expected a path without . and .., found "/@/../home""#,
+        ),
+        (r#"[{"subvol": 256}]"#, "line 1, column 47: mounts[0].subvol: expected a string, found 256"),
         (
             r#"[{"partition": 257}]"#,
             "line 1, column 50: mounts[0].partition: expected a partition number from 0 to 255, found 257",

@@ -8,7 +8,7 @@ use super::progress::{NumberSeed, Progress};
 use crate::config::disk::{
     error::{FieldPath, Problem},
     model::{MAX_MOUNTS, MAX_PARTITION, Mount, MountSource},
-    values::{parse_device, parse_mountpoint},
+    values::{is_subvolume, parse_device, parse_mountpoint, parse_subvolume},
 };
 
 /// The list of mounts.
@@ -57,6 +57,7 @@ struct MountSeed<'t> {
 enum MountField {
     Partition,
     Device,
+    Subvolume,
     Mountpoint,
 }
 
@@ -89,10 +90,11 @@ impl<'de> Visitor<'de> for MountSeed<'_> {
         let key = |name: &str| match name {
             "partition" => Ok(MountField::Partition),
             "device" => Ok(MountField::Device),
+            "subvol" => Ok(MountField::Subvolume),
             "mountpoint" => Ok(MountField::Mountpoint),
-            _ => Err(Problem::UnknownField("partition, device and mountpoint")),
+            _ => Err(Problem::UnknownField("partition, device, subvol and mountpoint")),
         };
-        let (mut partition, mut device, mut mountpoint) = (None, None, None);
+        let (mut partition, mut device, mut subvolume, mut mountpoint) = (None, None, None, None);
         while let Some(field) = map.next_key_seed(progress.text(key))? {
             match field {
                 MountField::Partition if device.is_some() => return Err(progress.reject(Problem::PartitionAndDevice)),
@@ -101,7 +103,19 @@ impl<'de> Visitor<'de> for MountSeed<'_> {
                     let number = NumberSeed { progress, max: MAX_PARTITION, too_large: Problem::Partition };
                     progress.fill("partition", &mut partition, number, &mut map)?;
                 }
-                MountField::Device => progress.fill("device", &mut device, progress.text(parse_device), &mut map)?,
+                MountField::Device => {
+                    let parse = |text: &str| match parse_device(text)? {
+                        device if subvolume.is_some() && is_subvolume(&device) => Err(Problem::SubvolumeTwice),
+                        device => Ok(device),
+                    };
+                    progress.fill("device", &mut device, progress.text(parse), &mut map)?;
+                }
+                MountField::Subvolume if device.as_deref().is_some_and(is_subvolume) => {
+                    return Err(progress.reject(Problem::SubvolumeTwice));
+                }
+                MountField::Subvolume => {
+                    progress.fill("subvol", &mut subvolume, progress.text(parse_subvolume), &mut map)?;
+                }
                 MountField::Mountpoint => {
                     let parse = |text: &str| parse_mountpoint(text, earlier);
                     progress.fill("mountpoint", &mut mountpoint, progress.text(parse), &mut map)?;
@@ -114,6 +128,6 @@ impl<'de> Visitor<'de> for MountSeed<'_> {
             (None, None | Some(0)) => MountSource::Disk,
             (None, Some(number)) => MountSource::Partition(number),
         };
-        Ok(Mount { source, mountpoint: progress.required("mountpoint", mountpoint)? })
+        Ok(Mount { source, subvolume, mountpoint: progress.required("mountpoint", mountpoint)? })
     }
 }
