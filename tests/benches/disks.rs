@@ -3,6 +3,9 @@
 //!
 //! All connections use loopback, and the NBD server shares the processors. Compare figures of the same run only.
 
+#[path = "disks/other_file_systems.rs"]
+mod other_file_systems;
+
 use std::{
     fs,
     process::Command,
@@ -49,7 +52,7 @@ fn main() {
     row("disk connected, snapshot refreshed: request to first DATA", &servers, |server| {
         milliseconds(first_data(server, false))
     });
-    row("64 MiB in one extent", &servers, |server| speed(read_file(server, "whole")));
+    row("64 MiB of ext4 in one extent", &servers, |server| speed(read_file(server, "whole")));
     row("64 MiB in 1,000 extents", &servers, |server| speed(read_file(server, "pieces")));
     let plain = Disk::raw(&noise(LARGE_SIZE, 2));
     let servers = [NbdServer::qemu(&plain), NbdServer::nbdkit(&plain)];
@@ -71,14 +74,20 @@ fn main() {
             row(&title, &servers, |server| served(server, gro, |run| run.cpu[index] * a_gib));
         }
     }
+    other_file_systems::rows();
     for windowsize in [1, 16] {
         let title = format!("200 boards from 200 disks, 1 MiB at 1468/{windowsize}: median, p99");
         row(&title, &servers, |server| boards(server, windowsize));
     }
 }
 
+/// Returns whether the arguments select the row with this title.
+fn is_selected(name: &str) -> bool {
+    std::env::args().skip_while(|argument| argument != "--only").nth(1).is_none_or(|only| name.contains(&only))
+}
+
 fn row(name: &str, servers: &[NbdServer], measure: impl Fn(&NbdServer) -> String) {
-    if std::env::args().skip_while(|argument| argument != "--only").nth(1).is_some_and(|only| !name.contains(&only)) {
+    if !is_selected(name) {
         return;
     }
     let [qemu, nbdkit] = [&servers[0], &servers[1]].map(measure);
