@@ -19,7 +19,7 @@ use super::{
     handle::Disk,
     snapshot::{Comparison, DiskFile, Snapshot},
 };
-use crate::fs::{Buffer, FileIdentity};
+use crate::fs::{Buffer, Error, FileIdentity};
 
 /// The time for which a transfer waits for a lost disk to become readable again.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -301,6 +301,10 @@ async fn load(
                 return Ok((bytes, file));
             }
             Err(error) if Instant::now() >= until => return Err(error),
+            // Damaged, or written at this moment.
+            Err(DiskError::FileSystem(Error::Corrupt(_))) => {
+                Timer::after(RETRY_INTERVAL).await;
+            }
             Err(_) => {}
         }
     }

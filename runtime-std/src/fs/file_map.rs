@@ -1,10 +1,10 @@
 //! The mapping of a regular file: which bytes of the disk hold its contents.
 
-use std::{collections::VecDeque, time::SystemTime};
+use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
 use smol::future::yield_now;
 
-use super::{BlockDevice, Buffer, Error, compression::Compressed};
+use super::{BlockChecksums, BlockDevice, Buffer, Error, block_checksums::BlockRead, compression::Compressed};
 
 /// The maximum number of runs that one read requests at the same time.
 const MAX_PARALLEL_RUNS: usize = 16;
@@ -30,6 +30,9 @@ pub struct FileMap {
     pub compressed: Vec<CompressedExtent>,
     /// Contents that are known without reading the file's extents, in file order and without overlap.
     pub patches: Vec<Patch>,
+    /// The checksums of the blocks in [`extents`](Self::extents) and [`compressed`](Self::compressed), if the file system has some.
+    /// Both begin and end at blocks.
+    pub checksums: Option<Arc<BlockChecksums>>,
 }
 
 /// Identifies one state of one file. Fields that a file system does not record are zero.
@@ -138,7 +141,7 @@ impl FileMap {
     ///
     /// # Errors
     ///
-    /// The errors of `device`, and [`Error::Corrupt`] if a compressed run is invalid.
+    /// The errors of `device`, and [`Error::Corrupt`] if a compressed run is invalid, or a block differs from its checksum.
     pub async fn read(&self, device: &dyn BlockDevice, offset: u64, len: usize) -> Result<Buffer, Error> {
         let len = len.min(usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX));
         let end = offset + len as u64;
@@ -148,7 +151,7 @@ impl FileMap {
             && end <= extent.end()
         {
             // One run holds the whole range, as in nearly all reads.
-            let mut bytes = device.read(extent.disk_offset + (offset - extent.file_offset), len).await?;
+            let mut bytes = self.read_extent(device, extent, offset, end).finish().await?;
             self.apply_patches(offset, &mut bytes);
             return Ok(bytes);
         }
@@ -156,11 +159,11 @@ impl FileMap {
         let mut runs = self.extents[first..].iter().take_while(|extent| extent.file_offset < end).map(|extent| {
             let from = extent.file_offset.max(offset);
             let to = extent.end().min(end);
-            (from, device.read(extent.disk_offset + (from - extent.file_offset), (to - from) as usize))
+            (from, self.read_extent(device, extent, from, to))
         });
         let mut reads: VecDeque<_> = runs.by_ref().take(MAX_PARALLEL_RUNS).collect();
         while let Some((from, read)) = reads.pop_front() {
-            let run = read.await?;
+            let run = read.finish().await?;
             reads.extend(runs.next());
             let at = (from - offset) as usize;
             let target = bytes.get_mut(at..at + run.len());
@@ -173,6 +176,22 @@ impl FileMap {
         Ok(bytes)
     }
 
+    /// Starts to read a part of an extent, given by offsets in the file.
+    fn read_extent<'a>(&'a self, device: &'a dyn BlockDevice, extent: &Extent, from: u64, to: u64) -> BlockRead<'a> {
+        let block = self.checksums.as_ref().map_or(1, |checksums| checksums.block() as u64);
+        let (from, to) = (from - extent.file_offset, to - extent.file_offset);
+        let start = from - from % block;
+        let end = to.next_multiple_of(block).min(extent.len);
+        let disk_offset = extent.disk_offset + start;
+        BlockRead {
+            device,
+            checksums: self.checksums.as_deref(),
+            disk_offset,
+            blocks: device.read(disk_offset, (end - start) as usize),
+            wanted: ((from - start) as usize, (to - from) as usize),
+        }
+    }
+
     /// Overwrites those of `bytes`, which start at `offset` in the file, that are compressed on the disk.
     async fn read_compressed(&self, device: &dyn BlockDevice, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
         let end = offset + bytes.len() as u64;
@@ -181,8 +200,11 @@ impl FileMap {
         let read = |run: &'_ CompressedExtent| (*run, device.read(run.disk_offset, run.form.len));
         let mut reads: VecDeque<_> = runs.by_ref().take(MAX_PARALLEL_COMPRESSED).map(read).collect();
         while let Some((run, read_run)) = reads.pop_front() {
-            let stored = read_run.await?;
+            let mut stored = read_run.await?;
             reads.extend(runs.next().map(read));
+            if let Some(checksums) = &self.checksums {
+                checksums.verify(device, run.disk_offset, &mut stored).await?;
+            }
             let from = run.file_offset.max(offset);
             let to = run.end().min(end);
             let start = run.skip + (from - run.file_offset);
@@ -210,7 +232,8 @@ impl FileMap {
     pub(super) fn memory(&self) -> usize {
         let patches = self.patches.iter().map(Patch::memory).sum::<usize>();
         let compressed = self.compressed.capacity() * size_of::<CompressedExtent>();
-        size_of::<Self>() + self.extents.capacity() * size_of::<Extent>() + compressed + patches
+        let checksums = self.checksums.as_ref().map_or(0, |checksums| checksums.memory());
+        size_of::<Self>() + self.extents.capacity() * size_of::<Extent>() + compressed + patches + checksums
     }
 
     /// Overwrites those of `bytes`, which were read at `offset` in the file, that the patches replace.

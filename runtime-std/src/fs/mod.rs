@@ -8,9 +8,11 @@
 //! disk; these are then read from the device, past the cache. A [`MountedDisk`] combines the file systems of a disk into one
 //! directory tree.
 
+mod block_checksums;
 mod block_device;
 mod btrfs;
 mod bytes;
+mod checksum;
 mod compression;
 mod driver;
 mod error;
@@ -31,6 +33,7 @@ mod xfs;
 
 pub(crate) use self::mounted_disk::MountedEntry;
 pub use self::{
+    block_checksums::BlockChecksums,
     block_device::{BlockDevice, ReadFuture},
     compression::{Codec, Compressed},
     driver::{DRIVERS, open, open_with, probe},

@@ -176,7 +176,12 @@ impl MountedDisk {
         let mut map = filesystem.map(node).await?;
         map.extents.shrink_to_fit();
         map.compressed.shrink_to_fit();
-        let memory = self.memory.reserve(map.memory()).map_err(Error::OutOfMemory)?;
+        let memory = match self.memory.reserve(map.memory()) {
+            // Better not verified than not served.
+            Err(_) if map.checksums.take().is_some() => self.memory.reserve(map.memory()),
+            reserved => reserved,
+        };
+        let memory = memory.map_err(Error::OutOfMemory)?;
         let map = Arc::new(SharedFileMap { map, _memory: memory });
         maps.insert(key, Arc::downgrade(&map));
         Ok(map)

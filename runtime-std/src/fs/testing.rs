@@ -1,6 +1,9 @@
 //! Helpers for tests: disks that count reads, tools that create disks, trees of files, reproducible damage.
 
 pub(super) mod mutations;
+#[path = "../../../tests/src/sparse_image.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with other crates")]
+pub(super) mod sparse_image;
 pub(super) mod tree;
 
 use std::{

@@ -11,6 +11,8 @@ pub(super) const GENERATION: usize = 0;
 pub(super) const SIZE: usize = 16;
 const LINKS: usize = 40;
 const MODE: usize = 52;
+/// The flag of a file without checksums of its contents (`BTRFS_INODE_NODATASUM`).
+const NO_CHECKSUMS: u32 = 1;
 
 /// The fields of an inode that the driver uses.
 #[derive(Debug, Clone)]
@@ -64,6 +66,11 @@ impl Inode {
             },
             modified: base.and_then(|base| base.checked_add(Duration::from_nanos(nanos.into()))),
         })
+    }
+
+    /// Returns whether the contents have checksums.
+    pub(super) fn has_checksums(&self) -> bool {
+        self.identity.flags & NO_CHECKSUMS == 0
     }
 }
 

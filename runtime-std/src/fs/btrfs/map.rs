@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    data_checksums,
     inode::{Inode, corrupt, unsupported},
     subvolume::{ExtentChanges, Subvolume},
     tree::Trees,
@@ -49,6 +50,18 @@ enum Contents {
     },
 }
 
+impl Run {
+    /// Returns the range of addresses that is read for this run, which starts at an offset of the file.
+    fn addresses(&self, start: u64) -> Option<(u64, u64)> {
+        let (address, len) = match self.contents {
+            Contents::None | Contents::Inline(_) => return None,
+            Contents::Disk(address) => (address.saturating_add(self.skip), self.end - start),
+            Contents::Compressed { address, len, .. } => (address, u64::from(len)),
+        };
+        Some((address, address.saturating_add(len)))
+    }
+}
+
 /// Maps a file.
 ///
 /// # Errors
@@ -84,11 +97,16 @@ pub(super) async fn map(trees: &Trees, subvolume: &Subvolume, inode: &Inode) -> 
     }
     let mut file =
         FileMap { size: inode.size, identity: inode.identity, modified: inode.modified, ..FileMap::default() };
+    let mut ranges = Vec::new();
     for (start, run) in runs.into_iter().take_while(|(start, _)| *start < inode.size) {
+        ranges.extend(run.addresses(start));
         add(trees, &mut file, start, run)?;
         if file.extents.len() + file.compressed.len() > MAX_EXTENTS {
             return Err(unsupported(inode.number, "too fragmented"));
         }
+    }
+    if inode.has_checksums() && !ranges.is_empty() {
+        file.checksums = data_checksums::find(trees, subvolume, ranges).await?;
     }
     Ok(file)
 }

@@ -5,6 +5,7 @@
 
 mod checksum;
 mod chunks;
+mod data_checksums;
 mod directory;
 mod inode;
 mod map;

@@ -1,6 +1,6 @@
 //! Nodes of B-trees (Linux, `struct btrfs_header`): verified when they are read.
 
-use super::superblock::Superblock;
+use super::{checksum, superblock::Superblock};
 use crate::fs::{
     Error,
     bytes::{array_at, le},
@@ -22,6 +22,7 @@ pub(super) const DIR_LOG_INDEX: u8 = 72;
 pub(super) const DIR_ITEM: u8 = 84;
 pub(super) const DIR_INDEX: u8 = 96;
 pub(super) const EXTENT_DATA: u8 = 108;
+pub(super) const EXTENT_CSUM: u8 = 128;
 pub(super) const ROOT_ITEM: u8 = 132;
 pub(super) const ROOT_REF: u8 = 156;
 pub(super) const CHUNK_ITEM: u8 = 228;
@@ -107,7 +108,7 @@ impl Node {
         let address = pointer.address;
         let level = bytes.get(100).copied().unwrap_or(0);
         let count = le::u32_at(&bytes, 96) as usize;
-        superblock.checksum.verify(&bytes, ("node", address))?;
+        checksum::verify(superblock.checksum, &bytes, ("node", address))?;
         let is_expected = le::u64_at(&bytes, 48) == address
             && le::u64_at(&bytes, 80) == pointer.generation
             && level == pointer.level

@@ -9,10 +9,12 @@ use std::{
 };
 
 use super::{
+    data_checksums::CHECKSUMS,
     directory::{self, Entry},
     inode::{GENERATION, Inode, SIZE},
     node::{
-        DIR_INDEX, DIR_LOG_INDEX, EXTENT_DATA, INODE_EXTREF, INODE_ITEM, INODE_REF, Key, Owner, Pointer, ROOT_ITEM,
+        DIR_INDEX, DIR_LOG_INDEX, EXTENT_CSUM, EXTENT_DATA, INODE_EXTREF, INODE_ITEM, INODE_REF, Key, Owner, Pointer,
+        ROOT_ITEM,
     },
     subvolume::{Subvolume, root},
     tree::Trees,
@@ -69,6 +71,8 @@ pub(super) async fn replay(trees: &Trees) -> Result<Replayed, Error> {
         replay.inodes().await?;
         replay.directory_entries().await?;
         replay.references_and_extents().await?;
+        let checksums = replay.items(&[EXTENT_CSUM]).into_iter().filter(|(key, _)| key.object == CHECKSUMS);
+        replay.subvolume.changes.checksums = checksums.map(|(key, item)| (key.offset, item)).collect();
         subvolumes.insert(number, replay.subvolume);
     }
     Ok((subvolumes, memory))
@@ -79,7 +83,10 @@ async fn read(trees: &Trees, root: &Pointer, left: &mut usize, memory: &mut Rese
     let mut items = Items::new();
     let all = Key::new(0, 0, 0)..=Key::new(u64::MAX, u8::MAX, u64::MAX);
     let visit = |key: Key, item: &[u8]| {
-        if matches!(key.item_type, INODE_ITEM | INODE_REF | INODE_EXTREF | EXTENT_DATA | DIR_INDEX | DIR_LOG_INDEX) {
+        if matches!(
+            key.item_type,
+            INODE_ITEM | INODE_REF | INODE_EXTREF | EXTENT_CSUM | EXTENT_DATA | DIR_INDEX | DIR_LOG_INDEX
+        ) {
             *left = left.checked_sub(1).ok_or_else(|| Error::unsupported("log tree", "too large"))?;
             memory.resize(memory.bytes() + ITEM_MEMORY + 2 * item.len())?;
             items.insert(key, item.to_vec());

@@ -46,6 +46,8 @@ pub(super) struct Changes {
     pub(super) entries: BTreeMap<u64, BTreeMap<Vec<u8>, Option<Entry>>>,
     /// For each file, what happens to its extents.
     pub(super) extents: BTreeMap<u64, ExtentChanges>,
+    /// Checksums of contents, by the address of the first block.
+    pub(super) checksums: BTreeMap<u64, Vec<u8>>,
 }
 
 /// The changes to the extents of a file.

@@ -1,9 +1,10 @@
 //! The superblock: features, geometry, and the roots of the first trees (Linux, `struct btrfs_super_block`).
 
-use super::checksum::Checksum;
+use super::checksum;
 use crate::fs::{
     Error, Volume,
     bytes::{array_at, le},
+    checksum::Checksum,
 };
 
 /// The offset in the volume. There are copies elsewhere, but Linux mounts only what this one describes.
@@ -75,8 +76,8 @@ impl Superblock {
         if bytes.get(64..72) != Some(MAGIC) {
             return Ok(None);
         }
-        let checksum = Checksum::from_number(le::u16_at(bytes, 196))?;
-        checksum.verify(bytes, "superblock")?;
+        let checksum = checksum::from_number(le::u16_at(bytes, 196))?;
+        checksum::verify(checksum, bytes, "superblock")?;
         check_features(bytes)?;
         let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
         let uuid = array_at(bytes, 32);

@@ -66,7 +66,11 @@ impl Trees {
     }
 
     /// Returns the leaf that contains a key or the largest one below it, and the first key of the next leaf.
-    async fn leaf(&self, root: &Pointer, key: Key) -> Result<(Node, Option<Key>), Error> {
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    pub(super) async fn leaf(&self, root: &Pointer, key: Key) -> Result<(Node, Option<Key>), Error> {
         let mut node = self.read(root).await?;
         let mut next = None;
         while node.level > 0 {

@@ -1,5 +1,8 @@
 //! Reads images of `mkfs.btrfs`: trees of files, and random mutations.
 
+mod damage;
+mod images;
+
 use std::{fs::File, path::Path, sync::Arc};
 
 use smol::block_on;

@@ -1,10 +1,7 @@
 //! Images whose log contains changes, and more that tests add.
 
 use super::super::log::testing::{crc_of_record, end_of_log};
-
-#[path = "../../../../../tests/src/sparse_image.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with other crates")]
-mod sparse_image;
+use crate::fs::testing::sparse_image;
 
 /// The types of items that say that the change of a map starts, and that it is done.
 pub(super) const BUI: u16 = 0x1244;
