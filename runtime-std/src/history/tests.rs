@@ -80,7 +80,7 @@ fn json_field_names_are_stable() {
     assert_eq!(fields(client), ["boots", "client", "where"]);
     assert_eq!(fields(&client["boots"][0]), ["began", "files", "last", "more"]);
     let file = &client["boots"][0]["files"][0];
-    let names = "acknowledged began blksize copies name origin protocol retransmitted seconds size state view_age why windowsize";
+    let names = "acknowledged began blksize boot_entry copies name origin protocol retransmitted seconds size state view_age why windowsize";
     assert_eq!(fields(file), names.split(' ').collect::<Vec<_>>());
     assert_eq!((&file["state"], &file["blksize"], &file["origin"]), (&"complete".into(), &512.into(), &().into()));
 }
