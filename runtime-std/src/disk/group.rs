@@ -12,7 +12,6 @@ use super::{
     description::{Description, NbdFile},
     handle::Disk,
 };
-use crate::boot_entries::Settings;
 
 /// The number of boards whose disks are kept. When it is reached, those not used for the longest time are dropped: forged addresses
 /// must not occupy the memory.
@@ -52,18 +51,18 @@ impl Group {
             Problem::NoValue(placeholder) => DiskError::NoValue(placeholder),
             _ => DiskError::InvalidDescription(error.to_string()),
         })?;
-        let (url, boot) = (config.url.to_string(), Arc::new(Settings::from(&config.boot)));
+        let url = config.url.to_string();
         let mut disks = self.disks.lock();
         if let Some((disk, last_used)) = disks.get_mut(&url) {
             *last_used = Instant::now();
-            return Ok(BoardDisk { disk: disk.clone(), boot });
+            return Ok(BoardDisk::new(disk.clone(), &config));
         }
         if disks.len() >= MAX_DISKS {
             drop_half(&mut disks);
         }
         let disk = Disk::new(Connector::new(self.name(board), description, backend.clone()));
         disks.insert(url, (disk.clone(), Instant::now()));
-        Ok(BoardDisk { disk, boot })
+        Ok(BoardDisk::new(disk, &config))
     }
 
     /// Returns the name of a board's disk for the log: the file and the values of the board.

@@ -46,7 +46,7 @@ pub(crate) use self::{
 };
 pub use self::{description::NbdFile, error::DiskError};
 use crate::{
-    boot_entries::{BootFile, Settings},
+    boot_entries::BootFile,
     clock::within,
     event_loop::EventLoop,
     guestfs::Launcher,
@@ -147,7 +147,7 @@ impl Disks {
     ///
     /// As [`open`](Self::open).
     pub(crate) async fn generate(&self, disk: &BoardDisk, file: BootFile) -> Result<Option<GeneratedFile>, DiskError> {
-        let BoardDisk { disk: reading, boot } = disk.clone();
+        let (reading, boot) = (disk.disk.clone(), disk.boot());
         self.open_within(&disk.disk, async move { boot_files::generate(&reading, file, &boot).await }).await
     }
 
@@ -259,6 +259,6 @@ impl Disks {
             return Ok(Described::Group(Arc::new(Group::new(file, json.clone(), &config))));
         }
         let disk = Disk::new(Connector::new(file.to_string(), description, self.backend.clone()));
-        Ok(Described::Disk(BoardDisk { disk, boot: Arc::new(Settings::from(&config.boot)) }))
+        Ok(Described::Disk(BoardDisk::new(disk, &config)))
     }
 }
