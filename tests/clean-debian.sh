@@ -75,6 +75,7 @@ chroot "$root" chown -R $user: /home/$user /repository.git
 
 # What README's examples refer to, in a network of its own: the addresses, the NBD server `nas` with the disk of 10.0.0.5, files for all
 # clients, the daemon with the permissions that its unit gives, and a boot of 10.0.0.5.
+mkdir "$root/srv/disks"
 cat >"$root/services.sh" <<'END'
 set -e
 ip link set lo up
@@ -82,13 +83,15 @@ ip address add 10.0.0.1/24 dev lo
 ip address add 10.0.0.5/24 dev lo
 [ "$1" = daemon ] || exit 0
 cd /tmp
-if [ ! -e /disk.img ]; then
+if [ ! -e /srv/disks/board5.img ]; then
     head -c 8M /dev/urandom >kernel8.img
     echo "arm_64bit=1" >config.txt
-    truncate -s 66M /disk.img
-    echo '1 : start=1MiB, size=64MiB, type=c' | sfdisk --quiet /disk.img
-    mkfs.vfat --offset 2048 /disk.img 65536
-    mcopy -i /disk.img@@1M kernel8.img config.txt ::
+    truncate -s 66M disk.img
+    echo '1 : start=1MiB, size=64MiB, type=c' | sfdisk --quiet disk.img
+    mkfs.vfat --offset 2048 disk.img 65536
+    mcopy -i disk.img@@1M kernel8.img config.txt ::
+    mv disk.img /srv/disks/board5.img
+    ln /srv/disks/board5.img /srv/disks/board5
     mkdir -p /srv/tftp/default/boot
     mkdir -p /srv/tftp/default/grub
     cp config.txt /srv/tftp/default/config.txt
@@ -98,7 +101,7 @@ if [ ! -e /disk.img ]; then
     cp kernel8.img /srv/tftp/default/initrd.img
     cp kernel8.img ~newcomer/rtftp/initrd.img
 fi
-qemu-nbd --fork --persistent --shared=0 --format=raw --export-name=board5 /disk.img
+nbdkit file dir=/srv/disks
 install -d -o rtftp -g rtftp /run/rtftp
 setpriv --reuid rtftp --regid rtftp --init-groups --inh-caps +net_bind_service --ambient-caps +net_bind_service \
     rtftp --root-dir /srv/tftp --http 80 2>/tmp/rtftp.log &
