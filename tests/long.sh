@@ -11,6 +11,7 @@ package-arm64  the package for arm64 on an emulated machine
 bookworm       README, CONTRIBUTING and guides on a clean Debian 12
 trixie         the same on a clean Debian 13
 http-boot      PCs boot over HTTP and HTTPS: UEFI firmware, GRUB, iPXE, PXELINUX
+disk-boot      Debian, Rocky, openSUSE, U-Boot and signed images boot with generated menus
 power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
 fuzz           each fuzz target for 10 minutes
 "
@@ -20,19 +21,26 @@ package-arm64() { tests/package-arm64.sh; }
 bookworm() { tests/clean-debian.sh bookworm; }
 trixie() { tests/clean-debian.sh trixie; }
 http-boot() {
+    # That of Debian 12 has no HTTPS.
+    [ "$(. /etc/os-release && echo "${VERSION_ID:-}")" = 12 ] || set -- ipxe
+    boots http_boot "$@"
+}
+disk-boot() {
+    boots disk_boot dosfstools mtools xfsprogs btrfs-progs busybox xz-utils linux-image-amd64 sbsigntool systemd-boot-efi binutils \
+        qemu-system-arm u-boot-qemu binutils-aarch64-linux-gnu
+}
+# Runs the ignored tests of a file that boots PCs: boots FILE PACKAGE...
+boots() {
     if [ "$(dpkg --print-architecture)" != amd64 ]; then
         echo "not tested: the boot loaders are packaged for amd64 only"
         return
     fi
-    local names=(qemu-system-x86 ipxe-qemu ovmf pxelinux syslinux-common grub-efi-amd64-bin grub-common
-        dnsmasq-base iproute2 qemu-utils e2fsprogs openssl gcc libc6-dev)
-    # That of Debian 12 has no HTTPS.
-    [ "$(. /etc/os-release && echo "${VERSION_ID:-}")" = 12 ] || names+=(ipxe)
-    bins/scripts/install-packages.sh "${names[@]}"
+    bins/scripts/install-packages.sh qemu-system-x86 ipxe-qemu ovmf pxelinux syslinux-common grub-efi-amd64-bin grub-common \
+        dnsmasq-base iproute2 qemu-utils fdisk e2fsprogs openssl gcc libc6-dev "${@:2}"
     # Network namespaces need root.
     [ "$(id -u)" = 0 ] || local -x CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=sudo
     cargo build --quiet --locked --workspace
-    cargo test --quiet --locked -p rtftp-tests --test http_boot -- --ignored --test-threads 1
+    cargo test --quiet --locked -p rtftp-tests --test "$1" -- --ignored --test-threads 1
 }
 # Mounting images needs root.
 power-cuts() {

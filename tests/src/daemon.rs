@@ -116,8 +116,11 @@ impl Rtftp {
     #[track_caller]
     fn run(command: &mut Command, listen_ip: &str, idle: u32, args: &[&str]) -> Self {
         let root = TempDir::new().expect("a temporary directory");
+        if !args.contains(&"--listen-port") {
+            command.args(["--listen-port", "0"]);
+        }
         command
-            .args(["--listen-ip", listen_ip, "--listen-port", "0", "--idle-timeout", &idle.to_string()])
+            .args(["--listen-ip", listen_ip, "--idle-timeout", &idle.to_string()])
             .arg("--root-dir")
             .arg(root.path())
             .args(args)

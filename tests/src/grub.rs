@@ -1,6 +1,11 @@
 //! What GRUB reads from an image. It ignores the logs of file systems.
 
-use std::{collections::BTreeMap, fmt, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::Path,
+    process::{Command, Output},
+};
 
 use crate::{Content, process::output};
 
@@ -45,7 +50,7 @@ pub fn read_with_grub(image: &Path, root: &str, expected: &BTreeMap<String, Cont
     let mut report = GrubReport::default();
     for (path, content) in expected.iter().filter(|(path, _)| path.starts_with(directory)) {
         let Content::File(bytes) = content else { continue };
-        let result = output(Command::new("grub-fstest").arg(image).args(["cat", &format!("(loop0){root}/{path}")]));
+        let result = cat(image, &format!("(loop0){root}/{path}"));
         match (result.status.success(), result.stdout == *bytes) {
             (true, true) => report.right += 1,
             (true, false) => report.wrong.push(path.clone()),
@@ -54,4 +59,9 @@ pub fn read_with_grub(image: &Path, root: &str, expected: &BTreeMap<String, Cont
         }
     }
     report
+}
+
+/// Reads a file of an image with `grub-fstest`. The image is `loop0` in its path.
+pub fn cat(image: &Path, path: &str) -> Output {
+    output(Command::new("grub-fstest").arg(image).args(["cat", path]))
 }
