@@ -20,7 +20,7 @@ pub(super) fn text(client: &str, boot: &Boot) -> String {
         let _ = writeln!(text, "  * {id}: {title}");
         let files: Vec<&str> = [kernel].into_iter().chain(initrds).map(String::as_str).collect();
         let _ = writeln!(text, "      {}", files.join(", "));
-        let _ = writeln!(text, "      {options}");
+        let _ = writeln!(text, "      {}", if options.is_empty() { "no command line" } else { options });
         let _ = writeln!(text, "      from {source}");
     }
     for note in &boot.notes {
@@ -75,6 +75,9 @@ mod tests {
   boot/vmlinuz-1: not signed
 ";
         assert_eq!(text("10.0.0.5", &boot), expected);
+        let without_options = BootEntry { options: String::new(), ..entry("1") };
+        let boot = Boot { entries: vec![without_options], default: Some("1".into()), ..Boot::default() };
+        assert!(text("10.0.0.5", &boot).contains("\n      no command line\n"));
         assert_eq!(text("10.0.0.5", &Boot::default()), "");
     }
 }
