@@ -39,12 +39,12 @@ impl Listing {
         // Every line is `VALUE ./PATH`.
         let pairs = |lines: &str| -> BTreeMap<String, String> {
             let lines = lines.lines().map(|line| line.split_once(" ./").expect("a path"));
-            lines.map(|(value, path)| (path.to_owned(), value.trim_end().to_owned())).collect()
+            lines.map(|(value, path)| (path.to_owned(), value.to_owned())).collect()
         };
         let sizes = pairs(&sizes);
         let file = |(path, sha256): (String, String)| {
             let size = sizes[&path].parse().expect("a size");
-            (path, Entry::File { size, sha256 })
+            (path, Entry::File { size, sha256: sha256.trim_end().to_owned() })
         };
         let mut entries: BTreeMap<_, _> = pairs(&digests).into_iter().map(file).collect();
         assert_eq!(entries.len(), sizes.len(), "every file can be read");

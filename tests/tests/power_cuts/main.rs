@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// GRUB reads one of this many disks: it takes longer than all other readers.
-const GRUB_PART: usize = 4;
+const GRUB_PART: usize = 8;
 
 /// One cut in this many tears writes inside of a sector, and the size of the pieces in bytes.
 const TORN_SECTORS_PART: usize = 8;
@@ -105,7 +105,7 @@ fn run_cuts(variant: &Variant, recording: Recording, count: usize, seed: u64) ->
 /// Compares the readers on all variants of a file system.
 fn compare_readers(variants: &[Variant]) {
     let seed = seed();
-    let count = number("POWER_CUTS").unwrap_or(40) as usize;
+    let count = number("POWER_CUTS").unwrap_or(48) as usize;
     let only = env::var("POWER_CUTS_ONLY").unwrap_or_default();
     if !can_mount(&variants[0]) {
         return;

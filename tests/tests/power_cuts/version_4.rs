@@ -25,7 +25,7 @@ fn native_reader_agrees_with_the_kernel_on_version_4_of_xfs_after_power_cuts() {
     }
     let recording = variant.record_on(&empty, seed);
     let mut random = Random::new(seed);
-    let count = number("POWER_CUTS").unwrap_or(40) as usize;
+    let count = number("POWER_CUTS").unwrap_or(48) as usize;
     let ends = ends(&recording, count, &mut random);
     let mut disk = CutDisk::new(recording.base, &recording.operations);
     let mut names = 0;
