@@ -78,7 +78,7 @@ fn boot_old_new_and_old(network: &BootNetwork, firmware: Firmware, way: &str, op
 /// Boots a machine, and asserts that it starts this kernel, with its initrd and command line, from its disk.
 fn assert_boots(network: &BootNetwork, firmware: Firmware, way: &str, options: &str, version: &str) {
     let delivered = || {
-        let lines = network.daemon().log_lines(&["vmlinuz-", version, &format!("from {CLIENT}.nbd"), "complete"]);
+        let lines = network.daemon().log_lines(&[version, &format!("from {CLIENT}.nbd"), "complete"]);
         lines.iter().filter(|line| line.contains("over HTTP") == (way == "over HTTP")).count()
     };
     let before = delivered();
@@ -229,17 +229,20 @@ fn board_boots_with_u_boot() {
 }
 
 /// The place on the EFI system partition from which firmware boots by default.
-const UNIFIED_KERNEL: &str = "EFI/BOOT/BOOTX64.EFI";
+const BOOT_FILE: &str = "EFI/BOOT/BOOTX64.EFI";
 
-/// An EFI system partition with a unified kernel image.
+/// A disk with unified kernel images on its EFI system partition.
 struct EfiDisk {
     image: Disk,
     server: NbdServer,
 }
 
 impl EfiDisk {
-    fn new(unified_kernel: &[u8]) -> Self {
-        let tree = Tree::new().file(UNIFIED_KERNEL, unified_kernel);
+    const VERSIONS: [&str; 2] = ["6.1.0-9", "6.1.0-10"];
+
+    /// Creates a disk with the image of the first version at this path.
+    fn new(path: &str) -> Self {
+        let tree = Tree::new().file(path, unified_kernel(Self::VERSIONS[0]));
         let image = Disk::gpt(&[(1, 64, FileSystem::Vfat(&tree)), (2, 8, FileSystem::Nothing)]);
         let server = NbdServer::qemu(&image);
         Self { image, server }
@@ -249,11 +252,38 @@ impl EfiDisk {
         DiskConfig::new(self.server.url()).partition(1, "/")
     }
 
-    fn install(&self, unified_kernel: &[u8]) {
+    fn install(&self, path: &str, unified_kernel: &[u8]) {
         let tree = Tree::new().file("image", unified_kernel);
-        let partition = format!("{}@@1M", self.image.path().display());
         let file = tree.path().join("image").display().to_string();
-        run("mcopy", ["-o", "-i", &partition, &file, &format!("::{UNIFIED_KERNEL}")]);
+        run("mcopy", ["-o", "-i", &self.partition(), &file, &format!("::{path}")]);
+    }
+
+    fn partition(&self) -> String {
+        format!("{}@@1M", self.image.path().display())
+    }
+
+    /// Returns the path of an image as `kernel-install` names it.
+    fn path(version: &str) -> String {
+        format!("EFI/Linux/debian-{version}.efi")
+    }
+}
+
+impl System for EfiDisk {
+    fn versions(&self) -> [&'static str; 2] {
+        Self::VERSIONS
+    }
+
+    fn config(&self) -> DiskConfig {
+        self.config()
+    }
+
+    fn upgrade(&mut self) {
+        let [_, new] = Self::VERSIONS;
+        self.install(&Self::path(new), &unified_kernel(new));
+    }
+
+    fn remove_upgrade(&mut self) {
+        run("mdel", ["-i", &self.partition(), &format!("::{}", Self::path(Self::VERSIONS[1]))]);
     }
 }
 
@@ -262,12 +292,23 @@ fn unified_kernel(version: &str) -> Vec<u8> {
     signed_unified_kernel(&boot_kernel(version, 1_000_000), &initrd(version), &options)
 }
 
+#[test]
+#[ignore = "takes 45 s"]
+fn unified_kernel_images_boot_with_grub_over_http() {
+    BootNetwork::test(&dhcp(""), |network| {
+        install_grub(network, HTTP_BOOT_FILE);
+        let disk = EfiDisk::new(&EfiDisk::path(EfiDisk::VERSIONS[0]));
+        let options = "command line: root=UUID=2d7b9a3c ro version=6.1.0-";
+        boot_old_new_and_old(network, Firmware::UefiHttp4, "over HTTP", options, disk);
+    });
+}
+
 /// Boots signed images on the disk with Secure Boot. The server has no file but the description of the disk.
 fn boot_signed_images(firmware: Firmware) {
-    let dhcp = [HTTP_BOOT_FILE, TFTP_BOOT_FILE].iter().fold(dhcp(""), |dhcp, name| dhcp.replace(name, UNIFIED_KERNEL));
+    let dhcp = [HTTP_BOOT_FILE, TFTP_BOOT_FILE].iter().fold(dhcp(""), |dhcp, name| dhcp.replace(name, BOOT_FILE));
     BootNetwork::test(&dhcp, |network| {
-        let old = unified_kernel("6.1.0-9");
-        let disk = EfiDisk::new(&old);
+        let [old, new] = EfiDisk::VERSIONS;
+        let disk = EfiDisk::new(BOOT_FILE);
         network.daemon().put_disk(CLIENT, &disk.config());
         let assert_starts = |version| {
             let printed = network.boot(firmware);
@@ -276,17 +317,17 @@ fn boot_signed_images(firmware: Firmware) {
                 assert!(printed.contains(&text), "`{text}`:\n{printed}");
             }
         };
-        assert_starts("6.1.0-9");
+        assert_starts(old);
 
-        let mut changed = old;
+        let mut changed = unified_kernel(old);
         let middle = changed.len() / 2;
         changed[middle] ^= 1;
-        disk.install(&changed);
+        disk.install(BOOT_FILE, &changed);
         let printed = network.boot_until(firmware, &["Access Denied", "Security Violation"]);
         assert!(!printed.contains("has started"), "{printed}");
 
-        disk.install(&unified_kernel("6.1.0-10"));
-        assert_starts("6.1.0-10");
+        disk.install(BOOT_FILE, &unified_kernel(new));
+        assert_starts(new);
     });
 }
 
