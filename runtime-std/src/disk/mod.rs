@@ -31,7 +31,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rtftp_core::{RequestPath, config::disk::Board};
-use smol::Executor;
+use smol::{Executor, Task};
 
 use self::handle::Disk;
 pub(crate) use self::{
@@ -138,7 +138,8 @@ impl Disks {
     /// [`DiskError`]; [`DiskError::OpenTimeout`] after the time limit for opening, wherever the time is spent.
     pub(crate) async fn open(&self, disk: &BoardDisk, path: &RequestPath) -> Result<RemoteFile, DiskError> {
         let (opening, path) = (disk.disk.clone(), path.clone());
-        self.open_within(&disk.disk, async move { RemoteFile::open(&opening, &path).await }).await
+        let task = disk.disk.executor().spawn(async move { RemoteFile::open(&opening, &path).await });
+        self.open_within(&disk.disk, task).await
     }
 
     /// Generates a file from the boot entries of a disk; connects the disk if necessary. Returns `None` if it has none.
@@ -148,16 +149,13 @@ impl Disks {
     /// As [`open`](Self::open).
     pub(crate) async fn generate(&self, disk: &BoardDisk, file: BootFile) -> Result<Option<GeneratedFile>, DiskError> {
         let (reading, boot) = (disk.disk.clone(), disk.boot());
-        self.open_within(&disk.disk, async move { boot_files::generate(&reading, file, &boot).await }).await
+        let task = disk.disk.executor().spawn(async move { boot_files::generate(&reading, file, &boot).await });
+        self.open_within(&disk.disk, task).await
     }
 
-    /// Runs an operation on the executor of a disk, within the time limit for opening.
-    async fn open_within<T: Send + 'static>(
-        &self,
-        disk: &Disk,
-        operation: impl Future<Output = Result<T, DiskError>> + Send + 'static,
-    ) -> Result<T, DiskError> {
-        let task = disk.executor().spawn(operation);
+    /// Waits for a task of a disk, within the time limit for opening. It is not awaited here as a future, which every session would
+    /// have to have room for.
+    async fn open_within<T>(&self, disk: &Disk, task: Task<Result<T, DiskError>>) -> Result<T, DiskError> {
         // The timer runs on the caller's thread. When it expires, dropping the task cancels it.
         let limit = self.backend.timeouts().open;
         let result = within(limit, task).await.unwrap_or(Err(DiskError::OpenTimeout(limit)));

@@ -56,7 +56,8 @@ impl Session {
             None
         };
         // First: in a flood, most sessions are evicted before they have started.
-        match or(abandoned, async { Some(self.open().await) }).await {
+        // In memory of its own, which is free again during the transfer.
+        match or(abandoned, async { Some(Box::pin(self.open()).await) }).await {
             // Only now: a request for a file that does not exist needs no socket.
             Some(Ok(file)) => match TransferSocket::open(&self.context.ports, self.route) {
                 Ok(socket) => self.send(file, socket).await,
