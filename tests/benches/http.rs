@@ -26,7 +26,9 @@ use std::{
 
 use nix::unistd::geteuid;
 use rtftp_tests::{
-    Disk, DiskConfig, FileSystem, NbdServer, Process, Tree, binary,
+    Disk, DiskConfig, FileSystem, NbdServer, Process, Tree,
+    bench_arguments::BenchArguments,
+    binary,
     http_load::HttpLoad,
     load_client::address,
     measured_run::{MeasuredRun, median},
@@ -87,13 +89,7 @@ struct Row {
 }
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if !args.iter().any(|arg| arg == "--bench") {
-        return;
-    }
-    let after = |name: &str| args.iter().skip_while(|arg| *arg != name).nth(1);
-    let rounds: usize = after("--rounds").map_or(3, |count| count.parse().expect("--rounds NUMBER"));
-    let only = after("--only").map_or("", String::as_str);
+    let Some(BenchArguments { rounds, only, .. }) = BenchArguments::parse() else { return };
     let local = tempfile::tempdir().expect("a temporary directory");
     let (one_disk, disks) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let files = [LARGE, SMALL, TINY];
@@ -119,7 +115,7 @@ fn main() {
     }
     let servers: Vec<_> = SERVERS.iter().filter(|server| server.is_installed()).collect();
     println!("medians of {rounds} rounds; MB = 10^6 bytes; (x) = rtftp compared with nginx: more is better\n");
-    for row in rows().iter().filter(|row| row.title.contains(only)) {
+    for row in rows().iter().filter(|row| row.title.contains(&*only)) {
         let servers: Vec<_> = servers.iter().filter(|server| server.0 != "python3" || !row.is_heavy).copied().collect();
         let disks = if row.load.clients == 1 { &one_disk } else { &disks };
         compare(row, &servers, local.path(), disks.path(), rounds);

@@ -22,6 +22,7 @@ use std::{fs, io, path::Path, time::Duration};
 
 use rtftp_tests::{
     ResourceUsage,
+    bench_arguments::BenchArguments,
     load_client::Load,
     measured_run::{MeasuredRun, median, mib},
     measured_server::{MeasuredServer, enter_network_namespace, measured_servers},
@@ -36,13 +37,7 @@ const TIMEOUT: Duration = Duration::from_millis(1000);
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if !args.iter().any(|arg| arg == "--bench") {
-        return;
-    }
-    let after = |name: &str| args.iter().skip_while(|arg| *arg != name).nth(1);
-    let rounds: usize = after("--rounds").map_or(3, |count| count.parse().expect("--rounds NUMBER"));
-    let only = after("--only").map_or("", String::as_str);
+    let Some(BenchArguments { rounds, only, also }) = BenchArguments::parse() else { return };
     enter_network_namespace();
     let root = tempfile::tempdir().expect("a temporary directory");
     let directory = root.path().join("default");
@@ -53,7 +48,7 @@ fn main() {
     for (name, size) in [LARGE, SMALL, TINY] {
         fs::write(directory.join(name), noise(size, 1)).expect("written");
     }
-    let mut servers = measured_servers(after("--also"));
+    let mut servers = measured_servers(also.as_ref());
     servers.retain(|server| {
         let starts = server.start(root.path(), SMALL.0).is_some();
         if !starts {
@@ -63,8 +58,8 @@ fn main() {
     });
     println!("\nmedians of {rounds} rounds; MB = 10^6 bytes; (x) = ratio to the best other server\n");
     let rows = rows();
-    let is_title = rows.iter().any(|(title, _)| title == only);
-    for (title, load) in rows.iter().filter(|(title, _)| title == only || !is_title && title.contains(only)) {
+    let is_title = rows.iter().any(|(title, _)| *title == only);
+    for (title, load) in rows.iter().filter(|(title, _)| *title == only || !is_title && title.contains(&*only)) {
         compare(title, &servers, root.path(), load, rounds);
     }
     print_startup(&servers, root.path(), rounds);

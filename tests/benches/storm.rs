@@ -9,10 +9,11 @@
 //! NBD server, and in a second row local files, as the other servers do. The disks are not connected at the start. All bytes are
 //! compared. The method is that of the benchmark `peers`; `tests/benches/README.md` has the results.
 
-use std::{env, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use rtftp_tests::{
     Disk, DiskConfig, FileSystem, NbdServer, ResourceUsage, Tree,
+    bench_arguments::BenchArguments,
     load_client::{Load, Requested, address},
     measured_run::{MeasuredRun, median},
     measured_server::{MeasuredServer, enter_network_namespace, measured_servers},
@@ -101,18 +102,12 @@ struct Run {
 }
 
 fn main() {
-    let args: Vec<String> = env::args().skip(1).collect();
-    if !args.iter().any(|arg| arg == "--bench") {
-        return;
-    }
-    let after = |name: &str| args.iter().skip_while(|arg| *arg != name).nth(1);
-    let rounds: usize = after("--rounds").map_or(3, |count| count.parse().expect("--rounds NUMBER"));
-    let only = after("--only").map_or("", String::as_str);
+    let Some(BenchArguments { rounds, only, also }) = BenchArguments::parse() else { return };
     enter_network_namespace();
-    let servers = measured_servers(after("--also"));
+    let servers = measured_servers(also.as_ref());
     for (boards, divisor, windowsize) in ROWS {
         let title = format!("{boards} boards, 1468/{windowsize}, large files / {divisor}");
-        if title.contains(only) {
+        if title.contains(&*only) {
             row(&title, &servers, Boot::new(divisor), (boards, windowsize), rounds);
         }
     }

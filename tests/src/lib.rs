@@ -13,6 +13,7 @@
 mod appliance;
 pub mod attackers;
 mod authority;
+pub mod bench_arguments;
 mod board_disk;
 pub mod boot_guide;
 mod boot_kernel;

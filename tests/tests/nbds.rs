@@ -30,6 +30,11 @@ fn write_client_files(authority: &Authority, directory: &Path) {
     authority.issue_to(&["board"], 2100, directory, "client");
 }
 
+/// Returns an export whose server and clients have certificates of one authority, valid until 2100.
+fn export<'e>(disk: &'e Disk, authority: &'e Authority, directory: &'e TempDir) -> TlsExport<'e> {
+    TlsExport { disk, authority, clients: authority, end: 2100, directory: directory.path() }
+}
+
 fn directories<const N: usize>() -> [TempDir; N] {
     std::array::from_fn(|_| TempDir::new().expect("a directory"))
 }
@@ -45,13 +50,7 @@ fn assert_boots(daemon: &Rtftp, client: &str) {
 fn boots_from_every_server() {
     let (disk, authority) = (disk(), Authority::new("lab"));
     let directories = directories::<4>();
-    let export = |number: usize| TlsExport {
-        disk: &disk,
-        authority: &authority,
-        clients: &authority,
-        end: 2100,
-        directory: directories[number].path(),
-    };
+    let export = |number: usize| export(&disk, &authority, &directories[number]);
     let servers = [
         Some(export(0).nbdkit(&["--tls-verify-peer"])),
         Some(export(1).qemu(true)),
@@ -77,8 +76,7 @@ fn boots_from_every_server() {
 fn parameters_of_the_uri_are_those_of_libnbd() {
     let (disk, authority) = (disk(), Authority::new("lab"));
     let [server, client] = directories();
-    let export =
-        TlsExport { disk: &disk, authority: &authority, clients: &authority, end: 2100, directory: server.path() };
+    let export = export(&disk, &authority, &server);
     let server = export.nbdkit(&["--tls-verify-peer"]);
     write_client_files(&authority, client.path());
     let daemon = Rtftp::start();
@@ -100,8 +98,7 @@ fn parameters_of_the_uri_are_those_of_libnbd() {
 fn reads_the_files_again_and_reconnects() {
     let (disk, [old, new]) = (disk(), ["old", "new"].map(Authority::new));
     let [directory] = directories();
-    let export =
-        |authority| TlsExport { disk: &disk, authority, clients: authority, end: 2100, directory: directory.path() };
+    let export = |authority| export(&disk, authority, &directory);
     let server = export(&old).nbdkit(&[]);
     let daemon = Rtftp::start();
     write_client_files(&old, &daemon.path(".tls"));
@@ -121,13 +118,7 @@ fn reads_the_files_again_and_reconnects() {
 fn check_explains_every_refusal() {
     let (disk, authority, other) = (disk(), Authority::new("lab"), Authority::new("other"));
     let directories = directories::<6>();
-    let export = |number: usize| TlsExport {
-        disk: &disk,
-        authority: &authority,
-        clients: &authority,
-        end: 2100,
-        directory: directories[number].path(),
-    };
+    let export = |number: usize| export(&disk, &authority, &directories[number]);
     let good = export(0).nbdkit(&[]);
     let expired = TlsExport { end: 2020, ..export(1) }.nbdkit(&[]);
     let verifying = [export(2).nbdkit(&["--tls-verify-peer"]), export(3).qemu(true)];
@@ -172,11 +163,11 @@ fn check_explains_every_refusal() {
     for server in verifying.iter().chain(&nbd_server) {
         rows.push((server.url(), with_client("client"), ""));
         rows.push((server.url(), ca.into(), demand));
-        rows.push((server.url(), with_client("stranger"), rejection));
+        rows.push((server.url(), with_client("unknown"), rejection));
     }
     let root = Tree::new().file("default/a", "").file(".tls/other.pem", other.certificate());
     write_client_files(&authority, &root.path().join(".tls"));
-    other.issue_to(&["board"], 2100, &root.path().join(".tls"), "stranger");
+    other.issue_to(&["board"], 2100, &root.path().join(".tls"), "unknown");
     let root = rows.iter().enumerate().fold(root, |root, (number, (url, tls, _))| {
         let config = DiskConfig::new(*url).partition(0, "/").tftp_root("/boot");
         let config = if tls.is_empty() { config } else { config.tls(tls) };
