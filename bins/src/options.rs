@@ -229,6 +229,12 @@ all of it is shown once, through less(1) if it is long. NO_COLOR disables colour
             option("--socket", "PATH", "the Unix socket of the server")
                 .default("`/run/rtftp/status.sock`")
                 .completes(Completion::File),
+            option("--server", "HOST:PORT", "show the server with this `--status-listen`; several are shown as one")
+                .default("none")
+                .details(
+                    "Each client is shown once, with the server that answered it. A server that does not answer is named, and the others \
+                     are shown.",
+                ),
             flag("--once", "print once, also on a terminal"),
             flag("--json", "print JSON"),
             flag("--follow", "print each finished request as a line of JSON, until interrupted"),

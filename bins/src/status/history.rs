@@ -88,7 +88,7 @@ fn line(file: &File, boot: &Boot) -> String {
     line.trim_end().to_owned()
 }
 
-/// Returns the origin of a file and everything unusual about its transfer.
+/// Returns the origin of a file, everything unusual about its transfer and, if there are several, its server.
 fn details(file: &File) -> String {
     let mut details = vec![];
     if let Some(why) = &file.why {
@@ -109,6 +109,9 @@ fn details(file: &File) -> String {
     if let Some(origin) = &file.origin {
         let snapshot = file.snapshot_age.map(|age| format!(" (snapshot {age:.1} s old)")).unwrap_or_default();
         details.push(format!("from {}{snapshot}", escape(origin)));
+    }
+    if let Some(server) = &file.server {
+        details.push(format!("by {}", escape(server)));
     }
     if details.is_empty() { String::new() } else { format!("  {}", details.join("; ")) }
 }
@@ -141,6 +144,7 @@ pub(super) mod tests {
             blksize: 0,
             windowsize: 0,
             snapshot_age: None,
+            server: None,
         }
     }
 
@@ -158,7 +162,7 @@ pub(super) mod tests {
         let mut client = client(vec![
             file("start4.elf", State::Missing),
             sent(file("config.txt", State::Probe)),
-            File { snapshot_age: Some(0.04), ..sent(complete) },
+            File { snapshot_age: Some(0.04), server: Some("nas1:8080".into()), ..sent(complete) },
             sent(failed),
             down,
             sent(running),
@@ -172,7 +176,7 @@ boot 2 min ago, 10.5 s, 7 requests, 7 earlier requests omitted
      +0.250 s  start4.elf                       missing
      +0.250 s  config.txt                       probe     blksize 1468, windowsize 4; from 10.0.0.5.nbd
      +0.250 s  kernel                           complete  1000000 bytes in 2.000 s, 0.5 MB/s  \
-blksize 1468, windowsize 4; 3 retransmitted; requested 2 times; from 10.0.0.5.nbd (snapshot 0.0 s old)
+blksize 1468, windowsize 4; 3 retransmitted; requested 2 times; from 10.0.0.5.nbd (snapshot 0.0 s old); by nas1:8080
      +0.250 s  initrd                           failed    400000 of 1000000 bytes in 2.000 s, 0.2 MB/s  \
 timed out; blksize 1468, windowsize 4; from 10.0.0.5.nbd
      +0.250 s  a                                failed    no route\\u{1b}; from 10.0.0.5.nbd

@@ -1,31 +1,34 @@
 //! `rtftp status`: shows the boot history of a running daemon.
 
 mod history;
+mod merge;
 mod query;
 mod screen;
+mod servers;
 mod table;
 mod text;
+mod view;
 
 use std::{
     ffi::OsString,
     fmt,
     io::{self, IsTerminal, Write, stdout},
+    iter,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     thread,
     time::Duration,
 };
 
-use rtftp_runtime::{
-    history::snapshot::{Client, Snapshot},
-    status::DEFAULT_SOCKET,
-};
+use rtftp_runtime::status::DEFAULT_SOCKET;
 
 use self::{
     query::QueryError,
     screen::{Colour, Line, Screen},
+    servers::Server,
     table::Table,
+    view::View,
 };
 use crate::parser::{Parsed, Parser, unknown_argument};
 
@@ -36,9 +39,31 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Job {
     client: Option<String>,
-    socket: PathBuf,
+    source: Source,
     format: Format,
     once: bool,
+}
+
+/// The servers that are queried.
+#[derive(Debug, PartialEq, Eq)]
+enum Source {
+    /// The server with this Unix socket.
+    Socket(PathBuf),
+    /// Servers over HTTP.
+    Servers(Vec<Server>),
+}
+
+impl Source {
+    /// Queries the servers. Fails if none answers.
+    fn view(&self) -> Result<View, StatusError> {
+        match self {
+            Self::Socket(socket) => Ok(query::snapshot(socket)?.into()),
+            Self::Servers(servers) => {
+                let view = servers::view(servers);
+                if view.is_empty() { Err(StatusError::NoServer(view.missing().collect())) } else { Ok(view) }
+            }
+        }
+    }
 }
 
 /// The output format.
@@ -59,7 +84,9 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     if let Some(text) = parser.help_or_version() {
         return Ok(Parsed::Print(text));
     }
-    let socket = parser.path("--socket")?.unwrap_or_else(|| DEFAULT_SOCKET.into());
+    let socket = parser.path("--socket")?;
+    let servers = iter::from_fn(|| parser.value("--server", "HOST:PORT or http://HOST:PORT").transpose());
+    let servers: Vec<Server> = servers.collect::<Result<_, _>>()?;
     let once = parser.flag("--once");
     let format = match (parser.flag("--json"), parser.flag("--follow")) {
         (false, false) => Format::Text,
@@ -67,6 +94,14 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
         (false, true) => Format::Events,
         (true, true) => return Err("--json and --follow cannot be combined: --follow prints JSON".into()),
     };
+    let source = match (socket, servers) {
+        (Some(_), servers) if !servers.is_empty() => return Err("--socket and --server cannot be combined".into()),
+        (None, servers) if !servers.is_empty() => Source::Servers(servers),
+        (socket, _) => Source::Socket(socket.unwrap_or_else(|| DEFAULT_SOCKET.into())),
+    };
+    if let (Source::Servers(_), Format::Events) = (&source, format) {
+        return Err("--follow needs the socket of a server: it cannot be combined with --server".into());
+    }
     let mut operands = parser.operands()?.into_iter();
     let client = operands.next().map(|client| client.to_string_lossy().into_owned());
     if let Some(second) = operands.next() {
@@ -74,7 +109,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     }
     // The server reports addresses in canonical notation.
     let client = client.map(|client| client.parse().map_or(client, |ip: IpAddr| ip.to_canonical().to_string()));
-    Ok(Parsed::Run(Job { client, socket, format, once }))
+    Ok(Parsed::Run(Job { client, source, format, once }))
 }
 
 /// Runs `rtftp status`. The exit code is 0 if the status was printed and 1 otherwise.
@@ -97,6 +132,8 @@ enum StatusError {
     Output(io::Error),
     /// The daemon cannot be queried.
     Query(QueryError),
+    /// None of the servers answers: a line for each.
+    NoServer(Vec<String>),
     /// The client is not in the history.
     UnknownClient(String),
     /// The daemon closed the connection that sends events.
@@ -108,6 +145,10 @@ impl fmt::Display for StatusError {
         match self {
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
             Self::Query(error) => error.fmt(f),
+            Self::NoServer(problems) => {
+                let problems: Vec<_> = problems.iter().map(|problem| text::escape(problem)).collect();
+                f.write_str(&problems.join("\nrtftp: "))
+            }
             Self::UnknownClient(client) => write!(f, "{}: no requests in the history", text::escape(client)),
             Self::EventsEnded => {
                 f.write_str("connection closed: the daemon stopped, or the events were read too slowly")
@@ -129,25 +170,31 @@ impl From<QueryError> for StatusError {
 }
 
 fn print(job: &Job) -> Result<(), StatusError> {
-    match (&job.client, job.format) {
-        (client, Format::Events) => print_events(job, client.as_deref()),
-        (None, Format::Json) => Ok(stdout().write_all(&query::json(&job.socket)?)?),
-        (client, Format::Text) if !job.once && stdout().is_terminal() => draw_repeatedly(job, client.as_deref()),
-        (None, Format::Text) => Ok(print_lines(&Table::new(&query::snapshot(&job.socket)?, None).lines())?),
-        (Some(client), format) => {
-            let snapshot = query::snapshot(&job.socket)?;
-            let found = find(&snapshot, client).ok_or_else(|| StatusError::UnknownClient(client.clone()))?;
-            if format == Format::Json {
-                let json = serde_json::to_string(found).map_err(io::Error::from)?;
-                return Ok(stdout().write_all((json + "\n").as_bytes())?);
-            }
-            Ok(print_lines(&history::lines(found, snapshot.now))?)
-        }
+    let is_live = !job.once && stdout().is_terminal();
+    match (&job.source, &job.client, job.format) {
+        (Source::Socket(socket), client, Format::Events) => return print_events(socket, client.as_deref()),
+        (Source::Socket(socket), None, Format::Json) => return Ok(stdout().write_all(&query::json(socket)?)?),
+        (_, client, Format::Text) if is_live => return draw_repeatedly(&job.source, client.as_deref()),
+        _ => {}
     }
-}
-
-fn find<'s>(snapshot: &'s Snapshot, client: &str) -> Option<&'s Client> {
-    snapshot.clients.iter().find(|found| found.client == client)
+    let view = job.source.view()?;
+    let Some(client) = &job.client else {
+        let printed = match job.format {
+            Format::Text => print_lines(&Table::new(&view, None).lines()),
+            Format::Json | Format::Events => {
+                view.json().map_err(io::Error::from).and_then(|json| stdout().write_all(json.as_bytes()))
+            }
+        };
+        return Ok(printed?);
+    };
+    // The others may know more about the client.
+    view.missing().for_each(|problem| eprintln!("rtftp: {}", text::escape(&problem)));
+    let found = view.find(client).ok_or_else(|| StatusError::UnknownClient(client.clone()))?;
+    if job.format == Format::Json {
+        let json = serde_json::to_string(found).map_err(io::Error::from)?;
+        return Ok(stdout().write_all((json + "\n").as_bytes())?);
+    }
+    Ok(print_lines(&history::lines(found, view.now))?)
 }
 
 /// Prints lines, through less(1) if they are more than the terminal has.
@@ -168,30 +215,34 @@ fn print_lines(lines: &[Line]) -> io::Result<()> {
 }
 
 /// Draws the table, or the boots of one client, every second, each over the previous one.
-fn draw_repeatedly(job: &Job, client: Option<&str>) -> Result<(), StatusError> {
-    let mut previous: Option<Snapshot> = None;
+fn draw_repeatedly(source: &Source, client: Option<&str>) -> Result<(), StatusError> {
+    let mut previous: Option<View> = None;
     loop {
-        let snapshot = query::snapshot(&job.socket)?;
+        let view = source.view()?;
         let screen = Screen::current();
-        let lines = match client.map(|client| (client, find(&snapshot, client))) {
-            None => Table::new(&snapshot, previous.as_ref()).fit(&screen),
-            Some((_, Some(client))) => history::fit(client, snapshot.now, &screen),
+        let lines = match client.map(|client| (client, view.find(client))) {
+            None => Table::new(&view, previous.as_ref()).fit(&screen),
+            Some((_, Some(client))) => history::fit(client, view.now, &screen),
             Some((client, None)) => {
                 let waiting = format!("{}: no requests in the history yet", text::escape(client));
                 vec![Line::wrapped(waiting, 4, Colour::Default)]
             }
         };
+        // The table has the lines of all servers.
+        let missing = view.missing().filter(|_| client.is_some());
+        let missing = missing.map(|problem| Line::wrapped(text::escape(&problem), 4, Colour::Red));
+        let lines: Vec<_> = missing.chain(lines).collect();
         let frame = screen.frame(&lines, previous.is_none());
         stdout().write_all(frame.as_bytes())?;
         stdout().flush()?;
-        previous = Some(snapshot);
+        previous = Some(view);
         thread::sleep(REFRESH_INTERVAL);
     }
 }
 
 /// Prints events as they arrive, all or those of one client.
-fn print_events(job: &Job, client: Option<&str>) -> Result<(), StatusError> {
-    for event in query::events(&job.socket)? {
+fn print_events(socket: &Path, client: Option<&str>) -> Result<(), StatusError> {
+    for event in query::events(socket)? {
         let (line, source) = event?;
         if client.is_none_or(|client| client == source) {
             stdout().write_all(line.as_bytes())?;
@@ -223,15 +274,23 @@ mod tests {
         ] {
             assert_eq!(parsed(line).expect(line).client.as_deref(), client, "{line}");
         }
-        assert_eq!(parsed("").expect("a job").socket, PathBuf::from(DEFAULT_SOCKET));
+        assert_eq!(parsed("").expect("a job").source, Source::Socket(DEFAULT_SOCKET.into()));
+        let servers = ["nas1:8080", "nas2:8080"].map(|server| server.parse().expect("an address"));
+        let job = parsed("--server nas1:8080 10.0.0.5 --server=nas2:8080").expect("a job");
+        assert_eq!((job.source, job.client.as_deref()), (Source::Servers(servers.into()), Some("10.0.0.5")));
         assert_eq!(parsed("--follow").expect("a job").format, Format::Events);
     }
 
     #[test]
     fn reports_wrong_arguments() {
-        for (line, problem) in
-            [("--jsn", "`--jsn`"), ("10.0.0.5 10.0.0.6", "`10.0.0.6`"), ("--json --follow", "--json")]
-        {
+        for (line, problem) in [
+            ("--jsn", "`--jsn`"),
+            ("10.0.0.5 10.0.0.6", "`10.0.0.6`"),
+            ("--json --follow", "--json"),
+            ("--server nas:8080 --follow", "--server"),
+            ("--server nas:8080 --socket /s", "--server"),
+            ("--server https://nas:8080", "`https://nas:8080`"),
+        ] {
             let error = parsed(line).expect_err(line);
             assert!(error.contains(problem), "{line}: {error}");
         }

@@ -2,16 +2,19 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use rtftp_runtime::history::snapshot::{Boot, Client, File, Snapshot, State};
+use rtftp_runtime::history::snapshot::{Boot, Client, File, State};
 
 use super::{
     screen::{Colour, Line, Screen},
     text::{age, escape},
+    view::{Report, View},
 };
 use crate::progress_bar::{megabytes, progress_bar};
 
-/// The column of the summary.
+/// The column of the summary, without the one of the servers.
 const SUMMARY_COLUMN: usize = 47;
+/// The title of the column of the servers.
+const SERVER: &str = "SERVER";
 /// A running transfer whose client has sent nothing for this long, in seconds, has stalled.
 const STALLED_AFTER: f64 = 3.0;
 
@@ -26,27 +29,34 @@ enum Condition {
     Normal,
 }
 
-/// The table: two lines of titles, and the lines of each client.
+/// The table: a line for each server, the titles, and the lines of each client.
 #[derive(Debug)]
 pub(super) struct Table {
-    titles: [Line; 2],
+    titles: Vec<Line>,
     clients: Vec<(Condition, Vec<Line>)>,
 }
 
 impl Table {
-    /// Creates the table. Rates are those since the `previous` snapshot, or the average of the transfer without one.
+    /// Creates the table. Rates are those since the `previous` view, or the average of the transfer without one.
     ///
-    /// The clients in trouble are the first ones; apart from that, each keeps its place, by its address.
-    pub(super) fn new(now: &Snapshot, previous: Option<&Snapshot>) -> Self {
-        let titles = format!("{:<15} {:>12} {:>6} {:>9}  SUMMARY", "CLIENT", "BOOT", "FILES", "MB");
+    /// The clients in trouble are the first ones; apart from that, each keeps its place, by its address. With several servers, a column
+    /// shows which one answered the newest request.
+    pub(super) fn new(now: &View, previous: Option<&View>) -> Self {
+        let servers = now.servers.iter().filter(|_| now.servers.len() > 1).filter_map(|server| server.name.as_deref());
+        let server_width = servers.map(|name| escape(name).len().max(SERVER.len())).max();
+        let server = server_width.map(|width| format!("  {SERVER:<width$}")).unwrap_or_default();
+        let titles = format!("{:<15} {:>12} {:>6} {:>9}{server}  SUMMARY", "CLIENT", "BOOT", "FILES", "MB");
         let booted = now.clients.iter().filter_map(|client| Some((client, client.boots.first()?)));
         let mut booted: Vec<_> = booted.map(|(client, boot)| (condition(boot, now.now), client, boot)).collect();
         booted.sort_by_cached_key(|(condition, client, _)| {
             (*condition, client.client.parse::<IpAddr>().ok(), client.client.clone())
         });
         let positions = previous.map(|previous| (previous.now, positions(previous)));
-        let rows = |(condition, client, boot)| (condition, rows(client, boot, condition, now.now, positions.as_ref()));
-        Self { titles: [Line::cut(headline(now)), Line::cut(titles)], clients: booted.into_iter().map(rows).collect() }
+        let rows = |(condition, client, boot)| {
+            (condition, rows(client, boot, condition, now.now, server_width, positions.as_ref()))
+        };
+        let titles = now.servers.iter().map(|server| headline(server, now.now)).chain([Line::cut(titles)]);
+        Self { titles: titles.collect(), clients: booted.into_iter().map(rows).collect() }
     }
 
     /// Returns all lines.
@@ -58,7 +68,7 @@ impl Table {
     /// Returns the lines of as many clients as fit, and the number of the others.
     pub(super) fn fit(self, screen: &Screen) -> Vec<Line> {
         let count = self.clients.len();
-        let heights = self.clients.iter().scan(self.titles.len(), |sum, (_, lines)| {
+        let heights = self.clients.iter().scan(screen.height(&self.titles), |sum, (_, lines)| {
             *sum += screen.height(lines);
             Some(*sum)
         });
@@ -101,6 +111,7 @@ fn rows(
     boot: &Boot,
     condition: Condition,
     now: f64,
+    server_width: Option<usize>,
     previous: Option<&(f64, Positions<'_>)>,
 ) -> Vec<Line> {
     let colour = match condition {
@@ -108,7 +119,9 @@ fn rows(
         Condition::Stalled => Colour::Yellow,
         Condition::Normal => Colour::Default,
     };
-    let mut lines = vec![Line::wrapped(line(client, boot, now), SUMMARY_COLUMN, colour)];
+    let server = boot.files.last().and_then(|file| file.server.as_deref()).unwrap_or_default();
+    let server = server_width.map(|width| format!("  {:<width$}", escape(server))).unwrap_or_default();
+    let mut lines = vec![Line::wrapped(line(client, boot, now, &server), SUMMARY_COLUMN + server.len(), colour)];
     for file in boot.files.iter().filter(|file| file.state == State::Running && file.blksize > 0) {
         let position = previous.and_then(|(then, positions)| Some((positions.get(&key(client, file))?, then)));
         let (bytes, seconds) = match position {
@@ -122,12 +135,18 @@ fn rows(
     lines
 }
 
-fn headline(now: &Snapshot) -> String {
-    let totals = &now.totals;
-    format!(
-        "rtftp {}, up {}: {} requests, {} complete, {} probes, {} missing, {} refused, {} failed, {} running; {:.1} MB",
-        escape(&now.version),
-        age(now.now - now.started),
+/// Returns the line of a server.
+fn headline(report: &Report, now: f64) -> Line {
+    if let Some(problem) = report.problem() {
+        return Line::wrapped(escape(&problem), 4, Colour::Red);
+    }
+    let name = report.name.as_ref().map(|name| format!("{}: ", escape(name))).unwrap_or_default();
+    let Ok(summary) = &report.summary else { return Line::cut(name) };
+    let totals = &summary.totals;
+    Line::cut(format!(
+        "{name}rtftp {}, up {}: {} requests, {} complete, {} probes, {} missing, {} refused, {} failed, {} running; {:.1} MB",
+        escape(&summary.version),
+        age(now - summary.started),
         totals.requests,
         totals.complete,
         totals.probes,
@@ -136,15 +155,15 @@ fn headline(now: &Snapshot) -> String {
         totals.failed,
         totals.running,
         megabytes(totals.bytes as f64),
-    )
+    ))
 }
 
-/// Returns the line of a client and its last boot.
-fn line(client: &Client, boot: &Boot, now: f64) -> String {
+/// Returns the line of a client and its last boot, with the column of its server.
+fn line(client: &Client, boot: &Boot, now: f64, server: &str) -> String {
     let complete = boot.files.iter().filter(|file| file.state == State::Complete).count();
     let bytes: u64 = boot.files.iter().map(|file| file.acknowledged).fold(0, u64::saturating_add);
     format!(
-        "{:<15} {:>12} {complete:>6} {:>9.1}  {}",
+        "{:<15} {:>12} {complete:>6} {:>9.1}{server}  {}",
         escape(&client.client),
         age(now - boot.began) + " ago",
         megabytes(bytes as f64),
@@ -162,8 +181,8 @@ fn key<'a>(client: &'a Client, file: &'a File) -> (&'a str, &'a str, i64) {
 type Positions<'s> = HashMap<(&'s str, &'s str, i64), u64>;
 
 /// Returns the acknowledged bytes of the running transfers.
-fn positions(snapshot: &Snapshot) -> Positions<'_> {
-    let last_boots = snapshot.clients.iter().filter_map(|client| Some((client, client.boots.first()?)));
+fn positions(view: &View) -> Positions<'_> {
+    let last_boots = view.clients.iter().filter_map(|client| Some((client, client.boots.first()?)));
     let files = last_boots.flat_map(|(client, boot)| boot.files.iter().map(move |file| (client, file)));
     let running = files.filter(|(_, file)| file.state == State::Running);
     running.map(|(client, file)| (key(client, file), file.acknowledged)).collect()
@@ -171,7 +190,7 @@ fn positions(snapshot: &Snapshot) -> Positions<'_> {
 
 #[cfg(test)]
 mod tests {
-    use rtftp_runtime::history::snapshot::Totals;
+    use rtftp_runtime::history::snapshot::{Snapshot, Totals};
 
     use super::*;
     use crate::status::history::tests::{client, file};
@@ -180,7 +199,7 @@ mod tests {
         lines.iter().map(|line| line.text.clone()).collect()
     }
 
-    fn snapshot(now: f64, clients: Vec<Client>) -> Snapshot {
+    fn snapshot(now: f64, clients: Vec<Client>) -> View {
         let totals = Totals {
             requests: 12,
             complete: 5,
@@ -193,7 +212,7 @@ mod tests {
             copies: 0,
             running: 1,
         };
-        Snapshot { now, version: "1.2.3".into(), started: 0.0, totals, clients }
+        Snapshot { now, version: "1.2.3".into(), started: 0.0, totals, clients }.into()
     }
 
     #[test]
@@ -215,18 +234,39 @@ mod tests {
     }
 
     #[test]
+    fn names_the_servers_if_there_are_several() {
+        let by = |server: &str| File { server: Some(server.into()), ..file("kernel8.img", State::Complete) };
+        let mut now = snapshot(1012.0, vec![client(vec![by("10.0.0.2:8080"), by("nas1:8080")])]);
+        now.servers[0].name = Some("nas1:8080".into());
+        now.servers.push(Report { name: Some("10.0.0.2:8080".into()), summary: Err("no reply".into()) });
+        let lines = texts(&Table::new(&now, None).lines());
+        assert!(lines[0].starts_with("nas1:8080: rtftp 1.2.3, up 16 min: 12 requests"), "{lines:?}");
+        let expected = [
+            "10.0.0.2:8080: no reply",
+            "CLIENT                  BOOT  FILES        MB  SERVER         SUMMARY",
+            "10.0.0.5            12 s ago      2       0.0  nas1:8080      loading kernel8.img at 40 %",
+        ];
+        assert_eq!(lines[1..], expected);
+        now.servers.pop();
+        assert!(texts(&Table::new(&now, None).lines())[1].ends_with("MB  SUMMARY"));
+    }
+
+    #[test]
     fn escapes_names() {
         let mut hostile = client(vec![File { blksize: 512, ..file("\u{1b}[2J", State::Running) }]);
         hostile.client = "\u{1b}[1m".into();
         hostile.summary = "loading \u{1b}[2J\n".into();
+        hostile.boots[0].files[0].server = Some("\u{1b}#8".into());
         let mut now = snapshot(1.0, vec![hostile]);
-        now.version = "\u{1b}c".into();
+        let Ok(summary) = &mut now.servers[0].summary else { panic!("{now:?}") };
+        summary.version = "\u{1b}c".into();
+        now.servers.push(Report { name: Some("\u{1b}D".into()), summary: Err("\u{1b}[H".into()) });
         let lines = texts(&Table::new(&now, None).lines());
         assert!(lines.iter().all(|line| line.bytes().all(|byte| matches!(byte, b' '..=b'~'))));
     }
 
     /// Returns a hundred clients, of which two have failed and one has stalled.
-    fn hundred() -> Snapshot {
+    fn hundred() -> View {
         let clients = (1..=100).map(|number| {
             let last = match number {
                 30 | 70 => File { why: Some("no route to host".into()), ..file("kernel", State::Failed) },
@@ -242,7 +282,7 @@ mod tests {
 
     #[test]
     fn clients_keep_their_place_after_those_in_trouble() {
-        let names = |snapshot: &Snapshot| {
+        let names = |snapshot: &View| {
             let lines = texts(&Table::new(snapshot, None).lines());
             let names = lines.into_iter().skip(2).filter(|line| line.starts_with("10."));
             names.map(|line| line.split(' ').next().expect("a word").to_owned()).collect::<Vec<_>>()

@@ -191,6 +191,7 @@ impl Record {
             blksize: transfer.map_or(0, |transfer| transfer.block_size),
             windowsize: transfer.map_or(0, |transfer| transfer.window_size),
             snapshot_age: transfer.and_then(|transfer| transfer.snapshot_age).map(|age| age.as_secs_f64()),
+            server: None,
         }
     }
 

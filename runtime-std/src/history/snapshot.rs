@@ -26,7 +26,7 @@ pub struct Snapshot {
 }
 
 /// Totals since the start of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Requests, without copies.
     pub requests: u64,
@@ -112,6 +112,9 @@ pub struct File {
     /// The age of the disk's snapshot when the file was opened, in seconds; only for files on disks.
     #[serde(rename = "view_age")]
     pub snapshot_age: Option<f64>,
+    /// The name of the server that answered, where the histories of several are merged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 /// The protocol of a request.
