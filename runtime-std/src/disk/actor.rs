@@ -76,19 +76,23 @@ impl DiskActor {
             let (message, permit) = self.permit(message).await;
             match message {
                 Message::Connect if self.snapshot.is_some() || self.connector.is_connected() => retry_delay = None,
-                Message::Connect => match release_after(MAX_PERMIT_TIME, permit, self.snapshot(false)).await {
-                    Ok(_) => retry_delay = None,
-                    Err(error) => {
-                        self.report(&error);
-                        self.fail_waiting(&error);
-                        let doubled = retry_delay.map(|delay: Duration| (2 * delay).min(MAX_RETRY_DELAY));
-                        let doubled = doubled.filter(|_| error.exhaustion().is_none());
-                        // After too much work, a client may try again. Nobody else should pay for that.
-                        retry_delay = Some(doubled.unwrap_or(MIN_RETRY_DELAY)).filter(|_| !error.is_too_much_work());
+                // What connecting needs is on the heap: the task of an idle disk must not reserve the space.
+                Message::Connect => {
+                    match Box::pin(release_after(MAX_PERMIT_TIME, permit, self.snapshot(false))).await {
+                        Ok(_) => retry_delay = None,
+                        Err(error) => {
+                            self.report(&error);
+                            self.fail_waiting(&error);
+                            let doubled = retry_delay.map(|delay: Duration| (2 * delay).min(MAX_RETRY_DELAY));
+                            let doubled = doubled.filter(|_| error.exhaustion().is_none());
+                            // After too much work, a client may try again. Nobody else should pay for that.
+                            retry_delay =
+                                Some(doubled.unwrap_or(MIN_RETRY_DELAY)).filter(|_| !error.is_too_much_work());
+                        }
                     }
-                },
+                }
                 Message::Snapshot { refresh, reply } => {
-                    let snapshot = self.snapshot(refresh).await;
+                    let snapshot = Box::pin(self.snapshot(refresh)).await;
                     if let Err(error) = &snapshot {
                         // The requester retries transient errors, and logs the last one.
                         if !error.is_transient() {
@@ -198,8 +202,7 @@ impl DiskActor {
             self.snapshot = None;
         }
         let limit = self.timeouts.open;
-        // On the heap: the task of an idle disk must not reserve the space.
-        let opened = within(limit, Box::pin(self.connector.mount())).await;
+        let opened = within(limit, self.connector.mount()).await;
         let contents = opened.unwrap_or(Err(DiskError::OpenTimeout(limit)));
         if let Err(DiskError::OpenTimeout(_)) = contents {
             // A server that is so slow would only delay the next attempt, and reads of this one may be under way.

@@ -1,10 +1,6 @@
 //! Boot menus that are generated from the files on a disk.
 
-use std::time::Instant;
-
-use smol::Timer;
-
-use super::{Contents, DiskError, RETRY_INTERVAL, RETRY_LIMIT, generated_file::GeneratedFile, handle::Disk};
+use super::{Contents, DiskError, generated_file::GeneratedFile, handle::Disk, lookup::Lookup, snapshot::Snapshot};
 use crate::{
     boot_entries::{BootFile, DiskTree, Menu, Served, Settings, collect},
     fs::{self, MountedDisk},
@@ -14,37 +10,30 @@ use crate::{
 const MAX_FILE: usize = 16 * 1024;
 
 /// Generates a file from the boot entries of a disk, in the snapshot of the current boot. Returns `None` if it has none.
-///
-/// Retries for [`RETRY_LIMIT`] while the disk is inconsistent because it is being written.
 pub(super) async fn generate(
     disk: &Disk,
     file: BootFile,
     settings: &Settings,
 ) -> Result<Option<GeneratedFile>, DiskError> {
-    let (requested, mut refresh) = (Instant::now(), false);
-    loop {
-        let snapshot = disk.snapshot(refresh).await?;
-        let collected = match snapshot.contents() {
-            Contents::Native(mounted) => {
-                mounted.with_budget(collect(mounted, file, settings)).await.map_err(DiskError::from)
-            }
-            // The helper opens only files below the tftp_root.
-            Contents::Guestfs(_) => Ok(Menu::default()),
+    let mut lookup = Lookup::new(disk);
+    let menu = loop {
+        let collected = match lookup.snapshot().await {
+            Ok(snapshot) => collect_in(&snapshot, file, settings).await,
+            Err(error) => Err(error),
         };
-        match collected {
-            Err(error) if error.is_transient() && requested.elapsed() < RETRY_LIMIT => {
-                refresh = !error.is_out_of_memory();
-                Timer::after(RETRY_INTERVAL).await;
-            }
-            Err(error) => {
-                log::error!("{}: boot entries: {error}", disk.name());
-                return Err(error);
-            }
-            Ok(menu) => {
-                disk.remember(&menu);
-                return file.write(&menu).map(|text| GeneratedFile::new(disk, text)).transpose();
-            }
+        if let Some(result) = lookup.finish(collected).await {
+            break result?;
         }
+    };
+    disk.remember(&menu);
+    file.write(&menu).map(|text| GeneratedFile::new(disk, text)).transpose()
+}
+
+async fn collect_in(snapshot: &Snapshot, file: BootFile, settings: &Settings) -> Result<Menu, DiskError> {
+    match snapshot.contents() {
+        Contents::Native(mounted) => Ok(mounted.with_budget(collect(mounted, file, settings)).await?),
+        // The helper opens only files below the tftp_root.
+        Contents::Guestfs(_) => Ok(Menu::default()),
     }
 }
 

@@ -17,6 +17,7 @@ mod error_log;
 mod generated_file;
 mod group;
 mod handle;
+mod lookup;
 mod remote_file;
 mod snapshot;
 #[cfg(test)]

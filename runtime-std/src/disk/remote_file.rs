@@ -13,10 +13,11 @@ use rtftp_core::{BlockReader, ReadFailed, RequestPath, wire::packet::DATA_HEADER
 use smol::{Task, Timer};
 
 use super::{
-    DiskError, RETRY_INTERVAL, RETRY_LIMIT,
+    DiskError, RETRY_INTERVAL,
     chunks::Chunks,
     digest::Digest,
     handle::Disk,
+    lookup::Lookup,
     snapshot::{Comparison, DiskFile, Snapshot},
 };
 use crate::fs::{Buffer, Error, FileIdentity};
@@ -79,50 +80,23 @@ impl Source {
 
 impl RemoteFile {
     /// Opens a file; connects the disk if necessary.
-    ///
-    /// Retries for [`RETRY_LIMIT`] while the disk is inconsistent because it is being written.
     pub(super) async fn open(disk: &Disk, path: &RequestPath) -> Result<Self, DiskError> {
-        let requested = Instant::now();
-        let mut refresh = false;
+        let mut lookup = Lookup::new(disk);
         loop {
-            let mut may_be_outdated = false;
-            let error = match disk.snapshot(refresh).await {
-                Ok(snapshot) => match snapshot.open(path).await {
-                    Ok(file) => match Chunks::new(disk.memory(), file.size(), file.layout()) {
-                        Ok(chunks) => {
-                            return Ok(Self::new(disk.clone(), Source::new(path).into(), snapshot, file, chunks));
-                        }
-                        Err(error) => error.into(),
-                    },
-                    Err(error) => {
-                        may_be_outdated = snapshot.is_older_than(requested) && snapshot.is_in_use();
-                        error
-                    }
-                },
-                Err(error) => error,
+            let opened = match lookup.snapshot().await {
+                Ok(snapshot) => Self::open_in(snapshot, disk, path).await,
+                Err(error) => Err(error),
             };
-            match error {
-                // The journal that the snapshot has read may have been overwritten since, and names with it.
-                DiskError::NotFound if !refresh && may_be_outdated => {
-                    refresh = true;
-                    continue;
-                }
-                // Another snapshot would only take more memory.
-                error if error.is_transient() && requested.elapsed() < RETRY_LIMIT => {
-                    refresh = !error.is_out_of_memory();
-                }
-                error => {
-                    if error.is_too_much_work() {
-                        disk.log().lookup_failed(&error);
-                    }
-                    if error.is_transient() && (!error.is_out_of_memory() || disk.memory().should_log()) {
-                        log::error!("{}: {error}", disk.name());
-                    }
-                    return Err(error);
-                }
+            if let Some(result) = lookup.finish(opened).await {
+                return result;
             }
-            Timer::after(RETRY_INTERVAL).await;
         }
+    }
+
+    async fn open_in(snapshot: Arc<Snapshot>, disk: &Disk, path: &RequestPath) -> Result<Self, DiskError> {
+        let file = snapshot.open(path).await?;
+        let chunks = Chunks::new(disk.memory(), file.size(), file.layout())?;
+        Ok(Self::new(disk.clone(), Source::new(path).into(), snapshot, file, chunks))
     }
 
     fn new(disk: Disk, source: Arc<Source>, snapshot: Arc<Snapshot>, file: DiskFile, chunks: Chunks) -> Self {

@@ -425,5 +425,5 @@ fn idle_disk_occupies_little_memory() {
     let log = Arc::new(super::error_log::DiskLog::new("test.nbd".into()));
     let task = super::actor::DiskActor::new(connector, log, inbox).run();
     let size = size_of_val(&task);
-    assert!(size < 2000, "the task of a disk reserves {size} bytes");
+    assert!(size < 1000, "the task of a disk reserves {size} bytes");
 }
