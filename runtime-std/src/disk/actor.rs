@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_channel::{mpsc::UnboundedReceiver, oneshot};
 use smol::{
     Timer,
-    channel::{Receiver, Sender},
     future::{or, pending},
     lock::SemaphoreGuardArc,
 };
@@ -38,14 +38,13 @@ pub(super) enum Message {
     /// Connects in the background.
     Connect,
     /// Returns the snapshot of the current boot; with `refresh`, one taken after this message.
-    Snapshot { refresh: bool, reply: Sender<Result<Arc<Snapshot>, DiskError>> },
+    Snapshot { refresh: bool, reply: oneshot::Sender<Result<Arc<Snapshot>, DiskError>> },
 }
 
 /// The owner of one disk.
 pub(super) struct DiskActor {
     connector: Connector,
     timeouts: DiskTimeouts,
-    inbox: Receiver<Message>,
     /// The snapshot of the latest boot.
     snapshot: Option<Arc<Snapshot>>,
     /// The time of the last use of a snapshot, or of connecting.
@@ -55,25 +54,25 @@ pub(super) struct DiskActor {
 
 impl DiskActor {
     /// Creates the actor of a disk.
-    pub(super) fn new(connector: Connector, log: Arc<DiskLog>, inbox: Receiver<Message>) -> Self {
+    pub(super) fn new(connector: Connector, log: Arc<DiskLog>) -> Self {
         let timeouts = connector.backend().timeouts();
-        Self { connector, timeouts, inbox, snapshot: None, last_used: Instant::now(), log }
+        Self { connector, timeouts, snapshot: None, last_used: Instant::now(), log }
     }
 
-    /// Runs until it is dropped.
-    pub(super) async fn run(mut self) {
+    /// Handles messages until it is dropped.
+    pub(super) async fn run(mut self, mut inbox: UnboundedReceiver<Message>) {
         let mut retry_delay = None;
         loop {
             let idle = async {
                 self.idle().await;
                 None
             };
-            let message = or(async { Some(or(self.receive(), retry_after(retry_delay)).await) }, idle).await;
+            let message = or(async { Some(or(receive(&mut inbox), retry_after(retry_delay)).await) }, idle).await;
             let Some(message) = message else {
                 self.release();
                 continue;
             };
-            let (message, permit) = self.permit(message).await;
+            let (message, permit) = self.permit(message, &mut inbox).await;
             match message {
                 Message::Connect if self.snapshot.is_some() || self.connector.is_connected() => retry_delay = None,
                 // What connecting needs is on the heap: the task of an idle disk must not reserve the space.
@@ -82,7 +81,7 @@ impl DiskActor {
                         Ok(_) => retry_delay = None,
                         Err(error) => {
                             self.report(&error);
-                            self.fail_waiting(&error);
+                            fail_waiting(&mut inbox, &error);
                             let doubled = retry_delay.map(|delay: Duration| (2 * delay).min(MAX_RETRY_DELAY));
                             let doubled = doubled.filter(|_| error.exhaustion().is_none());
                             // After too much work, a client may try again. Nobody else should pay for that.
@@ -98,9 +97,9 @@ impl DiskActor {
                         if !error.is_transient() {
                             self.report(error);
                         }
-                        self.fail_waiting(error);
+                        fail_waiting(&mut inbox, error);
                     }
-                    let _ = reply.try_send(snapshot);
+                    let _ = reply.send(snapshot);
                 }
             }
         }
@@ -114,33 +113,20 @@ impl DiskActor {
         }
     }
 
-    /// Receives the next message. The channel is only closed when this task is being dropped.
-    async fn receive(&self) -> Message {
-        match self.inbox.recv().await {
-            Ok(message) => message,
-            Err(_) => pending().await,
-        }
-    }
-
     /// Waits for a permit to connect in the background. A message from a client that arrives meanwhile is returned at once.
-    async fn permit(&self, mut message: Message) -> (Message, Option<SemaphoreGuardArc>) {
+    async fn permit(
+        &self,
+        mut message: Message,
+        inbox: &mut UnboundedReceiver<Message>,
+    ) -> (Message, Option<SemaphoreGuardArc>) {
         while matches!(message, Message::Connect) {
             let permit = async { Err(self.connector.backend().background_permit().await) };
-            match or(permit, async { Ok(self.receive().await) }).await {
+            match or(permit, async { Ok(receive(inbox).await) }).await {
                 Ok(next) => message = next,
                 Err(permit) => return (message, Some(permit)),
             }
         }
         (message, None)
-    }
-
-    /// Replies to all waiting messages with an error.
-    fn fail_waiting(&self, error: &DiskError) {
-        while let Ok(message) = self.inbox.try_recv() {
-            if let Message::Snapshot { reply, .. } = message {
-                let _ = reply.try_send(Err(error.clone()));
-            }
-        }
     }
 
     /// Waits until a timeout of the snapshot or the connection may have passed. Never completes without either.
@@ -221,6 +207,23 @@ impl DiskActor {
     fn is_current(&self, snapshot: &Arc<Snapshot>) -> bool {
         let is_in_boot = has_transfers(snapshot) || snapshot.last_used().elapsed() < self.timeouts.view_gap;
         is_in_boot && snapshot.age() < MAX_SNAPSHOT_AGE
+    }
+}
+
+/// Receives the next message. The channel is only closed when the actor is being dropped.
+async fn receive(inbox: &mut UnboundedReceiver<Message>) -> Message {
+    match inbox.recv().await {
+        Ok(message) => message,
+        Err(_) => pending().await,
+    }
+}
+
+/// Replies to all waiting messages with an error.
+fn fail_waiting(inbox: &mut UnboundedReceiver<Message>, error: &DiskError) {
+    while let Ok(message) = inbox.try_recv() {
+        if let Message::Snapshot { reply, .. } = message {
+            let _ = reply.send(Err(error.clone()));
+        }
     }
 }
 

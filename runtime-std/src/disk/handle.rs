@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_channel::{
+    mpsc::{UnboundedSender, unbounded},
+    oneshot,
+};
 use parking_lot::Mutex;
 use rtftp_core::RequestPath;
-use smol::{
-    Executor, Task,
-    channel::{Sender, bounded, unbounded},
-};
+use smol::{Executor, Task};
 
 use super::{
     DiskError,
@@ -28,7 +29,7 @@ pub(crate) struct Disk(Arc<Handle>);
 #[derive(Debug)]
 struct Handle {
     log: Arc<DiskLog>,
-    messages: Sender<Message>,
+    messages: UnboundedSender<Message>,
     executor: Arc<Executor<'static>>,
     memory: DiskMemory,
     /// The kernels and titles of the boot menu that was generated last.
@@ -51,7 +52,7 @@ impl Disk {
         let log = Arc::new(DiskLog::new(connector.name().to_owned()));
         let executor = connector.backend().executor().clone();
         let memory = connector.memory().clone();
-        let actor = executor.spawn(DiskActor::new(connector, log.clone(), inbox).run());
+        let actor = executor.spawn(DiskActor::new(connector, log.clone()).run(inbox));
         Self(Arc::new(Handle { log, messages, executor, memory, boot_entries: Mutex::default(), _actor: actor }))
     }
 
@@ -97,13 +98,13 @@ impl Disk {
     /// Connects in the background.
     pub(super) fn connect(&self) {
         // The actor's channel is only closed when the executor is being dropped.
-        let _ = self.0.messages.try_send(Message::Connect);
+        let _ = self.0.messages.unbounded_send(Message::Connect);
     }
 
     /// Returns the snapshot of the current boot; with `refresh`, one taken after this call. Connects if necessary.
     pub(super) async fn snapshot(&self, refresh: bool) -> Result<Arc<Snapshot>, DiskError> {
-        let (reply, snapshot) = bounded(1);
-        let _ = self.0.messages.try_send(Message::Snapshot { refresh, reply });
-        snapshot.recv().await.unwrap_or(Err(DiskError::Disconnected))
+        let (reply, snapshot) = oneshot::channel();
+        let _ = self.0.messages.unbounded_send(Message::Snapshot { refresh, reply });
+        snapshot.await.unwrap_or(Err(DiskError::Disconnected))
     }
 }
