@@ -161,7 +161,7 @@ impl Load {
         socket.set_nonblocking(true)?;
         // Room for windows of large blocks; exceeding the system limit needs root.
         let room = 4 << 20;
-        if setsockopt(&socket, sockopt::RcvBufForce, &room).is_err() {
+        if self.windowsize > 1 && setsockopt(&socket, sockopt::RcvBufForce, &room).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &room)?;
         }
         if self.gro {
@@ -232,9 +232,9 @@ struct Fetch<'f> {
 type End = Result<(), String>;
 
 impl Fetch<'_> {
-    /// Handles received datagrams, at most eight receive calls at a time.
+    /// Handles received datagrams, at most eight receive calls at a time. Without windows, a second call would find nothing.
     fn receive(&mut self, load: &Load, buf: &mut [u8]) -> Option<End> {
-        for _ in 0..8 {
+        for _ in 0..if load.windowsize == 1 { 1 } else { 8 } {
             let (len, segment, from) = match self.receive_some(load.gro, buf) {
                 Ok(received) => received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,

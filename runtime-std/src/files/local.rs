@@ -59,7 +59,7 @@ struct Loading(Mutex<Boxed<io::Result<Chunk>>>);
 
 /// A version of a file. The inode's change time (ctime) is left out: replacing the file by `rename` changes it, and the open file is
 /// still whole.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
     size: u64,
     modified: Option<SystemTime>,
@@ -72,7 +72,7 @@ struct Chunk {
     bytes: Vec<u8>,
     /// Whether the chunk ends at the end of the file.
     is_last: bool,
-    /// The version of the file after the chunk was read, if the file system is not local.
+    /// The version of the file after the chunk was read, if the file system is not local or the chunk is the whole file.
     version: Option<Version>,
 }
 
@@ -137,12 +137,13 @@ impl LocalFile {
         let flags = self.nonblocking?;
         let read = |buf: &mut [u8]| preadv2(self.file.file(), &mut [io::IoSliceMut::new(buf)], offset, flags).ok();
         let blocks = READ_AHEAD / buf.len().max(1);
-        // Reading ahead saves no calls if the blocks are large, or if `buf` takes the whole file.
-        if blocks < 2 || buf.len() as u64 == self.version.size {
+        // Reading ahead saves no calls if the blocks are large.
+        if blocks < 2 {
             return read(buf).filter(|&read| read == buf.len());
         }
+        let rest = usize::try_from(self.version.size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let bytes = &mut self.chunk.bytes;
-        bytes.resize(blocks * buf.len(), 0);
+        bytes.resize((blocks * buf.len()).min(rest), 0);
         let len = read(bytes).unwrap_or_default();
         bytes.truncate(len);
         // Releases the memory of a larger chunk from the disk.
@@ -169,11 +170,16 @@ impl LocalFile {
     }
 
     /// Returns whether the file is still the opened version, according to its inode.
-    fn is_unchanged(&self) -> bool {
-        match &self.chunk.version {
-            Some(version) => *version == self.version,
-            None => self.file.file().metadata().is_ok_and(|metadata| Version::of(&metadata) == self.version),
+    fn is_unchanged(&mut self) -> bool {
+        if let Some(version) = &self.chunk.version {
+            return *version == self.version;
         }
+        let is_unchanged = self.file.file().metadata().is_ok_and(|metadata| Version::of(&metadata) == self.version);
+        // The chunk is the whole file: later changes do not concern it.
+        if is_unchanged && self.chunk.bytes.len() as u64 == self.version.size {
+            self.chunk.version = Some(self.version);
+        }
+        is_unchanged
     }
 }
 

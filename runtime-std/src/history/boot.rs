@@ -6,8 +6,9 @@ use rtftp_core::Instant;
 
 use super::{
     request::Record,
-    snapshot::{self, WallClock},
+    snapshot::{self, Protocol, WallClock},
 };
+use crate::last_seen::LastSeen;
 
 /// A request after this long without a packet from the client starts a new boot.
 const BOOT_GAP: Duration = Duration::from_secs(30);
@@ -25,6 +26,8 @@ pub(super) const MAX_UNVERIFIED_RECORDS: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Client {
     pub(super) boots: VecDeque<Boot>,
+    /// The time of the client's last packet after a request.
+    seen: Arc<LastSeen>,
 }
 
 /// The requests of one boot.
@@ -36,17 +39,21 @@ pub(super) struct Boot {
     last_request: Instant,
     /// The last requests, the oldest first.
     records: Vec<Arc<Record>>,
+    /// The number of records at the start that are known to be verified.
+    verified: usize,
     /// The number of requests whose records were dropped.
     dropped: u64,
 }
 
 impl Client {
     /// Adds a request to the present boot or to a new one.
-    pub(super) fn record_request(&mut self, record: Arc<Record>, now: Instant) {
+    pub(super) fn record_request(&mut self, protocol: Protocol, file_name: &[u8], now: Instant) -> Arc<Record> {
+        let record = Arc::new(Record::new(protocol, file_name, now, self.seen.clone()));
+        let gap = self.last_seen().map_or(Duration::MAX, |last_seen| now.since(last_seen));
         match self.boots.front_mut() {
-            Some(boot) if !boot.ends_before(&record, now) => boot.push(record, now),
+            Some(boot) if !boot.ends_before(&record, gap) => boot.push(record.clone(), now),
             _ => {
-                self.boots.push_front(Boot::new(record, now));
+                self.boots.push_front(Boot::new(record.clone(), now));
                 if self.boots.len() > MAX_BOOTS {
                     // An unverified boot goes first: anyone can forge its requests.
                     let unverified = self.boots.iter().skip(1).rposition(|boot| !boot.is_verified());
@@ -54,6 +61,7 @@ impl Client {
                 }
             }
         }
+        record
     }
 
     /// Returns the newest boot.
@@ -63,7 +71,7 @@ impl Client {
 
     /// Returns the time of the client's last packet.
     pub(super) fn last_seen(&self) -> Option<Instant> {
-        self.boots.front().map(Boot::last_seen)
+        self.boots.front().map(|boot| self.seen.last().map_or(boot.last_request, |seen| seen.max(boot.last_request)))
     }
 
     /// Returns whether the client answered in any of its boots.
@@ -74,7 +82,7 @@ impl Client {
 
 impl Boot {
     fn new(first: Arc<Record>, now: Instant) -> Self {
-        Self { first: first.clone(), last_request: now, records: vec![first], dropped: 0 }
+        Self { first: first.clone(), last_request: now, records: vec![first], verified: 0, dropped: 0 }
     }
 
     /// Returns the number of records.
@@ -87,9 +95,8 @@ impl Boot {
         self.records.iter().map(Arc::as_ref)
     }
 
-    /// Returns whether this request belongs to the next boot.
-    fn ends_before(&self, record: &Record, now: Instant) -> bool {
-        let gap = now.since(self.last_seen());
+    /// Returns whether this request, after such a gap without a packet, belongs to the next boot.
+    fn ends_before(&self, record: &Record, gap: Duration) -> bool {
         let requested_other_files = || self.records.last().is_some_and(|last| !last.has_same_name(&self.first));
         gap >= BOOT_GAP || gap >= MIN_RESET_GAP && record.has_same_name(&self.first) && requested_other_files()
     }
@@ -99,8 +106,14 @@ impl Boot {
         self.last_request = now;
         let limit = if self.is_verified() { MAX_VERIFIED_RECORDS } else { MAX_UNVERIFIED_RECORDS };
         if self.records.len() >= limit {
-            let least_valuable = self.records.iter().position(|record| !record.is_verified()).unwrap_or(0);
-            self.records.remove(least_valuable);
+            let unknown = self.records.iter().skip(self.verified);
+            self.verified += unknown.take_while(|record| record.is_verified()).count();
+            if self.verified == self.records.len() {
+                self.records.remove(0);
+                self.verified -= 1;
+            } else {
+                self.records.remove(self.verified);
+            }
             self.dropped += 1;
         }
         self.records.push(record);

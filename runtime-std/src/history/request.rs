@@ -4,7 +4,7 @@ use std::{
     fmt,
     net::IpAddr,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -33,6 +33,8 @@ pub(crate) struct Record {
     transfer: OnceLock<TransferStart>,
     end: OnceLock<End>,
     last_seen: LastSeen,
+    /// The same for all requests of the client.
+    client_seen: Arc<LastSeen>,
     /// The time at which `acknowledged` last increased, in microseconds of the clock.
     last_progress: AtomicU64,
     acknowledged: AtomicU64,
@@ -61,8 +63,8 @@ struct End {
 }
 
 impl Record {
-    /// Creates the record of a request received now.
-    pub(super) fn new(protocol: Protocol, file_name: &[u8], now: Instant) -> Self {
+    /// Creates the record of a request received now. `client_seen` is shared by all requests of the client.
+    pub(super) fn new(protocol: Protocol, file_name: &[u8], now: Instant, client_seen: Arc<LastSeen>) -> Self {
         Self {
             file_name: EscapedName::displayed_part(file_name).into(),
             protocol,
@@ -72,6 +74,7 @@ impl Record {
             transfer: OnceLock::new(),
             end: OnceLock::new(),
             last_seen: LastSeen::default(),
+            client_seen,
             last_progress: AtomicU64::new(now.as_micros()),
             acknowledged: AtomicU64::new(0),
             retransmitted: AtomicU64::new(0),
@@ -98,6 +101,7 @@ impl Record {
     /// Records a datagram from the client.
     pub(super) fn note_activity(&self, now: Instant) {
         self.last_seen.record(now);
+        self.client_seen.record(now);
     }
 
     /// Records the progress of the transfer.

@@ -40,9 +40,7 @@ impl Store {
         if self.requests.is_multiple_of(EVICTION_INTERVAL) {
             self.evict();
         }
-        let record = Arc::new(Record::new(protocol, file_name, now));
-        self.clients.entry(client).or_default().record_request(record.clone(), now);
-        record
+        self.clients.entry(client).or_default().record_request(protocol, file_name, now)
     }
 
     /// Counts a copy of a request that is being answered.

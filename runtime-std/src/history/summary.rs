@@ -84,7 +84,7 @@ mod tests {
 
     /// A request received at 100 s.
     fn requested(name: &str) -> Record {
-        Record::new(Protocol::Tftp, name.as_bytes(), at(100))
+        Record::new(Protocol::Tftp, name.as_bytes(), at(100), Default::default())
     }
 
     fn at(seconds: u64) -> Instant {

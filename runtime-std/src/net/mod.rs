@@ -37,6 +37,17 @@ pub(crate) struct Route {
     pub(crate) local: IpAddr,
 }
 
+impl Route {
+    /// Returns the destination address without its port.
+    fn local_address(self) -> SocketAddr {
+        match (self.local, self.client) {
+            // A link-local address needs the interface it is on.
+            (IpAddr::V6(ip), SocketAddr::V6(client)) => SocketAddrV6::new(ip, 0, 0, client.scope_id()).into(),
+            (ip, _) => SocketAddr::new(ip, 0),
+        }
+    }
+}
+
 /// Returns whether an error means that the process or the system has no descriptor left.
 pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     [Errno::EMFILE, Errno::ENFILE].iter().any(|errno| error.raw_os_error() == Some(*errno as i32))

@@ -1,15 +1,29 @@
 //! The ports of transfers: one each (RFC 1350 section 4), or the listening port for all of them.
+//!
+//! Opening and closing a socket takes longer than sending a small file. So sockets of finished transfers are used again. Each transfer
+//! gets another port nevertheless, which the kernel chooses at random: nobody can forge its client's packets without it.
 
 use std::{
-    io,
+    collections::VecDeque,
+    io::{self, ErrorKind},
     net::{SocketAddr, UdpSocket},
     ops::RangeInclusive,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use nix::errno::Errno;
+use parking_lot::Mutex;
+use rustix::net::connect_unspec;
 
-use super::fragments::FragmentedHosts;
+use super::{Route, fragments::FragmentedHosts};
+
+/// The number of idle sockets that are kept.
+const MAX_IDLE: usize = 64;
+/// The number of datagrams for the last transfer that are removed from an idle socket. One with more is closed.
+const MAX_OLD_DATAGRAMS: usize = 8;
 
 /// The ports for transfers: any free ones, those of a range that firewalls allow, or the listening port.
 #[derive(Debug, Default)]
@@ -20,6 +34,8 @@ pub(crate) struct Ports {
     requested: AtomicUsize,
     shared: Option<UdpSocket>,
     fragmented: FragmentedHosts,
+    /// The sockets of finished transfers, which have no port, with their local addresses. The first one is idle for the longest time.
+    idle: Mutex<VecDeque<(SocketAddr, UdpSocket)>>,
 }
 
 impl Ports {
@@ -70,6 +86,27 @@ impl Ports {
             }
         }
         Err(io::Error::other(format!("all ports from {} to {} are in use", range.start(), range.end())))
+    }
+
+    /// Keeps the socket of a finished transfer for another one with the same local address, without its port.
+    pub(crate) fn keep_idle(&self, route: Route, socket: Arc<UdpSocket>) {
+        let Some(socket) = Arc::into_inner(socket) else { return };
+        let mut idle = self.idle.lock();
+        // The kernel takes back a port that it has chosen itself, but not one of a range.
+        if self.range.is_none() && idle.len() < MAX_IDLE && connect_unspec(&socket).is_ok() {
+            idle.push_back((route.local_address(), socket));
+        }
+    }
+
+    /// Returns an idle socket with this local address, if there is one. Connecting it gives it a port.
+    pub(super) fn take_idle(&self, local: SocketAddr) -> Option<UdpSocket> {
+        let mut idle = self.idle.lock();
+        let index = idle.iter().position(|(address, _)| *address == local)?;
+        let (_, socket) = idle.remove(index)?;
+        drop(idle);
+        // Without a port it has received nothing more.
+        let is_empty = || matches!(socket.recv(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        (0..=MAX_OLD_DATAGRAMS).any(|_| is_empty()).then_some(socket)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
-    net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsRawFd,
     sync::Arc,
 };
@@ -49,8 +49,6 @@ pub(crate) struct TransferSocket {
     /// The reason why this machine did not send the last datagram; `None` if it did.
     send_error: Option<io::Error>,
     unknown_tid: Option<UnknownTidSocket>,
-    /// Opens `unknown_tid` when the client has answered: a forged request costs one socket only.
-    unknown_tids: Option<Arc<UnknownTidSockets>>,
 }
 
 impl TransferSocket {
@@ -65,18 +63,23 @@ impl TransferSocket {
             let socket = Self::new(shared.try_clone()?, route.client, Some(route.local));
             return Ok(Self { fragments: is_fragmented, ..socket });
         }
-        let local = match (route.local, route.client) {
-            // A link-local address needs the interface it is on.
-            (IpAddr::V6(ip), SocketAddr::V6(client)) => SocketAddrV6::new(ip, 0, 0, client.scope_id()).into(),
-            (ip, _) => SocketAddr::new(ip, 0),
-        };
         let context = |problem, error| {
             if is_exhausted(&error) { error } else { io::Error::other(format!("{problem}: {error}")) }
         };
-        let socket = ports.open(local, open).map_err(|error| context("no port for a transfer", error))?;
-        if let Err(error) = fragments::forbid(&socket, route.client) {
-            log::debug!("{}: cannot set DF: {error}", route.client);
-        }
+        let open = |address| {
+            let socket = open(address)?;
+            if let Err(error) = fragments::forbid(&socket, route.client) {
+                log::debug!("{}: cannot set DF: {error}", route.client);
+            }
+            Ok(socket)
+        };
+        let socket = match ports.take_idle(route.local_address()) {
+            // It gets a new port when it is connected.
+            Some(socket) => socket,
+            None => {
+                ports.open(route.local_address(), open).map_err(|error| context("no port for a transfer", error))?
+            }
+        };
         socket.connect(route.client).map_err(|error| context("no route to the client", error))?;
         let mut opened = Self::new(socket, route.client, None);
         if is_fragmented {
@@ -95,20 +98,13 @@ impl TransferSocket {
             is_port_closed: false,
             send_error: None,
             unknown_tid: None,
-            unknown_tids: None,
         }
     }
 
-    /// Replies to unknown sources from the client's first datagram on, unless the port is shared. Without that, their datagrams are
-    /// ignored.
+    /// Replies to unknown sources from now on, unless the port is shared. Before, the kernel answers them with ICMP "port
+    /// unreachable".
     pub(crate) fn reply_to_unknown_sources(&mut self, sockets: &Arc<UnknownTidSockets>) {
-        if !self.shares_port() {
-            self.unknown_tids = Some(sockets.clone());
-        }
-    }
-
-    fn open_unknown_tid(&mut self) {
-        if let Some(sockets) = self.unknown_tids.take() {
+        if !self.shares_port() && self.unknown_tid.is_none() {
             let opened = sockets.open(&self.socket);
             let report = |error: &io::Error| log::debug!("{}: no replies to unknown sources: {error}", self.client);
             self.unknown_tid = opened.inspect_err(report).ok();
@@ -125,6 +121,11 @@ impl TransferSocket {
     pub(crate) fn register(&self, event_loop: &Arc<EventLoop>) -> Registered {
         let register = if self.shares_port() { Registered::for_sending } else { Registered::new };
         register(event_loop, self.socket.clone())
+    }
+
+    /// Returns the socket, if another transfer can use it after this one.
+    pub(crate) fn reusable(&self) -> Option<Arc<UdpSocket>> {
+        (!self.shares_port() && !self.fragments).then(|| self.socket.clone())
     }
 
     /// Returns whether the port is the listening port.
@@ -243,10 +244,7 @@ impl TransferSocket {
         // A pending ICMP error for an earlier datagram is reported first.
         for _ in 0..2 {
             match self.socket.recv(buf) {
-                Ok(len) => {
-                    self.open_unknown_tid();
-                    return Some(len);
-                }
+                Ok(len) => return Some(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if self.note_port_closed(&error) => {}
                 Err(error) => log::debug!("{}: cannot receive: {error}", self.client),
@@ -310,106 +308,4 @@ fn send_message(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{net::Ipv6Addr, time::Duration};
-
-    use super::{
-        super::{
-            Listener,
-            tests::{event_loop, loopback, request, request_to},
-        },
-        *,
-    };
-
-    #[test]
-    fn replies_from_shared_port() {
-        let event_loop = event_loop();
-        let (four, six) = ((loopback(7), loopback(5)), (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()));
-        for (listen, (from, to)) in [(None, four), (None, six), (Some(four.1), four), (Some(six.1), six)] {
-            let listener = Listener::bind(&event_loop, listen, 0).expect("a listener");
-            let ports = Ports::shared(listener.share().expect("a descriptor"));
-            let server = SocketAddr::new(to, listener.local_addr().expect("bound").port());
-            let (client, route) = request_to(&listener, &event_loop, from, to);
-            let mut socket = TransferSocket::open(&ports, route).expect("the port");
-            assert!(socket.has_route(route) && !socket.has_route(Route { local: loopback(6), ..route }));
-            // One datagram, and several in one call.
-            assert_eq!((socket.send(b"answer", 6), socket.send(b"parts", 2)), (6, 5));
-            assert!(socket.segmentation);
-            let mut buf = [0; 64];
-            for expected in [&b"answer"[..], b"pa", b"rt", b"s"] {
-                let (len, sender) = client.recv_from(&mut buf).expect("a reply");
-                assert_eq!((&buf[..len], sender), (expected, server));
-            }
-            client.send_to(b"datagram", server).expect("sent");
-            assert_eq!(socket.recv(&mut buf), None);
-            let (len, _) = event_loop.block_on(listener.recv(&mut buf)).expect("received by the listener");
-            assert_eq!(&buf[..len], b"datagram");
-        }
-    }
-
-    #[test]
-    fn notes_closed_port_and_receives_datagrams_sent_before() {
-        let event_loop = event_loop();
-        for sends in [false, true] {
-            let (client, route) = request(&event_loop, None, loopback(7), loopback(1));
-            let mut socket = TransferSocket::open(&Ports::default(), route).expect("a port");
-            client.send_to(b"data", socket.local_addr().expect("bound")).expect("sent");
-            drop(client);
-            assert_eq!(socket.send(b"unreachable", 11), 11);
-            assert!(!socket.is_port_closed(), "the network reports an error to the next call");
-            if sends {
-                assert_eq!(socket.send(b"two...", 3), 6, "nobody receives them");
-            }
-            assert_eq!(socket.recv(&mut [0; 64]), Some(4));
-            assert!(socket.is_port_closed());
-        }
-    }
-
-    #[test]
-    fn errors_of_other_clients_lose_no_datagram_at_shared_port() {
-        let event_loop = event_loop();
-        let listener = Listener::bind(&event_loop, None, 0).expect("a listener");
-        let ports = Ports::shared(listener.share().expect("a descriptor"));
-        let (client, route) = request_to(&listener, &event_loop, loopback(7), loopback(1));
-        let (other, other_route) = request_to(&listener, &event_loop, loopback(8), loopback(1));
-        let mut socket = TransferSocket::open(&ports, route).expect("the port");
-        drop(other);
-        TransferSocket::open(&ports, other_route).expect("the port").send(b"unreachable", 11);
-        assert_eq!(socket.send(b"two...", 3), 6);
-        assert!(socket.segmentation && !socket.is_port_closed());
-        let mut buf = [0; 64];
-        assert_eq!([(); 2].map(|()| client.recv(&mut buf).expect("received")), [3, 3]);
-        assert_eq!(listener.closed_ports().collect::<Vec<_>>(), [other_route.client]);
-    }
-
-    #[test]
-    fn sends_buffer_as_datagrams_in_order() {
-        let event_loop = event_loop();
-        // Includes more segments and more bytes than one call takes, and segments above the loopback's MTU.
-        let sizes = [(100, 3), (12, 200), (1472, 100), (65_468, 3)];
-        let cases = sizes.into_iter().flat_map(|(segment, count)| [(segment, count, false), (segment, count, true)]);
-        for (segment, count, shared) in cases {
-            let listener = Listener::bind(&event_loop, None, 0).expect("a listener");
-            let ports = if shared { Ports::shared(listener.share().expect("a descriptor")) } else { Ports::default() };
-            let (client, route) = request_to(&listener, &event_loop, loopback(7), loopback(1));
-            let mut socket = TransferSocket::open(&ports, route).expect("a port");
-            let sent: Vec<u8> = (0..segment * count - 5).map(|at| (at / 3) as u8).collect();
-            let receiver = std::thread::spawn(move || {
-                let mut received = vec![];
-                let mut buf = vec![0; 65_536];
-                for number in 1..=count {
-                    let len = client.recv(&mut buf).expect("a datagram");
-                    assert_eq!(len, if number == count { segment - 5 } else { segment });
-                    received.extend_from_slice(&buf[..len]);
-                }
-                received
-            });
-            // In parts that fit the send buffer, like windows.
-            for part in sent.chunks(segment * 25) {
-                assert_eq!(socket.send(part, segment), part.len());
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            assert!(receiver.join().expect("received") == sent, "segment {segment}, shared port: {shared}");
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! Replies to unknown sources: senders other than the transfer's client (RFC 1350 section 4).
 //!
 //! A transfer's socket is connected, so that the kernel looks up the route to the client once, which saves a tenth of the cost of a
-//! block, and accepts datagrams from the client only. A second socket on the same port receives everything else.
+//! block, and accepts datagrams from the client only. A second socket on the same port receives everything else. It takes ten system
+//! calls, so a transfer has one only if it lasts longer than that of a small file.
 
 use std::{
     io,
@@ -176,7 +177,6 @@ mod tests {
             let mut socket = TransferSocket::open(&Ports::default(), route).expect("a port");
             let port = socket.local_addr().expect("bound");
             socket.reply_to_unknown_sources(&sockets);
-            assert!(sockets.sockets.lock().is_empty(), "a forged request needs two sockets");
             client.send_to(b"\x00\x04\x00\x01", port).expect("sent");
             assert_eq!(socket.recv(&mut [0; 64]), Some(4));
             let unknown = UdpSocket::bind((other_ip, 0)).expect("a socket");
@@ -203,12 +203,11 @@ mod tests {
     #[test]
     fn keeps_port_exclusive() {
         let event_loop = event_loop();
-        let (client, route) = request(&event_loop, None, loopback(7), loopback(1));
+        let (_client, route) = request(&event_loop, None, loopback(7), loopback(1));
         let mut socket = TransferSocket::open(&Ports::default(), route).expect("a port");
-        socket.reply_to_unknown_sources(&UnknownTidSockets::new().expect("an epoll instance"));
         let port = socket.local_addr().expect("bound");
-        client.send_to(b"\x00\x04\x00\x01", port).expect("sent");
-        assert_eq!(socket.recv(&mut [0; 64]), Some(4));
+        assert_eq!(bind_again(port), Err(Errno::EADDRINUSE), "without a second socket");
+        socket.reply_to_unknown_sources(&UnknownTidSockets::new().expect("an epoll instance"));
         assert_eq!(bind_again(port), Err(Errno::EADDRINUSE));
     }
 

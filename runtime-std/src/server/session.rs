@@ -111,12 +111,11 @@ impl Session {
     }
 
     /// Sends the file.
-    async fn send(&self, file: OpenFile, mut socket: TransferSocket) {
+    async fn send(&self, file: OpenFile, socket: TransferSocket) {
         let started = Instant::now();
         let (origin, snapshot_age) = (file.origin(), file.snapshot_age());
         file.boot_entry().iter().for_each(|title| self.record.set_boot_entry(title));
         let file = EncodedFile::new(file, self.admitted.request.mode());
-        socket.reply_to_unknown_sources(&self.context.unknown_tids);
         let size = file.size();
         let (settings, granted) =
             negotiate(self.admitted.request.options(), &self.limits(&file, socket.shares_port()), size);
@@ -129,8 +128,13 @@ impl Session {
         });
         let sender = Sender::new(clock::now(), settings, granted, size);
         let sender = if socket.shares_port() { sender.on_known_port(random()) } else { sender };
-        let transfer = Transfer::new(sender, file, socket, self.admitted.handle.clone(), self.record.clone());
+        let unknown_tids = self.context.unknown_tids.clone();
+        let (handle, record) = (self.admitted.handle.clone(), self.record.clone());
+        let transfer = Transfer::new(sender, file, socket, unknown_tids, handle, record);
         let finished = transfer.run(&self.context.workers, &self.admitted.stop).await;
+        if let Some(socket) = finished.socket {
+            self.context.ports.keep_idle(self.route, socket);
+        }
         let (acknowledged, retransmitted) = (finished.acknowledged, finished.retransmitted);
         let (state, mut outcome) = describe(finished.outcome, self.end_reason());
         if finished.outcome == Some(Outcome::Aborted) && self.end_reason().is_some() {

@@ -7,6 +7,7 @@ use std::{
     cell::Cell,
     fmt::Debug,
     io,
+    net::UdpSocket,
     ops::{Deref, DerefMut},
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
@@ -25,14 +26,15 @@ use crate::{
     clock,
     event_loop::{Handler, Next, Workers},
     history::RequestRecord,
-    net::{Route, TransferSocket},
+    net::{Route, TransferSocket, UnknownTidSockets},
 };
 
 /// The size of the send buffer in bytes; the largest packet fits.
 const SEND_BUFFER: usize = 65_536;
 /// The number of datagrams received at once: more than the duplicate ACKs that one loss in a window of 64 blocks causes.
 const MAX_DATAGRAMS: usize = 64;
-/// The interval at which progress is reported: with a thousand transfers, each report is an access to cold memory.
+/// The interval at which progress is reported: with a thousand transfers, each report is an access to cold memory. A transfer that
+/// lasts longer replies to unknown sources.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A file that a transfer can send.
@@ -47,6 +49,7 @@ pub(super) struct Transfer<F> {
     sender: Sender,
     file: F,
     socket: TransferSocket,
+    unknown_tids: Arc<UnknownTidSockets>,
     handle: Arc<SessionHandle>,
     record: Arc<RequestRecord>,
     /// Makes the transfer due, for example when its file has loaded data.
@@ -81,6 +84,8 @@ pub(super) struct Finished {
     pub(super) send_error: Option<io::Error>,
     /// Whether the first window arrived only in fragments.
     pub(super) needs_fragments: bool,
+    /// The socket, if another transfer can use it.
+    pub(super) socket: Option<Arc<UdpSocket>>,
 }
 
 impl<F: TransferFile> Transfer<F> {
@@ -88,6 +93,7 @@ impl<F: TransferFile> Transfer<F> {
         sender: Sender,
         file: F,
         socket: TransferSocket,
+        unknown_tids: Arc<UnknownTidSockets>,
         handle: Arc<SessionHandle>,
         record: Arc<RequestRecord>,
     ) -> Self {
@@ -96,6 +102,7 @@ impl<F: TransferFile> Transfer<F> {
             sender,
             file,
             socket,
+            unknown_tids,
             handle,
             record,
             waker,
@@ -134,6 +141,7 @@ impl<F: TransferFile> Transfer<F> {
             acknowledged: transfer.sender.acknowledged(),
             retransmitted: transfer.sender.retransmitted(),
             needs_fragments: transfer.needs_fragments && transfer.sender.acknowledged() > 0,
+            socket: transfer.socket.reusable(),
         }
     }
 
@@ -167,6 +175,9 @@ impl<F: TransferFile> Transfer<F> {
     fn report(&mut self, now: Instant) {
         let Some(last_seen) = self.last_seen.filter(|_| self.last_seen > self.reported) else { return };
         if self.reported.is_none_or(|reported| now.since(reported) >= REPORT_INTERVAL) {
+            if self.reported.is_some() {
+                self.socket.reply_to_unknown_sources(&self.unknown_tids);
+            }
             self.reported = Some(last_seen);
             self.handle.note(last_seen, self.sender.acknowledged());
             self.record.note_activity(last_seen, self.sender.acknowledged(), self.sender.retransmitted());

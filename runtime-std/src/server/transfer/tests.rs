@@ -102,7 +102,8 @@ fn run(file: VirtualFile, options: &[u8], ports: Ports) -> Running {
     let (settings, granted) = negotiate(Options::new(options), &Limits::default(), size);
     let sender = Sender::new(clock::now(), settings, granted, size);
     let socket = TransferSocket::open(&ports, route).expect("a port");
-    let transfer = Transfer::new(sender, file, socket, handle.clone(), record);
+    let unknown_tids = UnknownTidSockets::new().expect("an epoll instance");
+    let transfer = Transfer::new(sender, file, socket, unknown_tids, handle.clone(), record);
     let (stop, stopped) = channel::bounded(1);
     let thread = thread::spawn(move || {
         let event_loop = EventLoop::new().expect("an event loop");
