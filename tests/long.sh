@@ -13,6 +13,7 @@ trixie         the same on a clean Debian 13
 http-boot      PCs boot over HTTP and HTTPS: UEFI firmware, GRUB, iPXE, PXELINUX
 disk-boot      Debian, Rocky, openSUSE, U-Boot and signed images boot with generated menus
 power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
+stores         disks in qcow2, LVM-thin, Ceph, iSCSI, NVMe/TCP and volumes, behind NBD, before and after they fail over
 fuzz           each fuzz target for 10 minutes
 "
 
@@ -52,6 +53,11 @@ power-cuts() {
     cargo build --quiet --locked --workspace
     # Each test has a virtual machine and disks in memory.
     cargo test --quiet --locked -p rtftp-tests --test power_cuts -- --ignored --nocapture --test-threads 2
+}
+stores() {
+    local script
+    cargo build --quiet --locked --workspace
+    for script in qcow2 volumes lvm-thin ceph-rbd iscsi nvme-tcp; do "tests/stores/$script.sh"; done
 }
 fuzz() { fuzz/run.sh 600; }
 

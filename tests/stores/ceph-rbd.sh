@@ -20,6 +20,7 @@ mon allow pool size one = true
 mon osd min down reporters = 1
 osd data = $work/osd
 osd objectstore = bluestore
+osd class dir = $(dpkg --listfiles ceph-base ceph-osd | sed -n 's#/libcls_rbd.so$##p')
 osd memory target = 939524096
 bluestore block size = 2147483648
 osd pool default size = 1
@@ -54,9 +55,18 @@ rbd clone boards/golden@1 boards/board5
 export_disk raw "rbd:boards/board5:conf=$CEPH_CONF"
 serve nbd://127.0.0.1/board5
 boot_and_upgrade
+# The board at one NBD server, rtftp at another: librbd must not cache what rtftp reads.
+second_server default raw "rbd:boards/board5:conf=$CEPH_CONF"
+second_server writeback raw "rbd:boards/board5:conf=$CEPH_CONF:rbd_cache_policy=writeback"
+second_server none raw "rbd:boards/board5:conf=$CEPH_CONF:rbd_cache_policy=writeback" --cache=none
+outcomes+=("seen through a second NBD server: $default, with rbd_cache_policy=writeback $writeback, with --cache=none $none")
 
+interrupt_transfer
 stop osd KILL
-refused "the only OSD killed"
+start osd ceph-osd -f -i 0
+transfer_ends "$kernel_new" "OSD killed and started again"
+stop osd KILL
+refused "OSD killed"
 start osd ceph-osd -f -i 0
 recovers "$kernel_new" "OSD started again"
 

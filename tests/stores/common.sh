@@ -17,6 +17,7 @@ say() { echo "stores: $store: $*"; }
 fail() {
     say "FAILED: $*"
     [ ! -e "$work/rtftp.log" ] || tail -n 20 "$work/rtftp.log"
+    [ -z "${STORES_KERNEL:-}" ] || dmesg | tail -n 20
     exit 1
 }
 not_tested() { say "not tested: $*"; exit 0; }
@@ -29,14 +30,26 @@ begin() { # PACKAGE...
         bins/scripts/install-packages.sh qemu-utils libnbd-bin jq fdisk e2fsprogs fuse3 iproute2 mount "$@"
         work=$(mktemp -d)
         trap 'rm -rf --one-file-system "$work"' EXIT
-        # The shell of the user gets Ctrl-C, too, and ends the process that ends all others.
-        STORES_WORK=$work unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private "$PWD/tests/stores/$store.sh"
+        STORES_WORK=$work unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private \
+            "$PWD/tests/stores/$store.sh" &
+        trap "kill -KILL $!; exit 130" INT TERM
+        wait $!
         exit
     fi
     work=$STORES_WORK
     trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
-    trap 'exit 130' INT TERM
     ip link set lo up
+}
+
+# Continues in an emulated PC with Debian's kernel if the running one lacks modules.
+needs_modules() { # MODULE...
+    ! modprobe --all "$@" >"$work/modprobe.log" 2>&1 || return 0
+    [ -z "${STORES_KERNEL:-}" ] || not_tested "no kernel with $*"
+    [ "$(dpkg --print-architecture)" = amd64 ] || not_tested "this kernel has not all of $*"
+    say "this kernel has not all of $*: continuing with Debian's in an emulated PC"
+    bins/scripts/install-packages.sh qemu-system-x86 linux-image-amd64 busybox cpio kmod
+    tests/stores/debian-kernel.sh "tests/stores/$store.sh"
+    exit
 }
 
 wait_for() { # SECONDS EVENT COMMAND...
@@ -77,18 +90,23 @@ make_disk() { # FILE
 }
 
 # Exports a disk, which QEMU can open, on port 10809 as `board5`.
-export_disk() { # FORMAT DISK
-    start nbd qemu-nbd --persistent --shared=0 --format="$1" --export-name=board5 --bind=127.0.0.1 "$2"
+export_disk() { # FORMAT DISK [OPTION...]
+    start nbd qemu-nbd --persistent --shared=0 --format="$1" --export-name=board5 --bind=127.0.0.1 "${@:3}" "$2"
     wait_for 60 "NBD server" nbdinfo --size nbd://127.0.0.1/board5
+}
+
+describe() { # URL
+    echo "{\"url\": \"$1\", \"mounts\": [{\"partition\": 1, \"mountpoint\": \"/\"}], \"backend\": \"native\"}" >"$work/description"
+    mv "$work/description" "$work/tftp/127.0.0.1.nbd"
 }
 
 # Describes the disk of the board and starts the daemon. It connects disks at the first request.
 serve() { # URL
     url=$1
-    multi_conn=$(nbdinfo --json "$url" | jq '.exports[0].can_multi_conn')
+    multi_conn=$(nbdinfo --no-content --json "$url" | jq 'if .exports[0].can_multi_conn then "yes" else "no" end' --raw-output)
     say "CAN_MULTI_CONN: $multi_conn"
     mkdir -p "$work/tftp/default"
-    echo "{\"url\": \"$url\", \"mounts\": [{\"partition\": 1, \"mountpoint\": \"/\"}], \"backend\": \"native\"}" >"$work/tftp/127.0.0.1.nbd"
+    describe "$url"
     start rtftp "$RTFTP" --root-dir "$work/tftp" --listen-ip 127.0.0.1 --view-gap 1 --monitor-configs false --status-socket none
     wait_for 30 "daemon" grep --quiet 'listening on 127.0.0.1:69' "$work/rtftp.log"
     "$RTFTP" check --json "$work/tftp" >"$work/check.json" || fail "rtftp check: $(cat "$work/check.json")"
@@ -110,25 +128,80 @@ boots() { # KERNEL WHEN
     say "$2: the board gets the kernel on its disk, the first block after $latency"
 }
 
-# Boots once while the store is away: the board must be told that there is an error, but never that there is no file. Sets `refusal`.
+# What the board sees when the store fails over, for the table.
+outcomes=()
+
+# Boots once while the store is away: the board must be told that there is an error, but never that there is no file.
 refused() { # WHEN
-    local since=$SECONDS
+    local since=$SECONDS text
     ! request || fail "$1: the board got a file"
-    refusal=$(sed -n 's/^rtftp-get: [^ ]* //p' "$work/trace")
-    [[ $refusal == "ERROR 0 ("* ]] || fail "$1: $(tail -n 1 "$work/trace")"
-    say "$1: after $((SECONDS - since - 1)) s the board gets $refusal"
+    text=$(sed -n 's/^rtftp-get: .*: ERROR 0 ([^)]*): //p' "$work/trace")
+    [ -n "$text" ] || fail "$1: $(tail -n 1 "$work/trace")"
+    text="after $((SECONDS - since - 1)) s ERROR 0, \"$text\""
+    say "$1: the board gets $text"
+    outcomes+=("$1: $text")
 }
 
-# Boots until the store is back: each answer is an error as above, or the right kernel. Sets `recovery`.
+# Boots until the store is back: each answer is an error as above, or the right kernel.
 recovers() { # KERNEL WHEN
-    local since=$SECONDS
+    local since=$SECONDS text
     until request; do
         grep --quiet '^rtftp-get: .*: ERROR 0 (' "$work/trace" || fail "$2: $(tail -n 1 "$work/trace")"
-        [ $((SECONDS - since)) -lt 120 ] || fail "$2: $(tail -n 1 "$work/trace")"
+        [ $((SECONDS - since)) -lt 180 ] || fail "$2: $(tail -n 1 "$work/trace")"
     done
     cmp --silent "$1" "$work/fetched" || fail "$2: the board got another kernel than the one on its disk"
-    recovery="$((SECONDS - since - 1)) s"
-    say "$2: the board gets the kernel on its disk within $recovery"
+    text="after $((SECONDS - since - 1)) s the kernel of its disk"
+    say "$2: the board gets $text"
+    outcomes+=("$2: $text")
+}
+
+# Starts a transfer and keeps it waiting in the middle, until `transfer_ends`.
+interrupt_transfer() {
+    mkfifo "$work/pipe"
+    sleep 1.5
+    # The client stops when the pipe with its trace is full.
+    "$(dirname "$RTFTP")/rtftp-get" 127.0.0.1 boot/vmlinuz --trace --output "$work/interrupted" 2>"$work/pipe" &
+    pids[transfer]=$!
+    exec 9<"$work/pipe"
+    grep --quiet --max-count 1 ' DATA 1,' <&9 || fail "no transfer started"
+}
+transfer_ends() { # KERNEL WHEN
+    local text
+    cat <&9 >"$work/interrupted.trace"
+    if wait "${pids[transfer]}"; then
+        cmp --silent "$1" "$work/interrupted" || fail "$2: a running transfer is complete, but wrong"
+        text="a running transfer completes"
+    else
+        text=$(sed -n 's/^rtftp-get: .*: ERROR 0 ([^)]*): //p' "$work/interrupted.trace")
+        [ -n "$text" ] || fail "$2: a running transfer: $(tail -n 1 "$work/interrupted.trace")"
+        text="a running transfer ends with ERROR 0, \"$text\""
+    fi
+    exec 9<&-
+    rm "$work/pipe"
+    say "$2: $text"
+    outcomes+=("$2: $text")
+}
+
+# Exports the disk a second time, read-only, for rtftp only. RESULT becomes `yes` or `no`: whether a boot sees what the owner then writes
+# through the first server.
+second_server() { # RESULT FORMAT DISK [OPTION...]
+    local -n result=$1
+    start second qemu-nbd --persistent --shared=0 --read-only --format="$2" --export-name=board5 --bind=127.0.0.1 --port=10810 "${@:4}" "$3"
+    wait_for 60 "second NBD server" nbdinfo --size nbd://127.0.0.1:10810/board5
+    describe nbd://127.0.0.1:10810/board5
+    boots "$kernel_new" "second NBD server"
+    owner_mounts
+    owner_installs "$kernel_old"
+    result=no
+    if request; then
+        ! cmp --silent "$kernel_old" "$work/fetched" || result=yes
+        [ $result = yes ] || cmp --silent "$kernel_new" "$work/fetched" || fail "second NBD server: the board got neither kernel"
+    fi
+    say "second NBD server: the board gets the kernel that the owner installed: $result"
+    owner_installs "$kernel_new"
+    owner_unmounts
+    stop second
+    describe "$url"
 }
 
 # The owner: a Linux kernel that has the export mounted, as the board has it. It stays mounted.
@@ -165,6 +238,7 @@ boot_and_upgrade() {
 }
 
 passed() { # ENGINE
-    echo "| $1 | $multi_conn | yes | $refusal | $recovery | $cold, $warm |"
+    local IFS=';'
+    echo "| $1 | $multi_conn | yes | $(sed 's/;/; /g' <<<"${outcomes[*]}") | $cold, $warm |"
     say PASSED
 }

@@ -21,9 +21,17 @@ start_target
 export_disk raw "iscsi://127.0.0.1/$target/1"
 serve nbd://127.0.0.1/board5
 boot_and_upgrade
+# The board at one NBD server, rtftp at another.
+second_server seen raw "iscsi://127.0.0.1/$target/1"
+outcomes+=("seen through a second NBD server: $seen")
+
+interrupt_transfer
+stop tgt KILL
+start_target
+transfer_ends "$kernel_new" "target killed and started again"
 
 stop tgt KILL
-refused "target killed, its initiator waits for it"
+refused "target killed"
 start_target
 recovers "$kernel_new" "target started again"
 passed "iSCSI (tgt), qemu-nbd"

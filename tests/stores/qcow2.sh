@@ -15,6 +15,10 @@ export_disk qcow2 "$work/board5.qcow2"
 serve nbd://127.0.0.1/board5
 boot_and_upgrade
 
+interrupt_transfer
+stop nbd KILL
+export_disk qcow2 "$work/board5.qcow2"
+transfer_ends "$kernel_new" "NBD server killed and started again"
 stop nbd KILL
 refused "NBD server killed"
 export_disk qcow2 "$work/board5.qcow2"

@@ -27,6 +27,10 @@ export_volumes
 serve "nbd+unix:///board5?socket=$socket"
 boot_and_upgrade
 
+interrupt_transfer
+stop nbd KILL
+export_volumes
+transfer_ends "$kernel_new" "storage daemon killed and started again"
 stop nbd KILL
 refused "storage daemon killed"
 export_volumes
