@@ -14,6 +14,7 @@ http-boot      PCs boot over HTTP and HTTPS: UEFI firmware, GRUB, iPXE, PXELINUX
 disk-boot      Debian, Rocky, openSUSE, U-Boot and signed images boot with generated menus
 power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
 stores         disks in qcow2, LVM-thin, Ceph, iSCSI, NVMe/TCP and volumes, behind NBD, before and after they fail over
+safeguards     the simulation of disks with 10,000 seeds; and that it fails without each of ten safeguards
 fuzz           each fuzz target for 10 minutes
 "
 
@@ -58,6 +59,10 @@ stores() {
     local script
     cargo build --quiet --locked --workspace
     for script in qcow2 volumes lvm-thin ceph-rbd iscsi nvme-tcp; do "tests/stores/$script.sh"; done
+}
+safeguards() {
+    bins/scripts/install-packages.sh xz-utils
+    tests/safeguards.sh 10000
 }
 fuzz() { fuzz/run.sh 600; }
 

@@ -54,6 +54,7 @@ pub mod rtftp_get;
 pub mod sim;
 pub mod sparse_image;
 mod unified_kernel;
+pub mod upgrade_recording;
 mod veth_network;
 mod wait;
 

@@ -5,7 +5,7 @@ use std::{fmt, ops::Range, sync::Arc};
 use crate::noise;
 
 /// What a client of an NBD server did to its disk.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// It wrote these bytes; if durable, not only to the cache of the drive.
     Write {

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     sync::Arc,
     thread,
 };
@@ -44,6 +44,9 @@ struct State {
     disk: Vec<u8>,
     operations: Vec<Operation>,
     playing: Playing,
+    connections: Vec<TcpStream>,
+    /// The number of reads after which all connections are closed.
+    reads_left: Option<usize>,
 }
 
 /// Operations of another client that are applied while the disk is read.
@@ -69,13 +72,36 @@ impl Playing {
     }
 }
 
+impl State {
+    fn count_read(&mut self) {
+        self.reads_left = match self.reads_left {
+            Some(0) => {
+                self.close_connections();
+                None
+            }
+            left => left.map(|left| left - 1),
+        };
+    }
+
+    fn close_connections(&mut self) {
+        // An error means that the client has closed it.
+        self.connections.drain(..).for_each(|connection| drop(connection.shutdown(Shutdown::Both)));
+    }
+}
+
 impl RecordingNbdServer {
     /// Exports a disk.
     pub fn start(disk: Vec<u8>) -> Self {
         let (listener, address) = listener();
         let server = Self {
             url: format!("nbd://{address}/"),
-            state: Arc::new(Mutex::new(State { disk, operations: Vec::new(), playing: Playing::default() })),
+            state: Arc::new(Mutex::new(State {
+                disk,
+                operations: Vec::new(),
+                playing: Playing::default(),
+                connections: Vec::new(),
+                reads_left: None,
+            })),
         };
         let accepting = server.clone();
         thread::spawn(move || {
@@ -118,6 +144,16 @@ impl RecordingNbdServer {
         self.state.lock().playing = Playing { operations, next, every, reads: 0 };
     }
 
+    /// Returns the number of the next operation to apply.
+    pub fn played(&self) -> usize {
+        self.state.lock().playing.next
+    }
+
+    /// Closes all connections after this many reads, once; `None` for never.
+    pub fn close_connections_after(&self, reads: Option<usize>) {
+        self.state.lock().reads_left = reads;
+    }
+
     /// Stops to apply operations, and returns the number of the next one.
     pub fn stop_playing(&self) -> usize {
         std::mem::take(&mut self.state.lock().playing).next
@@ -125,6 +161,7 @@ impl RecordingNbdServer {
 
     fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        self.state.lock().connections.push(stream.try_clone()?);
         stream.write_all(&greeting(3))?;
         receive::<4>(&mut stream)?;
         let size = self.state.lock().disk.len() as u64;
@@ -161,7 +198,10 @@ impl RecordingNbdServer {
         let mut written = vec![0; if command == WRITE { len } else { 0 }];
         stream.read_exact(&mut written)?;
         let mut state = self.state.lock();
-        let State { disk, operations, playing } = &mut *state;
+        if command == READ {
+            state.count_read();
+        }
+        let State { disk, operations, playing, .. } = &mut *state;
         if command == READ {
             playing.before_read(disk);
         }

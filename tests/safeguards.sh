@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Shows that the disk simulation finds faults: removes one safeguard after the other from a copy of the committed tree, and expects the
+# simulation to fail within SEEDS seeds: tests/safeguards.sh [SEEDS]. Ends with "PASSED", or names each safeguard that is not missed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seeds=${1:-10000}
+target=${CARGO_TARGET_DIR:-$PWD/target}/safeguards
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+git clone --quiet . "$copy/tree"
+cd "$copy/tree"
+
+simulate() {
+    CARGO_TARGET_DIR=$target DISK_SIMULATION_SEEDS=$seeds \
+        cargo test --quiet --locked -p rtftp-tests --test disk_simulation >"$copy/log" 2>&1
+}
+
+undetected=()
+remove() { # SAFEGUARD FILE SED-EXPRESSION
+    sed --in-place --regexp-extended "$3" "runtime-std/src/$2"
+    ! git diff --quiet || { echo "FAILED: no line of $2 matches $3" >&2; exit 1; }
+    if simulate; then
+        echo "not detected within $seeds seeds: $1"
+        undetected+=("$1")
+    elif ! grep --quiet '^DISK_SIMULATION_SEED=' "$copy/log"; then
+        cat "$copy/log" >&2
+        echo "FAILED: does not build, or fails otherwise: $1" >&2
+        exit 1
+    else
+        echo "detected: $1: $(sed -n 's/^\(DISK_SIMULATION_SEED=[0-9]*\).*/\1/p' "$copy/log")"
+    fi
+    git checkout --quiet .
+}
+
+simulate || { cat "$copy/log" >&2; echo "FAILED: the simulation of the tree as it is" >&2; exit 1; }
+remove "a file that changes during its transfer is compared with the disk" disk/remote_file.rs 's/if !verify \{/if true {/'
+remove "a changed file ends its transfer" disk/remote_file.rs \
+    's/(Comparison::Changed =>) return Err\(DiskError::Changed\)/\1 return Ok(reopened.with_map_of(file))/'
+remove "the comparison takes a new snapshot" disk/remote_file.rs 's/disk\.snapshot\(true\)/disk.snapshot(false)/'
+remove "what a lost connection has read is not kept for the next boot" disk/actor.rs 's/if !is_alive \&\& /if false \&\& /'
+remove "the journal is replayed" fs/ext4/journal.rs 's/Self::from_log\(committed, memory\)/Self::from_log(committed, memory).map(|_| Self::default())/'
+remove "the newest copy of a block counts" fs/ext4/journal.rs 's/\*older = \*newer;//'
+remove "revoke records are honoured" fs/ext4/journal.rs 's/newest\.is_none_or\(\|record\| /newest.is_none_or(|record| true || /'
+remove "a transaction counts only with its commit block" fs/ext4/journal/scan.rs 's/self\.copies\.truncate\(copies\)/let _ = copies/'
+remove "checksums of the journal are verified" fs/ext4/journal/checksum.rs \
+    's/(=> )stored == checksum/\1true || stored == checksum/; s/(=> )matches_checksum\(/\1true || matches_checksum(/'
+remove "a journal that moves on while it is read is read again" fs/ext4/journal.rs 's/if current == superblock/if true || current == superblock/'
+[ ${#undetected[@]} = 0 ] || { echo "FAILED: ${#undetected[@]} safeguards are not missed" >&2; exit 1; }
+echo "PASSED"
