@@ -47,7 +47,7 @@ complete -c rtftp -n '__fish_seen_subcommand_from check' -l read-limit -x -d 'ti
 complete -c rtftp -n '__fish_seen_subcommand_from check' -s h -l help -d 'print this help'
 
 complete -c rtftp -n '__fish_seen_subcommand_from status' -l socket -r -F -d 'the Unix socket of the server (/run/rtftp/status.sock)'
-complete -c rtftp -n '__fish_seen_subcommand_from status' -l server -x -d 'show the server with this --status-listen; several are shown as one (none)'
+complete -c rtftp -n '__fish_seen_subcommand_from status' -l server -x -d 'show the server whose status page has this address; several are shown as one (none)'
 complete -c rtftp -n '__fish_seen_subcommand_from status' -l once -d 'print once, also on a terminal'
 complete -c rtftp -n '__fish_seen_subcommand_from status' -l json -d 'print JSON'
 complete -c rtftp -n '__fish_seen_subcommand_from status' -l follow -d 'print each finished request as a line of JSON, until interrupted'

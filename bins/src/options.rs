@@ -229,7 +229,7 @@ all of it is shown once, through less(1) if it is long. NO_COLOR disables colour
             option("--socket", "PATH", "the Unix socket of the server")
                 .default("`/run/rtftp/status.sock`")
                 .completes(Completion::File),
-            option("--server", "HOST:PORT", "show the server with this `--status-listen`; several are shown as one")
+            option("--server", "HOST:PORT", "show the server whose status page has this address; several are shown as one")
                 .default("none")
                 .details(
                     "Each client is shown once, with the server that answered it. A server that does not answer is named, and the others \
