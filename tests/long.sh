@@ -10,6 +10,7 @@ package        the Debian package: install, serve, upgrade, remove
 package-arm64  the package for arm64 on an emulated machine
 bookworm       README, CONTRIBUTING and guides on a clean Debian 12
 trixie         the same on a clean Debian 13
+kubernetes     the manifests for Kubernetes, rendered by kubectl and compared with its schemas
 http-boot      PCs boot over HTTP and HTTPS: UEFI firmware, GRUB, iPXE, PXELINUX
 disk-boot      Debian, Rocky, openSUSE, U-Boot and signed images boot with generated menus
 power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
@@ -22,6 +23,7 @@ package() { tests/package.sh; }
 package-arm64() { tests/package-arm64.sh; }
 bookworm() { tests/clean-debian.sh bookworm; }
 trixie() { tests/clean-debian.sh trixie; }
+kubernetes() { tests/kubernetes.sh; }
 http-boot() {
     # That of Debian 12 has no HTTPS.
     [ "$(. /etc/os-release && echo "${VERSION_ID:-}")" = 12 ] || set -- ipxe

@@ -60,6 +60,14 @@ fn opens_port_69_with_the_capability_of_its_file() {
     assert!(log.contains("listening on 127.0.0.1:69"), "{log}");
 }
 
+/// As in a pod in the network of the host: `drop: [ALL], add: [NET_BIND_SERVICE]`.
+#[test]
+fn opens_port_69_without_any_other_capability() {
+    let Some((_directory, program)) = installed(file_capability()) else { return };
+    let log = log_of_daemon(&program, "69", &["--bounding-set=-all,+net_bind_service"]);
+    assert!(log.contains("listening on 127.0.0.1:69"), "{log}");
+}
+
 #[test]
 fn starts_on_a_high_port_where_the_capability_is_forbidden() {
     let Some((_directory, program)) = installed(file_capability()) else { return };
