@@ -31,6 +31,8 @@ complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l http-pref
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l https -x -d 'serve the files over HTTPS, too; PORT alone listens on all addresses (off)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l tls-certificate -r -F -d 'the server\'s certificate in the PEM format, followed by intermediate ones'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l tls-key -r -F -d 'the key of the certificate in the PEM format, not encrypted'
+complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l stop-grace -x -d 'let running transfers complete for SECONDS after SIGTERM (3)'
+complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l allow-read -x -a '(__fish_complete_directories)' -d 'let the sandbox read files below DIR, too (none)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l no-sandbox -d 'disable the Landlock sandbox'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l log-level -x -a 'error warn info debug trace' -d 'log level: error, warn, info, debug or trace (info)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -s h -l help -d 'print this help'

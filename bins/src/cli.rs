@@ -1,6 +1,6 @@
 //! The command line of the daemon, and the choice of its subcommand.
 
-use std::{ffi::OsString, fmt, ops::RangeInclusive};
+use std::{ffi::OsString, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use log::LevelFilter;
 use rtftp_runtime::{
@@ -17,6 +17,9 @@ use crate::{
     status,
     status_page::ListenAddress,
 };
+
+/// The longest time in seconds that running transfers can have to complete.
+const MAX_STOP_GRACE: u64 = 3600;
 
 /// The action that a command line requests.
 #[derive(Debug)]
@@ -37,8 +40,10 @@ pub(crate) struct Serve {
     pub(crate) config: Config,
     pub(crate) http: HttpOptions,
     pub(crate) status_listen: Option<ListenAddress>,
+    pub(crate) stop_grace: Duration,
     pub(crate) log_level: LevelFilter,
     pub(crate) sandbox: bool,
+    pub(crate) allow_read: Option<PathBuf>,
 }
 
 /// A problem with the arguments of a command.
@@ -121,7 +126,9 @@ fn parse_serve(mut args: Vec<OsString>) -> Result<Action, String> {
         tls: tls(&mut parser)?,
         prefix: parser.value("--http-prefix", "a path")?.unwrap_or_default(),
     };
+    let stop_grace = parser.seconds("--stop-grace", 0..=MAX_STOP_GRACE)?;
     let sandbox = !parser.flag("--no-sandbox");
+    let allow_read = parser.path("--allow-read")?;
     let log_level = parser.value_or_default("--log-level", "error, warn, info, debug or trace")?;
     if let Some(unknown) = parser.operands()?.first() {
         return Err(unknown_argument(unknown));
@@ -146,7 +153,7 @@ fn parse_serve(mut args: Vec<OsString>) -> Result<Action, String> {
         status_socket,
         http: None,
     };
-    Ok(Action::Serve(Box::new(Serve { config, http, status_listen, log_level, sandbox })))
+    Ok(Action::Serve(Box::new(Serve { config, http, status_listen, stop_grace, log_level, sandbox, allow_read })))
 }
 
 /// Inserts the value `true` after a `--monitor-configs` without a value, since pico-args has no optional values.
@@ -183,7 +190,7 @@ fn port_range(parser: &mut Parser) -> Result<Option<RangeInclusive<u16>>, String
 
 #[cfg(test)]
 mod tests {
-    use std::{net::IpAddr, path::PathBuf, time::Duration};
+    use std::net::IpAddr;
 
     use super::*;
 
@@ -292,6 +299,7 @@ mod tests {
             ("-r /r --log-level loud", "--log-level: expected error, warn, info, debug or trace, found `loud`"),
             ("-r /r --max-blksize 7", "--max-blksize: expected a whole number from 8 to 65464, found `7`"),
             ("-r /r --max-windowsize x", "--max-windowsize: expected a whole number from 1 to 32767, found `x`"),
+            ("-r /r --stop-grace 3601", "--stop-grace: expected a whole number from 0 to 3600, found `3601`"),
             ("-r /r --disk-memory 15", "--disk-memory: expected a whole number from 16 to 1048576, found `15`"),
             ("-r /r --port-range 1-9 --single-port", "--single-port and --port-range cannot be combined"),
             ("-r /r --https 443 --tls-key k", "--https needs --tls-certificate and --tls-key"),

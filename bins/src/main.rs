@@ -19,6 +19,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use async_signal::Signal;
@@ -64,18 +65,22 @@ fn main() -> ExitCode {
 }
 
 /// Runs the daemon until a signal ends it.
-fn serve(Serve { config, http, status_listen, sandbox, .. }: Serve, log: &mut Log) -> io::Result<()> {
+fn serve(
+    Serve { config, http, status_listen, stop_grace, sandbox, allow_read, .. }: Serve,
+    log: &mut Log,
+) -> io::Result<()> {
     let root = config.root_dir.display().to_string();
     enable_low_ports();
     let page = status_listen.map(StatusPage::bind).transpose()?;
-    let (server, address, manager, signals) = start(config, http, sandbox, log)?;
+    let (server, address, manager, signals) = start(config, http, sandbox, allow_read.as_deref(), stop_grace, log)?;
     log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
     if let Some(page) = page {
         log::info!("status page at http://{}/", page.address());
-        page.start(server.history())?;
+        page.start(server.clone())?;
     }
-    let service = service::run(server.clone(), manager, signals, format!("serving {root} on {address}"));
-    server.run(service);
+    let summary = format!("serving {root} on {address}");
+    let service = service::run(server.clone(), manager, signals.clone(), summary, stop_grace);
+    server.run(service, service::grace(stop_grace, signals));
     Ok(())
 }
 
@@ -94,6 +99,8 @@ fn start(
     mut config: Config,
     http: HttpOptions,
     sandbox: bool,
+    allow_read: Option<&Path>,
+    stop_grace: Duration,
     log: &mut Log,
 ) -> io::Result<(Arc<Server>, SocketAddr, ServiceManager, Receiver<Signal>)> {
     let root = config.root_dir.clone();
@@ -112,21 +119,25 @@ fn start(
         log::warn!("cannot set no_new_privs: {error}");
     }
     if sandbox {
-        enter_sandbox(&root);
+        enter_sandbox(&root, allow_read)?;
     } else {
         log::info!("sandbox disabled by --no-sandbox");
     }
     log.start_writer();
-    let signals = service::receive_signals()?;
+    let signals = service::receive_signals(stop_grace)?;
     let address = server.local_addr()?;
     Ok((Arc::new(server), address, manager, signals))
 }
 
-/// Restricts the process to reading the served files. The daemon continues without a sandbox if the kernel has none.
-fn enter_sandbox(root: &Path) {
-    match sandbox::confine(root) {
+/// Restricts the process to reading the served files, and those below `also`. The daemon continues without a sandbox if the kernel has
+/// none.
+fn enter_sandbox(root: &Path, also: Option<&Path>) -> io::Result<()> {
+    if let Some(also) = also {
+        also.read_dir().map_err(|error| io::Error::other(format!("--allow-read {}: {error}", also.display())))?;
+    }
+    match sandbox::confine(root, also) {
         Ok(sandbox) => {
-            let readable = [root].into_iter().chain(sandbox.link_targets.iter().map(PathBuf::as_path));
+            let readable = [root].into_iter().chain(also).chain(sandbox.link_targets.iter().map(PathBuf::as_path));
             let readable: Vec<String> = readable.map(|path| path.display().to_string()).collect();
             log::info!("sandbox enabled: only files below {} can be read, none can be written", readable.join(", "));
             if !sandbox.not_denied.is_empty() {
@@ -135,4 +146,5 @@ fn enter_sandbox(root: &Path) {
         }
         Err(error) => log::warn!("sandbox disabled: {error}"),
     }
+    Ok(())
 }

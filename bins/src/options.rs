@@ -156,7 +156,7 @@ all.
                 .default("off")
                 .details(
                     "Everyone who can connect sees the page at `/`, the history as JSON at `/boots.json`, and metrics for \
-                     Prometheus at `/metrics`.",
+                     Prometheus at `/metrics`. `/healthz` and `/readyz` are for probes.",
                 ),
             option("--http", "IP:PORT", "serve the files over HTTP, too; PORT alone listens on all addresses")
                 .default("off")
@@ -175,6 +175,19 @@ all.
                 .details("SIGHUP reads it and its key again. If they are not valid, those read before stay in use."),
             option("--tls-key", "FILE", "the key of the certificate in the PEM format, not encrypted")
                 .completes(Completion::File),
+            option("--stop-grace", "SECONDS", "let running transfers complete for SECONDS after SIGTERM")
+                .default("3")
+                .details(
+                    "Requests are not received any more in that time; on a socket of systemd they wait for the next start of the \
+                     daemon. A second SIGTERM aborts the transfers.",
+                ),
+            option("--allow-read", "DIR", "let the sandbox read files below DIR, too")
+                .default("none")
+                .details(
+                    "For a `--root-dir` that is a symbolic link to a directory in DIR: it can then be exchanged for a link to another \
+                     one, which is served at once. Clients get no other files than without this option.",
+                )
+                .completes(Completion::Directory),
             flag("--no-sandbox", "disable the Landlock sandbox"),
             option("--log-level", "LEVEL", "log level: `error`, `warn`, `info`, `debug` or `trace`")
                 .default("info")

@@ -19,7 +19,7 @@ use std::{
 };
 
 use async_signal::{Signal, Signals};
-use rtftp_runtime::server::Server;
+use rtftp_runtime::{clock::within, server::Server};
 use rustix::{
     net::{
         AddressFamily, SocketType,
@@ -29,15 +29,17 @@ use rustix::{
 };
 use smol::{
     Timer, block_on,
-    channel::{Receiver, unbounded},
+    channel::{Receiver, Sender, unbounded},
     future::{or, pending},
     stream::StreamExt,
 };
 
 use crate::{http::HttpSockets, logging};
 
-/// The time in which the process must end after a signal. Running transfers have 3 s of it.
-const STOP_LIMIT: Duration = Duration::from_millis(3800);
+/// The time in which the process must end after the grace period of running transfers.
+const ABORT_LIMIT: Duration = Duration::from_millis(800);
+/// The time beyond the grace period for which the service manager is asked.
+const MARGIN: Duration = Duration::from_secs(2);
 /// The minimum interval between two notifications of the number of transfers.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// The time in which a busy service manager must accept a notification, and the interval of the attempts.
@@ -108,25 +110,22 @@ fn socket_kind(fd: &OwnedFd) -> SocketKind {
     }
 }
 
-/// Starts a thread that receives signals, and ends the process [`STOP_LIMIT`] after one that asks for it, whatever other threads do.
+/// Starts a thread that receives signals. After one that asks for the end it ends the process, whatever other threads do:
+/// [`ABORT_LIMIT`] after `grace`, or after a second such signal.
 ///
 /// # Errors
 ///
 /// Fails if the signals cannot be caught, or the thread cannot be started.
-pub(crate) fn receive_signals() -> io::Result<Receiver<Signal>> {
+pub(crate) fn receive_signals(grace: Duration) -> io::Result<Receiver<Signal>> {
     let mut signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
     let (sender, received) = unbounded();
     let receive = move || {
-        loop {
-            let Some(Ok(signal)) = block_on(signals.next()) else { return };
-            // Fails if the server has ended.
-            let _ = sender.try_send(signal);
-            if signal != Signal::Hup {
-                break;
-            }
+        block_on(forward(&mut signals, &sender));
+        let stopped = Instant::now();
+        if block_on(within(grace + ABORT_LIMIT, forward(&mut signals, &sender))).is_some() {
+            thread::sleep(ABORT_LIMIT);
         }
-        thread::sleep(STOP_LIMIT);
-        log::warn!("ended before everything was stopped, after {} s", STOP_LIMIT.as_secs_f32());
+        log::warn!("ended before everything was stopped, after {:.1} s", stopped.elapsed().as_secs_f32());
         logging::flush();
         process::exit(0);
     };
@@ -134,16 +133,41 @@ pub(crate) fn receive_signals() -> io::Result<Receiver<Signal>> {
     Ok(received)
 }
 
+/// Forwards signals, the last of them the first one that asks for the end.
+async fn forward(signals: &mut Signals, sender: &Sender<Signal>) {
+    while let Some(Ok(signal)) = signals.next().await {
+        // Fails if the server has ended.
+        let _ = sender.try_send(signal);
+        if signal != Signal::Hup {
+            return;
+        }
+    }
+    // No more signals can be received.
+    pending().await
+}
+
+/// Completes after the grace period of running transfers, or at the next signal that asks for the end.
+pub(crate) async fn grace(limit: Duration, signals: Receiver<Signal>) {
+    within(limit, async { while signals.recv().await == Ok(Signal::Hup) {} }).await;
+}
+
 /// Notifies the service manager of the state of `server`, and reloads at each SIGHUP. Returns at any other signal.
 ///
-/// `summary` is the start of the status text. Must run in the event loop of the transfers, so that the watchdog detects when it
+/// `summary` is the start of the status text; `grace` is the time that running transfers will have. Must run in the event loop of the transfers, so that the watchdog detects when it
 /// hangs.
-pub(crate) async fn run(server: Arc<Server>, manager: ServiceManager, signals: Receiver<Signal>, summary: String) {
+pub(crate) async fn run(
+    server: Arc<Server>,
+    manager: ServiceManager,
+    signals: Receiver<Signal>,
+    summary: String,
+    grace: Duration,
+) {
     manager.notify(&format!("READY=1\n{}", status(&summary, 0))).await;
-    let notifications = or(manager.notify_watchdog(), manager.notify_transfers(&server, &summary));
+    let notifications = or(manager.notify_watchdog(&server), manager.notify_transfers(&server, &summary));
     or(manager.handle_signals(&server, signals), notifications).await;
     log::info!("stopping");
-    manager.notify("STOPPING=1").await;
+    // Otherwise it would kill the process after `TimeoutStopSec=`.
+    manager.notify(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", (grace + MARGIN).as_micros())).await;
 }
 
 /// Returns the assignment of the status text.
@@ -177,11 +201,14 @@ impl ServiceManager {
         }
     }
 
-    /// Notifies the watchdog twice per interval. Never returns.
-    async fn notify_watchdog(&self) {
+    /// Notifies the watchdog twice per interval while the server is alive. Never returns.
+    async fn notify_watchdog(&self, server: &Server) {
         let Some(interval) = self.watchdog else { return pending().await };
         loop {
-            self.notify("WATCHDOG=1").await;
+            match server.check_alive(interval / 2).await {
+                Ok(()) => self.notify("WATCHDOG=1").await,
+                Err(error) => log::error!("the watchdog is not notified: {error}"),
+            }
             Timer::after(interval / 2).await;
         }
     }

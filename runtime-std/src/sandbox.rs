@@ -59,16 +59,19 @@ pub fn deny_new_privileges() -> io::Result<()> {
 
 /// Confines the calling thread and all threads that it starts later. Call it before any other thread is started.
 ///
-/// Files below `root` stay readable, and so do the present targets of symbolic links directly in it. A directory that replaces `root`
-/// later is not readable. The threads cannot listen on TCP ports, signal other programs, or connect to abstract Unix sockets.
+/// Files below `root` and below `also` stay readable, and so do the present targets of symbolic links directly in `root`. A directory
+/// that replaces `root` later is readable only if it is below `also`. The threads cannot listen on TCP ports, signal other programs, or connect to abstract Unix sockets.
 ///
 /// # Errors
 ///
 /// Returns [`SandboxError`]; then the thread is not confined.
-pub fn confine(root: &Path) -> Result<Sandbox, SandboxError> {
+pub fn confine(root: &Path, also: Option<&Path>) -> Result<Sandbox, SandboxError> {
     unsandboxed::start();
     let link_targets = link_targets(root).map_err(SandboxError::Root)?;
-    match restrict(root, &link_targets).map_err(SandboxError::Rules)?.landlock {
+    match restrict(link_targets.iter().map(PathBuf::as_path).chain([root]).chain(also))
+        .map_err(SandboxError::Rules)?
+        .landlock
+    {
         LandlockStatus::NotImplemented => Err(SandboxError::NotSupported),
         LandlockStatus::NotEnabled => Err(SandboxError::NotEnabled),
         LandlockStatus::Available { effective_abi, .. } => {
@@ -90,10 +93,9 @@ fn link_targets(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(targets.filter(|target| !target.starts_with(&real_root)).collect())
 }
 
-fn restrict(root: &Path, link_targets: &[PathBuf]) -> Result<RestrictionStatus, RulesetError> {
+fn restrict<'p>(readable: impl Iterator<Item = &'p Path>) -> Result<RestrictionStatus, RulesetError> {
     // Handles every access that the kernel can deny; ABI 1 covers reading and writing. ABI 9 would deny Unix sockets.
     let all = AccessFs::from_all(ABI::V8);
-    let readable = link_targets.iter().map(PathBuf::as_path).chain([root]);
     Ruleset::default()
         .handle_access(all)?
         .handle_access(AccessNet::BindTcp)?

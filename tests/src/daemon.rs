@@ -264,6 +264,15 @@ impl Rtftp {
         self.end(signal);
     }
 
+    /// Waits until the daemon, which was sent a signal before, ends by itself within `limit`, and asserts a clean exit.
+    #[track_caller]
+    pub fn wait_for_end(mut self, limit: Duration) {
+        self.ended = true;
+        let status = self.process.wait(limit);
+        assert_eq!(status.code(), Some(0), "the daemon must exit with 0");
+        self.assert_no_descendants();
+    }
+
     #[track_caller]
     fn end(&mut self, signal: Signal) {
         self.ended = true;

@@ -10,6 +10,7 @@
 //!
 //! [`sim`] simulates a network in virtual time for the state machines of the core.
 
+mod activated;
 mod appliance;
 pub mod attackers;
 mod authority;
@@ -32,6 +33,7 @@ mod hanging_fs;
 pub mod hostile_nbd;
 pub mod http_client;
 pub mod http_load;
+mod hung_thread;
 mod kernel;
 mod kernel_mount;
 mod listing;
@@ -58,6 +60,7 @@ pub mod upgrade_recording;
 mod veth_network;
 mod wait;
 
+pub use activated::activated;
 pub use appliance::AppliancePermit;
 pub use authority::Authority;
 pub use board_disk::{board_config, board_disk};
@@ -71,6 +74,7 @@ pub use efi_program::{certificate_table, efi_program};
 pub use emulated_machine::{Firmware, SNAKEOIL_KEY, U_BOOT};
 pub use foreign_server::{ForeignServer, TftpServerProgram};
 pub use hanging_fs::{Hang, HangingFileSystem};
+pub use hung_thread::HungThread;
 pub use kernel_mount::{KernelMount, read_directory};
 pub use listing::{Entry, Listing, write_awkward_files};
 pub use nbd::{NbdServer, closed_port, silent_server};

@@ -10,7 +10,8 @@ use std::{
 
 use nix::sys::signal::Signal;
 use rtftp_tests::{
-    NbdServer, Rtftp, binary, board_config, board_disk, can_unshare, not_tested, poll_until, raw_client::rrq, run,
+    NbdServer, Rtftp, assert_same, binary, board_config, board_disk, can_unshare, noise, not_tested, poll_until,
+    raw_client::rrq, run,
 };
 use tempfile::TempDir;
 
@@ -131,6 +132,52 @@ fn link_to_a_new_place_asks_for_a_restart_while_the_sandbox_is_active() {
         fs::rename(daemon.path("swapped"), daemon.path("default")).expect("renamed");
         assert_eq!(daemon.fetch(BOARD, "boot").as_deref(), Ok(release));
     }
+}
+
+/// A deployment: each release is a directory of its own, and a link to the present one is the root.
+#[test]
+fn serves_each_release_that_the_root_is_linked_to() {
+    let top = TempDir::new().expect("a directory");
+    let releases = top.path().join("releases");
+    for release in ["1", "2", "3"] {
+        let directory = releases.join(release).join("default");
+        fs::create_dir_all(&directory).expect("created");
+        fs::write(directory.join("file"), release).expect("written");
+        fs::write(directory.join(format!("only-{release}")), noise(100_000, 1)).expect("written");
+    }
+    const SCRIPT: &str =
+        r#"rmdir "$LIBGUESTFS_RTFTP_TEST_ROOT"; ln -s "$1/1" "$LIBGUESTFS_RTFTP_TEST_ROOT"; shift; exec "$@""#;
+    let start = |arguments: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-ec", SCRIPT, "sh"]).arg(&releases).arg(binary("rtftp")).args(arguments);
+        Rtftp::start_by(command.stdin(Stdio::null()))
+    };
+    let link_to = |daemon: &Rtftp, release: &str| {
+        let root = PathBuf::from(daemon.path("").display().to_string().trim_end_matches('/'));
+        symlink(releases.join(release), root.with_extension("next")).expect("linked");
+        fs::rename(root.with_extension("next"), &root).expect("renamed");
+    };
+    let allowed = releases.display().to_string();
+    for arguments in [&["--allow-read", &*allowed][..], &["--no-sandbox"]] {
+        let daemon = start(arguments);
+        assert_eq!(daemon.fetch(BOARD, "file").as_deref(), Ok("1"));
+        let mut running = daemon.client("127.0.0.8");
+        let first = running.exchange(&rrq("only-1", &[]));
+        for release in ["2", "3", "1", "2"] {
+            link_to(&daemon, release);
+            assert_eq!(daemon.fetch(BOARD, "file").as_deref(), Ok(release), "{arguments:?}");
+            assert_eq!(daemon.fetch(BOARD, &format!("only-{release}")).map(|file| file.is_empty()), Ok(false));
+        }
+        assert_eq!(daemon.fetch(BOARD, "only-1"), Err(1), "{arguments:?}");
+        assert_same(&running.finish(first).expect("a file"), &noise(100_000, 1), "a transfer that began before");
+    }
+    let daemon = start(&[]);
+    if daemon.log_lines(&["sandbox enabled"]).is_empty() {
+        return not_tested("this kernel has no Landlock");
+    }
+    assert_eq!(daemon.fetch(BOARD, "only-1").map(|file| file.is_empty()), Ok(false));
+    link_to(&daemon, "2");
+    assert_error(&daemon, "file", 0, "it is another directory than at the start: restart rtftp");
 }
 
 #[test]

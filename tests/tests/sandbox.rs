@@ -17,13 +17,16 @@ use std::{
 
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use rtftp_runtime::sandbox::{Sandbox, SandboxError, confine};
-use rtftp_tests::{DiskConfig, NbdServer, Process, Rtftp, binary, board_config, board_disk, can_unshare, not_tested};
+use rtftp_tests::{
+    DiskConfig, NbdServer, Process, Rtftp, binary, board_config, board_disk, can_unshare, not_tested,
+    run_with_bad_arguments,
+};
 use tempfile::TempDir;
 
 /// Runs a closure on a thread confined to a directory. Returns `false` if the kernel does not support the sandbox.
 #[track_caller]
 fn confined_to(root: &Path, work: impl FnOnce(&Sandbox) + Send) -> bool {
-    let confined = || match confine(root) {
+    let confined = || match confine(root, None) {
         Ok(sandbox) => {
             work(&sandbox);
             true
@@ -104,6 +107,36 @@ fn denies_everything_except_reading_served_files() {
     }
     assert_eq!(fs::read_to_string(&secret).expect("this thread is not confined"), "content");
     drop(socket);
+}
+
+#[test]
+fn allows_reading_one_more_directory() {
+    let top = TempDir::new().expect("a directory");
+    let at = |name: &str| top.path().join(name);
+    for release in ["releases/1", "releases/2", "private"] {
+        fs::create_dir_all(at(release)).expect("created");
+        fs::write(at(release).join("file"), release).expect("written");
+    }
+    symlink("releases/1", at("current")).expect("linked");
+    let confined = || match confine(&at("current"), Some(&at("releases"))) {
+        Ok(_) => {
+            for release in ["releases/1", "releases/2"] {
+                assert_eq!(fs::read_to_string(at(release).join("file")).expect("readable"), release);
+            }
+            assert_eq!(error(fs::read(at("private/file"))), ErrorKind::PermissionDenied);
+            assert_eq!(error(fs::write(at("releases/2/file"), "written")), ErrorKind::PermissionDenied);
+        }
+        Err(error) => not_tested(error),
+    };
+    thread::scope(|scope| scope.spawn(confined).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+}
+
+#[test]
+fn reports_a_missing_directory_of_allow_read() {
+    let output = run_with_bad_arguments(["--root-dir", "/", "--listen-port", "0", "--allow-read", "/nonexistent"]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("--allow-read /nonexistent: No such file or directory"), "{stderr}");
 }
 
 /// Asserts that no thread of a daemon, and no program that it starts, can gain privileges.

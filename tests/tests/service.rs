@@ -17,7 +17,6 @@ use std::{
 use nix::{
     sched::{CloneFlags, unshare},
     sys::{
-        ptrace,
         signal::Signal,
         socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt},
         wait::{WaitPidFlag, WaitStatus, waitpid},
@@ -25,8 +24,8 @@ use nix::{
     unistd::Pid,
 };
 use rtftp_tests::{
-    Answer, Authority, Client, DiskConfig, Rtftp, binary, can_unshare, closed_port, http_client::HttpClient,
-    not_tested, poll_until, raw_client::rrq, run, silent_server,
+    Answer, Authority, Client, DiskConfig, HungThread, Rtftp, activated, binary, can_unshare, closed_port,
+    http_client::HttpClient, poll_until, raw_client::rrq, run, silent_server,
 };
 use tempfile::TempDir;
 
@@ -120,34 +119,17 @@ fn notifies_of_readiness_transfers_reload_and_stop() {
     assert_eq!(client.finish(first).map(|file| file.len()), Ok(1000), "the transfer continues");
     assert_eq!(manager.receive_transfers(), "0 transfers");
     daemon.stop(Signal::SIGTERM);
-    assert_eq!(manager.receive(), ["STOPPING=1"]);
-}
-
-/// Stops one thread of a daemon, as a system call that never returns would. Returns its number, or `None` if that is not allowed.
-fn hang(daemon: &Rtftp, name: &str) -> Option<Pid> {
-    let threads = fs::read_dir(format!("/proc/{}/task", daemon.process().id())).expect("a running process");
-    let thread = threads
-        .map(|thread| thread.expect("a thread").path())
-        .find(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|found| found.trim_end() == name));
-    let id = thread.expect("a thread of this name").file_name().and_then(|id| id.to_str()?.parse().ok());
-    let thread = Pid::from_raw(id.expect("a number"));
-    if let Err(error) = ptrace::seize(thread, ptrace::Options::empty()) {
-        not_tested(format_args!("ptrace: {error}"));
-        return None;
-    }
-    ptrace::interrupt(thread).expect("interrupted");
-    waitpid(thread, Some(WaitPidFlag::__WALL)).expect("stopped");
-    Some(thread)
+    assert_eq!(manager.receive(), ["STOPPING=1", "EXTEND_TIMEOUT_USEC=5000000"]);
 }
 
 /// Ends a daemon with a thread that hangs, and asserts that it takes 4 s at most.
-fn end_in_time(daemon: Rtftp, thread: Pid) {
+fn end_in_time(daemon: Rtftp, thread: HungThread) {
     let since = Instant::now();
-    if thread.as_raw() != daemon.process().id().cast_signed() {
+    if thread.id() != Pid::from_raw(daemon.process().id().cast_signed()) {
         // The process has ended once this test has waited for the thread.
         daemon.process().signal(Signal::SIGTERM);
         poll_until("the end of the thread", MESSAGE_LIMIT, || {
-            let status = waitpid(thread, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG));
+            let status = waitpid(thread.id(), Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG));
             (status != Ok(WaitStatus::StillAlive)).then_some(())
         });
     }
@@ -160,7 +142,7 @@ fn end_in_time(daemon: Rtftp, thread: Pid) {
 fn ends_within_4_s_while_the_main_thread_hangs() {
     let mut command = Command::new(binary("rtftp"));
     let daemon = Rtftp::start_by(command.stdin(Stdio::null()));
-    if let Some(thread) = hang(&daemon, "rtftp") {
+    if let Some(thread) = HungThread::of(daemon.process(), "rtftp") {
         end_in_time(daemon, thread);
     }
 }
@@ -171,7 +153,7 @@ fn serves_local_files_and_ends_within_4_s_while_the_thread_for_disks_hangs() {
     daemon.put("default/file", "short");
     daemon.put_disk("127.0.0.6", &DiskConfig::new(silent_server()).partition(0, "/"));
     daemon.client("127.0.0.6").request(&rrq("file", &[]));
-    let Some(thread) = hang(&daemon, "disks") else { return };
+    let Some(thread) = HungThread::of(daemon.process(), "disks") else { return };
     daemon.client("127.0.0.6").request(&rrq("file", &[]));
     let since = Instant::now();
     assert_eq!(daemon.fetch("127.0.0.7", "file").as_deref(), Ok("short"));
@@ -200,11 +182,24 @@ fn notifies_watchdog_twice_per_interval() {
 }
 
 #[test]
+fn notifies_no_watchdog_while_the_thread_for_disks_hangs() {
+    let manager = ServiceManager::new();
+    let daemon = manager.start(&[("WATCHDOG_USEC", "400000")]);
+    let Some(thread) = HungThread::of(daemon.process(), "disks") else { return };
+    daemon.logged(&["the watchdog is not notified: the thread that reads disks has not answered for 0.2 s"]);
+    manager.socket.set_nonblocking(true).expect("set");
+    while manager.socket.recv(&mut [0; 100]).is_ok() {}
+    manager.socket.set_nonblocking(false).expect("set");
+    thread.resume();
+    assert_eq!(manager.receive(), ["WATCHDOG=1"], "again");
+}
+
+#[test]
 fn ignores_watchdog_of_another_process() {
     let manager = ServiceManager::new();
     let daemon = manager.start(&[("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")]);
     daemon.stop(Signal::SIGTERM);
-    assert_eq!(manager.receive(), ["STOPPING=1"]);
+    assert_eq!(manager.receive(), ["STOPPING=1", "EXTEND_TIMEOUT_USEC=5000000"]);
 }
 
 #[test]
@@ -236,15 +231,6 @@ fn sighup_reloads_all_disks_without_monitoring() {
     daemon.logged(&["127.0.0.7.nbd", "removed"]);
     daemon.logged(&["reloaded", "2 .nbd files"]);
     assert_eq!(daemon.fetch("127.0.0.10", "file").as_deref(), Ok("file"));
-}
-
-/// Returns the command of a daemon with `count` activated sockets from file descriptor 3, as systemd starts it.
-fn activated(descriptor: impl Into<OwnedFd>, count: u32) -> Command {
-    const SCRIPT: &str = r#"exec 3<&0 4<&0 </dev/null
-        export LISTEN_PID=$$ LISTEN_FDS="$1" LISTEN_FDNAMES="${NAME:-rtftp.socket}"; shift; exec "$@""#;
-    let mut command = Command::new("sh");
-    command.args(["-c", SCRIPT, "sh", &count.to_string()]).arg(binary("rtftp")).stdin(descriptor.into());
-    command
 }
 
 #[test]

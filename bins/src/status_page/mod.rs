@@ -2,6 +2,7 @@
 
 mod metrics;
 mod page;
+mod probes;
 mod request;
 mod response;
 
@@ -14,7 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_runtime::{clock::within, connections::Connections, history::History, network::network, thread};
+use rtftp_runtime::{
+    clock::within, connections::Connections, history::History, network::network, server::Server, thread,
+};
 use rustix::system::uname;
 use smol::{
     Async, Executor, Timer, block_on,
@@ -26,6 +29,7 @@ use smol::{
 };
 
 use self::{
+    probes::Probe,
     request::{Method, Request},
     response::{Response, Status},
 };
@@ -88,22 +92,22 @@ impl StatusPage {
         self.address
     }
 
-    /// Starts to serve the history, on a thread of its own: no request can delay a transfer. It ends with the process.
+    /// Starts to serve the status of a server, on a thread of its own: no request can delay a transfer. It ends with the process.
     ///
     /// # Errors
     ///
     /// Fails if the thread cannot be started.
-    pub(crate) fn start(self, history: History) -> io::Result<()> {
+    pub(crate) fn start(self, server: Arc<Server>) -> io::Result<()> {
         let listener = Async::new(self.listener)?;
-        thread::spawn("status-page", move || block_on(serve(listener, history)))
+        thread::spawn("status-page", move || block_on(serve(listener, server)))
     }
 }
 
 /// Serves all connections. Never returns.
-async fn serve(listener: Async<TcpListener>, history: History) {
+async fn serve(listener: Async<TcpListener>, server: Arc<Server>) {
     let executor = Executor::new();
     let host_name = uname().nodename().to_string_lossy().into_owned();
-    let site = Arc::new(Site { history, host_name, json: Mutex::new(None) });
+    let site = Arc::new(Site { history: server.history(), server, host_name, json: Mutex::new(None) });
     let accept = async {
         let connections = Connections::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS);
         loop {
@@ -133,6 +137,7 @@ async fn serve(listener: Async<TcpListener>, history: History) {
 /// The resources that the server provides.
 #[derive(Debug)]
 struct Site {
+    server: Arc<Server>,
     history: History,
     /// The host name of this machine.
     host_name: String,
@@ -163,18 +168,23 @@ impl Site {
     }
 
     async fn response(&self, request: &Request) -> Response {
-        // Prevents DNS rebinding: a foreign site whose name resolves to this address could otherwise read the history.
-        if !request.host_is_trusted(&self.host_name) {
+        let probe = Probe::at(&request.path);
+        // Prevents DNS rebinding: a foreign site whose name resolves to this address could otherwise read the history. Probes show
+        // nothing of it, and may use any name.
+        if probe.is_none() && !request.host_is_trusted(&self.host_name) {
             return Response::error(Status::Misdirected);
         }
         match request.path.as_str() {
-            "/" | "/boots.json" | "/metrics" if request.method == Method::Other => {
+            "/" | "/boots.json" | "/metrics" | "/healthz" | "/readyz" if request.method == Method::Other => {
                 Response::error(Status::MethodNotAllowed)
             }
             "/" => page::response(),
             "/boots.json" => Response::new("application/json", self.json().await),
             "/metrics" => metrics::response(&self.history.header(), self.history.client_count()),
-            _ => Response::error(Status::NotFound),
+            _ => match probe {
+                Some(probe) => probe.response(&self.server).await,
+                None => Response::error(Status::NotFound),
+            },
         }
     }
 

@@ -15,6 +15,7 @@ pub(super) enum Status {
     RequestTimeout,
     Misdirected,
     TooLarge,
+    Unavailable,
 }
 
 impl Status {
@@ -28,15 +29,16 @@ impl Status {
             Self::RequestTimeout => "408 Request Timeout",
             Self::Misdirected => "421 Misdirected Request",
             Self::TooLarge => "431 Request Header Fields Too Large",
+            Self::Unavailable => "503 Service Unavailable",
         }
     }
 
     /// Returns the explanation in the body.
     fn explanation(self) -> &'static str {
         match self {
-            Self::Ok => "",
+            Self::Ok | Self::Unavailable => "",
             Self::BadRequest => "not an HTTP/1.1 request",
-            Self::NotFound => "the paths are /, /boots.json and /metrics",
+            Self::NotFound => "the paths are /, /boots.json, /metrics, /healthz and /readyz",
             Self::MethodNotAllowed => "use GET or HEAD",
             Self::RequestTimeout => "the request was not complete within 2 s",
             Self::Misdirected => "use the IP address of this server, its host name, or localhost",
@@ -65,6 +67,12 @@ impl Response {
     pub(super) fn error(status: Status) -> Self {
         let body = format!("{}: {}\n", status.line(), status.explanation()).into_bytes();
         Self { status, ..Self::new("text/plain; charset=utf-8", Arc::new(body)) }
+    }
+
+    /// Creates the response of a failed probe.
+    pub(super) fn unavailable(reason: &str) -> Self {
+        let body = format!("{reason}\n").into_bytes();
+        Self { status: Status::Unavailable, ..Self::new("text/plain; charset=utf-8", Arc::new(body)) }
     }
 
     /// Adds directives to the Content-Security-Policy.

@@ -1,6 +1,6 @@
 //! The file store: looks files up in the roots of a client.
 
-use std::{net::SocketAddr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc, time::Duration};
 
 use rtftp_core::{
     RequestPath,
@@ -105,6 +105,16 @@ impl FileStore {
     fn without_prefix(&self, path: &RequestPath) -> Option<RequestPath> {
         let rest = path.as_bytes().strip_prefix(self.prefix.as_ref()?.as_bytes())?.strip_prefix(b"/")?;
         RequestPath::parse(rest.strip_prefix(b"default/").unwrap_or(rest)).ok()
+    }
+
+    /// Opens the root directory and reads its entries, as each request does.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be opened or read.
+    pub async fn check_root(&self) -> io::Result<()> {
+        let root = self.disks.root().open().await?;
+        self.index.entries(&root).await.map(drop)
     }
 
     /// Watches the root directory, and connects disks as their descriptions appear. Never returns.

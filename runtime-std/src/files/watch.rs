@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashSet,
+    ffi::OsString,
     fs, io, mem,
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::Path,
     time::Duration,
 };
 
-use inotify::{EventMask, Inotify, WatchMask};
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use smol::{Async, Timer, future::or};
 
 use crate::{
@@ -23,18 +24,17 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) async fn watch(disks: &Disks) {
     let mut has_failed = false;
     loop {
-        if let Err(error) = watch_directory(disks, &mut has_failed).await {
-            if error.kind() == io::ErrorKind::NotFound {
-                // The directory was removed, with all descriptions.
-                disks.retain(&HashSet::new());
-            }
-            let root = disks.root().path().display();
-            if has_failed {
-                log::debug!("{root}: {error}");
-            } else {
-                log::warn!("{root}: cannot watch for changes: {error}; retrying every second");
-                has_failed = true;
-            }
+        let Err(error) = watch_directory(disks, &mut has_failed).await else { continue };
+        if error.kind() == io::ErrorKind::NotFound {
+            // The directory was removed, with all descriptions.
+            disks.retain(&HashSet::new());
+        }
+        let root = disks.root().path().display();
+        if has_failed {
+            log::debug!("{root}: {error}");
+        } else {
+            log::warn!("{root}: cannot watch for changes: {error}; retrying every second");
+            has_failed = true;
         }
         Timer::after(RETRY_INTERVAL).await;
     }
@@ -51,19 +51,26 @@ pub(super) async fn reload(disks: &Disks) {
     }
 }
 
-/// Watches the directory until it is removed, renamed or replaced. Sets `has_failed` to `false` once that works.
+/// Watches the directory. Returns when another one is mounted or linked at its path. Sets `has_failed` to `false` once that works.
+///
+/// # Errors
+///
+/// Fails if the directory cannot be watched or read, or was removed or renamed.
 async fn watch_directory(disks: &Disks, has_failed: &mut bool) -> io::Result<()> {
     let root = disks.root();
+    root.note_present().await?;
     let path = root.path().to_owned();
     let add = move || {
         let inotify = Inotify::init()?;
+        // First: the descriptor of the directory itself is the same if the link is in it, and gets the mask below.
+        let link = watch_link(&inotify, &path);
         let files = WatchMask::CLOSE_WRITE | WatchMask::CREATE | WatchMask::MOVED_TO;
         let removed = WatchMask::MOVED_FROM | WatchMask::DELETE;
         let directory = WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR;
-        inotify.watches().add(path, files | removed | directory)?;
-        Ok(inotify)
+        let watch = inotify.watches().add(path, files | removed | directory)?;
+        Ok((inotify, link.filter(|(parent, _)| *parent != watch)))
     };
-    let mut inotify = root.run(add).await?;
+    let (mut inotify, link) = root.run(add).await?;
     let ready = Async::new(inotify.as_fd().try_clone_to_owned()?)?;
     // After the watch was added, so that no change between the two is missed.
     read_all(disks).await?;
@@ -74,11 +81,15 @@ async fn watch_directory(disks: &Disks, has_failed: &mut bool) -> io::Result<()>
     loop {
         let events = match inotify.read_events(&mut buf) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let replaced = async {
+                let is_replaced = async {
                     root.replaced().await;
-                    Err(io::Error::other("another directory was mounted or linked there"))
+                    Ok(true)
                 };
-                or(ready.readable(), replaced).await?;
+                let is_ready = async { ready.readable().await.map(|()| false) };
+                if or(is_ready, is_replaced).await? {
+                    log::info!("{}: another directory was mounted or linked there", root.path().display());
+                    return Ok(());
+                }
                 continue;
             }
             events => events?,
@@ -87,6 +98,11 @@ async fn watch_directory(disks: &Disks, has_failed: &mut bool) -> io::Result<()>
             if event.mask.contains(EventMask::Q_OVERFLOW) {
                 log::warn!("{}: too many changes at once; reading all .nbd files", root.path().display());
                 read_all(disks).await?;
+            } else if let Some((_, name)) = link.as_ref().filter(|(parent, _)| *parent == event.wd) {
+                if event.name == Some(name.as_os_str()) {
+                    // Notices another directory.
+                    root.open().await?;
+                }
             } else if event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED) {
                 return Err(io::Error::other("the directory was removed or renamed"));
             } else if let Some(name) = event.name {
@@ -113,6 +129,17 @@ async fn watch_directory(disks: &Disks, has_failed: &mut bool) -> io::Result<()>
             }
         }
     }
+}
+
+/// Watches the directory that contains the link, if the path is a symbolic link, and returns the name of the link. If that directory
+/// cannot be watched, the next request notices where the link leads. Blocks.
+fn watch_link(inotify: &Inotify, path: &Path) -> Option<(WatchDescriptor, OsString)> {
+    // Without a slash at the end, which would follow the link.
+    let path = path.components().as_path();
+    let name = path.file_name().filter(|_| path.is_symlink())?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let watch = inotify.watches().add(parent, WatchMask::CREATE | WatchMask::MOVED_TO).ok()?;
+    Some((watch, name.to_owned()))
 }
 
 /// Reads all descriptions in the directory, and returns their number.
@@ -250,6 +277,31 @@ mod tests {
             panic!("the new description was not read");
         };
         block_on(or(changed, or(watching.as_mut(), timeout)));
+    }
+
+    #[test]
+    fn notices_the_descriptions_of_another_directory_that_a_link_leads_to() {
+        let top = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| top.path().join(name);
+        for (release, file) in [("1", "10.0.0.1.nbd"), ("2", "10.0.0.2.nbd")] {
+            fs::create_dir_all(at("releases").join(release)).expect("made");
+            fs::write(at("releases").join(release).join(file), "").expect("written");
+        }
+        symlink("releases/1", at("current")).expect("linked");
+        let disks = disks(&at("current/"));
+        let mut watching = pin!(watch(&disks));
+        sees(&mut watching, &disks, &[A]);
+        for (release, file) in [("releases/2", B), ("releases/1", A)] {
+            symlink(release, at("next")).expect("linked");
+            fs::rename(at("next"), at("current")).expect("renamed");
+            sees(&mut watching, &disks, &[file]);
+        }
+        // Not renamed, but made again.
+        fs::remove_file(at("current")).expect("removed");
+        symlink("releases/2", at("current")).expect("linked");
+        sees(&mut watching, &disks, &[B]);
+        fs::write(at("releases/2/10.0.0.1.nbd"), "").expect("written");
+        sees(&mut watching, &disks, &[A, B]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -116,11 +116,10 @@ impl HttpServer {
         Ok(Self { connections, stop })
     }
 
-    /// Stops accepting connections, and waits until the running responses are complete, for at most `grace`.
-    pub(crate) async fn finish(&self, grace: Duration) {
+    /// Stops accepting connections, and waits until the running responses are complete.
+    pub(crate) async fn finish(&self) {
         self.stop.close();
-        let deadline = Instant::now() + grace;
-        while !self.connections.is_empty() && Instant::now() < deadline {
+        while !self.connections.is_empty() {
             self.connections.close_idle();
             Timer::after(Duration::from_millis(20)).await;
         }

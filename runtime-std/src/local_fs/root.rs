@@ -126,6 +126,17 @@ impl RootDirectory {
         Some(OpenRoot { directory, version, kind: known.1, is_replaced, root: self.clone() })
     }
 
+    /// Notes the directory that is at the path now: only another one is [`replaced`](Self::replaced).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub(crate) async fn note_present(self: &Arc<Self>) -> io::Result<()> {
+        self.open().await?;
+        _ = self.replaced.1.try_recv();
+        Ok(())
+    }
+
     /// Waits until a request finds another directory at the path than the one before.
     pub(crate) async fn replaced(&self) {
         // The sender is never closed.

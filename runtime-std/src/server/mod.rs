@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod encoded_file;
 mod error_reply;
+mod health;
 mod limit_warnings;
 mod session;
 mod shutdown;
@@ -18,7 +19,8 @@ use std::{
     future::Future,
     io,
     net::{SocketAddr, UdpSocket},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -29,15 +31,19 @@ use smol::{
     future::{or, pending, yield_now, zip},
 };
 
-pub use self::config::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE};
 use self::{
     admission::{Admission, Admitted, Limit},
     context::ServerContext,
     error_reply::ErrorReply,
+    health::Health,
     session::Session,
 };
+pub use self::{
+    config::{Capacity, Config, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE},
+    health::HealthError,
+};
 use crate::{
-    clock,
+    clock::{self, within},
     disk::{DiskTimeouts, Disks},
     event_loop::{EventLoop, TaskThread, run_tasks},
     files::FileStore,
@@ -76,6 +82,7 @@ pub struct Server {
     newcomers: Executor<'static>,
     /// Connects and reads the disks.
     disk_thread: TaskThread,
+    health: Health,
 }
 
 impl Server {
@@ -146,7 +153,19 @@ impl Server {
         let http = config.http.take();
         let tls = http.as_ref().and_then(|http| Some(http.tls.as_ref()?.1.clone()));
         let http = Mutex::new(http);
-        Ok(Self { config, listener, context, rejections, status, http, tls, executor, newcomers, disk_thread })
+        Ok(Self {
+            config,
+            listener,
+            context,
+            rejections,
+            status,
+            http,
+            tls,
+            executor,
+            newcomers,
+            disk_thread,
+            health: Health::default(),
+        })
     }
 
     /// Returns the address of the listening socket.
@@ -177,10 +196,40 @@ impl Server {
         self.context.files.reload().await;
     }
 
-    /// Serves until `stop` completes, then ends running transfers and disconnects all disks.
+    /// Checks that the thread that serves requests and the one that reads disks run a task within `limit`.
     ///
-    /// `stop` runs on the main worker, which receives requests and sends files, and delays both if it blocks.
-    pub fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send + 'static) {
+    /// # Errors
+    ///
+    /// Returns the thread that does not.
+    pub async fn check_alive(&self, limit: Duration) -> Result<(), HealthError> {
+        self.health.check_alive(&self.executor, self.disk_thread.executor(), limit).await
+    }
+
+    /// Checks that the server is alive, receives requests, and can read its root directory, each within `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Returns what does not work.
+    pub async fn check_ready(&self, limit: Duration) -> Result<(), HealthError> {
+        if !self.health.is_serving.load(Relaxed) {
+            return Err(HealthError::NotServing);
+        }
+        self.check_alive(limit).await?;
+        let read = within(limit, self.context.files.check_root()).await;
+        let read = read.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
+        read.map_err(|error| HealthError::Root { path: self.config.root_dir.clone(), error })
+    }
+
+    /// Serves until `stop` completes. Then it receives no more requests, and running transfers continue until `grace` completes; those
+    /// that are left are aborted with an ERROR. Disconnects all disks at the end.
+    ///
+    /// Both futures run on the main worker, which receives requests and sends files, and delay both if they block. `grace` is
+    /// polled after `stop` has completed.
+    pub fn run(
+        self: Arc<Self>,
+        stop: impl Future<Output = ()> + Send + 'static,
+        grace: impl Future<Output = ()> + Send + 'static,
+    ) {
         let server = self;
         let context = server.context.clone();
         // Not earlier: this thread inherits the sandbox of the one that starts it.
@@ -194,14 +243,19 @@ impl Server {
         let serve_until_stopped = async {
             stop.await;
             drop(serving);
+            server.health.is_serving.store(false, Relaxed);
             server.status.iter().for_each(Socket::remove);
-            let finish_http = async {
+            let complete_http = async {
                 if let Some(http) = &http {
-                    http.finish(shutdown::GRACE).await;
+                    http.finish().await;
                 }
             };
+            let complete = async {
+                zip(shutdown::complete_transfers(&context.sessions), complete_http).await;
+            };
             let finish = async {
-                zip(shutdown::finish_transfers(&context.sessions, shutdown::GRACE), finish_http).await;
+                or(complete, grace).await;
+                shutdown::abort_transfers(&context.sessions).await;
             };
             or(finish, server.deliver_only()).await;
             context.unverified_log.report_suppressed();
@@ -222,6 +276,7 @@ impl Server {
 
     /// Answers requests and watches the root. Never returns.
     async fn serve(self: Arc<Self>) {
+        self.health.is_serving.store(true, Relaxed);
         let context = &self.context;
         let watching = async {
             if self.config.monitor_configs {

@@ -11,6 +11,8 @@ use crate::{history::snapshot::File, status::StatusSocket};
 struct Running {
     server: Arc<Server>,
     stop: Sender<()>,
+    /// Ends the grace period.
+    grace: Sender<()>,
     ended: mpsc::Receiver<()>,
     _root: tempfile::TempDir,
 }
@@ -46,14 +48,15 @@ fn run(configure: impl FnOnce(&mut Config)) -> Running {
     let mut config = config(root.path());
     configure(&mut config);
     let server = Arc::new(Server::bind(config).expect("a server"));
-    let (stop, stopped) = bounded(1);
+    let ((stop, stopped), (grace, grace_ended)) = (bounded(1), bounded::<()>(1));
     let (end, ended) = mpsc::channel();
     let running = server.clone();
     thread::spawn(move || {
-        running.run(async move { _ = stopped.recv().await });
+        let stop = async move { _ = stopped.recv().await };
+        running.run(stop, async move { _ = grace_ended.recv().await });
         end.send(()).expect("sent");
     });
-    Running { server, stop, ended, _root: root }
+    Running { server, stop, grace, ended, _root: root }
 }
 
 impl Running {
@@ -140,7 +143,20 @@ fn stops_at_once_without_transfers() {
     let running = run(|_| {});
     let _ = running.ask(b"\x00\x01missing\0octet\0");
     running.stop.send_blocking(()).expect("sent");
-    running.ended.recv_timeout(shutdown::GRACE).expect("stopped");
+    running.ended.recv_timeout(Duration::from_secs(10)).expect("stopped");
+}
+
+#[test]
+fn aborts_transfers_at_the_end_of_the_grace_period() {
+    let running = run(|_| {});
+    let (client, first, transfer) = running.ask(b"\x00\x01f\0octet\0");
+    assert_eq!(first, data(1, 512));
+    running.stop.send_blocking(()).expect("sent");
+    client.send_to(&[0, 4, 0, 1], transfer).expect("sent");
+    assert_eq!(receive(&client), (data(2, 488), transfer), "within the grace period");
+    running.grace.send_blocking(()).expect("sent");
+    assert_eq!(receive(&client), (b"\x00\x05\x00\x00the server is shutting down\0".to_vec(), transfer));
+    running.ended.recv_timeout(Duration::from_secs(10)).expect("stopped");
 }
 
 #[test]
