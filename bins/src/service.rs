@@ -153,8 +153,8 @@ pub(crate) async fn grace(limit: Duration, signals: Receiver<Signal>) {
 
 /// Notifies the service manager of the state of `server`, and reloads at each SIGHUP. Returns at any other signal.
 ///
-/// `summary` is the start of the status text; `grace` is the time that running transfers will have. Must run in the event loop of the transfers, so that the watchdog detects when it
-/// hangs.
+/// `summary` is the start of the status text; `grace` is the time that running transfers will have. Must run in the event loop of the
+/// transfers, so that the watchdog detects when it hangs.
 pub(crate) async fn run(
     server: Arc<Server>,
     manager: ServiceManager,
