@@ -143,7 +143,7 @@ async fn forward(signals: &mut Signals, sender: &Sender<Signal>) {
         }
     }
     // No more signals can be received.
-    pending().await;
+    pending::<()>().await;
 }
 
 /// Completes after the grace period of running transfers, or at the next signal that asks for the end.
