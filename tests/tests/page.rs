@@ -50,7 +50,10 @@ fn boot_many(daemon: &Rtftp) -> (Client, NbdServer) {
     daemon.put("default/config.txt", "arm_64bit=1");
     daemon.put("default/start4.elf", noise(2_261_000, 1));
     daemon.put("default/kernel8.img", noise(1 << 20, 2));
-    let tree = Tree::new().file("config.txt", "of the disk").file("kernel8.img", noise(6 << 20, 3));
+    let tree = Tree::new()
+        .file("config.txt", "of the disk")
+        .file("kernel8.img", noise(6 << 20, 3))
+        .file("boot/vmlinuz-6.1", "a kernel");
     let disk = Disk::whole(32, FileSystem::Ext4(&tree));
     let server = NbdServer::nbdkit(&disk);
     daemon.connect_disk("127.0.0.7", &DiskConfig::new(server.url()).partition(0, "/"));
@@ -61,6 +64,9 @@ fn boot_many(daemon: &Rtftp) -> (Client, NbdServer) {
         assert!(daemon.fetch(board, "config.txt").is_ok());
         assert_eq!(daemon.fetch(board, "armstub8-2711.bin"), Err(1));
         daemon.client(board).fetch("start4.elf", &[("blksize", "1468"), ("windowsize", "1")]).expect("start4.elf");
+    }
+    for file in ["grub/grub.cfg", "boot/vmlinuz-6.1"] {
+        assert!(daemon.fetch("127.0.0.7", file).is_ok(), "{file}");
     }
     let mut probe = daemon.client("127.0.0.4");
     probe.exchange(&rrq("kernel8.img", &[("tsize", "0")]));
@@ -97,7 +103,8 @@ fn updates_while_boards_boot() {
 
     // An expanded client shows its files, with their names escaped.
     browser.value("document.querySelectorAll('details').forEach(row => row.open = true)");
-    wait(&mut browser, &format!("{row}.querySelectorAll('tbody tr').length === 5"));
+    wait(&mut browser, &format!("{row}.querySelectorAll('tbody tr').length === 7"));
+    wait(&mut browser, &format!("{row}.textContent.includes('boot/vmlinuz-6.1boot entry Linux 6.1')"));
     let still = row.replace("127.0.0.7", "127.0.0.4");
     browser.value(&format!("{still}.querySelector('table').marked = true"));
     wait(&mut browser, "document.body.textContent.includes('<img src=x onerror=alert(1)><script>')");
