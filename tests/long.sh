@@ -12,6 +12,7 @@ bookworm       README, CONTRIBUTING and guides on a clean Debian 12
 trixie         the same on a clean Debian 13
 kubernetes     the manifests for Kubernetes, rendered by kubectl and compared with its schemas
 http-boot      PCs boot over HTTP and HTTPS: UEFI firmware, GRUB, iPXE, PXELINUX
+vsock          a disk over nbd+vsock:// in a virtual machine
 disk-boot      Debian, Rocky, openSUSE, U-Boot and signed images boot with generated menus
 power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
 stores         disks in qcow2, LVM-thin, Ceph, iSCSI, NVMe/TCP and volumes, behind NBD, before and after they fail over
@@ -28,6 +29,14 @@ http-boot() {
     # That of Debian 12 has no HTTPS.
     [ "$(. /etc/os-release && echo "${VERSION_ID:-}")" = 12 ] || set -- ipxe
     boots http_boot "$@"
+}
+vsock() {
+    local machine
+    machine=$(dpkg --print-architecture)
+    bins/scripts/install-packages.sh busybox e2fsprogs nbdkit xz-utils "linux-image-$machine" \
+        "qemu-system-$([ "$machine" = amd64 ] && echo x86 || echo arm)" qemu-utils
+    cargo build --quiet --locked --workspace
+    cargo test --quiet --locked -p rtftp-tests --test vsock -- --ignored
 }
 disk-boot() {
     boots disk_boot dosfstools mtools xfsprogs btrfs-progs busybox xz-utils linux-image-amd64 sbsigntool systemd-boot-efi binutils \

@@ -25,6 +25,8 @@ pub enum PemError {
     NoCertificate(PathBuf),
     /// The file contains no key in the PEM format, or an encrypted one.
     NoKey(PathBuf),
+    /// The file contains no list of revoked certificates in the PEM format.
+    NoRevocationList(PathBuf),
 }
 
 /// Reads a file. Blocks.
@@ -61,6 +63,13 @@ impl fmt::Display for PemError {
             Self::Read(path, error) => write!(f, "{}: {error}", path.display()),
             Self::NoCertificate(path) => {
                 write!(f, "{}: no certificate in the PEM format (-----BEGIN CERTIFICATE-----)", path.display())
+            }
+            Self::NoRevocationList(path) => {
+                write!(
+                    f,
+                    "{}: no list of revoked certificates in the PEM format (-----BEGIN X509 CRL-----)",
+                    path.display()
+                )
             }
             Self::NoKey(path) => write!(
                 f,

@@ -6,7 +6,10 @@ use std::{
 };
 
 use crate::run;
-use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 
 /// The GUID of the program that enrols a certificate; firmware ignores it.
 const OWNER: [u8; 16] = [0; 16];
@@ -74,6 +77,27 @@ impl Authority {
         self.issue_files(&KeyPair::generate().expect("a key"), hosts, end, files);
     }
 
+    /// Returns a list of revoked certificates with those in these files, in the PEM format.
+    #[must_use]
+    #[track_caller]
+    pub fn revoke(&self, certificates: &[&Path]) -> String {
+        let revoked = certificates.iter().map(|certificate| RevokedCertParams {
+            serial_number: serial_number(certificate),
+            revocation_time: date_time_ymd(2010, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2010, 1, 1),
+            next_update: date_time_ymd(2100, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).and_then(|list| list.pem()).expect("a list")
+    }
+
     fn issue_for(&self, key: &KeyPair, end: i32, directory: &Path) {
         let files = ["certificate.pem", "key.pem"].map(|name| directory.join(name));
         self.issue_files(key, &["127.0.0.1", "10.0.0.1"], end, files);
@@ -88,6 +112,17 @@ impl Authority {
         fs::write(certificate_file, certificate.pem()).expect("written");
         fs::write(key_file, key.serialize_pem()).expect("written");
     }
+}
+
+/// Returns the serial number of the certificate in a file.
+#[track_caller]
+fn serial_number(certificate: &Path) -> SerialNumber {
+    let file = certificate.display().to_string();
+    let printed = run("openssl", ["x509", "-noout", "-serial", "-in", &file]).stdout;
+    let printed = String::from_utf8(printed).expect("text");
+    let digits = printed.trim().strip_prefix("serial=").expect("a number").as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("digits"), 16).expect("a byte");
+    digits.chunks(2).map(byte).collect::<Vec<u8>>().into()
 }
 
 fn rsa_key() -> KeyPair {

@@ -115,6 +115,36 @@ fn reads_the_files_again_and_reconnects() {
 }
 
 #[test]
+fn refuses_a_revoked_certificate() {
+    let (disk, authority) = (disk(), Authority::new("lab"));
+    let [server_files, client_files] = directories();
+    let server = export(&disk, &authority, &server_files).nbdkit(&[]);
+    write_client_files(&authority, client_files.path());
+    let url = format!("{}?tls-certificates={}", server.url(), client_files.path().display());
+    let config = DiskConfig::new(url).partition(0, "/").tftp_root("/boot");
+    let root = Tree::new().file("default/a", "").file("10.0.0.1.nbd", config.to_string());
+    let certificates = ["client", "server"].map(|name| {
+        let files = if name == "client" { &client_files } else { &server_files };
+        files.path().join(format!("{name}-cert.pem"))
+    });
+    let [client, revoked] = certificates.each_ref().map(|path| path.as_path());
+    for (list, problem) in [
+        (authority.revoke(&[]), ""),
+        (authority.revoke(&[client]), ""),
+        (authority.revoke(&[client, revoked]), "the server's certificate is not valid: it is revoked by ca-crl.pem"),
+        (String::new(), "ca-crl.pem: no list of revoked certificates in the PEM format (-----BEGIN X509 CRL-----)"),
+    ] {
+        fs::write(client_files.path().join("ca-crl.pem"), &list).expect("written");
+        let checked = CheckResult::of(&root, &[]);
+        match &checked.problems()[..] {
+            [] => assert_eq!(problem, "", "{list}"),
+            [found] => assert!(!problem.is_empty() && found.ends_with(problem), "expected `{problem}`: {found}"),
+            more => panic!("{more:?}"),
+        }
+    }
+}
+
+#[test]
 fn check_explains_every_refusal() {
     let (disk, authority, other) = (disk(), Authority::new("lab"), Authority::new("other"));
     let directories = directories::<6>();
@@ -141,7 +171,12 @@ fn check_explains_every_refusal() {
     let good_as_plain = good.url().replacen("nbds", "nbd", 1);
     let demand = "the server demands a certificate of the client";
     let rejection = "the server rejects the client's certificate";
+    let unverified = format!("{}?tls-verify-peer=false", good.url());
+    let not_checked =
+        "the server's certificate is not checked (tls-verify-peer is false), so anyone on the way can replace";
     let mut rows: Vec<(&str, String, &str)> = vec![
+        (&unverified, String::new(), not_checked),
+        (&unverified, ca.into(), ""),
         (good.url(), ca.into(), ""),
         (good.url(), fingerprint(directories[0].path()), ""),
         (expired.url(), fingerprint(directories[1].path()), ""),

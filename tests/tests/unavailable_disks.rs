@@ -88,6 +88,8 @@ fn unreachable_nbd_server_fails_only_its_own_client() {
     let disks = [
         ("127.0.0.10", closed_port()),
         ("127.0.0.11", "nbd+unix:///disk?socket=/nowhere/nbd.sock".to_owned()),
+        // Without this kind of sockets, or without a server there.
+        ("127.0.0.15", "nbd+vsock://1:1/disk".to_owned()),
         ("127.0.0.12", silent.clone()),
         ("127.0.0.13", silent.clone()),
         ("127.0.0.14", silent),

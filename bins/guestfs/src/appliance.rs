@@ -43,6 +43,9 @@ impl Appliance {
         if config.url.tls.is_some() {
             return Err("libguestfs cannot connect with TLS (nbds://)".to_owned());
         }
+        if let NbdServer::Vsock { .. } = config.url.server {
+            return Err("libguestfs cannot connect over vsock (nbd+vsock://)".to_owned());
+        }
         let guestfs = Handle::create().map_err(|_| "libguestfs cannot create a handle".to_owned())?;
         configure(&guestfs, directory, emulate).map_err(|error| CallError::from(error).message)?;
         add_drive(&guestfs, &config).map_err(|error| match CallError::from(error).message {
@@ -139,6 +142,7 @@ fn add_drive(guestfs: &Handle, config: &DiskConfig) -> Result<(), guestfs::Error
         NbdServer::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
         NbdServer::Tcp { host, port } => format!("{host}:{port}"),
         NbdServer::Unix(path) => format!("unix:{path}"),
+        NbdServer::Vsock { cid, port } => format!("vsock:{cid}:{port}"),
     };
     let servers = [server.as_str()];
     let options = AddDriveOptArgs {

@@ -55,10 +55,36 @@ pub enum NbdServer {
     },
     /// The path of a Unix socket, percent-decoded.
     Unix(String<MAX_SOCKET>),
+    /// A virtual machine, or its host, and a port (vsock).
+    Vsock {
+        /// The context identifier: 2 is the host.
+        cid: u32,
+        /// The port.
+        port: u32,
+    },
 }
 
+/// How a server is reached.
+#[derive(Clone, Copy)]
+enum Transport {
+    Tcp,
+    Unix,
+    Vsock,
+}
+
+/// The schemes: name, whether with TLS, transport.
+const SCHEMES: [(&str, bool, Transport); 6] = [
+    ("nbd", false, Transport::Tcp),
+    ("nbds", true, Transport::Tcp),
+    ("nbd+unix", false, Transport::Unix),
+    ("nbds+unix", true, Transport::Unix),
+    ("nbd+vsock", false, Transport::Vsock),
+    ("nbds+vsock", true, Transport::Vsock),
+];
+
 impl NbdUri {
-    /// Parses `nbd://HOST[:PORT]/EXPORT` or `nbd+unix:///EXPORT?socket=PATH`, with TLS `nbds://` or `nbds+unix://`.
+    /// Parses `nbd://HOST[:PORT]/EXPORT`, `nbd+unix:///EXPORT?socket=PATH` or `nbd+vsock://CID[:PORT]/EXPORT`, with TLS `nbds` instead
+    /// of `nbd`.
     ///
     /// The export name is the path without its first `/`: `nbd://h//disk` names `/disk`, `nbd://h` names the default export.
     ///
@@ -67,18 +93,19 @@ impl NbdUri {
     /// [`InvalidUri`] names what was expected instead.
     pub fn parse(uri: &str) -> Result<Self, InvalidUri> {
         let (scheme, rest) = uri.split_once("://").ok_or(InvalidUri::Scheme)?;
-        let is = |name: &str| scheme.eq_ignore_ascii_case(name);
-        let (is_tls, is_unix) = (is("nbds") || is("nbds+unix"), is("nbd+unix") || is("nbds+unix"));
-        if !is_tls && !is_unix && !is("nbd") {
-            return Err(InvalidUri::Scheme);
-        }
+        let found = SCHEMES.into_iter().find(|(name, ..)| scheme.eq_ignore_ascii_case(name));
+        let (_, is_tls, transport) = found.ok_or(InvalidUri::Scheme)?;
         if rest.contains('#') {
             return Err(InvalidUri::Fragment);
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let Query { socket, tls } = Query::parse(query, is_unix, is_tls)?;
-        let server = if is_unix { unix_server(authority, socket)? } else { tcp_server(authority)? };
+        let Query { socket, tls } = Query::parse(query, matches!(transport, Transport::Unix), is_tls)?;
+        let server = match transport {
+            Transport::Tcp => tcp_server(authority)?,
+            Transport::Unix => unix_server(authority, socket)?,
+            Transport::Vsock => vsock_server(authority)?,
+        };
         let export = percent_decode(path, InvalidUri::ExportTooLong)?;
         Ok(Self { server, export, tls: is_tls.then_some(tls) })
     }
@@ -128,6 +155,17 @@ fn unix_server(authority: &str, socket: Option<&str>) -> Result<NbdServer, Inval
     Ok(NbdServer::Unix(percent_decode(socket.ok_or(InvalidUri::Socket)?, InvalidUri::SocketTooLong)?))
 }
 
+/// Parses `CID[:PORT]`.
+fn vsock_server(authority: &str) -> Result<NbdServer, InvalidUri> {
+    let number = |text: &str| {
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        // The largest number means any.
+        text.parse().ok().filter(|&number| is_number && number != u32::MAX).ok_or(InvalidUri::Vsock)
+    };
+    let (cid, port) = authority.split_once(':').map_or((authority, None), |(cid, port)| (cid, Some(port)));
+    Ok(NbdServer::Vsock { cid: number(cid)?, port: port.map_or(Ok(DEFAULT_PORT.into()), number)? })
+}
+
 impl fmt::Display for NbdUri {
     /// Writes the URI in ASCII and without the default port. [`NbdUri::parse`] returns the same value for it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,6 +190,14 @@ impl fmt::Display for NbdUri {
                 f.write_str("?socket=")?;
                 percent_encode(f, socket, is_plain)?;
                 separator = '&';
+            }
+            NbdServer::Vsock { cid, port } => {
+                write!(f, "+vsock://{cid}")?;
+                if *port != DEFAULT_PORT.into() {
+                    write!(f, ":{port}")?;
+                }
+                f.write_char('/')?;
+                percent_encode(f, &self.export, is_plain)?;
             }
         }
         self.tls.as_ref().map_or(Ok(()), |tls| tls.write(f, separator))

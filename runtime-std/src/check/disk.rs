@@ -54,7 +54,8 @@ pub(super) async fn check(
     };
     let single =
         (second.is_err() && partitions.is_ok()).then(|| ProblemKind::SingleConnection { url: disk.url.clone() });
-    let mut problems: Vec<ProblemKind> = single.into_iter().chain(problem).collect();
+    let any_server = config.accepts_any_server().then(|| ProblemKind::AnyServer { url: disk.url.clone() });
+    let mut problems: Vec<ProblemKind> = any_server.into_iter().chain(single).chain(problem).collect();
     disk.partitions = partitions.unwrap_or_default();
     if let Ok((backend, files, boot)) = opened {
         let missing_default = boot.as_ref().and_then(|boot| boot.missing_default.clone());

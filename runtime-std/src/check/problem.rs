@@ -54,6 +54,11 @@ pub enum ProblemKind {
         /// The NBD URI.
         url: String,
     },
+    /// The certificate of the NBD server is not checked.
+    AnyServer {
+        /// The NBD URI.
+        url: String,
+    },
     /// The partition table cannot be read, with the reason.
     UnreadablePartitions(String),
     /// The file systems cannot be opened, with the reason.
@@ -93,6 +98,11 @@ impl fmt::Display for ProblemKind {
                 f,
                 "{url}: serves one connection at a time, so that rtftp and the board exclude each other: allow several \
                  (qemu-nbd: --shared=0)"
+            ),
+            Self::AnyServer { url } => write!(
+                f,
+                "{url}: the server's certificate is not checked (tls-verify-peer is false), so anyone on the way can replace the \
+                 disk: write \"ca\" or \"fingerprint\" in \"tls\""
             ),
             Self::UnreadablePartitions(reason) => write!(f, "cannot read the partition table: {reason}"),
             Self::UnreadableFile { path, reason } if path.is_empty() => f.write_str(reason),

@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_core::config::{disk, disk::DiskConfig, uri::NbdUri};
+use rtftp_core::config::{
+    disk,
+    disk::DiskConfig,
+    uri::{NbdServer, NbdUri},
+};
 use smol::{
     Executor,
     lock::{Semaphore, SemaphoreGuardArc},
@@ -172,8 +176,8 @@ impl Connector {
         if choice == Some(disk::Backend::Guestfs) {
             // Some servers accept one connection at a time.
             self.disconnect();
-            if config.url.tls.is_some() {
-                return Err(DiskError::NoTlsInHelper("\"backend\" is \"guestfs\"".into()));
+            if let Some(connection) = not_in_helper(&config.url) {
+                return Err(DiskError::NotInHelper("\"backend\" is \"guestfs\"".into(), connection));
             }
             // The appliance would need seconds to find out what a probe finds out in milliseconds.
             nbd::probe(&config.url).await.map_err(|error| connect_error(&config.url, error))?;
@@ -192,8 +196,8 @@ impl Connector {
             }
             Err(fs::Error::Unsupported(problem)) if choice.is_none() => {
                 let reason = problem.to_string();
-                if config.url.tls.is_some() {
-                    return Err(DiskError::NoTlsInHelper(reason));
+                if let Some(connection) = not_in_helper(&config.url) {
+                    return Err(DiskError::NotInHelper(reason, connection));
                 }
                 if self.logged.unsupported.as_ref() != Some(&reason) {
                     log::info!("{}: {reason}; using libguestfs", self.name);
@@ -236,8 +240,7 @@ impl Connector {
         let url = &config.url;
         log::debug!("{}: connecting to {url}", self.name);
         let nbd = Arc::new(self.open_connection(config).await?);
-        let is_unverified = url.tls.as_ref().is_some_and(|tls| tls.is_unverified);
-        if is_unverified && !self.logged.is_unverified {
+        if config.accepts_any_server() && !self.logged.is_unverified {
             log::warn!("{}: any server can pass itself off as {url}, since tls-verify-peer is false", self.name);
             self.logged.is_unverified = true;
         }
@@ -275,6 +278,15 @@ impl Connector {
         let seconds = started.elapsed().as_secs_f64();
         log::info!("{}: connected to {} in {seconds:.1} s, through libguestfs", self.name, config.url);
         Ok(Contents::Guestfs(SharedAppliance::new(appliance, &self.backend.executor)))
+    }
+}
+
+/// Returns the kind of connection that a URL asks for, if libguestfs does not support it.
+fn not_in_helper(url: &NbdUri) -> Option<&'static str> {
+    match url.server {
+        _ if url.tls.is_some() => Some("with TLS (nbds://)"),
+        NbdServer::Vsock { .. } => Some("over vsock (nbd+vsock://)"),
+        NbdServer::Tcp { .. } | NbdServer::Unix(_) => None,
     }
 }
 

@@ -32,8 +32,8 @@ pub enum DiskError {
         /// The error of the client.
         error: NbdError,
     },
-    /// The disk must be read through libguestfs, for this reason, which cannot connect to a server with TLS.
-    NoTlsInHelper(String),
+    /// The disk must be read through libguestfs, for this reason, which does not support this kind of connection.
+    NotInHelper(String, &'static str),
     /// The disk cannot be read natively.
     FileSystem(fs::Error),
     /// The libguestfs appliance did not start.
@@ -92,7 +92,7 @@ impl DiskError {
             Self::FileSystem(fs::Error::TooMuchWork) => "this path takes too much work",
             Self::FileSystem(fs::Error::OutOfMemory(_)) => "the server is short of memory, try again",
             Self::FileSystem(_) => "the disk of this client cannot be read",
-            Self::Start(_) | Self::Appliance(_) | Self::NoTlsInHelper(_) => "disk not available",
+            Self::Start(_) | Self::Appliance(_) | Self::NotInHelper(..) => "disk not available",
             Self::Timeout(_) | Self::OpenTimeout(_) => "the disk of this client is too slow",
             Self::Changed => ReadFailed::CHANGED.0,
             Self::Disconnected => "the disk was disconnected",
@@ -120,9 +120,9 @@ impl fmt::Display for DiskError {
                 )
             }
             Self::Connect { url, error } => write!(f, "{url}: {error}"),
-            Self::NoTlsInHelper(reason) => write!(
+            Self::NotInHelper(reason, connection) => write!(
                 f,
-                "{reason}; libguestfs cannot connect with TLS (nbds://): forward the disk to a Unix socket with nbdkit, and use \
+                "{reason}; libguestfs cannot connect {connection}: forward the disk to a Unix socket with nbdkit, and use \
                  nbd+unix://"
             ),
             Self::FileSystem(error) => error.fmt(f),

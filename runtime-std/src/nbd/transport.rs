@@ -1,15 +1,22 @@
-//! Connections to NBD servers over TCP and Unix sockets.
+//! Connections to NBD servers over TCP, Unix sockets and vsock.
 
 use std::{
     io,
     net::{SocketAddr, ToSocketAddrs},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix,
+    },
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use async_io::Async;
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect as start_connecting, socket},
+};
 use rtftp_core::config::uri::NbdServer;
 use rustix::net::sockopt::set_tcp_quickack;
 use smol::{
@@ -40,6 +47,11 @@ pub(super) async fn connect(server: &NbdServer, event_loop: Option<&Arc<EventLoo
             let stream: Arc<Async<_>> = UnixStream::connect(path.as_str()).await?.into();
             Box::new(event_loop::Stream::new(event_loop, into_socket(stream)?))
         }
+        (NbdServer::Vsock { cid, port }, None) => Box::new(UnixStream::from(connect_vsock(*cid, *port).await?)),
+        (NbdServer::Vsock { cid, port }, Some(event_loop)) => {
+            let stream = Arc::new(connect_vsock(*cid, *port).await?);
+            Box::new(event_loop::Stream::new(event_loop, into_socket(stream)?))
+        }
     })
 }
 
@@ -47,6 +59,26 @@ pub(super) async fn connect(server: &NbdServer, event_loop: Option<&Arc<EventLoo
 fn into_socket<T: Into<OwnedFd>>(stream: Arc<Async<T>>) -> io::Result<OwnedFd> {
     let stream = Arc::into_inner(stream).ok_or_else(|| io::Error::other("the new connection is already shared"))?;
     Ok(stream.into_inner()?.into())
+}
+
+/// Connects to a port of a virtual machine, or of its host. The type of the stream is that of another family, which reads and writes in the
+/// same way.
+async fn connect_vsock(cid: u32, port: u32) -> io::Result<Async<unix::net::UnixStream>> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
+    let connecting = start_connecting(socket.as_raw_fd(), &VsockAddr::new(cid, port));
+    let stream = Async::new_nonblocking(unix::net::UnixStream::from(socket))?;
+    match connecting {
+        Ok(()) => {}
+        Err(Errno::EINPROGRESS) => {
+            stream.writable().await?;
+            if let Some(error) = stream.get_ref().take_error()? {
+                return Err(error);
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(stream)
 }
 
 /// Connects to the first address of a host that accepts the connection.

@@ -57,6 +57,14 @@ pub struct DiskConfig {
     pub placeholders: Placeholders,
 }
 
+impl DiskConfig {
+    /// Returns whether any server can pass itself off as that of the disk: there is TLS, but no verification.
+    pub fn accepts_any_server(&self) -> bool {
+        let is_verified = self.tls.as_ref().is_some_and(|tls| tls.ca.is_some() || tls.fingerprint.is_some());
+        self.url.tls.as_ref().is_some_and(|tls| tls.is_unverified) && !is_verified
+    }
+}
+
 /// The path of a file with certificates or a key, relative to the directory of the description or absolute.
 pub type TlsPath = String<MAX_TLS_PATH>;
 

@@ -9,7 +9,7 @@ use super::limits::{MAX_EXPORT, MAX_SOCKET, MAX_TLS_PATH};
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum InvalidUri {
-    /// The scheme is none of `nbd`, `nbds`, `nbd+unix` and `nbds+unix`.
+    /// The scheme is none of `nbd`, `nbd+unix`, `nbd+vsock`, and these with `nbds`.
     Scheme,
     /// There is a user name before the host.
     UserInfo,
@@ -21,6 +21,8 @@ pub enum InvalidUri {
     Authority,
     /// A URI of a Unix socket has no socket path, an empty one or two of them.
     Socket,
+    /// A URI of a virtual machine or its host has no context identifier, or one or a port that is not a number below 4294967295.
+    Vsock,
     /// A parameter is unknown, there twice, or has no value.
     Parameter,
     /// There is a parameter of TLS, but the scheme is without TLS.
@@ -47,13 +49,15 @@ impl fmt::Display for InvalidUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Scheme => {
-                "expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH (with TLS: nbds instead of nbd)"
+                "expected nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH or nbd+vsock://CID[:PORT]/EXPORT (with \
+                 TLS: nbds instead of nbd)"
             }
             Self::UserInfo => "expected nbd://HOST[:PORT]/EXPORT without a user name",
             Self::Host => "expected a host name, an IPv4 address or an [IPv6] address after nbd://",
             Self::Port => "expected a port from 1 to 65535 after the host",
             Self::Authority => "expected nbd+unix:///EXPORT?socket=PATH, with three slashes and no host",
             Self::Socket => "expected nbd+unix:///EXPORT?socket=PATH with one socket path",
+            Self::Vsock => "expected nbd+vsock://CID[:PORT]/EXPORT, with numbers below 4294967295 (2 is the host)",
             Self::Parameter => {
                 "expected no parameter but socket (of nbd+unix://), tls-certificates, tls-hostname, tls-verify-peer and \
                  tls-type (of nbds://), each once"

@@ -12,6 +12,10 @@ fn unix(socket: &str, export: &str) -> NbdUri {
     NbdUri { server, export: export.try_into().expect("a short export"), tls: None }
 }
 
+fn vsock(cid: u32, port: u32, export: &str) -> NbdUri {
+    NbdUri { server: NbdServer::Vsock { cid, port }, export: export.try_into().expect("a short export"), tls: None }
+}
+
 fn with_tls(uri: NbdUri, certificates: &str, hostname: &str, is_unverified: bool) -> NbdUri {
     let certificates = Some(certificates).filter(|path| !path.is_empty());
     let certificates = certificates.map(|path| path.try_into().expect("a short path"));
@@ -39,6 +43,9 @@ fn uris_round_trip() {
         ("nbd+unix:///x?socket=nbd.sock", unix("nbd.sock", "x"), ""),
         ("Nbd+Unix:////x?&socket=/a%20b%26", unix("/a b&", "/x"), "nbd+unix:////x?socket=/a%20b%26"),
         ("nbd+unix://?socket=/s=1?", unix("/s=1?", ""), "nbd+unix:///?socket=/s=1%3F"),
+        ("nbd+vsock://2:123456/x", vsock(2, 123_456, "x"), ""),
+        ("NBD+VSOCK://3", vsock(3, 10809, ""), "nbd+vsock://3/"),
+        ("nbds+vsock://2/x?tls-hostname=nas", with_tls(vsock(2, 10809, "x"), "", "nas", false), ""),
         ("nbds://h/x", with_tls(tcp("h", 10809, "x"), "", "", false), ""),
         (
             "NBDS://h:1?tls-hostname=nas.lan&tls-verify-peer=1&tls-type=x509",
@@ -124,8 +131,23 @@ fn rejects_invalid_uris() {
             &["nbd+unix:///x", "nbd+unix:///x?", "nbd+unix:///x?socket=", "nbd+unix:///?socket=/a&socket=/b"],
         ),
         (
+            InvalidUri::Vsock,
+            &[
+                "nbd+vsock://",
+                "nbd+vsock:///x",
+                "nbd+vsock://h/x",
+                "nbd+vsock://+2/x",
+                "nbd+vsock://4294967295/x",
+                "nbd+vsock://2:/x",
+                "nbd+vsock://2:x/x",
+                "nbd+vsock://2:4294967295/x",
+                "nbd+vsock://2:1:1/x",
+            ],
+        ),
+        (
             InvalidUri::Parameter,
             &[
+                "nbd+vsock://2/x?socket=/s",
                 "nbd://h/x?socket=/s",
                 "nbd://h?y",
                 "nbd+unix:///?socket",
@@ -188,7 +210,8 @@ fn errors_name_what_was_expected() {
     for (uri, message) in [
         (
             "iscsi://h/x",
-            "expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH (with TLS: nbds instead of nbd)",
+            "expected nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH or nbd+vsock://CID[:PORT]/EXPORT (with TLS: \
+             nbds instead of nbd)",
         ),
         ("nbd://h/x?tls-hostname=h", "expected nbds:// or nbds+unix:// with parameters of TLS"),
         (
@@ -203,6 +226,7 @@ fn errors_name_what_was_expected() {
         ("nbd://h:0/x", "expected a port from 1 to 65535 after the host"),
         ("nbd+unix://h/x", "expected nbd+unix:///EXPORT?socket=PATH, with three slashes and no host"),
         ("nbd+unix:///x", "expected nbd+unix:///EXPORT?socket=PATH with one socket path"),
+        ("nbd+vsock://h/x", "expected nbd+vsock://CID[:PORT]/EXPORT, with numbers below 4294967295 (2 is the host)"),
         (
             "nbd://h/x?a=b",
             "expected no parameter but socket (of nbd+unix://), tls-certificates, tls-hostname, tls-verify-peer and tls-type \

@@ -121,7 +121,8 @@ fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'sta
         pem => pem?,
     };
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
-    lists.map_err(|error| TlsError::Other(format!("{}: {error}", path.display())))
+    let lists = lists.ok().filter(|lists| !lists.is_empty());
+    lists.ok_or_else(|| PemError::NoRevocationList(path.to_owned()).into())
 }
 
 fn read_identity(identity: &Identity) -> Result<Option<Arc<CertifiedKey>>, TlsError> {

@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use super::TlsError;
 use crate::nbd::target::Target;
 
-/// The name in the certificate of a server behind a Unix socket.
+/// The name in the certificate of a server behind a Unix socket or vsock.
 const LOCAL_NAME: &str = "localhost";
 
 /// How a server is verified, and how the client identifies itself.
@@ -62,7 +62,7 @@ impl Settings {
 
         let host = match &target.url.server {
             NbdServer::Tcp { host, .. } => host,
-            NbdServer::Unix(_) => LOCAL_NAME,
+            NbdServer::Unix(_) | NbdServer::Vsock { .. } => LOCAL_NAME,
         };
         let name = description.and_then(|tls| tls.hostname.as_deref()).or(parameters.hostname.as_deref());
         let name = name.unwrap_or(host);

@@ -371,7 +371,7 @@ fn rejects_invalid_urls() {
     for (url, message) in [
         (
             "http://h/x",
-            r#"line 1, column 9: url: expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH (with TLS: nbds instead of nbd), found "http://h/x""#,
+            r#"line 1, column 9: url: expected nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH or nbd+vsock://CID[:PORT]/EXPORT (with TLS: nbds instead of nbd), found "http://h/x""#,
         ),
         (
             "nbd://h/x?tls-hostname=h",
