@@ -160,6 +160,7 @@ fn chains_unified_kernel_images_of_the_efi_system_partition() {
     let script = daemon.fetch("127.0.0.1", "boot.ipxe").expect("a script");
     assert!(script.contains(&format!("\nkernel {} root=UUID=7 ro || goto /failed\n", &path[1..])), "{script}");
     assert_eq!(daemon.fetch("127.0.0.1", "pxelinux.cfg/default"), Err(1), "PXELINUX loads no EFI program");
+    assert_eq!(daemon.fetch("127.0.0.1", "boot.efi"), daemon.fetch("127.0.0.1", path), "the image itself");
 
     let appended =
         DiskConfig::new(server.url()).partition(2, "/").partition(1, "/boot/efi").boot(r#"{"append": "x=1"}"#);

@@ -18,6 +18,8 @@ pub enum BootFile {
     Ipxe,
     /// `extlinux/extlinux.conf`.
     Extlinux,
+    /// `boot.efi`: the unified kernel image of the default entry, unchanged.
+    Image,
 }
 
 impl BootFile {
@@ -31,11 +33,12 @@ impl BootFile {
             [before @ .., b"pxelinux.cfg", b"default"] => Some(Self::Pxelinux { depth: before.len() }),
             [b"boot.ipxe"] => Some(Self::Ipxe),
             [b"extlinux", b"extlinux.conf"] | [b"boot", b"extlinux", b"extlinux.conf"] => Some(Self::Extlinux),
+            [b"boot.efi"] => Some(Self::Image),
             _ => None,
         }
     }
 
-    /// Writes the file; `None` if the menu has no entry.
+    /// Writes the file; `None` if the menu has no entry, or if the file is an image.
     pub fn write(self, menu: &Menu) -> Option<String> {
         let default = menu.default_entry()?;
         Some(match self {
@@ -43,6 +46,7 @@ impl BootFile {
             Self::Pxelinux { depth } => syslinux::write(menu, default, &"../".repeat(depth)),
             Self::Ipxe => ipxe::write(menu, default),
             Self::Extlinux => syslinux::write(menu, default, "/"),
+            Self::Image => return None,
         })
     }
 
@@ -52,6 +56,7 @@ impl BootFile {
             Self::Grub => None,
             Self::Pxelinux { .. } | Self::Extlinux => syslinux::obstacle(entry),
             Self::Ipxe => ipxe::obstacle(entry),
+            Self::Image => (!entry.has_own_options).then_some("firmware loads only unified kernel images"),
         }
     }
 }

@@ -204,6 +204,8 @@ fn chains_unified_kernel_images_from_grub_and_ipxe() {
     assert!(ipxe.contains("\nkernel efi/EFI/Linux/d-6.9.EFI root=/dev/a ro || goto /failed\n"), "{ipxe}");
     let pxelinux = disk.menu_for(BootFile::Extlinux);
     assert_eq!(pxelinux.entries, []);
+    let image = disk.menu_for(BootFile::Image);
+    assert_eq!(image.default_entry().map(|entry| &*entry.kernel), Some("efi/EFI/Linux/d-6.9.EFI"));
     let note = "efi/EFI/Linux/d-6.9.EFI left out: PXELINUX and U-Boot cannot load EFI programs";
     assert!(pxelinux.notes.iter().any(|found| found == note), "{pxelinux:?}");
 }
@@ -301,6 +303,8 @@ fn generates_the_names_that_boot_loaders_ask_for() {
         ("pxelinux.cfg/01-52-54-00-00-00-01", None),
         ("boot.ipxe", Some(BootFile::Ipxe)),
         ("extlinux/extlinux.conf", Some(BootFile::Extlinux)),
+        ("boot.efi", Some(BootFile::Image)),
+        ("EFI/boot.efi", None),
         ("grub/x86_64-efi/command.lst", None),
     ] {
         assert_eq!(BootFile::of(&RequestPath::parse(path.as_bytes()).expect("a path")), expected, "{path}");

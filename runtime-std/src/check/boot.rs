@@ -113,6 +113,9 @@ async fn add_menus(boot: &mut Boot, disk: &MountedDisk, config: &DiskConfig) -> 
             boot.notes.push(format!("{name} is on the disk, and is not generated"));
         }
     }
+    if let Some(image) = collect(disk, BootFile::Image, &settings).await?.default_entry() {
+        boot.notes.push(format!("boot.efi is {}", printable(image.kernel.as_bytes())));
+    }
     Ok(())
 }
 

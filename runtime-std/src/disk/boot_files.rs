@@ -1,6 +1,10 @@
 //! Boot menus that are generated from the files on a disk.
 
-use super::{Contents, DiskError, generated_file::GeneratedFile, handle::Disk, lookup::Lookup, snapshot::Snapshot};
+use rtftp_core::RequestPath;
+
+use super::{
+    Contents, DiskError, RemoteFile, generated_file::GeneratedFile, handle::Disk, lookup::Lookup, snapshot::Snapshot,
+};
 use crate::{
     boot_entries::{BootFile, DiskTree, Menu, Served, Settings, collect},
     fs::{self, MountedDisk},
@@ -9,12 +13,17 @@ use crate::{
 /// The maximum size in bytes of a file that describes boot entries.
 const MAX_FILE: usize = 16 * 1024;
 
-/// Generates a file from the boot entries of a disk, in the snapshot of the current boot. Returns `None` if it has none.
-pub(super) async fn generate(
-    disk: &Disk,
-    file: BootFile,
-    settings: &Settings,
-) -> Result<Option<GeneratedFile>, DiskError> {
+/// A file that is made of the boot entries of a disk.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// A menu.
+    Menu(GeneratedFile),
+    /// The unified kernel image of the entry with this title.
+    Image(Box<RemoteFile>, Box<str>),
+}
+
+/// Makes a file of the boot entries of a disk, in the snapshot of the current boot. Returns `None` if it has none.
+pub(super) async fn generate(disk: &Disk, file: BootFile, settings: &Settings) -> Result<Option<Made>, DiskError> {
     let mut lookup = Lookup::new(disk);
     let menu = loop {
         let collected = match lookup.snapshot().await {
@@ -25,8 +34,20 @@ pub(super) async fn generate(
             break result?;
         }
     };
+    if file == BootFile::Image {
+        return open_image(disk, &menu).await;
+    }
     disk.remember(&menu);
-    file.write(&menu).map(|text| GeneratedFile::new(disk, text)).transpose()
+    let text = file.write(&menu).map(|text| GeneratedFile::new(disk, text)).transpose()?;
+    Ok(text.map(Made::Menu))
+}
+
+/// Opens the kernel of the default entry.
+async fn open_image(disk: &Disk, menu: &Menu) -> Result<Option<Made>, DiskError> {
+    let Some(entry) = menu.default_entry() else { return Ok(None) };
+    let Ok(path) = RequestPath::parse(entry.kernel.as_bytes()) else { return Ok(None) };
+    let image = Box::pin(RemoteFile::open(disk, &path)).await?;
+    Ok(Some(Made::Image(image.into(), (*entry.title).into())))
 }
 
 async fn collect_in(snapshot: &Snapshot, file: BootFile, settings: &Settings) -> Result<Menu, DiskError> {

@@ -37,6 +37,7 @@ use smol::{Executor, Task};
 use self::handle::Disk;
 pub(crate) use self::{
     board_disk::BoardDisk,
+    boot_files::Made,
     connector::{Backend, Connector, DiskTimeouts},
     description::{Description, read_description},
     error::{RETRY_INTERVAL, RETRY_LIMIT},
@@ -143,12 +144,12 @@ impl Disks {
         self.open_within(&disk.disk, task).await
     }
 
-    /// Generates a file from the boot entries of a disk; connects the disk if necessary. Returns `None` if it has none.
+    /// Makes a file of the boot entries of a disk; connects the disk if necessary. Returns `None` if it has none.
     ///
     /// # Errors
     ///
     /// As [`open`](Self::open).
-    pub(crate) async fn generate(&self, disk: &BoardDisk, file: BootFile) -> Result<Option<GeneratedFile>, DiskError> {
+    pub(crate) async fn generate(&self, disk: &BoardDisk, file: BootFile) -> Result<Option<Made>, DiskError> {
         let (reading, boot) = (disk.disk.clone(), disk.boot());
         let task = disk.disk.executor().spawn(async move { boot_files::generate(&reading, file, &boot).await });
         self.open_within(&disk.disk, task).await

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     boot_entries::BootFile,
     client_name::ClientName,
-    disk::{BoardDisk, DiskError, DiskTimeouts, Disks, NbdFile},
+    disk::{BoardDisk, DiskError, DiskTimeouts, Disks, Made, NbdFile},
     guestfs::{HelperTimeouts, Launcher},
     hostnames::Hostnames,
     local_fs::OpenRoot,
@@ -204,8 +204,10 @@ impl Search<'_> {
         for (nbd_file, disk, boot_file) in self.generators {
             let origin = Origin::Disk(nbd_file);
             let generated = self.disks.generate(&disk, boot_file).await;
-            if let Some(file) = generated.map_err(|error| OpenError::disk(origin, error))? {
-                return Ok(OpenFile::generated(file, origin));
+            match generated.map_err(|error| OpenError::disk(origin, error))? {
+                None => {}
+                Some(Made::Menu(file)) => return Ok(OpenFile::generated(file, origin)),
+                Some(Made::Image(file, title)) => return Ok(OpenFile::on_disk(*file, origin, Some(title))),
             }
         }
         Err(OpenError::NotFound { searched: self.searched })
