@@ -1,16 +1,12 @@
 //! The disk of a Debian system.
 
-use std::fs;
-
-use tempfile::TempDir;
-
-use crate::{Disk, DiskConfig, FileSystem, NbdServer, Tree, boot_kernel, run};
+use crate::{Disk, DiskConfig, FileSystem, NbdServer, Tree, boot_kernel};
 
 /// The size of a kernel in bytes.
 const KERNEL_SIZE: usize = 3_000_000;
 
 /// The first MiB of the partition with the system.
-const OFFSET: u64 = 9;
+const START: u64 = 9;
 
 /// A disk with a GPT, an EFI system partition and ext4. The kernels are in `/boot`, and `vmlinuz` and `initrd.img` there are links to the
 /// newest one.
@@ -69,20 +65,13 @@ impl DebianDisk {
     /// Writes or replaces a file.
     #[track_caller]
     pub fn write(&self, path: &str, bytes: &[u8]) {
-        let directory = TempDir::new().expect("a temporary directory");
-        let file = directory.path().join("file");
-        fs::write(&file, bytes).expect("written");
-        self.change(&format!("rm {path}\nwrite {} {path}\n", file.display()));
+        self.image.write_to_ext4(START, path, bytes);
     }
 
     /// Changes the file system with these commands of debugfs.
     #[track_caller]
     fn change(&self, commands: &str) {
-        let directory = TempDir::new().expect("a temporary directory");
-        let script = directory.path().join("commands");
-        fs::write(&script, commands).expect("written");
-        let file_system = format!("{}?offset={}", self.image.path().display(), OFFSET << 20);
-        run("debugfs", ["-w", "-f", &script.display().to_string(), &file_system]);
+        self.image.change_ext4(START, commands);
     }
 }
 

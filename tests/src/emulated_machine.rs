@@ -12,7 +12,7 @@ use std::{
 use crate::Process;
 
 /// The maximum time for one boot; software emulation on a busy host is slow.
-const BOOT_LIMIT: Duration = Duration::from_secs(150);
+const BOOT_LIMIT: Duration = Duration::from_secs(240);
 
 /// The firmware of an emulated machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Firmware {
     SecureHttp4,
     /// UEFI with Secure Boot, which boots over TFTP and IPv4 (PXE) what is signed with [`SNAKEOIL_KEY`].
     SecureTftp4,
+    /// UEFI with Secure Boot as PCs have it, which boots over TFTP and IPv4 (PXE) what Microsoft has signed. The kernel is Debian's.
+    MicrosoftTftp4,
     /// U-Boot on a 64-bit ARM board, with these commands.
     UBoot(&'static str),
 }
@@ -39,9 +41,10 @@ pub const SNAKEOIL_KEY: &str = "/usr/share/ovmf/PkKek-1-snakeoil";
 /// U-Boot for the emulated board, of the package u-boot-qemu.
 pub const U_BOOT: &str = "/usr/lib/u-boot/qemu_arm64/u-boot.bin";
 
-/// OVMF with Secure Boot, and its variables with Debian's keys for tests.
+/// OVMF with Secure Boot, and its variables with Debian's keys for tests, and with Microsoft's keys.
 const SECURE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
-const SECURE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd";
+const SNAKEOIL_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd";
+const MICROSOFT_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
 
 /// A device of a PC that ends QEMU.
 const EXIT_DEVICE: [&str; 2] = ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"];
@@ -51,7 +54,7 @@ impl Firmware {
     fn emulator(self, directory: &Path) -> (Command, &'static str) {
         let (program, machine) = match self {
             Self::UBoot(_) => ("qemu-system-aarch64", "virt"),
-            Self::SecureHttp4 | Self::SecureTftp4 => ("qemu-system-x86_64", "q35,graphics=off,smm=on"),
+            _ if self.variables().is_some() => ("qemu-system-x86_64", "q35,graphics=off,smm=on"),
             _ => ("qemu-system-x86_64", "q35,graphics=off"),
         };
         let mut command = Command::new(program);
@@ -64,24 +67,24 @@ impl Firmware {
         match self {
             Self::UefiHttp4 | Self::SecureHttp4 => disable(&["IPv4PXESupport", "IPv6PXESupport"]),
             Self::UefiHttp6 => disable(&["IPv4PXESupport", "IPv6PXESupport", "IPv4Support"]),
-            Self::UefiTftp4 | Self::SecureTftp4 => disable(&["IPv6PXESupport", "IPv6Support"]),
+            Self::UefiTftp4 | Self::SecureTftp4 | Self::MicrosoftTftp4 => disable(&["IPv6PXESupport", "IPv6Support"]),
             Self::BiosIpxe | Self::UBoot(_) => {}
         }
         match self {
-            Self::BiosIpxe => {}
+            Self::BiosIpxe | Self::SecureHttp4 | Self::SecureTftp4 | Self::MicrosoftTftp4 => {}
             Self::UefiHttp4 | Self::UefiTftp4 => _ = command.args(["-bios", "/usr/share/ovmf/OVMF.fd"]),
             // OVMF gives up if the interface has no IPv6 address yet.
             Self::UefiHttp6 => {
                 command.args(["-bios", "/usr/share/ovmf/OVMF.fd", "-boot", "menu=on,splash-time=5000"]);
             }
-            Self::SecureHttp4 | Self::SecureTftp4 => {
-                let variables = directory.join("variables");
-                fs::copy(SECURE_VARIABLES, &variables).expect("this test needs the package ovmf");
-                command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
-                command.args(["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={SECURE_CODE}")]);
-                command.args(["-drive", &format!("if=pflash,unit=1,format=raw,file={}", variables.display())]);
-            }
             Self::UBoot(_) => _ = command.args(["-cpu", "cortex-a57", "-bios", U_BOOT]),
+        }
+        if let Some(installed) = self.variables() {
+            let variables = directory.join("variables");
+            fs::copy(installed, &variables).expect("this test needs the package ovmf");
+            command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+            command.args(["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={SECURE_CODE}")]);
+            command.args(["-drive", &format!("if=pflash,unit=1,format=raw,file={}", variables.display())]);
         }
         if !matches!(self, Self::UBoot(_)) {
             command.args(EXIT_DEVICE);
@@ -95,9 +98,23 @@ impl Firmware {
         (command, network_card)
     }
 
+    /// Returns the file with the variables of UEFI firmware with Secure Boot.
+    fn variables(self) -> Option<&'static str> {
+        match self {
+            Self::SecureHttp4 | Self::SecureTftp4 => Some(SNAKEOIL_VARIABLES),
+            Self::MicrosoftTftp4 => Some(MICROSOFT_VARIABLES),
+            _ => None,
+        }
+    }
+
+    /// Returns the memory of the machine in MiB.
+    fn memory(self) -> &'static str {
+        if self == Self::MicrosoftTftp4 { "512" } else { "256" }
+    }
+
     /// Returns the exit code of the emulator after the kernel has turned the machine off.
     fn exit_code(self) -> i32 {
-        i32::from(!matches!(self, Self::UBoot(_)))
+        i32::from(!matches!(self, Self::UBoot(_) | Self::MicrosoftTftp4))
     }
 
     /// Returns what is typed on the serial port.
@@ -129,7 +146,8 @@ impl EmulatedMachine {
         let mut typed = tempfile::tempfile().expect("a temporary file");
         typed.write_all(firmware.typed().as_bytes()).and_then(|()| typed.rewind()).expect("written");
         command
-            .args(["-accel", "tcg", "-m", "256", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+            .args(["-accel", "tcg", "-m", firmware.memory(), "-nodefaults", "-no-user-config"])
+            .args(["-display", "none", "-no-reboot"])
             .args(["-netdev", "tap,id=net,ifname=eth0,script=no,downscript=no"])
             .args(["-device", &format!("{network_card},netdev=net,mac={mac}")])
             // Newer firmware has no network without random numbers.

@@ -45,7 +45,13 @@ impl Kernel {
         path
     }
 
-    fn image(&self) -> PathBuf {
+    /// Returns the version, as `uname -r` prints it.
+    pub(crate) fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// Returns the path of the kernel.
+    pub(crate) fn image(&self) -> PathBuf {
         format!("/boot/vmlinuz-{}", self.release).into()
     }
 

@@ -7,10 +7,12 @@
 use std::path::Path;
 
 use rtftp_tests::{
-    BootNetwork, DebianDisk, Disk, DiskConfig, FileSystem, Firmware, NbdServer, OwnerSystem, Tree, U_BOOT,
-    board_kernel,
+    BootNetwork, DebianDisk, Disk, DiskConfig, FileSystem, Firmware, NbdServer, OwnerSystem, SecureDebianDisk, Tree,
+    U_BOOT, board_kernel,
     boot_guide::{HTTP_BOOT_FILE, TFTP_BOOT_FILE, dhcp, grub, installed, u_boot_commands},
-    boot_kernel, initrd, not_tested, run, signed_unified_kernel,
+    boot_kernel, initrd, not_tested,
+    rtftp_check::CheckResult,
+    signed_unified_kernel,
 };
 
 /// The address of the machine.
@@ -20,6 +22,10 @@ const CLIENT: &str = "10.0.0.6";
 trait System {
     /// The versions of the first kernel and of its upgrade.
     fn versions(&self) -> [&'static str; 2];
+    /// A part of the name under which a kernel is requested.
+    fn requested(&self, version: &'static str) -> &'static str {
+        version
+    }
     /// The description of the disk.
     fn config(&self) -> DiskConfig;
     fn upgrade(&mut self);
@@ -68,17 +74,18 @@ impl System for OwnerSystem {
 fn boot_old_new_and_old(network: &BootNetwork, firmware: Firmware, way: &str, options: &str, mut system: impl System) {
     let [old, new] = system.versions();
     network.daemon().put_disk(CLIENT, &system.config());
-    assert_boots(network, firmware, way, options, old);
+    let names = [old, new].map(|version| (version, system.requested(version)));
+    assert_boots(network, firmware, way, options, names[0]);
     system.upgrade();
-    assert_boots(network, firmware, way, options, new);
+    assert_boots(network, firmware, way, options, names[1]);
     system.remove_upgrade();
-    assert_boots(network, firmware, way, options, old);
+    assert_boots(network, firmware, way, options, names[0]);
 }
 
-/// Boots a machine, and asserts that it starts this kernel, with its initrd and command line, from its disk.
-fn assert_boots(network: &BootNetwork, firmware: Firmware, way: &str, options: &str, version: &str) {
+/// Boots a machine, and asserts that it starts the kernel with this version and name, with its initrd and command line, from its disk.
+fn assert_boots(network: &BootNetwork, firmware: Firmware, way: &str, options: &str, (version, name): (&str, &str)) {
     let delivered = || {
-        let lines = network.daemon().log_lines(&[version, &format!("from {CLIENT}.nbd"), "complete"]);
+        let lines = network.daemon().log_lines(&[name, &format!("from {CLIENT}.nbd"), "complete"]);
         lines.iter().filter(|line| line.contains("over HTTP") == (way == "over HTTP")).count()
     };
     let before = delivered();
@@ -253,13 +260,7 @@ impl EfiDisk {
     }
 
     fn install(&self, path: &str, unified_kernel: &[u8]) {
-        let tree = Tree::new().file("image", unified_kernel);
-        let file = tree.path().join("image").display().to_string();
-        run("mcopy", ["-o", "-i", &self.partition(), &file, &format!("::{path}")]);
-    }
-
-    fn partition(&self) -> String {
-        format!("{}@@1M", self.image.path().display())
+        self.image.write_to_fat(1, path, unified_kernel);
     }
 
     /// Returns the path of an image as `kernel-install` names it.
@@ -283,7 +284,7 @@ impl System for EfiDisk {
     }
 
     fn remove_upgrade(&mut self) {
-        run("mdel", ["-i", &self.partition(), &format!("::{}", Self::path(Self::VERSIONS[1]))]);
+        self.image.remove_from_fat(1, &Self::path(Self::VERSIONS[1]));
     }
 }
 
@@ -301,6 +302,57 @@ fn unified_kernel_images_boot_with_grub_over_http() {
         let options = "command line: root=UUID=2d7b9a3c ro version=6.1.0-";
         boot_old_new_and_old(network, Firmware::UefiHttp4, "over HTTP", options, disk);
     });
+}
+
+/// A disk whose default image firmware boots without a boot loader.
+struct DirectDisk(EfiDisk);
+
+impl System for DirectDisk {
+    fn versions(&self) -> [&'static str; 2] {
+        self.0.versions()
+    }
+
+    fn requested(&self, _: &'static str) -> &'static str {
+        DEFAULT_IMAGE
+    }
+
+    fn config(&self) -> DiskConfig {
+        self.0.config()
+    }
+
+    fn upgrade(&mut self) {
+        self.0.upgrade();
+    }
+
+    fn remove_upgrade(&mut self) {
+        self.0.remove_upgrade();
+    }
+}
+
+/// The name under which firmware gets the unified kernel image of the default entry.
+const DEFAULT_IMAGE: &str = "boot.efi";
+
+/// Boots the default image of a disk with Secure Boot. The server has no file but the description of the disk.
+fn boot_default_image(firmware: Firmware, way: &str) {
+    let names = [HTTP_BOOT_FILE, TFTP_BOOT_FILE];
+    let dhcp = names.iter().fold(dhcp(""), |dhcp, name| dhcp.replace(name, DEFAULT_IMAGE));
+    BootNetwork::test(&dhcp, |network| {
+        let disk = DirectDisk(EfiDisk::new(&EfiDisk::path(EfiDisk::VERSIONS[0])));
+        let options = "command line: root=UUID=2d7b9a3c ro version=6.1.0-";
+        boot_old_new_and_old(network, firmware, way, options, disk);
+    });
+}
+
+#[test]
+#[ignore = "takes 45 s"]
+fn firmware_boots_the_default_unified_kernel_image_over_http() {
+    boot_default_image(Firmware::SecureHttp4, "over HTTP");
+}
+
+#[test]
+#[ignore = "takes 90 s"]
+fn firmware_boots_the_default_unified_kernel_image_over_tftp() {
+    boot_default_image(Firmware::SecureTftp4, "over TFTP");
 }
 
 /// Boots signed images on the disk with Secure Boot. The server has no file but the description of the disk.
@@ -341,4 +393,54 @@ fn secure_boot_accepts_only_signed_images_on_the_disk_over_http() {
 #[ignore = "takes 90 s"]
 fn secure_boot_accepts_only_signed_images_on_the_disk_over_tftp() {
     boot_signed_images(Firmware::SecureTftp4);
+}
+
+#[test]
+#[ignore = "takes 5 min"]
+fn secure_boot_accepts_only_what_debian_has_signed_on_the_disk() {
+    let dhcp = dhcp("dhcp-no-override\n").replace(TFTP_BOOT_FILE, SecureDebianDisk::SHIM);
+    BootNetwork::test(&dhcp, |network| {
+        let (disk, firmware) = (SecureDebianDisk::new(), Firmware::MicrosoftTftp4);
+        network.daemon().put_disk(CLIENT, &disk.config());
+        let assert_starts = |version: &str| {
+            let printed = network.boot(firmware);
+            for text in [
+                format!("kernel {} has started", disk.release()),
+                format!("initrd: initramfs {version}"),
+                format!(
+                    "command line: BOOT_IMAGE=/boot/vmlinuz-{version} root=/dev/mapper/board-root ro console=ttyS0 quiet"
+                ),
+                "lockdown: none [integrity] confidentiality".to_owned(),
+            ] {
+                assert!(printed.contains(&text), "`{text}`:\n{printed}");
+            }
+            let kernel = format!("boot/vmlinuz-{version}");
+            for name in [SecureDebianDisk::SHIM, SecureDebianDisk::GRUB, "grub/grub.cfg", &kernel] {
+                network.daemon().logged(&[name, &format!("from {CLIENT}.nbd"), "complete"]);
+            }
+        };
+        let (old, new) = (disk.release(), disk.upgrade_version());
+        let checked = CheckResult::of(&Tree::new().file("10.0.0.6.nbd", disk.config().to_string()), &[]);
+        for (path, signer, end) in [
+            (SecureDebianDisk::SHIM, "Microsoft Windows UEFI Driver Publisher", ""),
+            (SecureDebianDisk::GRUB, "Debian Secure Boot Signer", " - grub2"),
+            (&*format!("boot/vmlinuz-{old}"), "Debian Secure Boot Signer", " - linux"),
+        ] {
+            let start = format!("  {path}: signed by {signer}");
+            let is_named = |line: &str| line.starts_with(&start) && line.ends_with(end);
+            assert!(checked.stdout.lines().any(is_named), "{path}: {signer}\n{}", checked.stdout);
+        }
+
+        assert_starts(old);
+        disk.upgrade(true);
+        let printed = network.boot_until(firmware, &["bad shim signature"]);
+        assert!(!printed.contains("has started"), "{printed}");
+        disk.upgrade(false);
+        assert_starts(&new);
+        disk.remove_upgrade();
+        assert_starts(old);
+        disk.change_grub();
+        let printed = network.boot_until(firmware, &["Security Violation", "Access Denied"]);
+        assert!(!printed.contains("has started"), "{printed}");
+    });
 }
