@@ -50,7 +50,7 @@ impl SecureDebianDisk {
 
     /// Creates a disk with one kernel, and exports it.
     #[track_caller]
-    pub fn new() -> Self {
+    pub fn create() -> Self {
         let found = Kernel::installed();
         let (release, path) = (found.release().to_owned(), found.image());
         let kernel = fs::read(&path).unwrap_or_else(|error| panic!("this test needs {}: {error}", path.display()));

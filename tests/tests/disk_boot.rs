@@ -400,7 +400,7 @@ fn secure_boot_accepts_only_signed_images_on_the_disk_over_tftp() {
 fn secure_boot_accepts_only_what_debian_has_signed_on_the_disk() {
     let dhcp = dhcp("dhcp-no-override\n").replace(TFTP_BOOT_FILE, SecureDebianDisk::SHIM);
     BootNetwork::test(&dhcp, |network| {
-        let (disk, firmware) = (SecureDebianDisk::new(), Firmware::MicrosoftTftp4);
+        let (disk, firmware) = (SecureDebianDisk::create(), Firmware::MicrosoftTftp4);
         network.daemon().put_disk(CLIENT, &disk.config());
         let assert_starts = |version: &str| {
             let printed = network.boot(firmware);

@@ -59,6 +59,7 @@ pub struct DiskConfig {
 
 impl DiskConfig {
     /// Returns whether any server can pass itself off as that of the disk: there is TLS, but no verification.
+    #[must_use]
     pub fn accepts_any_server(&self) -> bool {
         let is_verified = self.tls.as_ref().is_some_and(|tls| tls.ca.is_some() || tls.fingerprint.is_some());
         self.url.tls.as_ref().is_some_and(|tls| tls.is_unverified) && !is_verified
