@@ -30,7 +30,10 @@ begin() { # PACKAGE...
         bins/scripts/install-packages.sh qemu-utils libnbd-bin jq fdisk e2fsprogs fuse3 iproute2 mount "$@"
         work=$(mktemp -d)
         trap 'rm -rf --one-file-system "$work"' EXIT
-        STORES_WORK=$work unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private \
+        # In the emulated PC, all ports are free anyway.
+        local net=--net
+        [ -z "${STORES_KERNEL:-}" ] || net=
+        STORES_WORK=$work unshare $net --mount --pid --fork --kill-child --mount-proc --propagation private \
             "$PWD/tests/stores/$store.sh" &
         trap "kill -KILL $!; exit 130" INT TERM
         wait $!
@@ -43,12 +46,15 @@ begin() { # PACKAGE...
 
 # Continues in an emulated PC with Debian's kernel if the running one lacks modules.
 needs_modules() { # MODULE...
-    ! modprobe --all "$@" >"$work/modprobe.log" 2>&1 || return 0
-    [ -z "${STORES_KERNEL:-}" ] || not_tested "no kernel with $*"
-    [ "$(dpkg --print-architecture)" = amd64 ] || not_tested "this kernel has not all of $*"
-    say "this kernel has not all of $*: continuing with Debian's in an emulated PC"
+    modprobe --all "$@" >"$work/modprobe.log" 2>&1 || needs_debian_kernel "this kernel has not all of $*"
+}
+# Continues in an emulated PC with Debian's kernel.
+needs_debian_kernel() { # REASON
+    [ -z "${STORES_KERNEL:-}" ] || return 0
+    [ "$(dpkg --print-architecture)" = amd64 ] || not_tested "$1"
+    say "$1: continuing with Debian's in an emulated PC"
     bins/scripts/install-packages.sh qemu-system-x86 linux-image-amd64 busybox cpio kmod
-    tests/stores/debian-kernel.sh "tests/stores/$store.sh"
+    TMPDIR=$work tests/stores/debian-kernel.sh "tests/stores/$store.sh"
     exit
 }
 

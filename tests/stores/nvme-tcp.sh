@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Boots a board from a disk behind NVMe/TCP, with the kernel as target and as initiator, exported by qemu-nbd: tests/stores/nvme-tcp.sh
-# Without these modules in the running kernel, this happens in an emulated PC with Debian's kernel.
+# This happens in an emulated PC with Debian's kernel: an initiator connects again in the first network namespace only.
 # Installs nvme-cli and the packages of common.sh, if they are missing; needs root.
 source "$(dirname "$0")/common.sh"
 begin nvme-cli
-needs_modules nvmet-tcp nvme-tcp
+needs_debian_kernel "NVMe/TCP uses the network of this machine's kernel"
+modprobe --all nvmet-tcp nvme-tcp
 
 nqn=nqn.2026-11.org.example:board5
 mountpoint --quiet /sys/kernel/config || mount -t configfs config /sys/kernel/config
