@@ -14,6 +14,7 @@ kubernetes     the manifests for Kubernetes, rendered by kubectl and compared wi
 http-boot      PCs boot over HTTP and HTTPS: UEFI firmware, GRUB, iPXE, PXELINUX
 vsock          a disk over nbd+vsock:// in a virtual machine
 disk-boot      Debian, Rocky, openSUSE, U-Boot and signed images boot with generated menus
+etcd           clusters that lose members, and 10,000 descriptions of disks in etcd
 power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
 stores         disks in qcow2, LVM-thin, Ceph, iSCSI, NVMe/TCP and volumes, behind NBD, before and after they fail over
 safeguards     the simulation of disks with 10,000 seeds; and that it fails without each of ten safeguards
@@ -54,6 +55,11 @@ boots() {
     [ "$(id -u)" = 0 ] || local -x CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=sudo
     cargo build --quiet --locked --workspace
     cargo test --quiet --locked -p rtftp-tests --test "$1" -- --ignored --test-threads 1
+}
+etcd() {
+    bins/scripts/install-packages.sh etcd-server etcd-client
+    cargo build --quiet --locked --workspace
+    cargo test --quiet --locked -p rtftp-tests --test etcd -- --ignored --nocapture --test-threads 1
 }
 # Mounting images needs root.
 power-cuts() {

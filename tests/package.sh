@@ -172,4 +172,19 @@ in_debian dpkg --install /rtftp.deb >"$work/log" 2>&1 || fail "$(cat "$work/log"
 expect_absent /srv/tftp/default "in the existing /srv/tftp"
 expect_present $wanted "after a new installation"
 
+say "building and installing rtftp-etcd"
+etcd_package=$(as_caller bins/pkg/package.sh rtftp-etcd)
+lintian --fail-on error,warning --no-tag-display-limit "$etcd_package" 2>/dev/null || fail "lintian: see above"
+cp "$etcd_package" "$root/rtftp-etcd.deb"
+in_debian dpkg --install /rtftp-etcd.deb >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+[ "$(in_debian rtftp-etcd --version)" = "rtftp-etcd $version" ] || fail "rtftp-etcd --version does not print $version"
+in_debian id --user rtftp-etcd >/dev/null || fail "the user rtftp-etcd is missing"
+expect_absent /etc/systemd/system/multi-user.target.wants/rtftp-etcd.service "after installation, although it is off by default"
+cp "$root/usr/lib/systemd/system/rtftp-etcd.service" "$work/units"
+sed -i -e 's#^ExecStart=/usr/bin/rtftp-etcd#ExecStart=/bin/true#' -e /^Documentation=/d "$work/units/rtftp-etcd.service"
+said=$(systemd-analyze verify "$work/units/rtftp-etcd.service" 2>&1) && [ -z "$said" ] || fail "systemd-analyze: $said"
+in_debian dpkg --purge rtftp-etcd >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+left=$(find "$root"/{etc,usr,var} -name '*rtftp-etcd*')
+[ -z "$left" ] || fail "the purge of rtftp-etcd left $left"
+
 say "PASSED ($(basename "$package"), daemon of $size bytes)"

@@ -44,6 +44,7 @@ packages() {
         fdisk dosfstools mtools e2fsprogs xfsprogs btrfs-progs f2fs-tools xz-utils  # for making disks
         curl openssl tftp-hpa busybox atftp                               # clients, and keys for HTTPS
         dnsmasq-base python3                                              # a TFTP server and an HTTP server
+        etcd-server etcd-client                                           # for rtftp-etcd
         iproute2                                                          # network namespaces
         qemu-system-arm                                                   # a board for the firmware
         valgrind                                                          # counts instructions

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds a Debian package: bins/pkg/package.sh [rtftp|rtftp-guestfs] [ARCHITECTURE]
+# Builds a Debian package: bins/pkg/package.sh [rtftp|rtftp-etcd|rtftp-guestfs] [ARCHITECTURE]
 # ARCHITECTURE is that of this machine by default; with arm64, a PC builds rtftp for a Raspberry Pi.
 # Installs missing Debian packages (only this asks for root). Prints the path of the package.
 set -euo pipefail
@@ -16,13 +16,23 @@ esac
 
 packages=(gcc libc6-dev dpkg-dev)
 options=()
+crate=(--package "$package")
+variant=()
 case $package in
-rtftp) ;;
-rtftp-guestfs) packages+=(libguestfs-dev pkg-config) ;;
-*) echo "$0: expected rtftp or rtftp-guestfs, found $package" >&2; exit 2 ;;
+rtftp) programs=(--bin rtftp --bin rtftp-get) ;;
+rtftp-etcd)
+    crate=(--package rtftp)
+    programs=(--bin rtftp-etcd)
+    variant=(--variant etcd)
+    ;;
+rtftp-guestfs)
+    programs=(--bin rtftp-guestfs)
+    packages+=(libguestfs-dev pkg-config)
+    ;;
+*) echo "$0: expected rtftp, rtftp-etcd or rtftp-guestfs, found $package" >&2; exit 2 ;;
 esac
 if [ "$architecture" != "$own" ]; then
-    [ "$package" = rtftp ] || { echo "$0: $package links libguestfs, so it can only be built on $architecture" >&2; exit 2; }
+    [ "$package" != rtftp-guestfs ] || { echo "$0: $package links libguestfs, so it can only be built on $architecture" >&2; exit 2; }
     packages+=("gcc-$gnu" "libc6-dev-$architecture-cross")
     options=(--target "$target")
     # The default linker only links for this machine.
@@ -46,5 +56,5 @@ docs=${CARGO_TARGET_DIR:-$PWD/target}${options:+/$target}/release/docs
 mkdir -p "$docs"
 sed -E 's#\]\(bins/docs/#](#g; s#\[([^]]*)\]\((tests|[A-Z]+\.md)[^)]*\)#\1#g' README.md >"$docs/README.md"
 
-cargo build --release --quiet --locked --package "$package" "${options[@]}"
-cargo deb --no-build --quiet --locked --package "$package" "${options[@]}"
+cargo build --release --quiet --locked "${crate[@]}" "${programs[@]}" "${options[@]}"
+cargo deb --no-build --quiet --locked "${crate[@]}" "${variant[@]}" "${options[@]}"

@@ -77,8 +77,8 @@ const VERSION: Flag = flag("--version", "print the version").short("-V");
 const OPEN_LIMIT: Flag = option("--open-limit", "SECONDS", "time limit for opening a disk").default("120");
 const READ_LIMIT: Flag = option("--read-limit", "SECONDS", "time limit for each answer of an open disk").default("10");
 
-/// The commands of both programs.
-pub(crate) static COMMANDS: [Command; 4] = [
+/// The commands of all programs.
+pub(crate) static COMMANDS: [Command; 5] = [
     Command {
         name: "rtftp",
         before: "\
@@ -306,6 +306,49 @@ Exit codes:
   4    OUT cannot be written, or LOCAL or the file of --ca cannot be read
   5    LOCAL differs
   130  interrupted
+",
+    },
+    Command {
+        name: "rtftp-etcd",
+        before: "\
+rtftp-etcd - keeps the root directory of rtftp equal to a prefix of etcd
+
+Usage: rtftp-etcd --root-dir DIR [OPTIONS]
+
+The value of the key /rtftp/10.0.0.5.nbd becomes the file DIR/10.0.0.5.nbd, that
+of /rtftp/default/config.txt becomes DIR/default/config.txt. Each file is replaced
+as a whole, and removed with its key. Files that are not from etcd stay as they
+are. While etcd is not available, all files stay as they are.
+",
+        options: &[
+            option("--root-dir", "DIR", "the directory to write, which is the root directory of rtftp, too")
+                .short("-r")
+                .completes(Completion::Directory),
+            option("--endpoints", "URLS", "the members of the cluster, separated by commas")
+                .default("`http://127.0.0.1:2379`")
+                .details("If one does not answer, the next one is asked."),
+            option("--prefix", "PREFIX", "the start of the keys, which ends with /").default("`/rtftp/`"),
+            option("--ca", "FILE", "trust the authorities whose certificates are in this file, in the PEM format")
+                .default("`/etc/ssl/certs/ca-certificates.crt`")
+                .details("For `https://`. The files of this option and the next two are read again for each connection.")
+                .completes(Completion::File),
+            option("--cert", "FILE", "show this certificate to etcd, in the PEM format").completes(Completion::File),
+            option("--key", "FILE", "the key of this certificate in the PEM format, not encrypted")
+                .completes(Completion::File),
+            option("--user", "NAME", "log in to etcd as this user, who must be able to read the prefix"),
+            option("--password-file", "FILE", "the password of the user, in the first line of this file")
+                .default("the file `password` in `$CREDENTIALS_DIRECTORY`")
+                .completes(Completion::File),
+            flag("--once", "make DIR equal to the prefix once, and exit"),
+            HELP,
+            VERSION,
+        ],
+        after: "
+Exit codes:
+  0    ended by a signal; with --once, DIR is equal to the prefix
+  1    DIR cannot be used; with --once, also: etcd is not available, or a key
+       cannot become a file
+  2    wrong arguments
 ",
     },
 ];

@@ -44,7 +44,7 @@ fn assert_generated(path: &str, generate: impl Fn(&str) -> String) {
 
 #[test]
 fn completions_match_the_table() {
-    for program in ["rtftp", "rtftp-get"] {
+    for program in ["rtftp", "rtftp-get", "rtftp-etcd"] {
         assert_generated(&format!("completions/{program}.bash"), |_| completions::bash(program, &commands(program)));
         assert_generated(&format!("completions/_{program}"), |_| completions::zsh(program, &commands(program)));
         assert_generated(&format!("completions/{program}.fish"), |_| completions::fish(program, &commands(program)));
@@ -58,6 +58,7 @@ fn manual_pages_match_the_table() {
         ("rtftp check", "rtftp-check.1"),
         ("rtftp status", "rtftp-status.1"),
         ("rtftp-get", "rtftp-get.1"),
+        ("rtftp-etcd", "rtftp-etcd.8"),
     ];
     for (name, page) in pages {
         assert_generated(&format!("man/{page}"), |text| tables::replace_manual(text, command(name)));

@@ -7,8 +7,8 @@ use std::{
 
 use crate::run;
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, IsCa,
+    Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
 /// The GUID of the program that enrols a certificate; firmware ignores it.
@@ -96,6 +96,16 @@ impl Authority {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         list.signed_by(&self.issuer).and_then(|list| list.pem()).expect("a list")
+    }
+
+    /// Writes a certificate of a client without a `CommonName`, and its key, to `NAME-cert.pem` and `NAME-key.pem`.
+    pub fn issue_without_common_name(&self, directory: &Path, name: &str) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        fs::write(directory.join(format!("{name}-cert.pem")), certificate.pem()).expect("written");
+        fs::write(directory.join(format!("{name}-key.pem")), key.serialize_pem()).expect("written");
     }
 
     fn issue_for(&self, key: &KeyPair, end: i32, directory: &Path) {

@@ -5,11 +5,12 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use rtftp_tests::{binary, run};
 
 /// The commands and their manual pages, grouped by program.
-const COMMANDS: [(&[&str], &str); 4] = [
+const COMMANDS: [(&[&str], &str); 5] = [
     (&["rtftp"], "rtftp.8"),
     (&["rtftp", "check"], "rtftp-check.1"),
     (&["rtftp", "status"], "rtftp-status.1"),
     (&["rtftp-get"], "rtftp-get.1"),
+    (&["rtftp-etcd"], "rtftp-etcd.8"),
 ];
 
 /// Returns the long options in a text.
@@ -64,7 +65,8 @@ fn manual_pages_describe_all_options() {
 #[test]
 fn readme_lists_all_options() {
     let named = long_options(include_str!("../../README.md"));
-    for (command, _) in COMMANDS {
+    // Those of rtftp-etcd are in its manual page.
+    for (command, _) in COMMANDS.into_iter().filter(|(command, _)| command[0] != "rtftp-etcd") {
         let missing: Vec<_> = options_of(command).into_iter().filter(|option| !named.contains(option)).collect();
         assert!(missing.is_empty(), "{command:?}: {missing:?} missing in README");
     }
@@ -108,6 +110,8 @@ fn bash_completes_values() {
         (&["rtftp-get", "10.0.0.1", "f", "--verify", "/etc/passw"], &["/etc/passwd"]),
         (&["rtftp-get", "10.0.0.1", "f", "--blksize", ""], &[]),
         (&["rtftp-get", "10.0.0.1", ""], &[]),
+        (&["rtftp-etcd", "--root-dir", "/us"], &["/usr"]),
+        (&["rtftp-etcd", "--on"], &["--once"]),
     ] {
         let mut found = bash_completions(words);
         found.retain(|word| word != "/etc/passwd-");

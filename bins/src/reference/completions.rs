@@ -70,7 +70,7 @@ pub(super) fn bash(program: &str, commands: &[&Command]) -> String {
             long_names(commands[1])
         );
         let _ = writeln!(words, "        *,status) words='{}' ;;", long_names(commands[2]));
-    } else {
+    } else if program == "rtftp-get" {
         let _ = writeln!(
             words,
             "        1,[!-]* | 1,) mapfile -t COMPREPLY < <(compgen -A hostname -- \"$word\"); return ;;"
@@ -129,7 +129,7 @@ pub(super) fn zsh(program: &str, commands: &[&Command]) -> String {
         let names = commands.iter().filter_map(|command| subcommand(command));
         let names: Vec<_> = names.map(|name| format!("{name}\\:\"{}\"", summary(name))).collect();
         let _ = writeln!(text, "    '1:command:(({}))' \\", names.join(" "));
-    } else {
+    } else if program == "rtftp-get" {
         text.push_str("    '1:host:_hosts' \\\n    '2:file' \\\n");
     }
     text + &zsh_options(commands[0], "    ")
@@ -170,7 +170,7 @@ pub(super) fn fish(program: &str, commands: &[&Command]) -> String {
     for name in &names {
         let _ = writeln!(text, "complete -c {program} -n __fish_use_subcommand -a {name} -d '{}'", summary(name));
     }
-    if names.is_empty() {
+    if program == "rtftp-get" {
         let _ = writeln!(
             text,
             "complete -c {program} -n 'test (count (commandline -opc)) -eq 1' -a '(__fish_print_hostnames)'"

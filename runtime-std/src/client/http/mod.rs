@@ -1,4 +1,4 @@
-//! Fetches files over HTTP (RFC 9110, RFC 9112), one after the other over one connection.
+//! Fetches files over HTTP (RFC 9110, RFC 9112), one after the other over one connection. Also calls APIs with JSON.
 
 mod body;
 mod connection;
@@ -108,18 +108,63 @@ impl HttpClient {
         sink: &mut impl BlockSink,
         mut watch: impl FnMut(HttpEvent<'_>),
     ) -> Result<HttpFetched, HttpError> {
-        let (mut connection, response) = self.request(url, &mut watch).await?;
-        let server = connection.server;
+        let head = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {USER_AGENT}\r\nAccept-Encoding: identity\r\n\r\n",
+            url.target(),
+            url.host_header()
+        );
+        let (connection, response) = self.request(url, head.as_bytes(), &mut watch).await?;
         if response.status != 200 {
             let Response { status, reason, location, retry_after, .. } = response;
-            return Err(HttpError::Refused { server, status, reason, location, retry_after });
+            return Err(HttpError::Refused { server: connection.server, status, reason, location, retry_after });
         }
+        self.receive(url, connection, response, self.patience, sink, watch).await
+    }
+
+    /// Posts JSON, and receives the body of the answer into `sink`, whatever its status, which is returned. Gives up after `silence`
+    /// without any received byte of the body. `fields` are further header lines.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`HttpError`]; the sink then contains at most a part of the body.
+    pub async fn post_json(
+        &mut self,
+        url: &Url,
+        fields: &[(&str, &str)],
+        json: &[u8],
+        sink: &mut impl BlockSink,
+        silence: Duration,
+    ) -> Result<u16, HttpError> {
+        let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{fields}\r\n",
+            url.target(),
+            url.host_header(),
+            json.len()
+        );
+        let (connection, response) = self.request(url, &[head.as_bytes(), json].concat(), &mut |_| ()).await?;
+        let status = response.status;
+        self.receive(url, connection, response, silence, sink, |_| ()).await?;
+        Ok(status)
+    }
+
+    /// Receives the body of a response, and keeps the connection if it can be used again.
+    async fn receive(
+        &mut self,
+        url: &Url,
+        mut connection: Connection,
+        response: Response,
+        patience: Duration,
+        sink: &mut impl BlockSink,
+        mut watch: impl FnMut(HttpEvent<'_>),
+    ) -> Result<HttpFetched, HttpError> {
+        let server = connection.server;
         let size = match response.framing {
             Framing::Length(size) => Some(size),
             Framing::Chunked | Framing::Close => None,
         };
         let progress = |bytes| watch(HttpEvent::Progress { server, bytes, size });
-        let mut body = Body { connection: &mut connection, patience: self.patience, sink, bytes: 0, progress };
+        let mut body = Body { connection: &mut connection, patience, sink, bytes: 0, progress };
         let received = body.receive(response.framing).await;
         let bytes = body.bytes;
         received.map_err(|error| match error {
@@ -140,10 +185,11 @@ impl HttpClient {
         Ok(HttpFetched { bytes, size, ended_by_close, content_type: response.content_type })
     }
 
-    /// Requests a file. Returns the connection and the head of the response.
+    /// Sends a request. Returns the connection and the head of the response.
     async fn request(
         &mut self,
         url: &Url,
+        request: &[u8],
         watch: &mut impl FnMut(HttpEvent<'_>),
     ) -> Result<(Connection, Response), HttpError> {
         loop {
@@ -155,14 +201,9 @@ impl HttpClient {
                 _ => self.connect(url, watch).await?,
             };
             let server = connection.server;
-            let head = format!(
-                "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {USER_AGENT}\r\nAccept-Encoding: identity\r\n\r\n",
-                url.target(),
-                url.host_header()
-            );
-            let response = match connection.send(head.as_bytes(), self.patience).await {
+            let response = match connection.send(request, self.patience).await {
                 Ok(()) => {
-                    watch(HttpEvent::Sent(server, head.as_bytes()));
+                    watch(HttpEvent::Sent(server, request));
                     self.response(&mut connection, watch).await
                 }
                 Err(error) => Err(ResponseError::Receive(error)),

@@ -3,7 +3,7 @@
 use std::{fmt, io, net::TcpStream, path::Path, sync::Arc};
 
 use futures_rustls::{TlsConnector, client::TlsStream};
-use rustls::{ClientConfig, crypto::ring, pki_types::ServerName};
+use rustls::{ClientConfig, ConfigBuilder, client::WantsClientCert, crypto::ring, pki_types::ServerName};
 use smol::Async;
 
 use crate::pem::{self, PemError};
@@ -18,6 +18,8 @@ pub struct Trust(TlsConnector);
 pub enum TrustError {
     /// The file cannot be read, or has other contents.
     File(PemError),
+    /// The file with the client's own certificate or key cannot be read, or has other contents.
+    Identity(PemError),
     /// TLS cannot be configured.
     Tls(rustls::Error),
 }
@@ -29,13 +31,24 @@ impl Trust {
     ///
     /// Returns [`TrustError`].
     pub fn load(path: &Path) -> Result<Self, TrustError> {
-        let roots = pem::authorities(path).map_err(TrustError::File)?;
-        let config = ClientConfig::builder_with_provider(ring::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .map_err(TrustError::Tls)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config).into()))
+        Ok(Self::new(authorities(path)?.with_no_client_auth()))
+    }
+
+    /// Does the same for a client with a certificate, which is in the first file of `identity`, and its key in the second. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TrustError`].
+    pub fn load_with_identity(path: &Path, identity: [&Path; 2]) -> Result<Self, TrustError> {
+        let [certificate, key] = identity;
+        let chain = pem::certificates(certificate).map_err(TrustError::Identity)?;
+        let key = pem::key(key).map_err(TrustError::Identity)?;
+        let config = authorities(path)?.with_client_auth_cert(chain, key);
+        config.map(Self::new).map_err(TrustError::Tls)
+    }
+
+    fn new(config: ClientConfig) -> Self {
+        Self(Arc::new(config).into())
     }
 
     /// Performs the handshake with the server of this name.
@@ -47,6 +60,13 @@ impl Trust {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         self.0.connect(name, stream).await.map(Box::new)
     }
+}
+
+/// Starts a configuration with the authorities in a file.
+fn authorities(path: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TrustError> {
+    let roots = pem::authorities(path).map_err(TrustError::File)?;
+    let builder = ClientConfig::builder_with_provider(ring::default_provider().into());
+    Ok(builder.with_safe_default_protocol_versions().map_err(TrustError::Tls)?.with_root_certificates(roots))
 }
 
 /// Returns what to do about an error of a handshake.
@@ -76,7 +96,7 @@ impl fmt::Display for TrustError {
                     path.display()
                 )
             }
-            Self::File(error) => error.fmt(f),
+            Self::File(error) | Self::Identity(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "cannot use TLS: {error}"),
         }
     }
