@@ -18,6 +18,7 @@ etcd           clusters that lose members, and 10,000 descriptions of disks in e
 power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
 stores         disks in qcow2, LVM-thin, Ceph, iSCSI, NVMe/TCP and volumes, behind NBD, before and after they fail over
 safeguards     the simulation of disks with 10,000 seeds; and that it fails without each of ten safeguards
+monitoring     promtool on metrics, alert rules and their tests
 fuzz           each fuzz target for 10 minutes
 "
 
@@ -80,6 +81,11 @@ stores() {
 safeguards() {
     bins/scripts/install-packages.sh xz-utils
     tests/safeguards.sh 10000
+}
+monitoring() {
+    bins/scripts/install-packages.sh prometheus
+    cargo build --quiet --locked --workspace
+    cargo test --quiet --locked -p rtftp-tests --test metrics -- --ignored
 }
 fuzz() { fuzz/run.sh 600; }
 

@@ -5,6 +5,7 @@
 //! * [`client`] fetches files: [`fetch`](client::fetch) drives the core's [`Receiver`](rtftp_core::Receiver), and
 //!   [`HttpClient`](client::http::HttpClient) fetches over HTTP.
 //! * [`history`] records the boots of each client and the outcome of each request.
+//! * [`monitor`] reads figures of everything that a server does, for metrics.
 //! * [`boot_entries`] makes boot menus from the files on a disk.
 //! * [`check`] inspects everything that a server would serve and reports problems.
 
@@ -20,12 +21,14 @@ mod event_loop;
 pub mod files;
 pub mod fs;
 pub mod guestfs;
+mod histogram;
 pub mod history;
 pub mod hostnames;
 pub mod http;
 mod last_seen;
 mod local_fs;
 pub mod memory;
+pub mod monitor;
 pub mod nbd;
 mod net;
 pub mod network;

@@ -85,6 +85,11 @@ impl Memory {
         Self::new(usize::MAX)
     }
 
+    /// Returns the number of bytes in use, and their limit.
+    pub(crate) fn usage(&self) -> (usize, usize) {
+        (self.0.limit.used.load(Relaxed), self.0.limit.max)
+    }
+
     /// Creates the memory for one more disk.
     pub(crate) fn disk(&self) -> DiskMemory {
         DiskMemory { total: self.clone(), disk: Arc::new(Limit::new(self.0.limit.max / SHARES)) }

@@ -174,13 +174,6 @@ fn metrics_match_the_history() {
         line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{metrics}"))
     };
     assert!((value("rtftp_start_time_seconds") - snapshot.started).abs() < 1.0);
-    // The text format of Prometheus: each sample has a TYPE line, and consists of a name, labels and a number.
-    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
-        let (name, number) = line.rsplit_once(' ').expect(line);
-        assert!(number.parse::<f64>().is_ok(), "{line}");
-        let name = name.split('{').next().expect(line);
-        assert_eq!(metrics.matches(&format!("# TYPE {name} ")).count(), 1, "{name}");
-    }
 }
 
 #[test]

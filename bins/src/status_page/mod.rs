@@ -16,7 +16,7 @@ use std::{
 };
 
 use rtftp_runtime::{
-    clock::within, connections::Connections, history::History, network::network, server::Server, thread,
+    clock::within, connections::Connections, monitor::Monitor, network::network, server::Server, thread,
 };
 use rustix::system::uname;
 use smol::{
@@ -107,7 +107,7 @@ impl StatusPage {
 async fn serve(listener: Async<TcpListener>, server: Arc<Server>) {
     let executor = Executor::new();
     let host_name = uname().nodename().to_string_lossy().into_owned();
-    let site = Arc::new(Site { history: server.history(), server, host_name, json: Mutex::new(None) });
+    let site = Arc::new(Site { monitor: server.monitor(), server, host_name, json: Mutex::new(None) });
     let accept = async {
         let connections = Connections::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS);
         loop {
@@ -138,7 +138,7 @@ async fn serve(listener: Async<TcpListener>, server: Arc<Server>) {
 #[derive(Debug)]
 struct Site {
     server: Arc<Server>,
-    history: History,
+    monitor: Monitor,
     /// The host name of this machine.
     host_name: String,
     /// The last JSON document and the time of its creation.
@@ -180,12 +180,17 @@ impl Site {
             }
             "/" => page::response(),
             "/boots.json" => Response::new("application/json", self.json().await),
-            "/metrics" => metrics::response(&self.history.header(), self.history.client_count()),
+            "/metrics" => self.metrics().await,
             _ => match probe {
                 Some(probe) => probe.response(&self.server).await,
                 None => Response::error(Status::NotFound),
             },
         }
+    }
+
+    async fn metrics(&self) -> Response {
+        let monitor = self.monitor.clone();
+        unblock(move || metrics::response(&monitor)).await
     }
 
     /// Returns the history as JSON, at most [`MAX_JSON_AGE`] old.
@@ -196,8 +201,8 @@ impl Site {
         {
             return json.clone();
         }
-        let history = self.history.clone();
-        let json = Arc::new(unblock(move || history.json()).await);
+        let monitor = self.monitor.clone();
+        let json = Arc::new(unblock(move || monitor.history().json()).await);
         *last = Some((Instant::now(), json.clone()));
         json
     }

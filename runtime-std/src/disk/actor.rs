@@ -63,6 +63,7 @@ impl DiskActor {
     pub(super) async fn run(mut self, mut inbox: UnboundedReceiver<Message>) {
         let mut retry_delay = None;
         loop {
+            self.log.set_connected(self.snapshot.is_some() || self.connector.is_connected());
             let idle = async {
                 self.idle().await;
                 None

@@ -81,6 +81,10 @@ impl Backend {
         &self.executor
     }
 
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     pub(super) fn timeouts(&self) -> DiskTimeouts {
         self.timeouts
     }

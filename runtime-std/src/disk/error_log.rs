@@ -1,14 +1,28 @@
-//! The errors of a disk in the log.
+//! The errors of a disk in the log, and its present state.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
 use super::DiskError;
+
+/// The state of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DiskState {
+    /// Connected to its NBD server, or to a helper.
+    Connected,
+    /// Not connected, and no problem is known: it connects when it is needed.
+    Idle,
+    /// The last attempt to open it failed, for this reason; or its description is not valid.
+    Failed(String),
+}
 
 /// Logs the errors of a disk, without repeating them for each request.
 #[derive(Debug)]
 pub(super) struct DiskLog {
     /// The name of the `.nbd` file.
     name: String,
+    is_connected: AtomicBool,
     /// The last error of opening the disk since it could be opened.
     opening: Mutex<Option<String>>,
     /// The last error of looking up a file.
@@ -17,12 +31,26 @@ pub(super) struct DiskLog {
 
 impl DiskLog {
     pub(super) fn new(name: String) -> Self {
-        Self { name, opening: Mutex::default(), lookup: Mutex::default() }
+        Self { name, is_connected: AtomicBool::new(false), opening: Mutex::default(), lookup: Mutex::default() }
     }
 
     /// Returns the name of the `.nbd` file.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns the state of the disk.
+    pub(super) fn state(&self) -> DiskState {
+        match &*self.opening.lock() {
+            Some(reason) => DiskState::Failed(reason.clone()),
+            None if self.is_connected.load(Relaxed) => DiskState::Connected,
+            None => DiskState::Idle,
+        }
+    }
+
+    /// Notes whether the disk is connected.
+    pub(super) fn set_connected(&self, is_connected: bool) {
+        self.is_connected.store(is_connected, Relaxed);
     }
 
     /// Logs why the disk cannot be opened, unless that repeats the last error.

@@ -10,6 +10,7 @@ use super::{
     board_disk::BoardDisk,
     connector::{Backend, Connector},
     description::{Description, NbdFile},
+    error_log::DiskState,
     handle::Disk,
 };
 
@@ -63,6 +64,11 @@ impl Group {
         let disk = Disk::new(Connector::new(self.name(board), description, backend.clone()));
         disks.insert(url, (disk.clone(), Instant::now()));
         Ok(BoardDisk::new(disk, &config))
+    }
+
+    /// Calls a function with the state of each disk.
+    pub(super) fn states(&self, call: impl FnMut(DiskState)) {
+        self.disks.lock().values().map(|(disk, _)| disk.log().state()).for_each(call);
     }
 
     /// Returns the name of a board's disk for the log: the file and the values of the board.

@@ -22,6 +22,7 @@ mod remote_file;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -41,12 +42,13 @@ pub(crate) use self::{
     connector::{Backend, Connector, DiskTimeouts},
     description::{Description, read_description},
     error::{RETRY_INTERVAL, RETRY_LIMIT},
+    error_log::DiskState,
     generated_file::GeneratedFile,
     group::Group,
     remote_file::RemoteFile,
     snapshot::Contents,
 };
-pub use self::{description::NbdFile, error::DiskError};
+pub use self::{description::NbdFile, error::DiskError, usage::DiskUsage};
 use crate::{
     boot_entries::BootFile,
     clock::within,
@@ -190,6 +192,20 @@ impl Disks {
     /// Returns whether a description has been read and has not been removed since.
     pub(crate) fn contains(&self, file: NbdFile) -> bool {
         self.known.lock().contains_key(&file)
+    }
+
+    /// Returns the disks, and the memory for what is read from them.
+    pub(crate) fn usage(&self) -> DiskUsage {
+        let (memory, max_memory) = self.backend.memory().usage();
+        let mut usage = DiskUsage { memory, max_memory, ..DiskUsage::default() };
+        for known in self.known.lock().values() {
+            match &known.described {
+                Ok(Described::Disk(disk)) => usage.count(disk.disk.log().state()),
+                Ok(Described::Group(group)) => group.states(|state| usage.count(state)),
+                Err(reason) => usage.count(DiskState::Failed(reason.to_string())),
+            }
+        }
+        usage
     }
 
     /// Returns the executor of the tasks.

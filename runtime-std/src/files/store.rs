@@ -19,7 +19,7 @@ use super::{
 use crate::{
     boot_entries::BootFile,
     client_name::ClientName,
-    disk::{BoardDisk, DiskError, DiskTimeouts, Disks, Made, NbdFile},
+    disk::{BoardDisk, DiskError, DiskTimeouts, DiskUsage, Disks, Made, NbdFile},
     guestfs::{HelperTimeouts, Launcher},
     hostnames::Hostnames,
     local_fs::OpenRoot,
@@ -128,6 +128,11 @@ impl FileStore {
     pub async fn reload(&self) {
         self.index.clear();
         watch::reload(&self.disks).await;
+    }
+
+    /// Returns the disks, and the memory for what is read from them.
+    pub(crate) fn disk_usage(&self) -> DiskUsage {
+        self.disks.usage()
     }
 
     /// Disconnects all disks, and waits until their helper processes have ended.

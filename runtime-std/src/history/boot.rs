@@ -1,12 +1,13 @@
 //! The boots of one client: requests that follow each other closely.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use rtftp_core::Instant;
 
 use super::{
+    boot_metrics::BootMetrics,
     request::Record,
-    snapshot::{self, Protocol, WallClock},
+    snapshot::{self, Protocol, State, WallClock},
 };
 use crate::last_seen::LastSeen;
 
@@ -43,16 +44,25 @@ pub(super) struct Boot {
     verified: usize,
     /// The number of requests whose records were dropped.
     dropped: u64,
+    /// Whether the boot is counted in the metrics.
+    is_counted: bool,
 }
 
 impl Client {
-    /// Adds a request to the present boot or to a new one.
-    pub(super) fn record_request(&mut self, protocol: Protocol, file_name: &[u8], now: Instant) -> Arc<Record> {
+    /// Adds a request to the present boot or to a new one, and counts the boot that a new one ends.
+    pub(super) fn record_request(
+        &mut self,
+        protocol: Protocol,
+        file_name: &[u8],
+        now: Instant,
+        metrics: &BootMetrics,
+    ) -> Arc<Record> {
         let record = Arc::new(Record::new(protocol, file_name, now, self.seen.clone()));
         let gap = self.last_seen().map_or(Duration::MAX, |last_seen| now.since(last_seen));
         match self.boots.front_mut() {
             Some(boot) if !boot.ends_before(&record, gap) => boot.push(record.clone(), now),
-            _ => {
+            last => {
+                last.into_iter().for_each(|ended| ended.count(metrics));
                 self.boots.push_front(Boot::new(record.clone(), now));
                 if self.boots.len() > MAX_BOOTS {
                     // An unverified boot goes first: anyone can forge its requests.
@@ -82,7 +92,14 @@ impl Client {
 
 impl Boot {
     fn new(first: Arc<Record>, now: Instant) -> Self {
-        Self { first: first.clone(), last_request: now, records: vec![first], verified: 0, dropped: 0 }
+        Self {
+            first: first.clone(),
+            last_request: now,
+            records: vec![first],
+            verified: 0,
+            dropped: 0,
+            is_counted: false,
+        }
     }
 
     /// Returns the number of records.
@@ -131,6 +148,24 @@ impl Boot {
     /// Returns the time of the client's last packet.
     pub(super) fn last_seen(&self) -> Instant {
         self.records().filter_map(Record::last_seen).fold(self.last_request, Instant::max)
+    }
+
+    /// Returns whether no request of the boot is being answered, and no further one will belong to it.
+    pub(super) fn has_ended(&self, now: Instant) -> bool {
+        now.since(self.last_seen()) >= BOOT_GAP && self.records().all(|record| record.finished().is_some())
+    }
+
+    /// Counts the boot, which has ended. Has no effect the second time, and for a client that never answered: anyone can forge its
+    /// requests.
+    pub(super) fn count(&mut self, metrics: &BootMetrics) {
+        if mem::replace(&mut self.is_counted, true) || !self.is_verified() {
+            return;
+        }
+        let has_delivered = self.records().any(|record| record.state() == Some(State::Complete));
+        let duration = has_delivered.then(|| self.last_seen().since(self.first.received()));
+        // A board that starts again in the middle of a file has not booted.
+        let state = self.records.last().and_then(|record| record.state()).unwrap_or(State::Failed);
+        metrics.add(state, duration);
     }
 
     fn is_verified(&self) -> bool {

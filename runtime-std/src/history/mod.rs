@@ -1,7 +1,9 @@
 //! The boot history: for each client the requests of its last boots, their outcomes and their progress.
 
 mod boot;
+mod boot_metrics;
 mod request;
+mod request_metrics;
 pub mod snapshot;
 mod store;
 mod subscribers;
@@ -24,11 +26,12 @@ pub(crate) use self::request::TransferStart;
 pub use self::summary::format_duration;
 use self::{
     request::Record,
-    snapshot::{Client, Protocol, Snapshot, State, Totals, WallClock},
+    request_metrics::RequestMetrics,
+    snapshot::{BootTotals, Client, Protocol, Snapshot, State, Totals, WallClock},
     store::Store,
     subscribers::Subscribers,
 };
-use crate::clock;
+use crate::{clock, histogram::Distribution};
 
 /// The boot history of a server. A clone is a handle to the same history.
 ///
@@ -53,6 +56,22 @@ struct Counters {
     bytes: AtomicU64,
     retransmitted: AtomicU64,
     copies: AtomicU64,
+    metrics: RequestMetrics,
+}
+
+/// Figures of the requests and boots since the start of the server.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HistoryMetrics {
+    /// The sizes of delivered files in bytes.
+    pub file_sizes: Distribution,
+    /// The times from requests to the first acknowledged data, of local files.
+    pub first_data_local: Distribution,
+    /// The same of files on disks.
+    pub first_data_disk: Distribution,
+    /// The boots that have ended.
+    pub boots: BootTotals,
+    /// The durations of boots in which a file was delivered, from the first request to the client's last packet.
+    pub boot_durations: Distribution,
 }
 
 impl History {
@@ -103,7 +122,7 @@ impl History {
 
     /// Returns the totals since the start, in constant time.
     pub fn totals(&self) -> Totals {
-        let Counters { requests, finished, bytes, retransmitted, copies } = &self.0.counters;
+        let Counters { requests, finished, bytes, retransmitted, copies, .. } = &self.0.counters;
         let finished = |state: State| finished[state as usize].load(Relaxed);
         let all_finished: u64 = [State::Complete, State::Probe, State::Missing, State::Refused, State::Failed]
             .into_iter()
@@ -121,6 +140,20 @@ impl History {
             retransmitted: retransmitted.load(Relaxed),
             copies: copies.load(Relaxed),
             running: requests.saturating_sub(all_finished),
+        }
+    }
+
+    /// Returns figures of requests and boots.
+    pub fn metrics(&self) -> HistoryMetrics {
+        let requests = &self.0.counters.metrics;
+        let mut store = self.store();
+        let boots = store.count_ended_boots(clock::now());
+        HistoryMetrics {
+            file_sizes: requests.file_sizes.read(),
+            first_data_local: requests.first_data_local.read(),
+            first_data_disk: requests.first_data_disk.read(),
+            boots: boots.totals(),
+            boot_durations: boots.durations(),
         }
     }
 
@@ -208,7 +241,9 @@ impl RequestRecord {
 
     /// Records the progress of the transfer: bytes acknowledged and packets retransmitted.
     pub(crate) fn note_progress(&self, now: Instant, acknowledged: u64, retransmitted: u64) {
-        self.record.note_progress(now, acknowledged, retransmitted);
+        if self.record.note_progress(now, acknowledged, retransmitted) {
+            self.history.0.counters.metrics.first_data(&self.record, now);
+        }
     }
 
     /// Returns the number of acknowledged bytes.
@@ -225,6 +260,7 @@ impl RequestRecord {
         counters.finished[state as usize].fetch_add(1, Relaxed);
         counters.bytes.fetch_add(self.record.acknowledged(), Relaxed);
         counters.retransmitted.fetch_add(self.record.retransmitted(), Relaxed);
+        counters.metrics.finished(&self.record);
         subscribers.publish(self.record.is_verified(), || self.record.event(self.client, WallClock::now()));
     }
 }

@@ -104,14 +104,16 @@ impl Record {
         self.client_seen.record(now);
     }
 
-    /// Records the progress of the transfer.
-    pub(super) fn note_progress(&self, now: Instant, acknowledged: u64, retransmitted: u64) {
+    /// Records the progress of the transfer. Returns whether these are the first bytes that the client has acknowledged.
+    pub(super) fn note_progress(&self, now: Instant, acknowledged: u64, retransmitted: u64) -> bool {
         // The session is the only writer.
-        if self.acknowledged.load(Relaxed) != acknowledged {
+        let before = self.acknowledged.load(Relaxed);
+        if before != acknowledged {
             self.acknowledged.store(acknowledged, Relaxed);
             self.last_progress.store(now.as_micros(), Relaxed);
         }
         self.retransmitted.store(retransmitted, Relaxed);
+        before == 0 && acknowledged > 0
     }
 
     /// Counts a copy of the request.
@@ -168,6 +170,21 @@ impl Record {
     /// Returns whether the file was opened and its transfer started.
     pub(super) fn has_started(&self) -> bool {
         self.transfer.get().is_some()
+    }
+
+    /// Returns the size of the file, if it is known.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.transfer.get()?.size
+    }
+
+    /// Returns whether the file is on a disk.
+    pub(super) fn is_on_disk(&self) -> bool {
+        self.transfer.get().is_some_and(|transfer| transfer.snapshot_age.is_some())
+    }
+
+    /// Returns the state in which the request was finished.
+    pub(super) fn state(&self) -> Option<State> {
+        self.end.get().map(|end| end.state)
     }
 
     /// Returns the time at which the request was finished.

@@ -50,6 +50,22 @@ pub struct Totals {
     pub running: u64,
 }
 
+/// Boots that have ended since the start of the server, by the state of their last request. Boots of clients that never answered are
+/// not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BootTotals {
+    /// The last file was delivered completely.
+    pub complete: u64,
+    /// The last request only queried the existence or size of a file.
+    pub probe: u64,
+    /// The last file does not exist.
+    pub missing: u64,
+    /// The last request was refused.
+    pub refused: u64,
+    /// The last request failed.
+    pub failed: u64,
+}
+
 /// A client and its last boots.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Client {

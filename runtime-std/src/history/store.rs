@@ -6,6 +6,7 @@ use rtftp_core::Instant;
 
 use super::{
     boot::{Boot, Client},
+    boot_metrics::BootMetrics,
     request::Record,
     snapshot::{self, Protocol, WallClock},
     summary::summarize,
@@ -25,6 +26,7 @@ const EVICTION_INTERVAL: u64 = 1024;
 pub(super) struct Store {
     clients: HashMap<IpAddr, Client>,
     requests: u64,
+    boot_metrics: BootMetrics,
 }
 
 impl Store {
@@ -38,9 +40,10 @@ impl Store {
     ) -> Arc<Record> {
         self.requests += 1;
         if self.requests.is_multiple_of(EVICTION_INTERVAL) {
+            self.count_ended_boots(now);
             self.evict();
         }
-        self.clients.entry(client).or_default().record_request(protocol, file_name, now)
+        self.clients.entry(client).or_default().record_request(protocol, file_name, now, &self.boot_metrics)
     }
 
     /// Counts a copy of a request that is being answered.
@@ -48,6 +51,13 @@ impl Store {
         if let Some(boot) = self.clients.get_mut(&client).and_then(Client::last_boot_mut) {
             boot.record_copy(file_name, now);
         }
+    }
+
+    /// Counts the boots that have ended, and returns the metrics of all boots.
+    pub(super) fn count_ended_boots(&mut self, now: Instant) -> &BootMetrics {
+        let last_boots = self.clients.values_mut().filter_map(Client::last_boot_mut);
+        last_boots.filter(|boot| boot.has_ended(now)).for_each(|boot| boot.count(&self.boot_metrics));
+        &self.boot_metrics
     }
 
     /// Returns the number of clients.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range, time::Instant};
 
 use smol::channel::Sender;
 
-use super::NbdError;
+use super::{NbdError, latency::READ_LATENCY};
 use crate::buffer::{Buffer, BufferPool};
 
 /// The maximum number of requests in flight.
@@ -41,6 +41,7 @@ pub(super) struct InFlight {
 #[derive(Debug)]
 struct Pending {
     request: Request,
+    sent: Instant,
     deadline: Instant,
     buffer: Buffer,
     /// The ranges of the disk that have not been received.
@@ -63,14 +64,15 @@ impl InFlight {
         self.requests.is_empty() || is_below
     }
 
-    /// Adds a request and returns its cookie.
+    /// Adds a request, which is sent now, and returns its cookie.
     pub(super) fn add(&mut self, request: Request, deadline: Instant) -> u64 {
         self.last_cookie += 1;
         self.bytes += request.len as usize;
         let buffer = self.pool.take(request.len as usize);
         let whole = request.offset..request.offset.saturating_add(request.len.into());
         let chunks_left = MAX_SMALL_CHUNKS + request.len / SECTOR;
-        let pending = Pending { request, deadline, buffer, missing: vec![whole], chunks_left, error: None };
+        let sent = Instant::now();
+        let pending = Pending { request, sent, deadline, buffer, missing: vec![whole], chunks_left, error: None };
         self.requests.insert(self.last_cookie, pending);
         self.last_cookie
     }
@@ -124,6 +126,7 @@ impl InFlight {
     pub(super) fn complete(&mut self, cookie: u64) -> Result<(), NbdError> {
         let pending = self.requests.remove(&cookie).ok_or(NbdError::UnrequestedData)?;
         self.bytes -= pending.request.len as usize;
+        READ_LATENCY.add_duration(pending.sent.elapsed());
         let reply = match pending.error {
             Some(error) => Err(error),
             None if pending.missing.is_empty() => Ok(pending.buffer),

@@ -5,6 +5,7 @@ mod connection;
 mod error;
 mod handshake;
 mod in_flight;
+mod latency;
 #[cfg(test)]
 pub(crate) mod script;
 mod target;
@@ -24,12 +25,12 @@ use smol::{
     io::{AsyncRead, AsyncWrite},
 };
 
-pub(crate) use self::target::Target;
 use self::{
     connect::{Limit, Negotiation},
     connection::Connection,
 };
 pub use self::{error::NbdError, handshake::Export, tls::TlsError};
+pub(crate) use self::{latency::READ_LATENCY, target::Target};
 use crate::{
     buffer::Buffer,
     event_loop::EventLoop,

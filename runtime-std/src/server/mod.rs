@@ -52,6 +52,7 @@ use crate::{
     hostnames::Hostnames,
     http::{HttpConfig, HttpServer, Tls},
     memory::Memory,
+    monitor::Monitor,
     net::{Listener, Route},
     rate_limit::RateLimit,
     status::Socket,
@@ -180,6 +181,12 @@ impl Server {
     /// Returns the history of boots, which the server updates while it runs.
     pub fn history(&self) -> History {
         self.context.history.clone()
+    }
+
+    /// Returns the source of what monitoring shows.
+    pub fn monitor(&self) -> Monitor {
+        let ServerContext { history, files, .. } = &*self.context;
+        Monitor::new(history.clone(), files.clone(), self.context.sessions.lock().capacity())
     }
 
     /// Returns the number of running transfers.

@@ -183,3 +183,37 @@ fn evicts_oldest_boots_but_keeps_last_boot_of_each_client() {
     assert!((MAX_RECORDS - 60..=MAX_RECORDS).contains(&records), "{records}");
     assert!((0..500).all(|index| boots(&store, board(index))[0].len() == 60));
 }
+
+/// Returns the numbers of boots by the state of their last request, and the number and sum of their durations.
+fn counted(store: &mut Store, now: u64) -> (snapshot::BootTotals, u64, f64) {
+    let metrics = store.count_ended_boots(at(now));
+    (metrics.totals(), metrics.durations().count, metrics.durations().sum)
+}
+
+#[test]
+fn counts_each_boot_of_a_verified_client_once_when_it_has_ended() {
+    let (mut store, client) = (Store::default(), board(1));
+    let first = store.record_request(client, Protocol::Tftp, b"kernel", at(1_000));
+    first.note_activity(at(3_000));
+    first.finish(at(3_000), snapshot::State::Complete, None);
+    assert_eq!(counted(&mut store, 32_999), (snapshot::BootTotals::default(), 0, 0.0), "a request may follow");
+    let complete = snapshot::BootTotals { complete: 1, ..Default::default() };
+    assert_eq!(counted(&mut store, 33_000), (complete, 1, 2.0));
+    assert_eq!(counted(&mut store, 90_000), (complete, 1, 2.0));
+
+    // The next boot ends with a missing file and without a delivered one, when a third boot begins.
+    let missing = store.record_request(client, Protocol::Tftp, b"absent", at(100_000));
+    missing.note_activity(at(100_000));
+    missing.finish(at(100_000), snapshot::State::Missing, None);
+    request(&mut store, client, 140_000, &["kernel"], true);
+    let both = snapshot::BootTotals { complete: 1, missing: 1, ..Default::default() };
+    assert_eq!(counted(&mut store, 140_000), (both, 1, 2.0));
+    assert_eq!(counted(&mut store, 900_000).0, both, "the last boot is still loading");
+}
+
+#[test]
+fn does_not_count_boots_of_unverified_clients() {
+    let mut store = Store::default();
+    store.record_request(board(1), Protocol::Tftp, b"kernel", at(0)).finish(at(0), snapshot::State::Missing, None);
+    assert_eq!(counted(&mut store, 60_000), (snapshot::BootTotals::default(), 0, 0.0));
+}

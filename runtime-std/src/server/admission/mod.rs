@@ -112,6 +112,11 @@ impl Sessions {
         Self { capacity, shares_port, table, gate, known, started: 0 }
     }
 
+    /// Returns the maximum number of sessions.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.transfers
+    }
+
     /// Returns the number of running sessions.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
