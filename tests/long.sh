@@ -10,6 +10,7 @@ package        the Debian package: install, serve, upgrade, remove
 package-arm64  the package for arm64 on an emulated machine
 bookworm       README, CONTRIBUTING and guides on a clean Debian 12
 trixie         the same on a clean Debian 13
+two-servers    200 boards boot while one of two servers fails: keepalived, anycast
 kubernetes     the manifests for Kubernetes, rendered by kubectl and compared with its schemas
 http-boot      PCs boot over HTTP and HTTPS: UEFI firmware, GRUB, iPXE, PXELINUX
 vsock          a disk over nbd+vsock:// in a virtual machine
@@ -26,6 +27,13 @@ package() { tests/package.sh; }
 package-arm64() { tests/package-arm64.sh; }
 bookworm() { tests/clean-debian.sh bookworm; }
 trixie() { tests/clean-debian.sh trixie; }
+# Network namespaces need root.
+two-servers() {
+    bins/scripts/install-packages.sh keepalived iproute2 nbdkit e2fsprogs
+    [ "$(id -u)" = 0 ] || local -x CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=sudo CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=sudo
+    cargo build --quiet --locked --workspace
+    cargo test --quiet --locked -p rtftp-tests --test two_servers -- --ignored --nocapture --test-threads 1
+}
 kubernetes() { tests/kubernetes.sh; }
 http-boot() {
     # That of Debian 12 has no HTTPS.

@@ -1,4 +1,4 @@
-//! What the guide `first-boot.md` tells an administrator to configure and to build.
+//! What the guides `first-boot.md` and `scaling.md` tell an administrator to configure and to build.
 
 use std::fs;
 
@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use crate::run;
 
 const GUIDE: &str = include_str!("../../bins/docs/first-boot.md");
+const SCALING: &str = include_str!("../../bins/docs/scaling.md");
 
 /// The file name of the boot file that the guide configures for UEFI HTTP boot.
 pub const HTTP_BOOT_FILE: &str = "grubx64-http.efi";
@@ -14,9 +15,9 @@ pub const HTTP_BOOT_FILE: &str = "grubx64-http.efi";
 /// The file name of the boot file that the guide configures for UEFI over TFTP (PXE).
 pub const TFTP_BOOT_FILE: &str = "grubnetx64.efi";
 
-/// Returns the indented block of the guide that contains this line.
-fn block(line: &str) -> String {
-    let blocks = GUIDE.lines().collect::<Vec<_>>();
+/// Returns the indented block of a guide that contains this line.
+fn block(guide: &str, line: &str) -> String {
+    let blocks = guide.lines().collect::<Vec<_>>();
     let mut blocks = blocks.split(|line| !line.is_empty() && !line.starts_with("    "));
     let found = blocks.find(|block| block.iter().any(|text| text.trim() == line));
     let lines = found.unwrap_or_else(|| panic!("the guide has no block with `{line}`"));
@@ -25,7 +26,12 @@ fn block(line: &str) -> String {
 
 /// Returns the configuration of dnsmasq in the guide, for both address families, with further lines.
 pub fn dhcp(further: &str) -> String {
-    [&block("port=0"), &block("enable-ra"), further].concat()
+    [&block(GUIDE, "port=0"), &block(GUIDE, "enable-ra"), further].concat()
+}
+
+/// Returns the configuration of keepalived in the guide.
+pub fn keepalived() -> String {
+    block(SCALING, "vrrp_instance boot {")
 }
 
 /// Returns the commands of U-Boot that boot from the network.

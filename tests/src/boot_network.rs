@@ -2,18 +2,16 @@
 
 use std::{
     fs,
-    panic::resume_unwind,
     process::{Command, Stdio},
-    thread,
     time::Duration,
 };
 
-use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 use crate::{
     Authority, Firmware, Process, Rtftp,
     emulated_machine::{EmulatedMachine, read},
+    namespace::in_new_network,
     not_tested, poll_until, run,
 };
 
@@ -42,18 +40,7 @@ impl BootNetwork {
         if cfg!(not(target_arch = "x86_64")) {
             return not_tested("the boot loaders are packaged for x86-64 only");
         }
-        let tested = || match unshare(CloneFlags::CLONE_NEWNET) {
-            Ok(()) => {
-                test(&Self::create(dhcp));
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        // The namespace belongs to the thread, so the test gets a thread of its own.
-        let tested = thread::scope(|scope| scope.spawn(tested).join());
-        if let Err(error) = tested.unwrap_or_else(|panic| resume_unwind(panic)) {
-            not_tested(format_args!("no permission to create a network namespace: {error}"));
-        }
+        in_new_network(|| test(&Self::create(dhcp)));
     }
 
     /// Starts the servers in the network of this thread.

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::{
-    DiskConfig, poll_until,
+    DiskConfig, Namespace, poll_until,
     process::{Process, output},
     raw_client::Client,
 };
@@ -94,6 +94,13 @@ impl Rtftp {
         let line = self.logged(&[before]);
         let address = line.split(before).nth(1).and_then(|address| address.parse().ok());
         address.unwrap_or_else(|| panic!("no address in `{line}`"))
+    }
+
+    /// Starts a daemon in a network namespace, on port 69 of all addresses.
+    #[track_caller]
+    pub fn start_in(namespace: &Namespace, args: &[&str]) -> Self {
+        let mut command = namespace.command(binary("rtftp"));
+        Self::run(command.stdin(Stdio::null()), "::", 3600, &[&["--listen-port", "69"], args].concat())
     }
 
     /// Starts a daemon through a command that executes it with the arguments appended here.

@@ -1,10 +1,13 @@
 //! Two network namespaces joined by a veth pair: the daemon in one, the test in the other.
 
-use std::{fs, panic::resume_unwind, process::Command, thread, time::Duration};
+use std::fs;
 
 use nix::sched::{CloneFlags, unshare};
 
-use crate::{Client, Process, Rtftp, not_tested, poll_until, run};
+use crate::{
+    Client, Namespace, Rtftp,
+    namespace::{in_new_network, run_words},
+};
 
 /// The MAC address of the test's interface.
 pub const BOARD_MAC: &str = "02-00-00-00-00-05";
@@ -22,18 +25,7 @@ impl VethNetwork {
     /// Creating network namespaces needs root. Without this privilege, also in most containers, the test says so and does nothing.
     #[track_caller]
     pub fn test(args: &[&str], test: impl FnOnce(&Self) + Send) {
-        let tested = || match unshare(CloneFlags::CLONE_NEWNET) {
-            Ok(()) => {
-                test(&Self::create(args));
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        // The namespace belongs to the thread, so the test gets a thread of its own.
-        let tested = thread::scope(|scope| scope.spawn(tested).join());
-        if let Err(error) = tested.unwrap_or_else(|panic| resume_unwind(panic)) {
-            not_tested(format_args!("no permission to create a network namespace: {error}"));
-        }
+        in_new_network(|| test(&Self::create(args)));
     }
 
     /// Starts the daemon in the network of this thread.
@@ -83,8 +75,7 @@ impl VethNetwork {
     /// Runs a command in the test's namespace; the words are separated by single spaces.
     #[track_caller]
     pub fn run_on_board(&self, command: &str) {
-        let (program, args) = command.split_once(' ').expect("a program and its arguments");
-        run(program, args.split(' '));
+        run_words(command);
     }
 
     /// Runs a command in the daemon's namespace.
@@ -96,26 +87,20 @@ impl VethNetwork {
     /// Inserts a router, so that the test has the addresses 10.10.0.7 and `fd10::7` behind a link with this MTU, and no others.
     #[track_caller]
     pub fn insert_router(&self, mtu: u32) -> Router {
-        let own = fs::read_link("/proc/thread-self/ns/net").expect("a namespace");
-        let process = Process::start(Command::new("unshare").args(["--net", "sleep", "1000"]));
-        let router = Router { process };
-        let namespace = format!("/proc/{}/ns/net", router.process.id());
-        poll_until("the router's namespace", Duration::from_secs(10), || {
-            fs::read_link(&namespace).is_ok_and(|other| other != own).then_some(())
-        });
-        let id = router.process.id();
+        let router = Router { namespace: Namespace::create() };
+        let id = router.namespace.id();
         self.run_on_board(&format!("ip link set board netns {id}"));
         for address in ["10.9.0.5/24", "fd09::5/64 nodad"] {
-            router.run(&format!("ip address add {address} dev board"));
+            router.namespace.run(&format!("ip address add {address} dev board"));
         }
         self.run_on_board(&format!("ip link add far mtu {mtu} type veth peer name near mtu {mtu} netns {id}"));
         for (own, routers) in [("10.10.0.7/24", "10.10.0.1/24"), ("fd10::7/64 nodad", "fd10::1/64 nodad")] {
             self.run_on_board(&format!("ip address add {own} dev far"));
-            router.run(&format!("ip address add {routers} dev near"));
+            router.namespace.run(&format!("ip address add {routers} dev near"));
         }
         self.run_on_board("ip link set far up");
         for interface in ["board", "near"] {
-            router.run(&format!("ip link set {interface} up"));
+            router.namespace.run(&format!("ip link set {interface} up"));
         }
         for (network, via, default) in [("10.10.0.0/24", "10.9.0.5", "10.10.0.1"), ("fd10::/64", "fd09::5", "fd10::1")]
         {
@@ -123,8 +108,7 @@ impl VethNetwork {
             self.run_on_board(&format!("ip route add default via {default}"));
         }
         for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-            let set = format!("echo 1 > /proc/sys/net/{setting}");
-            run("nsenter", ["--target", &id.to_string(), "--net", "sh", "-c", &set]);
+            router.namespace.set(setting, 1);
         }
         router
     }
@@ -158,26 +142,19 @@ fn ipv4_counter(process: &str, counter: &str) -> u64 {
 /// A router between the server and the board.
 #[derive(Debug)]
 pub struct Router {
-    process: Process,
+    namespace: Namespace,
 }
 
 impl Router {
     /// Makes it send no ICMP messages, like some firewalls.
     #[track_caller]
     pub fn drop_icmp(&self) {
-        self.run("ip -4 rule add priority 10 ipproto icmp blackhole");
-        self.run("ip -6 rule add priority 10 ipproto ipv6-icmp blackhole");
+        self.namespace.run("ip -4 rule add priority 10 ipproto icmp blackhole");
+        self.namespace.run("ip -6 rule add priority 10 ipproto ipv6-icmp blackhole");
     }
 
     /// Returns the number of IPv4 fragments that it has created.
     pub fn fragments(&self) -> u64 {
-        ipv4_counter(&self.process.id().to_string(), "FragCreates")
-    }
-
-    /// Runs a command in its namespace; the words are separated by single spaces.
-    #[track_caller]
-    fn run(&self, command: &str) {
-        let id = self.process.id().to_string();
-        run("nsenter", ["--target", &id, "--net"].into_iter().chain(command.split(' ')));
+        ipv4_counter(&self.namespace.id().to_string(), "FragCreates")
     }
 }
