@@ -99,8 +99,9 @@ impl UpgradeRecording {
             install(&mut owner, version, has_links);
             upgrades.push(Upgrade { version, begin, end: server.len() });
             if let Some(old) = version.checked_sub(KEPT + 1).filter(|_| has_links) {
-                // Its blocks are used again. The log of a service grows meanwhile, and is not flushed.
-                owner.run(&format!("cd /mnt && rm boot/*-{old} && cat boot/*-{version} >>log; :"));
+                // Its blocks are used again, also those of a directory, which were in the journal. The log of a service grows
+                // meanwhile, and is not flushed.
+                owner.run(&format!("cd /mnt && rm -r boot/*-{old} && cat boot/*-{version} >>log; :"));
                 if version % 4 == 0 {
                     owner.run("rm /mnt/log");
                 }
@@ -175,6 +176,10 @@ fn install(owner: &mut OwnerMachine, version: u32, has_links: bool) {
         if has_links {
             owner.run(&format!("cd /mnt/boot && ln -s {name}-{version} new && mv new {name}"));
         }
+    }
+    if has_links {
+        let modules = format!("/mnt/boot/modules-{version}");
+        owner.run(&format!("mkdir {modules} && cd {modules} && touch $(seq 1000 1300)"));
     }
     owner.run("sync");
 }
