@@ -26,9 +26,9 @@ const FETCH_LIMIT: Duration = Duration::from_secs(30);
 const REPLY_LIMIT: Duration = Duration::from_secs(2);
 /// The time limit for the end of the flood's transfers, and for the report of suppressed lines.
 const CLEANUP_LIMIT: Duration = Duration::from_secs(20);
-/// The limit of the memory that the daemon needs for the flood, in KiB, of which some is for requests that wait. With a full buffer for
-/// each transfer it was 25 MiB.
-const MEMORY_LIMIT: u64 = 10 << 10;
+/// The limit of the memory that the daemon needs for the flood, in KiB, of which some is for requests that wait: 10 MiB, and more if it
+/// gets little processor time. With a full buffer for each transfer it was 25 MiB.
+const MEMORY_LIMIT: u64 = 18 << 10;
 
 /// The text that identifies log lines about flooding clients.
 const FLOOD_LINE: &str = " 127.1.0.";
