@@ -106,10 +106,10 @@ impl<P: Clone + Ord> Connections<P> {
         self.open.lock().entries.is_empty()
     }
 
-    /// Closes all connections that could be replaced.
+    /// Closes all connections that wait for a request. Those that serve one may go on, however slowly.
     pub fn close_idle(&self) {
-        let (mut open, now) = (self.open.lock(), Instant::now());
-        let idle = open.entries.iter().filter(|(_, entry)| entry.is_idle(now)).map(|(number, _)| *number);
+        let mut open = self.open.lock();
+        let idle = open.entries.iter().filter(|(_, entry)| !entry.is_busy).map(|(number, _)| *number);
         idle.collect::<Vec<_>>().into_iter().for_each(|number| open.remove(number));
     }
 }
@@ -256,6 +256,7 @@ mod tests {
         let connections = Connections::new(2, 2);
         let [idle, busy] = [1, 2].map(|_| connections.add('a').0.expect("a place"));
         busy.set_busy(true);
+        age(&connections);
         connections.close_idle();
         assert_eq!((idle.stopped.is_closed(), busy.stopped.is_closed()), (true, false));
     }
