@@ -127,7 +127,8 @@ echo
 "$binaries/rtftp" status --once --socket "$work/status.sock" 127.0.0.1
 
 say "The status page shows the same in a browser, at $page while rtftp runs; its metrics for Prometheus begin with"
-curl --silent --show-error --fail "${page}metrics" | grep --max-count 6 '^rtftp_' || fail "the status page does not answer"
+metrics=$(curl --silent --show-error --fail "${page}metrics") || fail "the status page does not answer"
+grep --max-count 6 '^rtftp_' <<<"$metrics"
 
 say "Stopping rtftp: it exits and leaves no process behind"
 kill "${pids[1]}"
