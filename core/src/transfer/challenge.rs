@@ -20,8 +20,10 @@ const MAX_HOLD: u64 = 8_000;
 const SAMPLES: usize = 16;
 /// The number of these that are most of them. Random times do not lie within [`BAND`] so often but once in 6,000 times.
 const MOST: usize = 13;
-/// The difference of times that are about equal, in microseconds: a quarter of [`MAX_HOLD`].
-const BAND: u32 = 2_000;
+/// The unit of the times that are compared, in microseconds. So the longest time is 4 s.
+const UNIT: u64 = 64;
+/// The difference of times that are about equal, in units: 2 ms, a quarter of [`MAX_HOLD`].
+const BAND: u16 = 31;
 /// The number of windows, a few of them with losses, in which a real client proves itself.
 const MAX_WINDOWS: usize = SAMPLES + 4;
 /// The rate for a client that has not proved itself after [`MAX_WINDOWS`].
@@ -33,9 +35,9 @@ const BYTES_PER_SECOND: u64 = 512 << 10;
 pub(crate) struct Challenge {
     /// The state of the random number generator (xorshift), not 0.
     random: u64,
-    /// The last round trips, and the intervals between the last ACKs and those before them, in microseconds.
-    round_trips: [u32; SAMPLES],
-    intervals: [u32; SAMPLES],
+    /// The last round trips, and the intervals between the last ACKs and those before them, in units.
+    round_trips: [u16; SAMPLES],
+    intervals: [u16; SAMPLES],
     /// When the last ACK came.
     last_ack: Instant,
     /// The number of round trips so far, and that of windows.
@@ -76,7 +78,7 @@ impl Challenge {
             let interval = now.since(self.last_ack);
             for (samples, time) in [(&mut self.round_trips, round_trip), (&mut self.intervals, interval)] {
                 if let Some(sample) = samples.get_mut(index) {
-                    *sample = u32::try_from(micros(time)).unwrap_or(u32::MAX);
+                    *sample = u16::try_from(micros(time) / UNIT).unwrap_or(u16::MAX);
                 }
             }
             self.count = self.count.saturating_add(1);
@@ -108,7 +110,7 @@ impl Challenge {
 }
 
 /// Returns whether [`MOST`] of `times` lie within [`BAND`].
-fn most_are_equal(mut times: [u32; SAMPLES]) -> bool {
+fn most_are_equal(mut times: [u16; SAMPLES]) -> bool {
     times.sort_unstable();
     let shortest = times.iter();
     let longest = times.iter().skip(MOST.saturating_sub(1));
@@ -147,10 +149,10 @@ mod tests {
     #[test]
     fn real_client_proves_itself_soon() {
         for round_trip in [10, 300, 20_000] {
-            let counts = (1..500).map(|seed| windows(seed, true, (round_trip, BAND.into()), 60_000_000));
+            let counts = (1..500).map(|seed| windows(seed, true, (round_trip, MAX_HOLD / 4), 60_000_000));
             for (count, time) in counts.clone() {
                 assert!(count <= SAMPLES as u64 + 3, "{count} windows with a round trip of {round_trip} us");
-                assert!(time <= count * (MAX_HOLD + round_trip + u64::from(BAND)), "{time} us");
+                assert!(time <= count * (MAX_HOLD + round_trip + MAX_HOLD / 4), "{time} us");
             }
             let soonest = counts.filter(|(count, _)| *count == SAMPLES as u64 + 1).count();
             assert!(soonest >= 495, "{soonest} of 499 with a round trip of {round_trip} us");
