@@ -49,7 +49,7 @@ tar --extract --file "$kept/$suite.tar" --directory "$root"
 # The way of this machine to the network: proxies, certificates, names. A new user has these, too.
 apt-config dump --no-empty --format '%F "%v";%n' Acquire | grep -E '^Acquire::(https?|Check-)' >"$root/etc/apt/apt.conf.d/10network" || true
 cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-printf '127.0.0.1 localhost %s\n10.0.0.1 nas\n' "$(hostname)" >"$root/etc/hosts"
+printf '127.0.0.1 localhost %s\n10.0.0.1 nas nas1 nas2\n' "$(hostname)" >"$root/etc/hosts"
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 # Installing a package that brings certificates makes that file anew.
 cp -L /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/" 2>/dev/null || true
@@ -104,7 +104,7 @@ fi
 nbdkit file dir=/srv/disks
 install -d -o rtftp -g rtftp /run/rtftp
 setpriv --reuid rtftp --regid rtftp --init-groups --inh-caps +net_bind_service --ambient-caps +net_bind_service \
-    rtftp --root-dir /srv/tftp --http 80 2>/tmp/rtftp.log &
+    rtftp --root-dir /srv/tftp --http 80 --status-listen 10.0.0.1:8080 2>/tmp/rtftp.log &
 for _ in {1..100}; do
     ! rtftp status >/dev/null 2>&1 || break
     sleep 0.1
