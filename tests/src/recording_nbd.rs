@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Shutdown, TcpStream},
+    net::TcpStream,
     sync::Arc,
     thread,
 };
@@ -44,8 +44,7 @@ struct State {
     disk: Vec<u8>,
     operations: Vec<Operation>,
     playing: Playing,
-    connections: Vec<TcpStream>,
-    /// The number of reads after which all connections are closed.
+    /// The number of reads after which the next one ends its connection.
     reads_left: Option<usize>,
 }
 
@@ -73,19 +72,11 @@ impl Playing {
 }
 
 impl State {
-    fn count_read(&mut self) {
-        self.reads_left = match self.reads_left {
-            Some(0) => {
-                self.close_connections();
-                None
-            }
-            left => left.map(|left| left - 1),
-        };
-    }
-
-    fn close_connections(&mut self) {
-        // An error means that the client has closed it.
-        self.connections.drain(..).for_each(|connection| drop(connection.shutdown(Shutdown::Both)));
+    /// Counts a read. Returns whether it ends its connection.
+    fn ends_connection(&mut self) -> bool {
+        let ends = self.reads_left == Some(0);
+        self.reads_left = self.reads_left.and_then(|left| left.checked_sub(1));
+        ends
     }
 }
 
@@ -99,7 +90,6 @@ impl RecordingNbdServer {
                 disk,
                 operations: Vec::new(),
                 playing: Playing::default(),
-                connections: Vec::new(),
                 reads_left: None,
             })),
         };
@@ -149,8 +139,8 @@ impl RecordingNbdServer {
         self.state.lock().playing.next
     }
 
-    /// Closes all connections after this many reads, once; `None` for never.
-    pub fn close_connections_after(&self, reads: Option<usize>) {
+    /// Closes a connection without a reply to a read, after this many reads; `None` for never.
+    pub fn close_connection_after(&self, reads: Option<usize>) {
         self.state.lock().reads_left = reads;
     }
 
@@ -161,7 +151,6 @@ impl RecordingNbdServer {
 
     fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        self.state.lock().connections.push(stream.try_clone()?);
         stream.write_all(&greeting(3))?;
         receive::<4>(&mut stream)?;
         let size = self.state.lock().disk.len() as u64;
@@ -198,8 +187,8 @@ impl RecordingNbdServer {
         let mut written = vec![0; if command == WRITE { len } else { 0 }];
         stream.read_exact(&mut written)?;
         let mut state = self.state.lock();
-        if command == READ {
-            state.count_read();
+        if command == READ && state.ends_connection() {
+            return Ok(false);
         }
         let State { disk, operations, playing, .. } = &mut *state;
         if command == READ {

@@ -104,7 +104,7 @@ async fn boot(
         Event::Kill | Event::PowerCut => server.play([].into(), start, 1),
     }
     let loses_connection = random.below(4) == 0;
-    server.close_connections_after(loses_connection.then(|| random.below(60)));
+    server.close_connection_after(loses_connection.then(|| random.below(60)));
     for name in FILES {
         let before = server.played();
         let result = fetch(files, name).await;
