@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_core::{BlockSink, WriteFailed};
+use rtftp_core::BlockSink;
 use rtftp_runtime::{
     client::{
         Url,
-        http::{HttpClient, HttpError, Trust},
+        http::{BodyBuffer, HttpClient, HttpError, Trust},
     },
     text::{printable, printable_within},
 };
@@ -180,19 +180,19 @@ impl Member {
     }
 
     async fn call_once<T: DeserializeOwned>(&mut self, method: &str, request: &Value) -> Result<T, MemberError> {
-        let mut answer = Answer::default();
+        let mut answer = BodyBuffer::new(MAX_MESSAGE);
         let status = self.post(method, request, &mut answer, ANSWER_LIMIT).await.map_err(|error| match error {
             HttpError::Sink(_) => MemberError::TooLarge,
             error => error.into(),
         })?;
         match status {
-            200 => serde_json::from_slice(&answer.0).map_err(|error| MemberError::Malformed(error.to_string())),
+            200 => serde_json::from_slice(answer.bytes()).map_err(|error| MemberError::Malformed(error.to_string())),
             404 => Err(MemberError::NoGateway),
-            _ => Err(refusal(&answer.0).unwrap_or_else(|| {
-                if answer.0.starts_with(COMMON_NAME) {
+            _ => Err(refusal(answer.bytes()).unwrap_or_else(|| {
+                if answer.bytes().starts_with(COMMON_NAME) {
                     return MemberError::CommonName;
                 }
-                let text = printable_within(&String::from_utf8_lossy(&answer.0), MAX_SHOWN);
+                let text = printable_within(&String::from_utf8_lossy(answer.bytes()), MAX_SHOWN);
                 MemberError::Malformed(format!("status {status}: {text}"))
             })),
         }
@@ -218,18 +218,4 @@ impl Member {
 pub(crate) fn refusal(answer: &[u8]) -> Option<MemberError> {
     let error: Value = serde_json::from_slice(answer).ok()?;
     error_text(&error).map(|text| MemberError::Refused(printable(text.as_bytes())))
-}
-
-/// The body of an answer.
-#[derive(Debug, Default)]
-struct Answer(Vec<u8>);
-
-impl BlockSink for Answer {
-    fn write(&mut self, _: u64, bytes: &[u8]) -> Result<(), WriteFailed> {
-        if self.0.len() + bytes.len() > MAX_MESSAGE {
-            return Err(WriteFailed("the answer is too large"));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
 }

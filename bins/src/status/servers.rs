@@ -10,11 +10,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rtftp_core::{BlockSink, WriteFailed};
 use rtftp_runtime::{
     client::{
         InvalidUrl, ResolveError, Url,
-        http::{HttpClient, HttpError},
+        http::{BodyBuffer, HttpClient, HttpError},
         resolve,
     },
     history::snapshot::Snapshot,
@@ -87,27 +86,14 @@ async fn snapshot_at(address: SocketAddr) -> Result<Snapshot, ServerError> {
     // The address, not the name: the status page replies to few names. The `%` before a zone is encoded.
     let url = format!("http://{}/boots.json", address.to_string().replace('%', "%25"));
     let Ok(url) = Url::parse(url.as_bytes()) else { return Err(ServerError::Http(HttpError::Interrupted)) };
-    let mut reply = Reply(vec![]);
+    let mut reply = BodyBuffer::new(MAX_REPLY);
     let timeout = async {
         Timer::after(REPLY_TIMEOUT).await;
     };
     match HttpClient::new(PATIENCE, None).fetch(&url, &mut reply, timeout, |_| {}).await {
-        Ok(_) => serde_json::from_slice(&reply.0).map_err(ServerError::Invalid),
+        Ok(_) => serde_json::from_slice(reply.bytes()).map_err(ServerError::Invalid),
         Err(HttpError::Sink(_)) => Err(ServerError::TooLarge),
         Err(error) => Err(ServerError::Http(error)),
-    }
-}
-
-/// The body of a reply.
-struct Reply(Vec<u8>);
-
-impl BlockSink for Reply {
-    fn write(&mut self, _offset: u64, bytes: &[u8]) -> Result<(), WriteFailed> {
-        if self.0.len() + bytes.len() > MAX_REPLY {
-            return Err(WriteFailed("too large"));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(())
     }
 }
 

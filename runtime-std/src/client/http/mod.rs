@@ -1,6 +1,7 @@
 //! Fetches files over HTTP (RFC 9110, RFC 9112), one after the other over one connection. Also calls APIs with JSON.
 
 mod body;
+mod buffer;
 mod connection;
 mod error;
 mod response;
@@ -17,6 +18,7 @@ use self::{
     response::{Framing, Response},
 };
 pub use self::{
+    buffer::BodyBuffer,
     error::HttpError,
     tls::{Trust, TrustError},
 };
