@@ -93,7 +93,7 @@ impl TwoServers {
                 BootServer::new(namespace, format!("10.9.{number}.1"), 24, &format!("10.9.{number}.254"))
             });
             let mut two = Self::start(servers, Some(router), ANYCAST_ADDRESS, args, files);
-            two.route_to(&[0, 1]);
+            two.announce(2);
             test(&mut two);
         });
     }
@@ -126,12 +126,17 @@ impl TwoServers {
         SocketAddr::new(self.address.parse().expect("an address"), 69)
     }
 
-    /// Makes the router forward to these servers.
+    /// Waits until this number of servers is ready, and makes the router forward to them, as programs do that announce a route while
+    /// `/readyz` answers `ok`.
     #[track_caller]
-    pub fn route_to(&self, servers: &[usize]) {
-        let hops = servers.iter().map(|number| format!(" nexthop via {}", self.servers[*number].address));
+    pub fn announce(&self, ready: usize) {
         let router = self.router.as_ref().expect("a router");
-        router.run(&format!("ip route replace {}/32{}", self.address, hops.collect::<String>()));
+        let servers = poll_until("the servers to be ready", Duration::from_secs(60), || {
+            let servers: Vec<_> = self.servers.iter().filter(|server| server.is_ready()).collect();
+            (servers.len() == ready).then_some(servers)
+        });
+        let hops: String = servers.iter().map(|server| format!(" nexthop via {}", server.address)).collect();
+        router.run(&format!("ip route replace {}/32{hops}", self.address));
     }
 
     /// Unplugs the cable of a server on the segment.
@@ -167,6 +172,13 @@ impl BootServer {
     #[track_caller]
     pub fn kill(&mut self) {
         self.daemon.take().expect("a running daemon").kill();
+    }
+
+    /// Asks the daemon whether it is ready, as a program on the same server does.
+    fn is_ready(&self) -> bool {
+        let mut get = self.namespace.command(binary("rtftp-get").to_str().expect("UTF-8"));
+        get.args([&format!("http://127.0.0.1:{STATUS_PORT}/readyz"), "-o", "/dev/null", "-q", "--patience", "2"]);
+        get.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
     fn status_address(&self) -> String {

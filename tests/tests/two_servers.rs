@@ -177,14 +177,14 @@ fn withdraw(what: &str, policy: u32, args: &[&str]) {
         let killed = format!("{what}, one server killed and its route withdrawn");
         let after = boot(&killed, service, || {
             two.servers[0].kill();
-            two.route_to(&[1]);
+            two.announce(1);
         });
         assert_interrupted(&killed, &before, &after);
         assert_status(two, 0);
         let returned = format!("{what}, the server and its route return");
         let after = boot(&returned, service, || {
             two.start_daemon(0, args);
-            two.route_to(&[0, 1]);
+            two.announce(2);
         });
         assert_interrupted(&returned, &before, &after);
     });
