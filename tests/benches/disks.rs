@@ -5,6 +5,8 @@
 
 #[path = "disks/other_file_systems.rs"]
 mod other_file_systems;
+#[path = "disks/tls.rs"]
+mod tls;
 
 use std::{
     fs,
@@ -20,6 +22,7 @@ use rtftp_core::{
 use rtftp_runtime::{fs::MountedDisk, nbd::NbdClient};
 use rtftp_tests::{
     Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree,
+    bench_arguments::BenchArguments,
     load_client::{self, Load},
     noise,
     raw_client::rrq,
@@ -38,11 +41,12 @@ const SMALL_SIZE: usize = 1 << 20;
 /// The number of disks that are read concurrently.
 const DISKS: u16 = 200;
 /// The number of fetches from a disk and, interleaved, from a local file.
-const ROUNDS: u64 = 7;
+const ROUNDS: usize = 7;
+/// The number of large files in a GiB.
+const A_GIB: f64 = ((1 << 30) / LARGE_SIZE) as f64;
 
 fn main() {
-    // `cargo test --benches` only checks that the benchmark builds.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if BenchArguments::parse().is_none() {
         return;
     }
     let disk = with_large_files();
@@ -70,10 +74,10 @@ fn main() {
         row(&title, &servers, |server| served(server, gro, |run| LARGE_SIZE as f64 / run.seconds / 1e6));
         for (index, process) in ["daemon", "NBD server", "client"].iter().enumerate() {
             let title = format!("64 MiB at 1468/64{client}: CPU-s/GiB of the {process}");
-            let a_gib = f64::from(1 << 30) / LARGE_SIZE as f64;
-            row(&title, &servers, |server| served(server, gro, |run| run.cpu[index] * a_gib));
+            row(&title, &servers, |server| served(server, gro, |run| run.cpu[index] * A_GIB));
         }
     }
+    tls::rows();
     other_file_systems::rows();
     for windowsize in [1, 16] {
         let title = format!("200 boards from 200 disks, 1 MiB at 1468/{windowsize}: median, p99");
@@ -83,14 +87,15 @@ fn main() {
 
 /// Returns whether the arguments select the row with this title.
 fn is_selected(name: &str) -> bool {
-    std::env::args().skip_while(|argument| argument != "--only").nth(1).is_none_or(|only| name.contains(&only))
+    BenchArguments::parse().is_some_and(|arguments| name.contains(&arguments.only))
 }
 
-fn row(name: &str, servers: &[NbdServer], measure: impl Fn(&NbdServer) -> String) {
+/// Prints a row with a figure for qemu-nbd and one for nbdkit.
+fn row<S>(name: &str, servers: &[S; 2], measure: impl Fn(&S) -> String) {
     if !is_selected(name) {
         return;
     }
-    let [qemu, nbdkit] = [&servers[0], &servers[1]].map(measure);
+    let [qemu, nbdkit] = servers.each_ref().map(measure);
     println!("{name:<64} {qemu:>15} {nbdkit:>15}");
 }
 

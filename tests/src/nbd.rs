@@ -98,6 +98,13 @@ impl NbdServer {
         self
     }
 
+    /// Returns the server with these parameters in its URI.
+    #[must_use]
+    pub fn with_parameters(mut self, parameters: &str) -> Self {
+        self.url = format!("{}?{parameters}", self.url);
+        self
+    }
+
     /// Waits until a program listens that was started with a port, and exports the disk under the name `disk`.
     #[track_caller]
     pub(crate) fn listening(process: Process, address: SocketAddr) -> Self {
