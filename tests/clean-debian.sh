@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Runs the commands of README and guides on a clean Debian, as a new user would: tests/clean-debian.sh bookworm|trixie [COMMAND]
+# Runs the commands of README and guides on a clean Debian, as a new user would: tests/clean-debian.sh bullseye|bookworm|trixie [COMMAND]
 # Makes a minimal Debian with debootstrap, with an ordinary user who has sudo and the Rust of the calling user's rustup, and clones
-# the committed state of this repository there. Runs every line of the ```sh blocks of README, CONTRIBUTING and guides, or only COMMAND.
+# the committed state of this repository there. Runs every line of the ```sh blocks of README, CONTRIBUTING and guides, or only COMMAND,
+# whose packages it keeps in clean-debian/SUITE of the build directory.
 # Prints "clean-debian: SUITE: PASSED" at the end, and before it each command that cannot run there, with the reason.
 #
 # Needs root, for debootstrap and for mounts of its own. Takes the mirror, its keys and its settings from this machine's apt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tests/caller.sh
-suite=${1:?expected a Debian release: bookworm or trixie}
+suite=${1:?expected a Debian release: bullseye, bookworm or trixie}
 command=${2:-}
 become_root "$0" "$@"
 PATH=$PATH:/usr/sbin:/sbin
@@ -178,6 +179,8 @@ if [ -n "$command" ]; then
     run "sudo apt install git curl build-essential"
     run "git clone REPOSITORY rtftp"
     run "$command"
+    as_caller mkdir -p "$kept/$suite"
+    cp "$home"/rtftp/target/debian/*.deb "$kept/$suite/" 2>/dev/null || true
 else
     for file in README.md CONTRIBUTING.md bins/docs/*.md; do
         say "$file"

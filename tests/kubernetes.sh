@@ -19,6 +19,6 @@ for way in host-network load-balancer; do
     done
 done
 
-cargo build --quiet --locked --package rtftp
+cargo build --quiet --locked --package rtftp-server
 cargo test --quiet --locked -p rtftp-tests --test kubernetes
 echo "kubernetes: PASSED"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Builds the Debian package and uses it as an administrator does, in a Debian made for it: installs it, serves on port 69 with the
-# rights that its units grant, upgrades, removes and purges it. Prints "package: PASSED" at the end.
+# rights that its units grant, upgrades, removes and purges it. Prints "package: PASSED" at the end. For packages that were built
+# before, on another release of Debian or Ubuntu: tests/package.sh SUITE RTFTP.deb RTFTP-ETCD.deb
 # Needs root, for that Debian and for port 69 in a network namespace, and restarts itself with sudo. The first run takes minutes,
 # because it downloads that Debian.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tests/caller.sh
-become_root "$PWD/tests/package.sh"
+become_root "$PWD/tests/package.sh" "$@"
 PATH=$PATH:/usr/sbin:/sbin
 
 bins/scripts/install-packages.sh debootstrap iproute2 libcap2-bin lintian mandoc man-db zsh fish systemd
@@ -25,8 +26,14 @@ for completion in bins/completions/*.fish; do fish --no-execute "$completion"; d
 said=$(fish --no-config --command 'source bins/completions/rtftp.fish; complete --do-complete "rtftp --log-level "' | cut -f 1)
 [ "$(echo $said)" = "debug error info trace warn" ] || fail "fish completes --log-level with: $said"
 
-say "building the package"
-package=$(as_caller bins/pkg/package.sh)
+suite=${1:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
+package=${2:-}
+etcd_package=${3:-}
+if [ -z "$package" ]; then
+    say "building the packages"
+    package=$(as_caller bins/pkg/package.sh)
+    etcd_package=$(as_caller bins/pkg/package.sh rtftp-etcd)
+fi
 lintian --fail-on error,warning --no-tag-display-limit "$package" 2>/dev/null || fail "lintian: see above"
 version=$(dpkg-deb --field "$package" Version)
 [ "$(sed -n '1s/.*(\(.*\)).*/\1/p' bins/pkg/debian/changelog)" = "$version" ] || fail "bins/pkg/debian/changelog does not begin with $version"
@@ -40,14 +47,15 @@ clean_up() {
 trap clean_up EXIT
 root=$work/root
 
-# The package depends on the C library that it was built with.
-suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 debian=${CARGO_TARGET_DIR:-$PWD/target}/package/$suite-$(dpkg --print-architecture).tar
 if [ ! -e "$debian" ]; then
-    say "downloading a Debian, which takes minutes; kept in $debian"
+    say "downloading $suite, which takes minutes; kept in $debian"
     as_caller mkdir -p "$(dirname "$debian")"
     # adduser: the package depends on it, and not every minimal Debian has it.
-    debootstrap --variant=minbase --include=adduser "$suite" "$root" >"$work/log" 2>&1 || fail "debootstrap: $(tail -n 3 "$work/log")"
+    source=()
+    # Debian has no keys of Ubuntu's packages; HTTPS authenticates the server. All releases of Ubuntu have one script.
+    [[ $suite != jammy && $suite != noble ]] || source=(https://archive.ubuntu.com/ubuntu /usr/share/debootstrap/scripts/gutsy --no-check-gpg)
+    debootstrap --variant=minbase --include=adduser "${source[@]:2}" "$suite" "$root" "${source[@]:0:2}" >"$work/log" 2>&1 || fail "debootstrap: $(tail -n 3 "$work/log")"
     tar --create --file "$work/debian.tar" --directory "$root" .
     mv "$work/debian.tar" "$debian"
     rm -rf "$root"
@@ -172,8 +180,7 @@ in_debian dpkg --install /rtftp.deb >"$work/log" 2>&1 || fail "$(cat "$work/log"
 expect_absent /srv/tftp/default "in the existing /srv/tftp"
 expect_present $wanted "after a new installation"
 
-say "building and installing rtftp-etcd"
-etcd_package=$(as_caller bins/pkg/package.sh rtftp-etcd)
+say "installing rtftp-etcd"
 lintian --fail-on error,warning --no-tag-display-limit "$etcd_package" 2>/dev/null || fail "lintian: see above"
 cp "$etcd_package" "$root/rtftp-etcd.deb"
 in_debian dpkg --install /rtftp-etcd.deb >"$work/log" 2>&1 || fail "$(cat "$work/log")"
@@ -187,4 +194,4 @@ in_debian dpkg --purge rtftp-etcd >"$work/log" 2>&1 || fail "$(cat "$work/log")"
 left=$(find "$root"/{etc,usr,var} -name '*rtftp-etcd*')
 [ -z "$left" ] || fail "the purge of rtftp-etcd left $left"
 
-say "PASSED ($(basename "$package"), daemon of $size bytes)"
+say "PASSED ($(basename "$package") on $suite, daemon of $size bytes)"

@@ -21,6 +21,7 @@ clippy-core     clippy for the core without features, and with all of them
 oldest-compiler cargo check with the oldest compiler that Cargo.toml promises
 dependencies    cargo deny: licences, vulnerabilities, duplicate versions
 docs            rustdoc, without warnings
+crates          cargo package: what would be published on crates.io
 tests           unit tests and end-to-end tests
 tftpd-hpa       rtftp-get with tftpd-hpa as its server
 atftpd          rtftp-get with atftpd as its server
@@ -102,6 +103,9 @@ dependencies() {
 }
 
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --all-features --no-deps; }
+
+# tests/long.sh also builds what it packages.
+crates() { cargo package --quiet --locked --allow-dirty --workspace --exclude rtftp-tests --no-verify; }
 
 tests() {
     build

@@ -1,6 +1,6 @@
 //! Checks that shell completions, manual pages and README.md match the table of options.
 //!
-//! `UPDATE_REFERENCE=1 cargo test -p rtftp --bin rtftp reference` rewrites the completions, the list of options in each manual page
+//! `UPDATE_REFERENCE=1 cargo test -p rtftp-server --bin rtftp reference` rewrites the completions, the list of options in each manual page
 //! and the tables of options in README.md.
 
 mod completions;
@@ -35,7 +35,7 @@ fn assert_generated(path: &str, generate: impl Fn(&str) -> String) {
             found,
             expected,
             "{}:{number} (left) differs from bins/src/options.rs (right): change the table and run UPDATE_REFERENCE=1 \
-             cargo test -p rtftp --bin rtftp reference",
+             cargo test -p rtftp-server --bin rtftp reference",
             path.display()
         );
     }
