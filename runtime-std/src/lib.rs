@@ -16,6 +16,7 @@ pub mod client;
 pub mod client_name;
 pub mod clock;
 pub mod connections;
+mod descriptors;
 pub mod disk;
 mod event_loop;
 pub mod files;

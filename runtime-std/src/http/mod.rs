@@ -25,7 +25,6 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::resource::{Resource, getrlimit};
 use smol::{
     Async, Executor, Timer,
     channel::{Receiver, Sender, bounded},
@@ -41,6 +40,7 @@ use self::{connection::Connection, handshake::Handshakes, service::Service};
 use crate::{
     clock,
     connections::{Connections, Limit},
+    descriptors,
     files::FileStore,
     history::History,
     network::network,
@@ -128,8 +128,7 @@ impl HttpServer {
 
 /// Returns the number of connections that the descriptors suffice for, at most [`MAX_CONNECTIONS`].
 fn max_connections() -> usize {
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    usize::try_from(descriptors / DESCRIPTORS_PER_CONNECTION).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
+    usize::try_from(descriptors::limit() / DESCRIPTORS_PER_CONNECTION).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
 }
 
 /// Accepts connections and serves them until `stopped` is closed; then serves those that are open.

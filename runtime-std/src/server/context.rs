@@ -2,7 +2,6 @@
 
 use std::{io, net::UdpSocket, sync::Arc};
 
-use nix::sys::resource::{Resource, getrlimit};
 use parking_lot::Mutex;
 use rtftp_core::wire::options::Limits;
 
@@ -12,6 +11,7 @@ use super::{
     limit_warnings::LimitWarning,
 };
 use crate::{
+    descriptors,
     event_loop::{EventLoop, Workers},
     files::FileStore,
     history::History,
@@ -58,7 +58,7 @@ impl ServerContext {
             if config.single_port { Ports::shared(listener.share()?) } else { Ports::new(config.port_range.clone()) };
         // If all ports are in use, too, a newcomer evicts an unverified client.
         let transfers = config.capacity.transfers.min(ports.count().unwrap_or(usize::MAX));
-        let transfers = limit_by_descriptors(transfers, descriptor_limit());
+        let transfers = limit_by_descriptors(transfers, descriptors::limit());
         let capacity = Capacity { transfers, ..config.capacity };
         Ok(Self {
             workers: Workers::new(event_loop),
@@ -83,7 +83,7 @@ impl ServerContext {
         self.sessions.lock().evict_for(client);
         self.descriptors_warning.log(format_args!(
             "{client}: request not answered: {error}; the limit of open files is {}: raise it (LimitNOFILE= in the unit, ulimit -n)",
-            descriptor_limit()
+            descriptors::limit()
         ));
     }
 }
@@ -105,11 +105,6 @@ fn limit_by_descriptors(transfers: usize, descriptors: u64) -> usize {
         );
     }
     limit
-}
-
-/// Returns the limit of open files.
-fn descriptor_limit() -> u64 {
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
 #[cfg(test)]

@@ -23,7 +23,6 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use parking_lot::Mutex;
 use rtftp_core::{Packet, wire::packet::ErrorCode};
 use smol::{
@@ -44,6 +43,7 @@ pub use self::{
 };
 use crate::{
     clock::{self, within},
+    descriptors,
     disk::{DiskTimeouts, Disks},
     event_loop::{EventLoop, TaskThread, run_tasks},
     files::FileStore,
@@ -128,7 +128,7 @@ impl Server {
         // An unreadable root would look empty to every client.
         std::fs::read_dir(root_dir).map_err(|error| io::Error::other(format!("{}: {error}", root_dir.display())))?;
         let status = Socket::open(&config.status_socket)?;
-        raise_descriptor_limit();
+        descriptors::raise_limit();
         let (executor, newcomers) = (Executor::new(), Executor::new());
         let disk_thread = TaskThread::new("disks")?;
         let timeouts = DiskTimeouts {
@@ -412,15 +412,6 @@ impl Server {
             self.receive(|datagram, route| _ = self.deliver(datagram, route)).await;
         }
         pending::<()>().await;
-    }
-}
-
-/// Raises the limit of open files as far as allowed: each transfer has a socket and a file.
-fn raise_descriptor_limit() {
-    let raised =
-        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        log::debug!("cannot raise RLIMIT_NOFILE: {error}");
     }
 }
 
