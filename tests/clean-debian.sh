@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the commands of README and guides on a clean Debian, as a new user would: tests/clean-debian.sh bullseye|bookworm|trixie [COMMAND]
+# Runs the commands of README and guides on a clean Debian, as a new user would: tests/clean-debian.sh bullseye|bookworm|trixie [COMMAND|--without-tests]
 # Makes a minimal Debian with debootstrap, with an ordinary user who has sudo and the Rust of the calling user's rustup, and clones
 # the committed state of this repository there. Runs every line of the ```sh blocks of README, CONTRIBUTING and guides, or only COMMAND,
-# whose packages it keeps in clean-debian/SUITE of the build directory.
+# whose packages it keeps in clean-debian/SUITE of the build directory. --without-tests: all but the README's test command.
 # Prints "clean-debian: SUITE: PASSED" at the end, and before it each command that cannot run there, with the reason.
 #
 # Needs root, for debootstrap and for mounts of its own. Takes the mirror, its keys and its settings from this machine's apt.
@@ -11,6 +11,8 @@ cd "$(dirname "$0")/.."
 source tests/caller.sh
 suite=${1:?expected a Debian release: bullseye, bookworm or trixie}
 command=${2:-}
+without_tests=
+[ "$command" != --without-tests ] || without_tests=yes command=
 become_root "$0" "$@"
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -158,6 +160,7 @@ run() { # COMMAND
         ;;
     # The address of the page that shows the command.
     'git clone REPOSITORY'*) line="git clone --quiet /repository.git${line#git clone REPOSITORY}" ;;
+    ./tests/run.sh) [ -z "$without_tests" ] || line="tests/run.sh packages" ;;
     # A script cannot answer questions.
     'sudo apt install'*) line="sudo apt-get install --quiet --quiet --yes${line#sudo apt install}" ;;
     target/release/rtftp*) line="timeout --signal INT --preserve-status 3 $line" services=network ;;

@@ -34,6 +34,9 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 dpkg --extract "$pieces"/linux-image-*.deb "$work/kernel"
+# The packages of newer releases have no files in /bin and /lib.
+mkdir -p "$work"/root/usr/{bin,lib,sbin}
+ln -s usr/{bin,lib,sbin} "$work/root/"
 for deb in "$pieces"/{busybox-static,libc6,libgcc-s1}_*.deb "$package"; do
     dpkg --extract "$deb" "$work/root"
 done
