@@ -46,6 +46,13 @@ struct Names {
     ethers: Table<[u8; 6]>,
 }
 
+/// The host names in the files as they were at one moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownHostnames {
+    pub(crate) leases: Arc<HashMap<IpAddr, Box<str>>>,
+    pub(crate) ethers: Arc<HashMap<[u8; 6], Box<str>>>,
+}
+
 /// The contents of a file.
 #[derive(Debug)]
 struct Table<K> {
@@ -53,7 +60,7 @@ struct Table<K> {
     version: Option<Version>,
     /// The last error, which is logged once.
     error: Option<String>,
-    names: HashMap<K, Box<str>>,
+    names: Arc<HashMap<K, Box<str>>>,
 }
 
 /// The inode, the size, and the time of the last change of a file.
@@ -71,17 +78,32 @@ impl Hostnames {
 
     /// Returns the host name of a board, if a file has it. An unreadable file has none, which is logged.
     pub(crate) async fn find(&self, ip: IpAddr, mac: Option<[u8; 6]>) -> Option<String> {
+        self.read(move |names, files| names.find(files, ip, mac)).await
+    }
+
+    /// Returns all host names.
+    pub(crate) async fn all(&self) -> KnownHostnames {
+        if self.files == HostnameFiles::default() {
+            return KnownHostnames::default();
+        }
+        self.read(Names::all).await
+    }
+
+    async fn read<T: Default + Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Names, &HostnameFiles) -> T + Send + 'static,
+    ) -> T {
         let files = self.files.clone();
         let found = within(READ_LIMIT, async {
             // Held by the thread that reads: there is only one at a time, even if it hangs.
             let mut names = self.names.lock_arc().await;
             // The files lie outside of the root directory, and may be replaced at any time.
-            unsandboxed::unblock(move || Ok(names.find(&files, ip, mac))).await
+            unsandboxed::unblock(move || Ok(read(&mut names, &files))).await
         });
         let found = found.await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
         found.unwrap_or_else(|error| {
             log::error!("cannot read host names: {error}");
-            None
+            T::default()
         })
     }
 }
@@ -98,11 +120,22 @@ impl Names {
         self.leases.update(files.leases.as_ref()?, parse_lease);
         self.leases.names.get(&ip.to_canonical()).map(ToString::to_string)
     }
+
+    /// Returns all names in the files as they are now. Blocks.
+    fn all(&mut self, files: &HostnameFiles) -> KnownHostnames {
+        if let Some(path) = &files.ethers {
+            self.ethers.update(path, parse_ethers_line);
+        }
+        if let Some(path) = &files.leases {
+            self.leases.update(path, parse_lease);
+        }
+        KnownHostnames { leases: self.leases.names.clone(), ethers: self.ethers.names.clone() }
+    }
 }
 
 impl<K> Default for Table<K> {
     fn default() -> Self {
-        Self { version: None, error: None, names: HashMap::new() }
+        Self { version: None, error: None, names: Arc::default() }
     }
 }
 
@@ -138,7 +171,8 @@ impl<K: Eq + std::hash::Hash> Table<K> {
         File::open(path)?.take(MAX_FILE).read_to_end(&mut text)?;
         let text = String::from_utf8_lossy(&text);
         let lines = text.lines().filter_map(parse_line);
-        self.names = lines.filter(|(_, name)| is_hostname(name)).map(|(key, name)| (key, name.into())).collect();
+        let names = lines.filter(|(_, name)| is_hostname(name)).map(|(key, name)| (key, name.into()));
+        self.names = Arc::new(names.collect());
         self.version = Some(version).filter(|_| is_reliable);
         Ok(())
     }

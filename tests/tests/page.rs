@@ -87,6 +87,12 @@ fn updates_while_boards_boot() {
     browser.open(&url);
     wait(&mut browser, "document.getElementById('empty').textContent.includes('No requests yet')");
 
+    daemon.put("127.0.0.20.nbd", "{}");
+    let silent = "[...document.querySelectorAll('.client.bad')].find(row => row.textContent.startsWith('127.0.0.20'))";
+    wait(&mut browser, &format!("{silent}.textContent.includes('no request yet; disk failed: line 1')"));
+    std::fs::remove_file(daemon.path("127.0.0.20.nbd")).expect("removed");
+    wait(&mut browser, "document.getElementById('empty').textContent.includes('No requests yet')");
+
     let (_stalled, _server) = boot_many(&daemon);
     let mut loading = load(&daemon, "127.0.0.7", 4);
     let row = "[...document.querySelectorAll('.client')].find(row => row.textContent.startsWith('127.0.0.7'))";

@@ -12,7 +12,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use rtftp_runtime::history::snapshot::{Client, Event, Snapshot, State};
+use rtftp_runtime::history::snapshot::{BoardState, Client, DiskStatus, Event, Snapshot, State};
 use rtftp_tests::{
     Disk, DiskConfig, FileSystem, NbdServer, Process, Rtftp, Tree, binary, noise, poll_until,
     raw_client::{ack, error, rrq},
@@ -108,7 +108,7 @@ fn shows_every_request_of_a_boot() {
     let table = output(&socket, &[]);
     let mut lines = table.lines();
     assert!(lines.next().is_some_and(|line| line.contains("5 requests, 1 complete, 1 probes, 1 missing")), "{table}");
-    assert!(lines.nth(1).is_some_and(|line| line.starts_with(BOARD) && line.contains("stalled in kernel")), "{table}");
+    assert!(lines.nth(2).is_some_and(|line| line.starts_with(BOARD) && line.contains("stalled in kernel")), "{table}");
     assert!(lines.next().is_some_and(|line| line.contains("kernel") && line.contains("  0% [ ")), "{table}");
     let files = output(&socket, &[BOARD]);
     for words in ["config.txt                       probe", "start4.elf                       missing", r"../\x1b[2J"] {
@@ -339,4 +339,52 @@ fn pages_a_list_that_is_longer_than_the_terminal() {
     assert!(!seen.contains("... and"), "{}", seen.escape_debug());
     let (_terminal, mut screen) = on_terminal("cols 80 rows 99", &socket, "--once", &[("PATH", &path)]);
     assert!(!drawn(&mut screen, &["127.0.0.30 "]).contains("pager"), "no pager for what fits");
+}
+
+#[test]
+fn lists_boards_before_their_first_request() {
+    let (_directory, socket, daemon) = daemon();
+    let image = Disk::whole(8, FileSystem::Ext4(&Tree::new().file("kernel", "of the disk")));
+    let server = NbdServer::nbdkit(&image);
+    let disk = DiskConfig::new(server.url()).partition(0, "/").to_string();
+    daemon.put("127.0.0.8.nbd", disk.replacen('{', r#"{"label": "Rack 3", "#, 1));
+    daemon.put("127.0.0.9.nbd", "{}");
+    daemon.put("127.0.0.10/kernel", "of the directory");
+    daemon.put("default/kernel", "of all");
+    assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("of all"));
+    wait_for_states(&socket, &[State::Complete]);
+
+    let boards = poll_until("the states of the disks", SOON, || {
+        let boards = snapshot(&socket).clients;
+        let has = |disk| boards.iter().any(|board| board.disk == Some(disk));
+        (has(DiskStatus::Connected) && has(DiskStatus::Failed)).then_some(boards)
+    });
+    let boards: Vec<_> = boards.into_iter().map(|board| (board.client, board.name, board.disk, board.state)).collect();
+    let expected = [
+        (BOARD, None, None, BoardState::Booted),
+        ("127.0.0.8", Some("Rack 3".into()), Some(DiskStatus::Connected), BoardState::Silent),
+        ("127.0.0.9", None, Some(DiskStatus::Failed), BoardState::Failed),
+        ("127.0.0.10", None, None, BoardState::Silent),
+    ];
+    assert_eq!(boards, expected.map(|(board, name, disk, state)| (board.to_owned(), name, disk, state)));
+
+    let table = output(&socket, &[]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[1].starts_with("1 of 4 boards booted in the last "), "{table}");
+    assert!(lines[1].ends_with(" s, 1 failed, 2 without a request"), "{table}");
+    let start = |line: usize| lines[line].split_whitespace().next().unwrap_or_default();
+    assert_eq!([3, 4, 5, 6].map(start), ["127.0.0.9", BOARD, "127.0.0.8", "127.0.0.10"], "{table}");
+    assert!(lines[3].contains("no request yet; disk failed: line 1"), "{table}");
+    assert!(lines[5].ends_with("Rack 3: no request yet; disk connected"), "{table}");
+    assert!(output(&socket, &["127.0.0.10"]).starts_with("127.0.0.10: no request yet"));
+    assert!(output(&socket, &["Rack 3"]).starts_with("127.0.0.8 (Rack 3): no request yet"));
+
+    // A board that makes a request, or whose description is removed, is no longer one of them.
+    assert_eq!(daemon.fetch("127.0.0.8", "kernel").as_deref(), Ok("of the disk"));
+    fs::remove_file(daemon.path("127.0.0.9.nbd")).expect("removed");
+    poll_until("two boards with and one without a request", SOON, || {
+        let clients = snapshot(&socket).clients;
+        let silent: Vec<_> = clients.iter().filter(|board| board.boots.is_empty()).collect();
+        (clients.len() == 3 && silent.len() == 1 && silent[0].client == "127.0.0.10").then_some(())
+    });
 }

@@ -39,7 +39,8 @@ pub(super) fn fit(client: &Client, now: f64, screen: &Screen) -> Vec<Line> {
 }
 
 fn summary(client: &Client) -> Line {
-    Line::wrapped(format!("{}: {}", escape(&client.client), escape(&client.summary)), 4, Colour::Default)
+    let name = client.name.as_ref().map(|name| format!(" ({})", escape(name))).unwrap_or_default();
+    Line::wrapped(format!("{}{name}: {}", escape(&client.client), escape(&client.summary)), 4, Colour::Default)
 }
 
 /// Returns the line of a request, coloured by its state.
@@ -118,12 +119,22 @@ fn details(file: &File) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use rtftp_runtime::history::snapshot::BoardState;
+
     use super::*;
 
     /// Returns a client whose boot began at 1000 s.
     pub(in super::super) fn client(files: Vec<File>) -> Client {
         let boot = Boot { began: 1000.0, last: 1010.5, more: 0, files };
-        Client { client: "10.0.0.5".into(), summary: "loading kernel8.img at 40 %".into(), boots: vec![boot] }
+        Client {
+            client: "10.0.0.5".into(),
+            name: None,
+            state: BoardState::Running,
+            status: "loading kernel8.img at 40 %".into(),
+            summary: "loading kernel8.img at 40 %".into(),
+            disk: None,
+            boots: vec![boot],
+        }
     }
 
     /// Returns a request of 2 s for a file of 1 MB, without data sent.

@@ -1,6 +1,6 @@
 //! Merges the histories of several servers: each client once, and the requests of a boot in one list, whichever server answered them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem};
 
 use rtftp_runtime::{
     history::snapshot::{Boot, Client, File, Snapshot},
@@ -29,55 +29,67 @@ pub(super) fn merge(now: f64, replies: impl IntoIterator<Item = (String, Result<
             let offset = now - snapshot.now;
             let offset = if offset.abs() < MIN_CLOCK_OFFSET { 0.0 } else { offset };
             for client in snapshot.clients {
-                let boots = client.boots.into_iter().map(|boot| localized(boot, offset, &name)).collect();
-                let merging = clients.entry(printable(client.client.as_bytes())).or_default();
-                merging.add(number, printable(client.summary.as_bytes()), boots);
+                let client = localized(client, offset, &name);
+                clients.entry(client.client.clone()).or_default().add(number, client);
             }
             let version = printable(snapshot.version.as_bytes());
             Summary { version, started: snapshot.started + offset, totals: snapshot.totals }
         });
         servers.push(Report { name: Some(name), summary });
     }
-    let mut clients: Vec<_> = clients.into_iter().map(|(client, merging)| merging.finish(client)).collect();
+    let mut clients: Vec<_> = clients.into_values().filter_map(Merging::finish).collect();
     let last = |client: &Client| client.boots.first().map_or(0.0, |boot| boot.last);
     clients.sort_by(|a, b| last(b).total_cmp(&last(a)).then_with(|| a.client.cmp(&b.client)));
     View { now, servers, clients }
 }
 
-/// Changes the times of a boot to another clock, names its server, and makes its texts printable.
-fn localized(mut boot: Boot, offset: f64, server: &str) -> Boot {
-    boot.began += offset;
-    boot.last += offset;
-    for file in &mut boot.files {
-        file.began += offset;
-        file.server = Some(server.to_owned());
-        file.name = printable(file.name.as_bytes());
-        for text in [&mut file.origin, &mut file.boot_entry, &mut file.why].into_iter().flatten() {
-            *text = printable(text.as_bytes());
+/// Changes the times of a client to another clock, names its server, and makes its texts printable.
+fn localized(mut client: Client, offset: f64, server: &str) -> Client {
+    for text in [&mut client.client, &mut client.status, &mut client.summary].into_iter().chain(&mut client.name) {
+        *text = printable(text.as_bytes());
+    }
+    for boot in &mut client.boots {
+        boot.began += offset;
+        boot.last += offset;
+        for file in &mut boot.files {
+            file.began += offset;
+            file.server = Some(server.to_owned());
+            file.name = printable(file.name.as_bytes());
+            for text in [&mut file.origin, &mut file.boot_entry, &mut file.why].into_iter().flatten() {
+                *text = printable(text.as_bytes());
+            }
         }
     }
-    boot
+    client
 }
 
 /// A client whose histories are being merged.
 #[derive(Debug, Default)]
 struct Merging {
-    /// The time of the newest request, and the summary of the server that answered it.
-    newest: Option<(f64, String)>,
+    /// The client without its boots at the server that received its newest request, and the time of this request.
+    newest: Option<(f64, Client)>,
     /// The boots, each with the number of its server.
     boots: Vec<(usize, Boot)>,
 }
 
 impl Merging {
-    fn add(&mut self, server: usize, summary: String, boots: Vec<Boot>) {
-        let began = boots.first().map_or(0.0, |boot| boot.files.last().map_or(boot.began, |file| file.began));
-        if self.newest.as_ref().is_none_or(|(newest, _)| began > *newest) {
-            self.newest = Some((began, summary));
+    fn add(&mut self, server: usize, mut client: Client) {
+        let began = client.boots.first().map_or(0.0, |boot| boot.files.last().map_or(boot.began, |file| file.began));
+        self.boots.extend(client.boots.drain(..).map(|boot| (server, boot)));
+        let Some((newest, known)) = &mut self.newest else {
+            self.newest = Some((began, client));
+            return;
+        };
+        if began > *newest || began == *newest && client.state < known.state {
+            *newest = began;
+            mem::swap(known, &mut client);
         }
-        self.boots.extend(boots.into_iter().map(|boot| (server, boot)));
+        // What only another server knows.
+        known.name = known.name.take().or(client.name);
+        known.disk = known.disk.or(client.disk);
     }
 
-    fn finish(mut self, client: String) -> Client {
+    fn finish(mut self) -> Option<Client> {
         self.boots.sort_by(|(_, a), (_, b)| a.began.total_cmp(&b.began));
         // Each with the servers that answered a part of it.
         let mut merged: Vec<(Vec<usize>, Boot)> = vec![];
@@ -92,7 +104,7 @@ impl Merging {
             }
         }
         let boots = merged.into_iter().rev().map(|(_, boot)| boot).collect();
-        Client { client, summary: self.newest.map(|(_, summary)| summary).unwrap_or_default(), boots }
+        self.newest.map(|(_, client)| Client { boots, ..client })
     }
 }
 
@@ -115,10 +127,10 @@ fn join(boot: &mut Boot, other: Boot) {
 
 #[cfg(test)]
 mod tests {
-    use rtftp_runtime::history::snapshot::{State, Totals};
+    use rtftp_runtime::history::snapshot::{BoardState, DiskStatus, State, Totals};
 
     use super::*;
-    use crate::status::history::tests::file;
+    use crate::status::history::tests::{client, file};
 
     /// Returns a history in which one client has boots with these names and times of files.
     fn history(now: f64, summary: &str, boots: &[&[(&str, f64)]]) -> Snapshot {
@@ -128,7 +140,7 @@ mod tests {
             let (first, last) = (files[0].began, files[files.len() - 1].began);
             Boot { began: first, last: last + 1.0, more: 0, files }
         });
-        let client = Client { client: "10.0.0.5".into(), summary: summary.into(), boots: boots.rev().collect() };
+        let client = Client { summary: summary.into(), boots: boots.rev().collect(), ..client(vec![]) };
         Snapshot { now, version: "1.2.3".into(), started: 0.0, totals: Totals::default(), clients: vec![client] }
     }
 
@@ -171,6 +183,26 @@ mod tests {
         let part = history(1000.0, "", &[&[("initrd", 911.0)]]);
         let boots = merged(vec![("a", both), ("b", part)]).1;
         assert_eq!(boots, ["config@a kernel@a initrd@b", "config@a kernel@a"]);
+    }
+
+    #[test]
+    fn a_server_that_has_not_seen_a_board_adds_its_name_and_disk() {
+        let booted =
+            Client { state: BoardState::Booted, ..history(1000.0, "", &[&[("kernel", 900.0)]]).clients.remove(0) };
+        let silent = Client {
+            name: Some("Rack 3".into()),
+            state: BoardState::Silent,
+            disk: Some(DiskStatus::Connected),
+            ..client(vec![])
+        };
+        let silent = Client { boots: vec![], ..silent };
+        let snapshot = |client: &Client| Snapshot { clients: vec![client.clone()], ..history(1000.0, "", &[]) };
+        for order in [[&booted, &silent], [&silent, &booted]] {
+            let replies = order.map(|client| ("nas".to_owned(), Ok(snapshot(client))));
+            let found = merge(1000.0, replies).clients.remove(0);
+            assert_eq!((found.name.as_deref(), found.state), (Some("Rack 3"), BoardState::Booted));
+            assert_eq!((found.disk, found.boots.len()), (Some(DiskStatus::Connected), 1));
+        }
     }
 
     #[test]

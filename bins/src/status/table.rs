@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use rtftp_runtime::history::snapshot::{Boot, Client, File, State};
+use rtftp_runtime::history::snapshot::{BoardState, Client, File, State};
 
 use super::{
     screen::{Colour, Line, Screen},
@@ -15,25 +15,11 @@ use crate::progress_bar::{megabytes, progress_bar};
 const SUMMARY_COLUMN: usize = 47;
 /// The title of the column of the servers.
 const SERVER: &str = "SERVER";
-/// A running transfer whose client has sent nothing for this long, in seconds, has stalled.
-const STALLED_AFTER: f64 = 3.0;
-
-/// The condition of a client's last boot, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Condition {
-    /// The last request failed or was refused.
-    Failed,
-    /// A transfer makes no progress.
-    Stalled,
-    /// Anything else.
-    Normal,
-}
-
 /// The table: a line for each server, the titles, and the lines of each client.
 #[derive(Debug)]
 pub(super) struct Table {
     titles: Vec<Line>,
-    clients: Vec<(Condition, Vec<Line>)>,
+    clients: Vec<(BoardState, Vec<Line>)>,
 }
 
 impl Table {
@@ -46,17 +32,13 @@ impl Table {
         let server_width = servers.map(|name| escape(name).len().max(SERVER.len())).max();
         let server = server_width.map(|width| format!("  {SERVER:<width$}")).unwrap_or_default();
         let titles = format!("{:<15} {:>12} {:>6} {:>9}{server}  SUMMARY", "CLIENT", "BOOT", "FILES", "MB");
-        let booted = now.clients.iter().filter_map(|client| Some((client, client.boots.first()?)));
-        let mut booted: Vec<_> = booted.map(|(client, boot)| (condition(boot, now.now), client, boot)).collect();
-        booted.sort_by_cached_key(|(condition, client, _)| {
-            (*condition, client.client.parse::<IpAddr>().ok(), client.client.clone())
-        });
+        let mut clients: Vec<_> = now.clients.iter().collect();
+        clients.sort_by_cached_key(|client| (rank(client.state), client.client.parse::<IpAddr>().ok(), &client.client));
         let positions = previous.map(|previous| (previous.now, positions(previous)));
-        let rows = |(condition, client, boot)| {
-            (condition, rows(client, boot, condition, now.now, server_width, positions.as_ref()))
-        };
-        let titles = now.servers.iter().map(|server| headline(server, now.now)).chain([Line::cut(titles)]);
-        Self { titles: titles.collect(), clients: booted.into_iter().map(rows).collect() }
+        let rows = |client: &Client| (client.state, rows(client, now.now, server_width, positions.as_ref()));
+        let headlines = now.servers.iter().map(|server| headline(server, now.now));
+        let titles = headlines.chain(counts(now)).chain([Line::cut(titles)]);
+        Self { titles: titles.collect(), clients: clients.into_iter().map(rows).collect() }
     }
 
     /// Returns all lines.
@@ -80,7 +62,7 @@ impl Table {
             _ => count,
         };
         let hidden = &self.clients[shown..];
-        let troubled = hidden.iter().filter(|(condition, _)| *condition != Condition::Normal).count();
+        let troubled = hidden.iter().filter(|(state, _)| *state <= BoardState::Stalled).count();
         let more = match (hidden.len(), troubled) {
             (0, _) => None,
             (1, 0) => Some("... and 1 more client".into()),
@@ -95,34 +77,26 @@ impl Table {
     }
 }
 
-/// Returns the condition of a boot: that of its newest running request, or else of its newest one.
-fn condition(boot: &Boot, now: f64) -> Condition {
-    let is_running = |file: &&File| file.state == State::Running;
-    match boot.files.iter().rev().find(is_running).or(boot.files.last()).map(|file| file.state) {
-        Some(State::Failed | State::Refused) => Condition::Failed,
-        Some(State::Running) if now - boot.last >= STALLED_AFTER => Condition::Stalled,
-        _ => Condition::Normal,
+/// Returns the place of a state in the table: boards in trouble are the first, those without requests the last.
+fn rank(state: BoardState) -> BoardState {
+    match state {
+        BoardState::Booted | BoardState::Probed => BoardState::Running,
+        state => state,
     }
 }
 
 /// Returns the line of a client, and one for each of its running transfers.
-fn rows(
-    client: &Client,
-    boot: &Boot,
-    condition: Condition,
-    now: f64,
-    server_width: Option<usize>,
-    previous: Option<&(f64, Positions<'_>)>,
-) -> Vec<Line> {
-    let colour = match condition {
-        Condition::Failed => Colour::Red,
-        Condition::Stalled => Colour::Yellow,
-        Condition::Normal => Colour::Default,
+fn rows(client: &Client, now: f64, server_width: Option<usize>, previous: Option<&(f64, Positions<'_>)>) -> Vec<Line> {
+    let colour = match client.state {
+        BoardState::Failed => Colour::Red,
+        BoardState::Stalled | BoardState::Missing => Colour::Yellow,
+        BoardState::Running | BoardState::Booted | BoardState::Probed | BoardState::Silent => Colour::Default,
     };
-    let server = boot.files.last().and_then(|file| file.server.as_deref()).unwrap_or_default();
+    let files = client.boots.first().map(|boot| &*boot.files).unwrap_or_default();
+    let server = files.last().and_then(|file| file.server.as_deref()).unwrap_or_default();
     let server = server_width.map(|width| format!("  {:<width$}", escape(server))).unwrap_or_default();
-    let mut lines = vec![Line::wrapped(line(client, boot, now, &server), SUMMARY_COLUMN + server.len(), colour)];
-    for file in boot.files.iter().filter(|file| file.state == State::Running && file.blksize > 0) {
+    let mut lines = vec![Line::wrapped(line(client, now, &server), SUMMARY_COLUMN + server.len(), colour)];
+    for file in files.iter().filter(|file| file.state == State::Running && file.blksize > 0) {
         let position = previous.and_then(|(then, positions)| Some((positions.get(&key(client, file))?, then)));
         let (bytes, seconds) = match position {
             Some((acknowledged, then)) => (file.acknowledged.saturating_sub(*acknowledged), now - then),
@@ -158,16 +132,43 @@ fn headline(report: &Report, now: f64) -> Line {
     ))
 }
 
+/// Returns the line with the numbers of boards, if there are any.
+fn counts(view: &View) -> Option<Line> {
+    let count = |state| view.clients.iter().filter(|client| client.state == state).count();
+    let started = view.servers.iter().filter_map(|server| Some(server.summary.as_ref().ok()?.started));
+    let started = started.fold(view.now, f64::min);
+    let others = [
+        (BoardState::Failed, "failed"),
+        (BoardState::Stalled, "stalled"),
+        (BoardState::Missing, "with a missing file"),
+        (BoardState::Running, "loading"),
+        (BoardState::Silent, "without a request"),
+    ];
+    let others = others.map(|(state, words)| (count(state), words)).into_iter().filter(|(count, _)| *count > 0);
+    let others: String = others.map(|(count, words)| format!(", {count} {words}")).collect();
+    let (booted, all) = (count(BoardState::Booted), view.clients.len());
+    let boards = if all == 1 { "board" } else { "boards" };
+    (all > 0).then(|| {
+        Line::cut(format!("{booted} of {all} {boards} booted in the last {}{others}", age(view.now - started)))
+    })
+}
+
 /// Returns the line of a client and its last boot, with the column of its server.
-fn line(client: &Client, boot: &Boot, now: f64, server: &str) -> String {
+fn line(client: &Client, now: f64, server: &str) -> String {
+    let summary = match &client.name {
+        Some(name) => format!("{}: {}", escape(name), escape(&client.summary)),
+        None => escape(&client.summary),
+    };
+    let Some(boot) = client.boots.first() else {
+        return format!("{:<15} {:>12} {:>6} {:>9}{server}  {summary}", escape(&client.client), "-", "-", "-");
+    };
     let complete = boot.files.iter().filter(|file| file.state == State::Complete).count();
     let bytes: u64 = boot.files.iter().map(|file| file.acknowledged).fold(0, u64::saturating_add);
     format!(
-        "{:<15} {:>12} {complete:>6} {:>9.1}{server}  {}",
+        "{:<15} {:>12} {complete:>6} {:>9.1}{server}  {summary}",
         escape(&client.client),
         age(now - boot.began) + " ago",
         megabytes(bytes as f64),
-        escape(&client.summary),
     )
 }
 
@@ -224,13 +225,14 @@ mod tests {
         let now = snapshot(1012.0, vec![client(vec![done, kernel, waits])]);
         let expected = [
             "rtftp 1.2.3, up 16 min: 12 requests, 5 complete, 1 probes, 3 missing, 0 refused, 2 failed, 1 running; 7.3 MB",
+            "0 of 1 board booted in the last 16 min, 1 loading",
             "CLIENT                  BOOT  FILES        MB  SUMMARY",
             "10.0.0.5            12 s ago      1       0.4  loading kernel8.img at 40 %",
             "    kernel8.img               40% [=========               ] 0.4 MB  0.1 MB/s  0:06 left",
         ];
         assert_eq!(texts(&Table::new(&now, Some(&before)).lines()), expected);
         let average = texts(&Table::new(&now, None).lines());
-        assert!(average[3].contains("0.2 MB/s"), "the average rate in {average:?}");
+        assert!(average[4].contains("0.2 MB/s"), "the average rate in {average:?}");
     }
 
     #[test]
@@ -243,12 +245,13 @@ mod tests {
         assert!(lines[0].starts_with("nas1:8080: rtftp 1.2.3, up 16 min: 12 requests"), "{lines:?}");
         let expected = [
             "10.0.0.2:8080: no reply",
+            "0 of 1 board booted in the last 16 min, 1 loading",
             "CLIENT                  BOOT  FILES        MB  SERVER         SUMMARY",
             "10.0.0.5            12 s ago      2       0.0  nas1:8080      loading kernel8.img at 40 %",
         ];
         assert_eq!(lines[1..], expected);
         now.servers.pop();
-        assert!(texts(&Table::new(&now, None).lines())[1].ends_with("MB  SUMMARY"));
+        assert!(texts(&Table::new(&now, None).lines())[2].ends_with("MB  SUMMARY"));
     }
 
     #[test]
@@ -268,12 +271,15 @@ mod tests {
     /// Returns a hundred clients, of which two have failed and one has stalled.
     fn hundred() -> View {
         let clients = (1..=100).map(|number| {
-            let last = match number {
-                30 | 70 => File { why: Some("no route to host".into()), ..file("kernel", State::Failed) },
-                50 => File { blksize: 1468, ..file("kernel", State::Running) },
-                _ => file("kernel", State::Complete),
+            let (state, last) = match number {
+                30 | 70 => {
+                    let failed = File { why: Some("no route to host".into()), ..file("kernel", State::Failed) };
+                    (BoardState::Failed, failed)
+                }
+                50 => (BoardState::Stalled, File { blksize: 1468, ..file("kernel", State::Running) }),
+                _ => (BoardState::Booted, file("kernel", State::Complete)),
             };
-            Client { client: format!("10.0.0.{number}"), ..client(vec![last]) }
+            Client { client: format!("10.0.0.{number}"), state, ..client(vec![last]) }
         });
         let mut clients: Vec<_> = clients.collect();
         clients.reverse();
@@ -284,7 +290,7 @@ mod tests {
     fn clients_keep_their_place_after_those_in_trouble() {
         let names = |snapshot: &View| {
             let lines = texts(&Table::new(snapshot, None).lines());
-            let names = lines.into_iter().skip(2).filter(|line| line.starts_with("10."));
+            let names = lines.into_iter().skip(3).filter(|line| line.starts_with("10."));
             names.map(|line| line.split(' ').next().expect("a word").to_owned()).collect::<Vec<_>>()
         };
         let mut snapshot = hundred();
@@ -301,12 +307,13 @@ mod tests {
         let fitting = |columns, rows| texts(&Table::new(&hundred(), None).fit(&Screen::of_size(columns, rows)));
         let lines = fitting(100, 24);
         assert_eq!(lines.len(), 23);
-        assert!(lines[2].starts_with("10.0.0.30 "), "{lines:?}");
-        assert_eq!(lines[22], "... and 81 more clients: rtftp status --once");
-        let lines = fitting(100, 5);
-        assert_eq!(lines[3], "... and 99 more, 2 of them failed or stalled: rtftp status --once");
+        assert_eq!(lines[1], "97 of 100 boards booted in the last 17 min, 2 failed, 1 stalled");
+        assert!(lines[3].starts_with("10.0.0.30 "), "{lines:?}");
+        assert_eq!(lines[22], "... and 82 more clients: rtftp status --once");
+        let lines = fitting(100, 6);
+        assert_eq!(lines[4], "... and 99 more, 2 of them failed or stalled: rtftp status --once");
         assert_eq!(fitting(100, 2), ["... and 100 more, 3 of them failed or stalled: rtftp status --once"]);
-        assert_eq!(fitting(100, 200).len(), 103);
+        assert_eq!(fitting(100, 200).len(), 104);
         // A narrow terminal needs two rows for each client.
         assert!(
             fitting(60, 24)[..].last().is_some_and(|last| last.starts_with("... and 91 more")),

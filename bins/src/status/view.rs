@@ -38,9 +38,10 @@ impl From<Snapshot> for View {
 }
 
 impl View {
-    /// Returns the client with this address.
+    /// Returns the client with this address, or else with this name.
     pub(super) fn find(&self, client: &str) -> Option<&Client> {
-        self.clients.iter().find(|found| found.client == client)
+        let by_name = || self.clients.iter().find(|found| found.name.as_deref() == Some(client));
+        self.clients.iter().find(|found| found.client == client).or_else(by_name)
     }
 
     /// Returns a line for each server that has not answered.

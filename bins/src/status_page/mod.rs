@@ -201,8 +201,7 @@ impl Site {
         {
             return json.clone();
         }
-        let monitor = self.monitor.clone();
-        let json = Arc::new(unblock(move || monitor.history().json()).await);
+        let json = Arc::new(self.monitor.json().await);
         *last = Some((Instant::now(), json.clone()));
         json
     }

@@ -12,8 +12,8 @@ pub use self::{
     error::{ConfigError, Excerpt, FieldPath, Problem},
     model::{
         Backend, BootConfig, BootDefault, ClientIdentity, DiskConfig, DiskPath, MAX_APPEND, MAX_CONFIG, MAX_DISK_PATH,
-        MAX_MOUNTS, MAX_PARTITION, MAX_REMOVED, MAX_TIMEOUT, MAX_URL, MAX_WORD, Mount, MountSource, TlsConfig, TlsPath,
-        Word,
+        MAX_LABEL, MAX_MOUNTS, MAX_PARTITION, MAX_REMOVED, MAX_TIMEOUT, MAX_URL, MAX_WORD, Mount, MountSource,
+        TlsConfig, TlsPath, Word,
     },
     placeholder::{Board, Placeholder, Placeholders},
 };
@@ -36,7 +36,7 @@ impl DiskConfig {
     /// is a subvolume of btrfs.
     /// `tftp_root` is `/` by default. Double and trailing slashes of paths are removed. A `backend` is `"native"` or `"guestfs"`.
     /// `tls` says how the server of an `nbds` URL is verified.
-    /// `boot` has `append`, `remove`, `default` and `timeout`, all optional.
+    /// `boot` has `append`, `remove`, `default` and `timeout`, all optional. `label` is a name for people.
     ///
     /// # Errors
     ///
@@ -164,6 +164,26 @@ mod tests {
         ] {
             let json = with_mounts(r#"[{"mountpoint": "/"}]"#).replace(']', &format!("]{backend}"));
             assert_eq!(parse(&json).backend, expected);
+        }
+    }
+
+    #[test]
+    fn parses_the_label() {
+        let with_label = |label: &str| with_mounts(r#"[{"mountpoint": "/"}]"#).replace(']', &format!("]{label}"));
+        assert_eq!(parse(&with_label("")).label, None);
+        let longest = "5".repeat(MAX_LABEL);
+        for label in ["Rack 3, board 5", "Gr\u{fc}n \u{1f341}", &longest] {
+            assert_eq!(parse(&with_label(&format!(r#", "label": "{label}""#))).label.as_deref(), Some(label));
+        }
+        for (label, problem) in [
+            (r#""""#, "expected a name without control characters"),
+            (r#""  ""#, "expected a name without control characters"),
+            (r#""a\nb""#, "expected a name without control characters"),
+            (&format!(r#""{longest}5""#), "64"),
+            ("5", "expected a string"),
+        ] {
+            let error = DiskConfig::parse(with_label(&format!(r#", "label": {label}"#)).as_bytes()).expect_err(label);
+            assert!(error.to_string().contains(problem), "{label}: {error}");
         }
     }
 

@@ -25,7 +25,7 @@ mod tests;
 mod usage;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     path::PathBuf,
     sync::Arc,
@@ -51,11 +51,13 @@ pub(crate) use self::{
 pub use self::{description::NbdFile, error::DiskError, usage::DiskUsage};
 use crate::{
     boot_entries::BootFile,
+    client_name::ClientName,
     clock::within,
     event_loop::EventLoop,
     guestfs::Launcher,
     local_fs::{OpenRoot, RootDirectory},
     memory::Memory,
+    text::printable,
 };
 
 /// The disks that the `.nbd` files of a directory describe.
@@ -72,6 +74,8 @@ struct Known {
     /// The contents of the file, or why it could not be read.
     content: Result<Arc<[u8]>, String>,
     described: Result<Described, DiskError>,
+    /// The name for people.
+    label: Option<Arc<str>>,
 }
 
 /// What an `.nbd` file describes.
@@ -208,6 +212,23 @@ impl Disks {
         usage
     }
 
+    /// Returns the states of the disks of single boards, and the labels of all descriptions.
+    pub(crate) fn boards(&self) -> (BTreeMap<ClientName, DiskState>, HashMap<NbdFile, Arc<str>>) {
+        let (mut states, mut labels) = (BTreeMap::new(), HashMap::new());
+        for (file, known) in &*self.known.lock() {
+            labels.extend(known.label.clone().map(|label| (*file, label)));
+            let state = match &known.described {
+                Ok(Described::Disk(disk)) => disk.disk.log().state(),
+                Ok(Described::Group(_)) => continue,
+                Err(reason) => DiskState::Failed(reason.to_string()),
+            };
+            if let NbdFile::Client(name) = file {
+                states.insert(*name, state);
+            }
+        }
+        (states, labels)
+    }
+
     /// Returns the executor of the tasks.
     #[cfg(test)]
     pub(crate) fn executor(&self) -> &Arc<Executor<'static>> {
@@ -256,7 +277,11 @@ impl Disks {
             log::error!("{file}: {reason}");
             DiskError::InvalidDescription(reason)
         });
-        self.known.lock().insert(file, Known { content, described: described.clone() });
+        let (described, label) = match described {
+            Ok((described, label)) => (Ok(described), label),
+            Err(error) => (Err(error), None),
+        };
+        self.known.lock().insert(file, Known { content, described: described.clone(), label });
         described
     }
 
@@ -266,15 +291,20 @@ impl Disks {
         known.get(&file).filter(|known| known.content == *content).map(|known| known.described.clone())
     }
 
-    /// Creates the disk or the group that a description describes.
-    fn describe(&self, file: NbdFile, content: &Result<Arc<[u8]>, String>) -> Result<Described, String> {
+    /// Creates the disk or the group that a description describes. Returns its label, too.
+    fn describe(
+        &self,
+        file: NbdFile,
+        content: &Result<Arc<[u8]>, String>,
+    ) -> Result<(Described, Option<Arc<str>>), String> {
         let json = content.as_ref().map_err(Clone::clone)?;
         let description = file.description(json.clone());
         let config = description.config().map_err(|error| error.to_string())?;
+        let label = config.label.as_ref().map(|label| printable(label.as_bytes()).into());
         if file.is_group() {
-            return Ok(Described::Group(Arc::new(Group::new(file, json.clone(), &config))));
+            return Ok((Described::Group(Arc::new(Group::new(file, json.clone(), &config))), label));
         }
         let disk = Disk::new(Connector::new(file.to_string(), description, self.backend.clone()));
-        Ok(Described::Disk(BoardDisk::new(disk, &config)))
+        Ok((Described::Disk(BoardDisk::new(disk, &config)), label))
     }
 }

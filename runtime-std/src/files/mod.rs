@@ -11,5 +11,8 @@ mod root_index;
 mod store;
 mod watch;
 
-pub(crate) use self::local::{LocalError, LocalFile};
 pub use self::{error::OpenError, open_file::OpenFile, origin::Origin, store::FileStore};
+pub(crate) use self::{
+    local::{LocalError, LocalFile},
+    store::Boards,
+};

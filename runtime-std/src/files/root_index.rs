@@ -20,7 +20,7 @@ pub(super) struct RootIndex {
 
 /// The entries that are named after clients.
 #[derive(Debug, Default)]
-pub(super) struct Entries {
+pub(crate) struct Entries {
     directories: HashSet<ClientName>,
     disks: HashSet<ClientName>,
     /// The longest first.
@@ -68,6 +68,11 @@ impl Entries {
     /// Returns whether there is a disk description for this name.
     pub(super) fn has_disk(&self, name: ClientName) -> bool {
         self.disks.contains(&name)
+    }
+
+    /// Returns the names of the clients that have a directory or a disk.
+    pub(super) fn clients(&self) -> impl Iterator<Item = ClientName> {
+        self.directories.iter().chain(&self.disks).copied()
     }
 
     /// Returns the files of the groups of a client, in the order in which they are searched.

@@ -1,6 +1,14 @@
 //! The file store: looks files up in the roots of a client.
 
-use std::{io, net::SocketAddr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::SocketAddr,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use rtftp_core::{
     RequestPath,
@@ -19,9 +27,9 @@ use super::{
 use crate::{
     boot_entries::BootFile,
     client_name::ClientName,
-    disk::{BoardDisk, DiskError, DiskTimeouts, DiskUsage, Disks, Made, NbdFile},
+    disk::{BoardDisk, DiskError, DiskState, DiskTimeouts, DiskUsage, Disks, Made, NbdFile},
     guestfs::{HelperTimeouts, Launcher},
-    hostnames::Hostnames,
+    hostnames::{Hostnames, KnownHostnames},
     local_fs::OpenRoot,
     memory::Memory,
     net::neighbour::{self, LinkAddress},
@@ -38,6 +46,33 @@ const DEFAULT_TIMEOUTS: DiskTimeouts = DiskTimeouts {
 
 /// The memory for disks in bytes, the same as the server's default.
 const DEFAULT_DISK_MEMORY: usize = 256 << 20;
+
+/// The boards that are configured.
+#[derive(Debug, Default)]
+pub(crate) struct Boards {
+    /// The boards that have a directory or a disk of their own, with the state of the disk if there is one.
+    pub(crate) disks: BTreeMap<ClientName, Option<DiskState>>,
+    /// The labels in the descriptions of boards and groups.
+    pub(crate) labels: HashMap<NbdFile, Arc<str>>,
+    pub(crate) hostnames: KnownHostnames,
+}
+
+impl Boards {
+    /// Returns the label of the first of these files that has one, or else the host name of the first of these clients.
+    pub(crate) fn name(
+        &self,
+        files: impl IntoIterator<Item = NbdFile>,
+        clients: impl IntoIterator<Item = ClientName>,
+    ) -> Option<String> {
+        let hostname = |client| match client {
+            ClientName::Ip(ip) => self.hostnames.leases.get(&ip),
+            ClientName::Mac(mac) => self.hostnames.ethers.get(&mac),
+            ClientName::Serial(_) => None,
+        };
+        let label = files.into_iter().find_map(|file| self.labels.get(&file)).map(ToString::to_string);
+        label.or_else(|| clients.into_iter().find_map(hostname).map(ToString::to_string))
+    }
+}
 
 /// The files below a root directory: directories and `.nbd` files named after clients, and the common directory `default`.
 #[derive(Debug)]
@@ -113,8 +148,17 @@ impl FileStore {
     ///
     /// The directory cannot be opened or read.
     pub async fn check_root(&self) -> io::Result<()> {
+        self.entries().await.map(drop)
+    }
+
+    /// Returns the entries of the root directory.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be opened or read.
+    pub(crate) async fn entries(&self) -> io::Result<Arc<Entries>> {
         let root = self.disks.root().open().await?;
-        self.index.entries(&root).await.map(drop)
+        self.index.entries(&root).await
     }
 
     /// Watches the root directory, and connects disks as their descriptions appear. Never returns.
@@ -128,6 +172,24 @@ impl FileStore {
     pub async fn reload(&self) {
         self.index.clear();
         watch::reload(&self.disks).await;
+    }
+
+    /// Returns the host names of boards.
+    pub(crate) async fn hostnames(&self) -> KnownHostnames {
+        self.hostnames.all().await
+    }
+
+    /// Returns the boards that are configured: those whose disks are known, and those with an entry in the root directory. Takes some
+    /// milliseconds if there are thousands.
+    pub(crate) fn boards(&self, entries: Option<&Entries>, hostnames: KnownHostnames) -> Boards {
+        let (states, labels) = self.disks.boards();
+        let mut disks: BTreeMap<_, _> = states.into_iter().map(|(name, state)| (name, Some(state))).collect();
+        if let Some(entries) = entries {
+            for name in entries.clients() {
+                disks.entry(name).or_insert_with(|| entries.has_disk(name).then_some(DiskState::Idle));
+            }
+        }
+        Boards { disks, labels, hostnames }
     }
 
     /// Returns the disks, and the memory for what is read from them.

@@ -2,6 +2,7 @@
 
 mod boot;
 mod boot_metrics;
+mod document;
 mod request;
 mod request_metrics;
 pub mod snapshot;
@@ -22,8 +23,8 @@ use parking_lot::{Mutex, MutexGuard};
 use rtftp_core::Instant;
 use smol::channel::Receiver;
 
-pub(crate) use self::request::TransferStart;
 pub use self::summary::format_duration;
+pub(crate) use self::{document::Document, request::TransferStart};
 use self::{
     request::Record,
     request_metrics::RequestMetrics,
@@ -92,20 +93,9 @@ impl History {
         snapshot
     }
 
-    /// Returns the whole history as one line of JSON. Only one client at a time is in memory beside the text.
-    pub fn json(&self) -> Vec<u8> {
-        let header = serde_json::to_vec(&self.header()).unwrap_or_default();
-        // The header ends with an empty list of clients, which is filled here.
-        let mut json = header.strip_suffix(b"]}").unwrap_or_default().to_vec();
-        for (index, client) in self.clients().enumerate() {
-            if index > 0 {
-                json.push(b',');
-            }
-            // Cannot fail: a `Vec` accepts every write, and every field has a JSON form.
-            let _ = serde_json::to_writer(&mut json, &client);
-        }
-        json.extend_from_slice(b"]}\n");
-        json
+    /// Starts a JSON document with the header of the history, to which clients are added.
+    pub(crate) fn document(&self) -> Document {
+        Document::new(&self.header())
     }
 
     /// Returns a snapshot with an empty list of clients, in constant time.
@@ -157,6 +147,11 @@ impl History {
         }
     }
 
+    /// Returns whether boards that made requests are no longer in the history, because it was full.
+    pub(crate) fn has_evicted(&self) -> bool {
+        self.store().has_evicted()
+    }
+
     /// Returns the number of clients in the history.
     pub fn client_count(&self) -> usize {
         self.store().client_count()
@@ -199,7 +194,7 @@ impl History {
     }
 
     /// Returns the clients, the most recently seen first. Locks the store for one client at a time.
-    fn clients(&self) -> impl Iterator<Item = Client> {
+    pub(crate) fn clients(&self) -> impl Iterator<Item = Client> {
         let clients = self.store().clients();
         clients.into_iter().filter_map(|client| self.store().snapshot(client, WallClock::now()))
     }

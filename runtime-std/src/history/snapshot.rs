@@ -69,13 +69,58 @@ pub struct BootTotals {
 /// A client and its last boots.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Client {
-    /// The address.
+    /// The address. That of a board without a request may be a MAC address or a serial number.
     pub client: String,
+    /// The label in its description, or else its host name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The state of the last boot.
+    #[serde(default)]
+    pub state: BoardState,
+    /// The same as a sentence without durations: it changes only when something happens.
+    #[serde(default)]
+    pub status: String,
     /// The state of the last boot, as a sentence.
     #[serde(rename = "where")]
     pub summary: String,
-    /// The boots, the newest first.
+    /// The state of the disk that is described for this address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskStatus>,
+    /// The boots, the newest first. A board that has a description or a directory, and has not asked for anything, has none.
     pub boots: Vec<Boot>,
+}
+
+/// The state of a board: that of its newest running request, or else that of its newest request. The worst is the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BoardState {
+    /// The request failed or was refused; or the board has made none, and its disk cannot be opened.
+    Failed,
+    /// The request is running, and makes no progress.
+    Stalled,
+    /// The file does not exist.
+    Missing,
+    /// The request is running.
+    Running,
+    /// The file was delivered completely.
+    Booted,
+    /// The board only queried the existence or size of a file.
+    #[default]
+    Probed,
+    /// The board has a description or a directory, and has made no request.
+    Silent,
+}
+
+/// The state of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskStatus {
+    /// Connected.
+    Connected,
+    /// Not connected, and no problem is known.
+    Idle,
+    /// It could not be opened, or its description is not valid.
+    Failed,
 }
 
 /// One boot: requests that follow each other closely.

@@ -26,6 +26,8 @@ const EVICTION_INTERVAL: u64 = 1024;
 pub(super) struct Store {
     clients: HashMap<IpAddr, Client>,
     requests: u64,
+    /// Whether verified clients were evicted.
+    has_evicted: bool,
     boot_metrics: BootMetrics,
 }
 
@@ -65,6 +67,11 @@ impl Store {
         self.clients.len()
     }
 
+    /// Returns whether clients that answered are no longer in the store.
+    pub(super) fn has_evicted(&self) -> bool {
+        self.has_evicted
+    }
+
     /// Returns the clients, the most recently seen first.
     pub(super) fn clients(&self) -> Vec<IpAddr> {
         let mut clients: Vec<_> = self.clients.iter().map(|(ip, client)| (Reverse(client.last_seen()), *ip)).collect();
@@ -75,9 +82,14 @@ impl Store {
     /// Returns the present state of a client, or `None` if it was evicted.
     pub(super) fn snapshot(&self, client: IpAddr, now: WallClock) -> Option<snapshot::Client> {
         let boots = &self.clients.get(&client)?.boots;
+        let summary = summarize(boots.front()?.records(), now);
         Some(snapshot::Client {
             client: client.to_string(),
-            summary: summarize(boots.front()?.records(), now),
+            name: None,
+            state: summary.state,
+            status: summary.status,
+            summary: summary.text,
+            disk: None,
             boots: boots.iter().map(|boot| boot.snapshot(now)).collect(),
         })
     }
@@ -87,6 +99,7 @@ impl Store {
     fn evict(&mut self) {
         let (verified, unverified): (Vec<_>, Vec<_>) =
             self.clients().into_iter().partition(|ip| self.clients.get(ip).is_some_and(Client::is_verified));
+        self.has_evicted |= verified.len() > MAX_VERIFIED_CLIENTS;
         for ip in verified.iter().skip(MAX_VERIFIED_CLIENTS).chain(unverified.iter().skip(MAX_UNVERIFIED_CLIENTS)) {
             self.clients.remove(ip);
         }
@@ -111,6 +124,7 @@ impl Store {
             let Some(client) = self.clients.get_mut(&ip) else { continue };
             records -= client.boots.pop_back().map_or(0, |oldest| oldest.len());
             if client.boots.is_empty() {
+                self.has_evicted = true;
                 self.clients.remove(&ip);
             }
         }

@@ -6,45 +6,74 @@ use rtftp_core::Instant;
 
 use super::{
     request::Record,
-    snapshot::{self, State, WallClock},
+    snapshot::{self, BoardState, State, WallClock},
 };
 
 /// A transfer without progress for this long is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 
+/// The summary of a boot.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Summary {
+    pub(super) state: BoardState,
+    /// A sentence.
+    pub(super) text: String,
+    /// The sentence without durations.
+    pub(super) status: String,
+}
+
 /// Summarizes a boot, given its requests from the oldest to the newest: describes the newest running request, or else the newest.
-pub(super) fn summarize<'a>(records: impl DoubleEndedIterator<Item = &'a Record> + Clone, now: WallClock) -> String {
+pub(super) fn summarize<'a>(records: impl DoubleEndedIterator<Item = &'a Record> + Clone, now: WallClock) -> Summary {
     let running = records.clone().rev().find(|record| record.finished().is_none());
-    match running.or(records.clone().next_back()) {
-        Some(record) => describe(record, now),
-        None => "no requests".into(),
+    let Some(record) = running.or(records.clone().next_back()) else {
+        return Summary { state: BoardState::Probed, text: "no requests".into(), status: "no requests".into() };
+    };
+    let file = record.snapshot(now);
+    let text = describe(record, &file, now, |words, since| words.replace("{}", &elapsed(since, now)));
+    let status = describe(record, &file, now, |_, _| String::new());
+    Summary { state: state(record, &file, now), text, status }
+}
+
+/// Returns whether a running request makes no progress.
+fn is_stalled(record: &Record, now: WallClock) -> bool {
+    now.instant().since(record.last_progress()) >= STALLED_AFTER
+}
+
+fn state(record: &Record, file: &snapshot::File, now: WallClock) -> BoardState {
+    match file.state {
+        State::Running if is_stalled(record, now) => BoardState::Stalled,
+        State::Running => BoardState::Running,
+        State::Complete => BoardState::Booted,
+        State::Probe => BoardState::Probed,
+        State::Missing => BoardState::Missing,
+        State::Refused | State::Failed => BoardState::Failed,
     }
 }
 
-fn describe(record: &Record, now: WallClock) -> String {
-    let file = record.snapshot(now);
+/// Describes a request. `time` returns words with the duration since an instant in place of `{}`, or nothing.
+fn describe(
+    record: &Record,
+    file: &snapshot::File,
+    now: WallClock,
+    time: impl Fn(&'static str, Instant) -> String,
+) -> String {
     let name = &file.name;
-    let requested = format!("(requested {} ago)", elapsed(record.received(), now));
+    let requested = time(" (requested {} ago)", record.received());
     let why = file.why.as_deref().unwrap_or("unknown reason");
     match file.state {
-        State::Running if !record.has_started() => format!("opening {name} for {}", elapsed(record.received(), now)),
-        State::Running if now.instant().since(record.last_progress()) < STALLED_AFTER => {
-            format!("loading {name}{}", progress(&file))
-        }
-        State::Running if !record.is_verified() => format!("no acknowledgement for {name} {requested}"),
-        State::Running => format!("stalled in {name}{} for {}", progress(&file), elapsed(record.last_progress(), now)),
-        State::Complete => format!("{name} complete {requested}"),
-        State::Probe => format!("size of {name} queried {} ago", elapsed(record.received(), now)),
-        State::Missing => match &file.why {
-            Some(why) => format!("{name} {why} {requested}"),
-            None => format!("{name} not found {requested}"),
-        },
-        State::Refused => format!("{name} refused {requested}: {}{why}", root(&file)),
+        State::Running if !record.has_started() => format!("opening {name}{}", time(" for {}", record.received())),
+        State::Running if !is_stalled(record, now) => format!("loading {name}{}", progress(file)),
+        State::Running if !record.is_verified() => format!("no acknowledgement for {name}{requested}"),
+        State::Running => format!("stalled in {name}{}{}", progress(file), time(" for {}", record.last_progress())),
+        State::Complete => format!("{name} complete{requested}"),
+        State::Probe => format!("size of {name} queried{}", time(" {} ago", record.received())),
+        State::Missing => format!("{name} {}{requested}", file.why.as_deref().unwrap_or("not found")),
+        State::Refused => format!("{name} refused{requested}: {}{why}", root(file)),
         State::Failed if record.has_started() => {
-            let ago = elapsed(record.finished().unwrap_or(record.received()), now);
-            format!("{name} failed{} {ago} ago: {why}", progress(&file))
+            let ago = time(" {} ago", record.finished().unwrap_or(record.received()));
+            format!("{name} failed{}{ago}: {why}", progress(file))
         }
-        State::Failed => format!("{name} failed {requested}: {}{why}", root(&file)),
+        State::Failed => format!("{name} failed{requested}: {}{why}", root(file)),
     }
 }
 
@@ -111,7 +140,34 @@ mod tests {
 
     #[track_caller]
     fn assert_summary(records: &[&Record], now: u64, expected: &str) {
-        assert_eq!(summarize(records.iter().copied(), WallClock::at(at(now))), expected);
+        assert_eq!(summarize(records.iter().copied(), WallClock::at(at(now))).text, expected);
+    }
+
+    #[test]
+    fn status_has_a_state_and_no_durations() {
+        let opening = requested("a");
+        let loading = started("a", Some(200), 81);
+        let silent = started("a", Some(200), 0);
+        let missing = finished(requested("a"), State::Missing, Some("not found in default/"));
+        let failed = finished(started("a", Some(200), 81), State::Failed, Some("timed out"));
+        let refused = finished(requested("a"), State::Refused, Some("access violation"));
+        let complete = finished(started("a", Some(9), 9), State::Complete, None);
+        let probe = finished(started("a", Some(9), 0), State::Probe, None);
+        for (record, now, state, status) in [
+            (&opening, 102, BoardState::Running, "opening a"),
+            (&opening, 112, BoardState::Stalled, "opening a"),
+            (&loading, 106, BoardState::Running, "loading a at 40 %"),
+            (&loading, 112, BoardState::Stalled, "stalled in a at 40 %"),
+            (&silent, 112, BoardState::Stalled, "no acknowledgement for a"),
+            (&missing, 112, BoardState::Missing, "a not found in default/"),
+            (&failed, 112, BoardState::Failed, "a failed at 40 %: timed out"),
+            (&refused, 112, BoardState::Failed, "a refused: access violation"),
+            (&complete, 112, BoardState::Booted, "a complete"),
+            (&probe, 112, BoardState::Probed, "size of a queried"),
+        ] {
+            let summary = summarize([record].into_iter(), WallClock::at(at(now)));
+            assert_eq!((summary.state, summary.status.as_str()), (state, status));
+        }
     }
 
     #[test]

@@ -1,13 +1,25 @@
-//! What monitoring reads: the history of boots, and figures of requests, boots, disks and memory.
+//! What monitoring reads: all boards with their history, and figures of requests, boots, disks and memory.
 
-use std::sync::Arc;
+mod boards;
 
+use std::{sync::Arc, time::Duration};
+
+use smol::unblock;
+
+use crate::{
+    clock::within,
+    files::{Boards, FileStore},
+    history::{History, snapshot::Snapshot},
+    nbd,
+};
 pub use crate::{
     disk::DiskUsage,
     histogram::Distribution,
     history::{HistoryMetrics, snapshot::BootTotals},
 };
-use crate::{files::FileStore, history::History, nbd};
+
+/// The time limit for reading the names of the boards: the root directory may be on a file system that hangs.
+const BOARDS_LIMIT: Duration = Duration::from_millis(500);
 
 /// Reads the state of a server. A clone is a handle to the same server.
 #[derive(Debug, Clone)]
@@ -39,6 +51,35 @@ impl Monitor {
     /// Returns the history of boots.
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// Returns all boards with their history: first the boards that have made requests, then those that have only a description or a
+    /// directory.
+    pub async fn snapshot(&self) -> Snapshot {
+        self.collect(|history, boards| {
+            let mut snapshot = history.header();
+            boards::for_each(history, boards, |client| snapshot.clients.push(client));
+            snapshot
+        })
+        .await
+    }
+
+    /// Returns the same as one line of JSON. Only one board at a time is in memory beside the text.
+    pub async fn json(&self) -> Vec<u8> {
+        self.collect(|history, boards| {
+            let mut document = history.document();
+            boards::for_each(history, boards, |client| document.add(&client));
+            document.finish()
+        })
+        .await
+    }
+
+    /// Reads which boards there are, and collects something of them on a thread that may block.
+    async fn collect<T: Send + 'static>(&self, collect: impl FnOnce(&History, &Boards) -> T + Send + 'static) -> T {
+        let entries = within(BOARDS_LIMIT, self.files.entries()).await.and_then(Result::ok);
+        let hostnames = within(BOARDS_LIMIT, self.files.hostnames()).await.unwrap_or_default();
+        let (history, files) = (self.history.clone(), self.files.clone());
+        unblock(move || collect(&history, &files.boards(entries.as_deref(), hostnames))).await
     }
 
     /// Returns the figures of now. Call it on a thread that may work for a few milliseconds: there may be 10,000 disks.

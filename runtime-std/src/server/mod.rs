@@ -293,7 +293,7 @@ impl Server {
         };
         let status = async {
             if let Some(status) = &self.status {
-                status.serve(&context.history, &self.executor).await;
+                status.serve(&self.monitor(), &self.executor).await;
             }
             pending::<()>().await;
         };

@@ -8,7 +8,7 @@ use smol::{
     net::unix::UnixStream,
 };
 
-use crate::{clock::within, history::History};
+use crate::{clock::within, monitor::Monitor};
 
 /// The request for events.
 pub(super) const FOLLOW: &[u8] = b"follow\n";
@@ -20,12 +20,11 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Sends the snapshot or the events, whichever the client requests.
-pub(super) async fn serve_connection(mut stream: UnixStream, history: History) -> io::Result<()> {
+pub(super) async fn serve_connection(mut stream: UnixStream, monitor: Monitor) -> io::Result<()> {
     if !requests_events(&mut stream).await {
-        let json = smol::unblock(move || history.json()).await;
-        return write(&mut stream, &json).await;
+        return write(&mut stream, &monitor.json().await).await;
     }
-    match history.subscribe() {
+    match monitor.history().subscribe() {
         Some(events) => send_events(stream, events).await,
         None => Ok(()),
     }

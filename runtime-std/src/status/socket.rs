@@ -19,7 +19,7 @@ use nix::{
 use smol::{Executor, Timer, future::or, net::unix::UnixListener};
 
 use super::connection::serve_connection;
-use crate::{connections::Connections, history::History, unsandboxed};
+use crate::{connections::Connections, monitor::Monitor, unsandboxed};
 
 /// The default path of the status socket.
 pub const DEFAULT_SOCKET: &str = "/run/rtftp/status.sock";
@@ -88,18 +88,18 @@ impl Socket {
     }
 
     /// Accepts and serves connections forever. A user who opens too many loses the oldest, and so cannot keep others out.
-    pub(crate) async fn serve(&self, history: &History, executor: &Executor<'static>) {
+    pub(crate) async fn serve(&self, monitor: &Monitor, executor: &Executor<'static>) {
         let connections = Connections::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let user = getsockopt(&stream, PeerCredentials).map(|peer| peer.uid()).ok();
                     let (Some(place), _) = connections.add(user) else { continue };
-                    let history = history.clone();
+                    let monitor = monitor.clone();
                     let serve = async move {
                         let serve = async {
                             // Fails if the peer disconnects or reads too slowly.
-                            let _ = serve_connection(stream, history).await;
+                            let _ = serve_connection(stream, monitor).await;
                         };
                         or(serve, place.stopped()).await;
                     };

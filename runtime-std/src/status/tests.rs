@@ -4,6 +4,7 @@ use std::{
     net::Shutdown,
     os::unix::{fs::PermissionsExt, net},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::Instant,
 };
@@ -18,10 +19,12 @@ use super::{
 };
 use crate::{
     clock,
+    files::FileStore,
     history::{
         History,
         snapshot::{Snapshot, State},
     },
+    monitor::Monitor,
 };
 
 fn directory() -> (TempDir, PathBuf) {
@@ -39,14 +42,16 @@ fn serving(test: impl FnOnce(&History, &Path) + Send) {
     let (_directory, path) = directory();
     let socket = Socket::bind(&path).expect("a socket");
     let (history, executor) = (History::new(), Executor::new());
+    let files = FileStore::new(path.with_file_name("root"), Arc::default());
+    let monitor = Monitor::new(history.clone(), Arc::new(files), 1);
     let (stop, stopped) = smol::channel::bounded::<()>(1);
-    let (history, executor, socket) = (&history, &executor, &socket);
+    let (history, monitor, executor, socket) = (&history, &monitor, &executor, &socket);
     thread::scope(move |scope| {
         let server = scope.spawn(move || {
             let until_stopped = async {
                 let _: Result<(), _> = stopped.recv().await;
             };
-            smol::block_on(executor.run(or(socket.serve(history, executor), until_stopped)));
+            smol::block_on(executor.run(or(socket.serve(monitor, executor), until_stopped)));
         });
         // Dropped also if the test panics, which stops the server.
         let stop = stop;

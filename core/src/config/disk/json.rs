@@ -18,7 +18,7 @@ use super::{
     error::{FieldPath, Problem},
     model::{DiskConfig, MAX_URL},
     placeholder::{Board, Placeholder, Placeholders},
-    values::{parse_backend, parse_path, parse_url},
+    values::{parse_backend, parse_label, parse_path, parse_url},
 };
 
 /// Parses a description, of many boards if there is a `board`, and records in `progress` how far it came.
@@ -46,6 +46,7 @@ enum DiskField {
     TrustSerial,
     Tls,
     Boot,
+    Label,
 }
 
 impl<'de> DeserializeSeed<'de> for DiskSeed<'_> {
@@ -74,11 +75,12 @@ impl<'de> Visitor<'de> for DiskSeed<'_> {
             "trust_serial" => Ok(DiskField::TrustSerial),
             "tls" => Ok(DiskField::Tls),
             "boot" => Ok(DiskField::Boot),
+            "label" => Ok(DiskField::Label),
             // Rejected before its value: to skip a value of any depth would need as much stack.
-            _ => Err(Problem::UnknownField("url, mounts, tftp_root, backend, trust_serial, tls and boot")),
+            _ => Err(Problem::UnknownField("url, mounts, tftp_root, backend, trust_serial, tls, boot and label")),
         };
         let (mut url, mut mounts, mut tftp_root, mut backend) = (None, None, None, None);
-        let (mut trust_serial, mut tls, mut boot) = (None, None, None);
+        let (mut trust_serial, mut tls, mut boot, mut label) = (None, None, None, None);
         let mut placeholders = Placeholders::new();
         while let Some(field) = map.next_key_seed(progress.text(key))? {
             match field {
@@ -98,6 +100,7 @@ impl<'de> Visitor<'de> for DiskSeed<'_> {
                 DiskField::Boot => {
                     progress.fill("boot", &mut boot, BootSeed { progress, board: self.board }, &mut map)?;
                 }
+                DiskField::Label => progress.fill("label", &mut label, progress.text(parse_label), &mut map)?,
             }
         }
         progress.reach_token();
@@ -120,6 +123,7 @@ impl<'de> Visitor<'de> for DiskSeed<'_> {
             tftp_root: tftp_root.map_or_else(|| parse_path("/").map_err(|problem| progress.reject(problem)), Ok)?,
             backend,
             boot,
+            label,
             placeholders,
         })
     }

@@ -22,6 +22,9 @@ pub const MAX_MOUNTS: usize = 16;
 /// The largest partition number: Linux has up to 256 numbers a disk (`DISK_MAX_PARTS`), and 0 is the whole disk.
 pub const MAX_PARTITION: u32 = 255;
 
+/// The longest `label`, in bytes.
+pub const MAX_LABEL: usize = 64;
+
 /// The longest `append` of `boot`, in bytes, also after placeholders were replaced.
 pub const MAX_APPEND: usize = 1024;
 
@@ -53,6 +56,8 @@ pub struct DiskConfig {
     pub backend: Option<Backend>,
     /// What differs from the boot entries on the disk.
     pub boot: BootConfig,
+    /// The name of the board for people: printable, and not empty.
+    pub label: Option<String<MAX_LABEL>>,
     /// The placeholders of the URL that were replaced by values of a board.
     pub placeholders: Placeholders,
 }

@@ -5,7 +5,9 @@ use heapless::String;
 use super::{
     error::Problem,
     expand::{has_placeholder, replace_in_append, replace_in_url},
-    model::{Backend, BootDefault, DiskPath, MAX_APPEND, MAX_DISK_PATH, MAX_URL, MAX_WORD, Mount, TlsPath, Word},
+    model::{
+        Backend, BootDefault, DiskPath, MAX_APPEND, MAX_DISK_PATH, MAX_LABEL, MAX_URL, MAX_WORD, Mount, TlsPath, Word,
+    },
     placeholder::{Board, Placeholders},
 };
 use crate::config::uri::{MAX_TLS_PATH, NbdUri};
@@ -78,6 +80,14 @@ pub(super) fn parse_backend(text: &str) -> Result<Backend, Problem> {
         "guestfs" => Ok(Backend::Guestfs),
         _ => Err(Problem::Expected("\"native\" or \"guestfs\"")),
     }
+}
+
+/// Parses the name of a board for people.
+pub(super) fn parse_label(text: &str) -> Result<String<MAX_LABEL>, Problem> {
+    if text.trim().is_empty() || text.contains(char::is_control) {
+        return Err(Problem::Expected("a name without control characters"));
+    }
+    text.try_into().map_err(|_| Problem::TooLong(MAX_LABEL))
 }
 
 /// Parses the path of a file on the server.

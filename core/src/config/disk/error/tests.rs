@@ -120,26 +120,26 @@ fn rejects_unknown_repeated_and_mistyped_fields() {
         ("{\"tftp_root\": true}", "line 1, column 15: tftp_root: expected a string, found true"),
         (
             "{\"uri\": \"nbd://h/x\"}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found "uri""#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls, boot and label, found "uri""#,
         ),
         (
             "{\"URL\": \"nbd://h/x\"}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found "URL""#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls, boot and label, found "URL""#,
         ),
         (
             "{\"\": 1}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found """#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls, boot and label, found """#,
         ),
         (
             "{\"a\\nb\u{1b}[31m\nINFO \u{202e}\": 1}",
-            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found "a\nb\x1b[31m\nINFO \xe2\x80\xae""#,
+            r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls, boot and label, found "a\nb\x1b[31m\nINFO \xe2\x80\xae""#,
         ),
     ] {
         rejects(json, message);
     }
     rejects(
         format!("{{\"{}\": 1}}", "a".repeat(2000)),
-        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
+        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls, boot and label, found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."#,
     );
     rejects(
         format!("{{\"{}\": 1}}", "\\u0061".repeat(2000)),
@@ -432,7 +432,7 @@ fn deep_nesting_does_not_exhaust_the_stack() {
     rejects(&deep, r#"line 1, column 1: expected a description such as {"url": ..., "mounts": [...]}, found a list"#);
     rejects(
         format!("{{\"x\": {deep}"),
-        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls and boot, found "x""#,
+        r#"line 1, column 2: expected one of the fields url, mounts, tftp_root, backend, trust_serial, tls, boot and label, found "x""#,
     );
     rejects(format!("{{\"url\": {deep}"), "line 1, column 9: url: expected a string, found a list");
     rejects(

@@ -1,0 +1,163 @@
+//! All boards in one list: those that have made requests, and those that are configured but have not.
+
+use std::collections::HashSet;
+
+use crate::{
+    client_name::ClientName,
+    disk::{DiskState, NbdFile},
+    files::Boards,
+    history::{
+        History,
+        snapshot::{BoardState, Client, DiskStatus},
+    },
+};
+
+/// The maximum number of boards without a request that are listed.
+const MAX_SILENT_BOARDS: usize = 16_384;
+
+/// Calls `add` with each board: first those with requests, the most recently seen first, then the others. Takes some milliseconds.
+pub(super) fn for_each(history: &History, boards: &Boards, mut add: impl FnMut(Client)) {
+    // A board with a MAC address or a serial number is known by the roots of its files.
+    let mut known: HashSet<ClientName> = HashSet::new();
+    for mut client in history.clients() {
+        let own = ClientName::parse(&client.client).ok();
+        let origins =
+            client.boots.iter().flat_map(|boot| boot.files.iter().rev()).filter_map(|file| file.origin.as_deref());
+        let names: Vec<ClientName> = own.into_iter().chain(origins.clone().filter_map(named_board)).collect();
+        client.disk = own.and_then(|own| boards.disks.get(&own)).and_then(Option::as_ref).map(status);
+        let file = origins.clone().find_map(|origin| NbdFile::parse(origin).ok());
+        let files = own.map(NbdFile::Client).into_iter().chain(file);
+        client.name = boards.name(files, names.iter().copied());
+        known.extend(names);
+        add(client);
+    }
+    let state = if history.has_evicted() { "no request in the history" } else { "no request yet" };
+    let silent = boards.disks.iter().filter(|(name, _)| !known.contains(name));
+    for (name, disk) in silent.take(MAX_SILENT_BOARDS) {
+        let mut client = silent_board(*name, disk.as_ref(), state);
+        client.name = boards.name([NbdFile::Client(*name)], [*name]);
+        add(client);
+    }
+}
+
+/// Returns the board of a root: `10.0.0.5/` or `10.0.0.5.nbd`.
+fn named_board(origin: &str) -> Option<ClientName> {
+    ClientName::parse(origin.strip_suffix('/').or_else(|| origin.strip_suffix(".nbd"))?).ok()
+}
+
+/// Returns a board without requests.
+fn silent_board(name: ClientName, disk: Option<&DiskState>, state: &str) -> Client {
+    let summary = match disk {
+        None => state.into(),
+        Some(DiskState::Connected) => format!("{state}; disk connected"),
+        Some(DiskState::Idle) => format!("{state}; disk not connected"),
+        Some(DiskState::Failed(reason)) => format!("{state}; disk failed: {reason}"),
+    };
+    let state = if matches!(disk, Some(DiskState::Failed(_))) { BoardState::Failed } else { BoardState::Silent };
+    let (client, disk) = (name.to_string(), disk.map(status));
+    Client { client, name: None, state, status: summary.clone(), summary, disk, boots: vec![] }
+}
+
+fn status(disk: &DiskState) -> DiskStatus {
+    match disk {
+        DiskState::Connected => DiskStatus::Connected,
+        DiskState::Idle => DiskStatus::Idle,
+        DiskState::Failed(_) => DiskStatus::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::snapshot::State;
+
+    fn clients(history: &History, boards: &Boards) -> Vec<Client> {
+        let mut clients = vec![];
+        for_each(history, boards, |client| clients.push(client));
+        clients
+    }
+
+    fn name(name: &str) -> ClientName {
+        ClientName::parse(name).expect("a name")
+    }
+
+    fn boards(names: &[(&str, Option<DiskState>)]) -> Boards {
+        let disks = names.iter().map(|(text, disk)| (name(text), disk.clone())).collect();
+        Boards { disks, ..Boards::default() }
+    }
+
+    #[test]
+    fn lists_each_board_once_and_those_without_requests_last() {
+        let history = History::new();
+        history.record_request([10, 0, 0, 5].into(), b"kernel").finish(State::Complete, None);
+        let by_mac = history.record_request([10, 0, 0, 6].into(), b"kernel");
+        by_mac.set_origin("dc-a6-32-01-36-c2.nbd");
+        by_mac.finish(State::Complete, None);
+        let failed = DiskState::Failed("connection refused".into());
+        let boards = boards(&[
+            ("10.0.0.5", Some(DiskState::Connected)),
+            ("10.0.0.7", Some(failed)),
+            ("10.0.0.8", None),
+            ("dc-a6-32-01-36-c2", Some(DiskState::Connected)),
+            ("9ffefdef", Some(DiskState::Idle)),
+        ]);
+        let found = clients(&history, &boards).into_iter().map(|client| {
+            let summary = if client.boots.is_empty() { client.summary } else { "booted".into() };
+            (client.client, client.disk, client.state, summary)
+        });
+        let mut found: Vec<_> = found.collect();
+        found[..2].sort_by(|a, b| a.0.cmp(&b.0));
+        let expected = [
+            ("10.0.0.5", Some(DiskStatus::Connected), BoardState::Booted, "booted"),
+            ("10.0.0.6", None, BoardState::Booted, "booted"),
+            (
+                "10.0.0.7",
+                Some(DiskStatus::Failed),
+                BoardState::Failed,
+                "no request yet; disk failed: connection refused",
+            ),
+            ("10.0.0.8", None, BoardState::Silent, "no request yet"),
+            ("9ffefdef", Some(DiskStatus::Idle), BoardState::Silent, "no request yet; disk not connected"),
+        ];
+        assert_eq!(found, expected.map(|(name, disk, state, summary)| (name.into(), disk, state, summary.into())));
+    }
+
+    #[test]
+    fn boards_have_their_label_or_that_of_their_group_or_their_host_name() {
+        let history = History::new();
+        for (number, origin) in [(5, "default/"), (6, "default.nbd"), (7, "dc-a6-32-01-36-c2/"), (8, "default/")] {
+            let request = history.record_request([10, 0, 0, number].into(), b"kernel");
+            request.set_origin(origin);
+            request.finish(State::Complete, None);
+        }
+        let mut boards = boards(&[("10.0.0.5", None), ("9ffefdef", None), ("dc-a6-32-01-36-c2", None)]);
+        boards.labels.insert(NbdFile::Client(name("10.0.0.5")), "Rack 3".into());
+        boards.labels.insert(NbdFile::Client(name("9ffefdef")), "Door".into());
+        boards.labels.insert(NbdFile::Default, "Lab".into());
+        boards.hostnames.leases = std::sync::Arc::new(
+            [5, 8].map(|number| ([10, 0, 0, number].into(), "leased".into())).into_iter().collect(),
+        );
+        boards.hostnames.ethers =
+            std::sync::Arc::new([([0xdc, 0xa6, 0x32, 0x01, 0x36, 0xc2], "by-mac".into())].into_iter().collect());
+        let mut found: Vec<_> = clients(&history, &boards)
+            .into_iter()
+            .map(|client| (client.client, client.name.unwrap_or_default()))
+            .collect();
+        found.sort();
+        let expected = [
+            ("10.0.0.5", "Rack 3"),
+            ("10.0.0.6", "Lab"),
+            ("10.0.0.7", "by-mac"),
+            ("10.0.0.8", "leased"),
+            ("9ffefdef", "Door"),
+        ];
+        assert_eq!(found, expected.map(|(client, name)| (client.into(), name.into())));
+    }
+
+    #[test]
+    fn limits_the_boards_without_requests() {
+        let disks = (0..20_000_u32).map(|number| (ClientName::Serial(number), Some(DiskState::Idle))).collect();
+        let boards = Boards { disks, ..Boards::default() };
+        assert_eq!(clients(&History::new(), &boards).len(), MAX_SILENT_BOARDS);
+    }
+}
