@@ -37,7 +37,7 @@ wait_for() { # SECONDS EVENT COMMAND...: waits until the command succeeds
 }
 
 packages=(qemu-utils fdisk dosfstools mtools e2fsprogs curl procps gcc libc6-dev)
-crates=(-p rtftp)
+crates=(-p rtftp-server)
 if [ $with = guestfs ]; then
     packages+=(libguestfs-dev "linux-image-$(dpkg --print-architecture)" f2fs-tools pkg-config)
     crates+=(-p rtftp-guestfs)
