@@ -11,8 +11,8 @@ _rtftp() {
     fi
 
     case $option in
-    --allow-read | -r | --root-dir) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
-    --disk-memory | --http | --http-prefix | --https | --idle-timeout | -l | --listen-ip | --listen-port | --max-blksize | --max-per-client | --max-transfers | --max-window-bytes | --max-windowsize | --open-limit | -p | --port-range | --read-limit | --server | --status-listen | --stop-grace | -t | --view-gap) return ;;
+    --allow-read | --history | -r | --root-dir) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
+    --disk-memory | --http | --http-prefix | --https | --idle-timeout | -l | --listen-ip | --listen-port | --max-blksize | --max-per-client | --max-transfers | --max-window-bytes | --max-windowsize | --open-limit | -p | --port-range | --read-limit | --server | --since | --status-listen | --stop-grace | -t | --view-gap) return ;;
     -m | --monitor-configs) words='true false' ;;
     --ethers | --leases | --socket | --status-socket | --tls-certificate | --tls-key) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     --log-level) words='error warn info debug trace' ;;
@@ -20,8 +20,8 @@ _rtftp() {
         case $COMP_CWORD,${COMP_WORDS[1]} in
         1,[!-]* | 1,) words='check status' ;;
         *,check) [[ $word == -* ]] && words='--root-dir --json --http --https --http-prefix --open-limit --read-limit --help' || directories=1 ;;
-        *,status) words='--socket --server --once --json --follow --help' ;;
-        *) words='--root-dir --listen-ip --listen-port --idle-timeout --view-gap --monitor-configs --max-blksize --mtu-clamp --max-windowsize --max-window-bytes --max-transfers --max-per-client --port-range --single-port --open-limit --read-limit --disk-memory --leases --ethers --status-socket --status-listen --http --http-prefix --https --tls-certificate --tls-key --stop-grace --allow-read --no-sandbox --log-level --help --version' ;;
+        *,status) words='--socket --server --since --history --once --json --csv --follow --help' ;;
+        *) words='--root-dir --listen-ip --listen-port --idle-timeout --view-gap --monitor-configs --max-blksize --mtu-clamp --max-windowsize --max-window-bytes --max-transfers --max-per-client --port-range --single-port --open-limit --read-limit --disk-memory --leases --ethers --status-socket --status-listen --history --http --http-prefix --https --tls-certificate --tls-key --stop-grace --allow-read --no-sandbox --log-level --help --version' ;;
         esac
         ;;
     esac

@@ -26,6 +26,7 @@ complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l leases -r
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l ethers -r -F -d 'take {hostname} from this file with MAC addresses and names, as /etc/ethers (none)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l status-socket -r -F -d 'provide the status at this Unix socket; none disables it (/run/rtftp/status.sock, if its directory is writable)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l status-listen -x -d 'serve the status over HTTP; PORT alone listens on 127.0.0.1 (off)'
+complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l history -x -a '(__fish_complete_directories)' -d 'record the boots in DIR, so that the status knows them after a restart (off)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l http -x -d 'serve the files over HTTP, too; PORT alone listens on all addresses (off)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l http-prefix -x -d 'remove PATH from the start of the paths of HTTP requests (none)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l https -x -d 'serve the files over HTTPS, too; PORT alone listens on all addresses (off)'
@@ -50,7 +51,10 @@ complete -c rtftp -n '__fish_seen_subcommand_from check' -s h -l help -d 'print 
 
 complete -c rtftp -n '__fish_seen_subcommand_from status' -l socket -r -F -d 'the Unix socket of the server (/run/rtftp/status.sock)'
 complete -c rtftp -n '__fish_seen_subcommand_from status' -l server -x -d 'show the server whose status page has this address; several are shown as one (none)'
+complete -c rtftp -n '__fish_seen_subcommand_from status' -l since -x -d 'list the boots of the last SPAN, such as 24h, 30m or 7d (off)'
+complete -c rtftp -n '__fish_seen_subcommand_from status' -l history -x -a '(__fish_complete_directories)' -d 'the directory in which the server records boots, for --since (/var/lib/rtftp)'
 complete -c rtftp -n '__fish_seen_subcommand_from status' -l once -d 'print once, also on a terminal'
 complete -c rtftp -n '__fish_seen_subcommand_from status' -l json -d 'print JSON'
+complete -c rtftp -n '__fish_seen_subcommand_from status' -l csv -d 'print CSV, with --since'
 complete -c rtftp -n '__fish_seen_subcommand_from status' -l follow -d 'print each finished request as a line of JSON, until interrupted'
 complete -c rtftp -n '__fish_seen_subcommand_from status' -s h -l help -d 'print this help'

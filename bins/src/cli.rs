@@ -121,6 +121,7 @@ fn parse_serve(mut args: Vec<OsString>) -> Result<Action, String> {
         Some(path) => StatusSocket::At(path),
     };
     let status_listen = parser.value("--status-listen", "IP:PORT or PORT")?;
+    let history_dir = parser.path("--history")?;
     let http = HttpOptions {
         listen: parser.value("--http", "IP:PORT or PORT")?,
         tls: tls(&mut parser)?,
@@ -151,6 +152,7 @@ fn parse_serve(mut args: Vec<OsString>) -> Result<Action, String> {
         disk_memory,
         hostname_files,
         status_socket,
+        history_dir,
         http: None,
     };
     Ok(Action::Serve(Box::new(Serve { config, http, status_listen, stop_grace, log_level, sandbox, allow_read })))

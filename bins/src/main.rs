@@ -103,7 +103,7 @@ fn start(
     stop_grace: Duration,
     log: &mut Log,
 ) -> io::Result<(Arc<Server>, SocketAddr, ServiceManager, Receiver<Signal>)> {
-    let root = config.root_dir.clone();
+    let (root, history_dir) = (config.root_dir.clone(), config.history_dir.clone());
     let sockets = service::activated_sockets().map_err(io::Error::other)?;
     config.http = http::config(http, sockets.http)?;
     let server = match sockets.tftp {
@@ -119,7 +119,7 @@ fn start(
         log::warn!("cannot set no_new_privs: {error}");
     }
     if sandbox {
-        enter_sandbox(&root, allow_read)?;
+        enter_sandbox(&root, allow_read, history_dir.as_deref())?;
     } else {
         log::info!("sandbox disabled by --no-sandbox");
     }
@@ -129,17 +129,19 @@ fn start(
     Ok((Arc::new(server), address, manager, signals))
 }
 
-/// Restricts the process to reading the served files, and those below `also`. The daemon continues without a sandbox if the kernel has
-/// none.
-fn enter_sandbox(root: &Path, also: Option<&Path>) -> io::Result<()> {
+/// Restricts the process to reading the served files, and those below `also`, and to writing those below `writable`. The daemon
+/// continues without a sandbox if the kernel has none.
+fn enter_sandbox(root: &Path, also: Option<&Path>, writable: Option<&Path>) -> io::Result<()> {
     if let Some(also) = also {
         also.read_dir().map_err(|error| io::Error::other(format!("--allow-read {}: {error}", also.display())))?;
     }
-    match sandbox::confine(root, also) {
+    match sandbox::confine(root, also, writable) {
         Ok(sandbox) => {
             let readable = [root].into_iter().chain(also).chain(sandbox.link_targets.iter().map(PathBuf::as_path));
             let readable: Vec<String> = readable.map(|path| path.display().to_string()).collect();
-            log::info!("sandbox enabled: only files below {} can be read, none can be written", readable.join(", "));
+            let writable =
+                writable.map_or("none can".into(), |path| format!("only those below {} can", path.display()));
+            log::info!("sandbox enabled: only files below {} can be read, {writable} be written", readable.join(", "));
             if !sandbox.not_denied.is_empty() {
                 log::warn!("sandbox: this kernel does not deny {}", sandbox.not_denied.join(", "));
             }

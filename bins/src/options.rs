@@ -158,6 +158,13 @@ all.
                     "Everyone who can connect sees the page at `/`, the history as JSON at `/boots.json`, and metrics for \
                      Prometheus at `/metrics`. `/healthz` and `/readyz` are for probes.",
                 ),
+            option("--history", "DIR", "record the boots in DIR, so that the status knows them after a restart")
+                .default("off")
+                .details(
+                    "DIR must exist, and is used by this server only. The recorded boots have at most 72 MiB; after that, those recorded first \
+                     are removed. `rtftp status --since` lists them. If DIR cannot be written, boots are served without being recorded.",
+                )
+                .completes(Completion::Directory),
             option("--http", "IP:PORT", "serve the files over HTTP, too; PORT alone listens on all addresses")
                 .default("off")
                 .details(
@@ -248,8 +255,18 @@ all of it is shown once, through less(1) if it is long. NO_COLOR disables colour
                     "Each client is shown once, with the server that answered it. A server that does not answer is named, and the others \
                      are shown.",
                 ),
+            option("--since", "SPAN", "list the boots of the last SPAN, such as `24h`, `30m` or `7d`")
+                .default("off")
+                .details(
+                    "They are read from the directory of `--history`, also while the server is not running. Each boot is one line; times \
+                     are in UTC.",
+                ),
+            option("--history", "DIR", "the directory in which the server records boots, for `--since`")
+                .default("`/var/lib/rtftp`")
+                .completes(Completion::Directory),
             flag("--once", "print once, also on a terminal"),
             flag("--json", "print JSON"),
+            flag("--csv", "print CSV, with `--since`"),
             flag("--follow", "print each finished request as a line of JSON, until interrupted"),
             HELP,
         ],

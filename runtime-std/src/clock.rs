@@ -5,7 +5,13 @@ use std::{future::Future, sync::LazyLock, time};
 use rtftp_core::Instant;
 use smol::{Timer, future::or};
 
-static START: LazyLock<time::Instant> = LazyLock::new(time::Instant::now);
+/// The time before the start of the program that instants can represent: boots of its earlier runs.
+const PAST: time::Duration = time::Duration::from_secs(400 * 86_400);
+
+static START: LazyLock<time::Instant> = LazyLock::new(|| {
+    let now = time::Instant::now();
+    now.checked_sub(PAST).unwrap_or(now)
+});
 
 /// Returns the current time.
 pub(crate) fn now() -> Instant {

@@ -1,5 +1,5 @@
 //! The sandbox: the kernel denies access to all files except those served, and to those it allows reading only (Landlock, Linux
-//! 5.13).
+//! 5.13). Only the recorded history can be written, if there is one.
 //!
 //! It backs up the checks of requested paths: if all of them failed, the kernel would still deny access. It does not restrict
 //! connections to TCP ports and to the paths of Unix sockets, since disks may be anywhere, and their descriptions appear later.
@@ -59,16 +59,17 @@ pub fn deny_new_privileges() -> io::Result<()> {
 
 /// Confines the calling thread and all threads that it starts later. Call it before any other thread is started.
 ///
-/// Files below `root` and below `also` stay readable, and so do the present targets of symbolic links directly in `root`. A directory
+/// Files below `root` and below `also` stay readable, and so do the present targets of symbolic links directly in `root`. Files below
+/// `writable` can be created, read, written and removed. A directory
 /// that replaces `root` later is readable only if it is below `also`. The threads cannot listen on TCP ports, signal other programs, or connect to abstract Unix sockets.
 ///
 /// # Errors
 ///
 /// Returns [`SandboxError`]; then the thread is not confined.
-pub fn confine(root: &Path, also: Option<&Path>) -> Result<Sandbox, SandboxError> {
+pub fn confine(root: &Path, also: Option<&Path>, writable: Option<&Path>) -> Result<Sandbox, SandboxError> {
     unsandboxed::start();
     let link_targets = link_targets(root).map_err(SandboxError::Root)?;
-    match restrict(link_targets.iter().map(PathBuf::as_path).chain([root]).chain(also))
+    match restrict(link_targets.iter().map(PathBuf::as_path).chain([root]).chain(also), writable)
         .map_err(SandboxError::Rules)?
         .landlock
     {
@@ -93,15 +94,21 @@ fn link_targets(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(targets.filter(|target| !target.starts_with(&real_root)).collect())
 }
 
-fn restrict<'p>(readable: impl Iterator<Item = &'p Path>) -> Result<RestrictionStatus, RulesetError> {
+fn restrict<'p>(
+    readable: impl Iterator<Item = &'p Path>,
+    writable: Option<&'p Path>,
+) -> Result<RestrictionStatus, RulesetError> {
     // Handles every access that the kernel can deny; ABI 1 covers reading and writing. ABI 9 would deny Unix sockets.
     let all = AccessFs::from_all(ABI::V8);
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let write = read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile;
     Ruleset::default()
         .handle_access(all)?
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::Signal | Scope::AbstractUnixSocket)?
         .create()?
-        .add_rules(path_beneath_rules(readable, AccessFs::ReadFile | AccessFs::ReadDir))?
+        .add_rules(path_beneath_rules(readable, read))?
+        .add_rules(path_beneath_rules(writable, write))?
         .restrict_self()
 }
 

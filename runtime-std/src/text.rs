@@ -12,12 +12,6 @@ pub(crate) struct EscapedName<'a>(pub(crate) &'a [u8]);
 
 impl EscapedName<'_> {
     const MAX_DISPLAYED_BYTES: usize = 128;
-
-    /// Returns the part of a name that its display depends on.
-    pub(crate) fn displayed_part(name: &[u8]) -> &[u8] {
-        // One byte more than is displayed shows that the name goes on.
-        name.get(..=Self::MAX_DISPLAYED_BYTES).unwrap_or(name)
-    }
 }
 
 impl fmt::Display for EscapedName<'_> {
@@ -112,8 +106,6 @@ mod tests {
         assert_eq!(EscapedName(&[b' '; 129]).to_string(), format!("\"{}\"...", " ".repeat(128)));
         assert_eq!(EscapedName(&[b'a'; 128]).to_string(), "a".repeat(128));
         assert_eq!(EscapedName(&[b'a'; 2000]).to_string(), "a".repeat(128) + "...");
-        let part = EscapedName::displayed_part(&[b'a'; 2000]);
-        assert_eq!((part.len(), EscapedName(part).to_string()), (129, "a".repeat(128) + "..."));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tempfile::TempDir;
 /// Runs a closure on a thread confined to a directory. Returns `false` if the kernel does not support the sandbox.
 #[track_caller]
 fn confined_to(root: &Path, work: impl FnOnce(&Sandbox) + Send) -> bool {
-    let confined = || match confine(root, None) {
+    let confined = || match confine(root, None, None) {
         Ok(sandbox) => {
             work(&sandbox);
             true
@@ -118,7 +118,7 @@ fn allows_reading_one_more_directory() {
         fs::write(at(release).join("file"), release).expect("written");
     }
     symlink("releases/1", at("current")).expect("linked");
-    let confined = || match confine(&at("current"), Some(&at("releases"))) {
+    let confined = || match confine(&at("current"), Some(&at("releases")), None) {
         Ok(_) => {
             for release in ["releases/1", "releases/2"] {
                 assert_eq!(fs::read_to_string(at(release).join("file")).expect("readable"), release);

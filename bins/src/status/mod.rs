@@ -2,6 +2,7 @@
 
 mod history;
 mod merge;
+mod past;
 mod query;
 mod screen;
 mod servers;
@@ -18,12 +19,13 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rtftp_runtime::status::DEFAULT_SOCKET;
+use rtftp_runtime::{history::boots_since, status::DEFAULT_SOCKET};
 
 use self::{
+    past::{Past, Span},
     query::QueryError,
     screen::{Colour, Line, Screen},
     servers::Server,
@@ -34,6 +36,8 @@ use crate::parser::{Parsed, Parser, unknown_argument};
 
 /// The interval between two frames on a terminal.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// The directory in which the server of the package records boots.
+const DEFAULT_HISTORY: &str = "/var/lib/rtftp";
 
 /// The arguments of `rtftp status`.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub(crate) struct Job {
     source: Source,
     format: Format,
     once: bool,
+    /// Lists the boots that were recorded in a directory in the last span of time, instead of querying a server.
+    since: Option<(Span, PathBuf)>,
 }
 
 /// The servers that are queried.
@@ -71,6 +77,7 @@ impl Source {
 enum Format {
     Text,
     Json,
+    Csv,
     Events,
 }
 
@@ -88,12 +95,24 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     let servers = iter::from_fn(|| parser.value("--server", "HOST:PORT or http://HOST:PORT").transpose());
     let servers: Vec<Server> = servers.collect::<Result<_, _>>()?;
     let once = parser.flag("--once");
-    let format = match (parser.flag("--json"), parser.flag("--follow")) {
-        (false, false) => Format::Text,
-        (true, false) => Format::Json,
-        (false, true) => Format::Events,
-        (true, true) => return Err("--json and --follow cannot be combined: --follow prints JSON".into()),
+    let format = match (parser.flag("--json"), parser.flag("--csv"), parser.flag("--follow")) {
+        (false, false, false) => Format::Text,
+        (true, false, false) => Format::Json,
+        (false, true, false) => Format::Csv,
+        (false, false, true) => Format::Events,
+        (_, true, _) => return Err("--csv, --json and --follow cannot be combined".into()),
+        (true, _, true) => return Err("--json and --follow cannot be combined: --follow prints JSON".into()),
     };
+    let since = since(&mut parser)?;
+    let needs_server = socket.is_some() || !servers.is_empty() || format == Format::Events;
+    if since.is_some() && needs_server {
+        return Err(
+            "--since reads the files of --history: it cannot be combined with --socket, --server and --follow".into()
+        );
+    }
+    if since.is_none() && format == Format::Csv {
+        return Err("--csv needs --since".into());
+    }
     let source = match (socket, servers) {
         (Some(_), servers) if !servers.is_empty() => return Err("--socket and --server cannot be combined".into()),
         (None, servers) if !servers.is_empty() => Source::Servers(servers),
@@ -109,7 +128,17 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     }
     // The server reports addresses in canonical notation.
     let client = client.map(|client| client.parse().map_or(client, |ip: IpAddr| ip.to_canonical().to_string()));
-    Ok(Parsed::Run(Job { client, source, format, once }))
+    Ok(Parsed::Run(Job { client, source, format, once, since }))
+}
+
+/// Returns the values of `--since` and `--history`.
+fn since(parser: &mut Parser) -> Result<Option<(Span, PathBuf)>, String> {
+    let since = parser.value("--since", "a span of time such as 24h, 30m or 7d")?;
+    match (since, parser.path("--history")?) {
+        (Some(span), directory) => Ok(Some((span, directory.unwrap_or_else(|| DEFAULT_HISTORY.into())))),
+        (None, Some(_)) => Err("--history needs --since".into()),
+        (None, None) => Ok(None),
+    }
 }
 
 /// Runs `rtftp status`. The exit code is 0 if the status was printed and 1 otherwise.
@@ -134,6 +163,8 @@ enum StatusError {
     Query(QueryError),
     /// None of the servers answers: a line for each.
     NoServer(Vec<String>),
+    /// The recorded boots cannot be read.
+    History(PathBuf, io::Error),
     /// The client is not in the history.
     UnknownClient(String),
     /// The daemon closed the connection that sends events.
@@ -148,6 +179,16 @@ impl fmt::Display for StatusError {
             Self::NoServer(problems) => {
                 let problems: Vec<_> = problems.iter().map(|problem| text::escape(problem)).collect();
                 f.write_str(&problems.join("\nrtftp: "))
+            }
+            Self::History(directory, error) => {
+                let hint = match error.kind() {
+                    io::ErrorKind::NotFound => "no boots are recorded here: does rtftp run with this --history?".into(),
+                    io::ErrorKind::PermissionDenied => {
+                        format!("{error}: only root, the user of the daemon and its group have access")
+                    }
+                    _ => error.to_string(),
+                };
+                write!(f, "{}: {hint}", directory.display())
             }
             Self::UnknownClient(client) => write!(f, "{}: no requests in the history", text::escape(client)),
             Self::EventsEnded => {
@@ -170,6 +211,9 @@ impl From<QueryError> for StatusError {
 }
 
 fn print(job: &Job) -> Result<(), StatusError> {
+    if let Some((span, directory)) = &job.since {
+        return print_past(*span, directory, job.client.as_deref(), job.format);
+    }
     let is_live = !job.once && stdout().is_terminal();
     match (&job.source, &job.client, job.format) {
         (Source::Socket(socket), client, Format::Events) => return print_events(socket, client.as_deref()),
@@ -181,7 +225,7 @@ fn print(job: &Job) -> Result<(), StatusError> {
     let Some(client) = &job.client else {
         let printed = match job.format {
             Format::Text => print_lines(&Table::new(&view, None).lines()),
-            Format::Json | Format::Events => {
+            Format::Json | Format::Csv | Format::Events => {
                 view.json().map_err(io::Error::from).and_then(|json| stdout().write_all(json.as_bytes()))
             }
         };
@@ -195,6 +239,22 @@ fn print(job: &Job) -> Result<(), StatusError> {
         return Ok(stdout().write_all((json + "\n").as_bytes())?);
     }
     Ok(print_lines(&history::lines(found, view.now))?)
+}
+
+/// Prints the boots that were recorded in a directory, all or those of one client.
+fn print_past(Span(span): Span, directory: &Path, client: Option<&str>, format: Format) -> Result<(), StatusError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let since = (now - span.as_secs_f64()).max(0.0);
+    let read = boots_since(directory, since);
+    let mut boots = read.map_err(|error| StatusError::History(directory.to_owned(), error))?;
+    boots.retain(|boot| client.is_none_or(|client| client == boot.client));
+    let past = Past { now, since, boots };
+    match format {
+        Format::Text => print_lines(&past.lines())?,
+        Format::Csv => stdout().write_all(past.csv().as_bytes())?,
+        Format::Json | Format::Events => stdout().write_all(past.json()?.as_bytes())?,
+    }
+    Ok(())
 }
 
 /// Prints lines, through less(1) if they are more than the terminal has.
@@ -287,6 +347,11 @@ mod tests {
             ("--jsn", "`--jsn`"),
             ("10.0.0.5 10.0.0.6", "`10.0.0.6`"),
             ("--json --follow", "--json"),
+            ("--csv", "--since"),
+            ("--history /h", "--since"),
+            ("--since 24h --json --csv", "--csv"),
+            ("--since 24h --socket /s", "--since"),
+            ("--since 1w", "`1w`"),
             ("--server nas:8080 --follow", "--server"),
             ("--server nas:8080 --socket /s", "--server"),
             ("--server https://nas:8080", "`https://nas:8080`"),

@@ -9,7 +9,7 @@ use super::{
     request::Record,
     snapshot::{self, Protocol, State, WallClock},
 };
-use crate::last_seen::LastSeen;
+use crate::{last_seen::LastSeen, text::EscapedName};
 
 /// A request after this long without a packet from the client starts a new boot.
 const BOOT_GAP: Duration = Duration::from_secs(30);
@@ -34,6 +34,8 @@ pub(super) struct Client {
 /// The requests of one boot.
 #[derive(Debug)]
 pub(super) struct Boot {
+    /// The time of the first request, also if its record is not there.
+    began: Instant,
     /// The first request. A board that resets repeats it.
     first: Arc<Record>,
     /// The time of the last request or copy of a request.
@@ -64,14 +66,45 @@ impl Client {
             last => {
                 last.into_iter().for_each(|ended| ended.count(metrics));
                 self.boots.push_front(Boot::new(record.clone(), now));
-                if self.boots.len() > MAX_BOOTS {
-                    // An unverified boot goes first: anyone can forge its requests.
-                    let unverified = self.boots.iter().skip(1).rposition(|boot| !boot.is_verified());
-                    self.boots.remove(unverified.map_or(MAX_BOOTS, |index| index + 1));
-                }
+                self.drop_excess();
             }
         }
         record
+    }
+
+    /// Adds a finished request of an earlier run to the boot that began then.
+    pub(super) fn restore(&mut self, began: Instant, create: impl FnOnce(Arc<LastSeen>) -> Record) {
+        let record = Arc::new(create(self.seen.clone()));
+        if let Some(seen) = record.last_seen().filter(|seen| self.seen.last() < Some(*seen)) {
+            self.seen.record(seen);
+        }
+        let Some(boot) = self.boots.iter_mut().find(|boot| boot.began == began) else {
+            let index = self.boots.partition_point(|boot| boot.began > began);
+            let received = record.received();
+            self.boots.insert(index, Boot { began, ..Boot::new(record, received) });
+            return self.drop_excess();
+        };
+        boot.restore(record);
+    }
+
+    /// Adds the boots of an earlier run, which are older. Those that have ended were counted then.
+    pub(super) fn add_restored(&mut self, mut earlier: Self, now: Instant) {
+        earlier.boots.iter_mut().for_each(|boot| boot.is_counted = boot.has_ended(now));
+        if self.boots.is_empty() {
+            *self = earlier;
+        } else {
+            self.boots.extend(earlier.boots);
+            (0..MAX_BOOTS).for_each(|_| self.drop_excess());
+        }
+    }
+
+    /// Drops a boot if there are too many, the newest one last.
+    fn drop_excess(&mut self) {
+        if self.boots.len() > MAX_BOOTS {
+            // An unverified boot goes first: anyone can forge its requests.
+            let unverified = self.boots.iter().skip(1).rposition(|boot| !boot.is_verified());
+            self.boots.remove(unverified.map_or(self.boots.len() - 1, |index| index + 1));
+        }
     }
 
     /// Returns the newest boot.
@@ -92,7 +125,9 @@ impl Client {
 
 impl Boot {
     fn new(first: Arc<Record>, now: Instant) -> Self {
+        first.set_boot_began(first.received());
         Self {
+            began: first.received(),
             first: first.clone(),
             last_request: now,
             records: vec![first],
@@ -118,9 +153,28 @@ impl Boot {
         gap >= BOOT_GAP || gap >= MIN_RESET_GAP && record.has_same_name(&self.first) && requested_other_files()
     }
 
-    /// Adds a record. If there are too many, drops the oldest one that the client never answered, or else the oldest.
+    /// Adds a record.
     fn push(&mut self, record: Arc<Record>, now: Instant) {
+        record.set_boot_began(self.began);
         self.last_request = now;
+        self.make_room();
+        self.records.push(record);
+    }
+
+    /// Adds a request of an earlier run, in the order of time.
+    fn restore(&mut self, record: Arc<Record>) {
+        self.make_room();
+        self.last_request = self.last_request.max(record.received());
+        if record.received() < self.first.received() {
+            self.first = record.clone();
+        }
+        let index = self.records.partition_point(|other| other.received() <= record.received());
+        self.records.insert(index, record);
+        self.verified = self.verified.min(index);
+    }
+
+    /// Drops a record if there are too many: the oldest one that the client never answered, or else the oldest.
+    fn make_room(&mut self) {
         let limit = if self.is_verified() { MAX_VERIFIED_RECORDS } else { MAX_UNVERIFIED_RECORDS };
         if self.records.len() >= limit {
             let unknown = self.records.iter().skip(self.verified);
@@ -133,13 +187,13 @@ impl Boot {
             }
             self.dropped += 1;
         }
-        self.records.push(record);
     }
 
     /// Counts a copy of a request that is being answered.
     pub(super) fn record_copy(&mut self, file_name: &[u8], now: Instant) {
         self.last_request = now;
-        let is_copied = |record: &&Arc<Record>| record.finished().is_none() && record.has_name(file_name);
+        let name = EscapedName(file_name).to_string();
+        let is_copied = |record: &&Arc<Record>| record.finished().is_none() && record.has_name(&name);
         if let Some(record) = self.records.iter().rev().find(is_copied) {
             record.note_copy();
         }
@@ -162,7 +216,7 @@ impl Boot {
             return;
         }
         let has_delivered = self.records().any(|record| record.state() == Some(State::Complete));
-        let duration = has_delivered.then(|| self.last_seen().since(self.first.received()));
+        let duration = has_delivered.then(|| self.last_seen().since(self.began));
         // A board that starts again in the middle of a file has not booted.
         let state = self.records.last().and_then(|record| record.state()).unwrap_or(State::Failed);
         metrics.add(state, duration);
@@ -174,7 +228,7 @@ impl Boot {
 
     pub(super) fn snapshot(&self, now: WallClock) -> snapshot::Boot {
         snapshot::Boot {
-            began: now.to_unix(self.first.received()),
+            began: now.to_unix(self.began),
             last: now.to_unix(self.last_seen()),
             more: self.dropped,
             files: self.records().map(|record| record.snapshot(now)).collect(),

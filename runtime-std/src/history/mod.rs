@@ -3,6 +3,7 @@
 mod boot;
 mod boot_metrics;
 mod document;
+mod journal;
 mod request;
 mod request_metrics;
 pub mod snapshot;
@@ -13,8 +14,9 @@ mod summary;
 use std::{
     fmt,
     net::IpAddr,
+    path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -23,14 +25,18 @@ use parking_lot::{Mutex, MutexGuard};
 use rtftp_core::Instant;
 use smol::channel::Receiver;
 
-pub use self::summary::format_duration;
 pub(crate) use self::{document::Document, request::TransferStart};
 use self::{
+    journal::Journal,
     request::Record,
     request_metrics::RequestMetrics,
     snapshot::{BootTotals, Client, Protocol, Snapshot, State, Totals, WallClock},
     store::Store,
     subscribers::Subscribers,
+};
+pub use self::{
+    journal::{PastBoot, boots_since},
+    summary::format_duration,
 };
 use crate::{clock, histogram::Distribution};
 
@@ -43,9 +49,10 @@ pub struct History(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     started: Instant,
-    store: Mutex<Store>,
+    store: Arc<Mutex<Store>>,
     counters: Counters,
     subscribers: Subscribers,
+    journal: OnceLock<Journal>,
 }
 
 /// The counters behind [`Totals`].
@@ -80,10 +87,27 @@ impl History {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Shared {
             started: clock::now(),
-            store: Mutex::default(),
+            store: Arc::default(),
             counters: Counters::default(),
             subscribers: Subscribers::new(),
+            journal: OnceLock::new(),
         }))
+    }
+
+    /// Starts to record finished requests in a directory, and to read those of earlier runs there, both on a thread of its own.
+    pub(crate) fn start_journal(&self, directory: &Path) {
+        match Journal::start(directory, self.0.store.clone()) {
+            Ok(journal) => drop(self.0.journal.set(journal)),
+            Err(error) => log::warn!("history {}: boots are not recorded: {error}", directory.display()),
+        }
+    }
+
+    /// Waits until the finished requests are recorded. Returns `false` if that takes too long.
+    pub(crate) async fn flush_journal(&self) -> bool {
+        match self.0.journal.get() {
+            Some(journal) => journal.flush().await,
+            None => true,
+        }
     }
 
     /// Returns the whole history, up to a few megabytes. Call it on a thread that may block.
@@ -251,12 +275,15 @@ impl RequestRecord {
         if !self.record.finish(clock::now(), state, reason) {
             return;
         }
-        let Shared { counters, subscribers, .. } = &*self.history.0;
+        let Shared { counters, subscribers, journal, .. } = &*self.history.0;
         counters.finished[state as usize].fetch_add(1, Relaxed);
         counters.bytes.fetch_add(self.record.acknowledged(), Relaxed);
         counters.retransmitted.fetch_add(self.record.retransmitted(), Relaxed);
         counters.metrics.finished(&self.record);
         subscribers.publish(self.record.is_verified(), || self.record.event(self.client, WallClock::now()));
+        if let Some(journal) = journal.get() {
+            journal.record(self.client, &self.record);
+        }
     }
 }
 

@@ -24,10 +24,12 @@ const MAX_REASON_CHARS: usize = 300;
 /// The record of one request.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// As much of the requested name as is displayed.
-    file_name: Box<[u8]>,
+    /// The requested name as it is displayed.
+    name: Box<str>,
     protocol: Protocol,
     received: Instant,
+    /// The time of the boot's first request.
+    boot_began: OnceLock<Instant>,
     origin: OnceLock<Box<str>>,
     boot_entry: OnceLock<Box<str>>,
     transfer: OnceLock<TransferStart>,
@@ -66,9 +68,10 @@ impl Record {
     /// Creates the record of a request received now. `client_seen` is shared by all requests of the client.
     pub(super) fn new(protocol: Protocol, file_name: &[u8], now: Instant, client_seen: Arc<LastSeen>) -> Self {
         Self {
-            file_name: EscapedName::displayed_part(file_name).into(),
+            name: EscapedName(file_name).to_string().into(),
             protocol,
             received: now,
+            boot_began: OnceLock::new(),
             origin: OnceLock::new(),
             boot_entry: OnceLock::new(),
             transfer: OnceLock::new(),
@@ -80,6 +83,39 @@ impl Record {
             retransmitted: AtomicU64::new(0),
             copies: AtomicU32::new(0),
         }
+    }
+
+    /// Creates the record of a request of an earlier run that was received then. `seen` is the time of the client's last answer.
+    pub(super) fn restored(
+        file: snapshot::File,
+        received: Instant,
+        seen: Option<Instant>,
+        client_seen: Arc<LastSeen>,
+    ) -> Self {
+        let record = Self { name: file.name.into(), ..Self::new(file.protocol, b"", received, client_seen) };
+        file.origin.into_iter().for_each(|origin| record.set_origin(origin));
+        file.boot_entry.into_iter().for_each(|title| record.set_boot_entry(&title));
+        if file.blksize > 0 {
+            let snapshot_age = file.snapshot_age.and_then(|age| Duration::try_from_secs_f64(age).ok());
+            let (block_size, window_size) = (file.blksize, file.windowsize);
+            record.start_transfer(received, TransferStart { size: file.size, block_size, window_size, snapshot_age });
+        }
+        seen.into_iter().for_each(|seen| record.last_seen.record(seen));
+        record.note_progress(seen.unwrap_or(received), file.acknowledged, file.retransmitted);
+        record.copies.store(u32::try_from(file.copies).unwrap_or(u32::MAX), Relaxed);
+        let seconds = Duration::try_from_secs_f64(file.seconds).unwrap_or_default();
+        record.finish(received.after(seconds), file.state, file.why.as_deref());
+        record
+    }
+
+    /// Records the time of the boot's first request.
+    pub(super) fn set_boot_began(&self, began: Instant) {
+        let _ = self.boot_began.set(began);
+    }
+
+    /// Returns the time of the boot's first request.
+    pub(super) fn boot_began(&self) -> Instant {
+        *self.boot_began.get().unwrap_or(&self.received)
     }
 
     /// Records the root in which the file was found, or could not be read.
@@ -127,14 +163,14 @@ impl Record {
         self.end.set(End { state, reason, at: now }).is_ok()
     }
 
-    /// Returns whether both requests are for the same file name, as far as names are recorded.
+    /// Returns whether both requests are for the same file name, as far as names are displayed.
     pub(super) fn has_same_name(&self, other: &Self) -> bool {
-        self.file_name == other.file_name
+        self.has_name(&other.name)
     }
 
-    /// Returns whether the request is for this file name, as far as names are recorded.
-    pub(super) fn has_name(&self, file_name: &[u8]) -> bool {
-        *self.file_name == *EscapedName::displayed_part(file_name)
+    /// Returns whether the request is for the file name that is displayed like this.
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        *self.name == *name
     }
 
     /// Returns the number of acknowledged bytes.
@@ -197,7 +233,7 @@ impl Record {
         let (end, transfer) = (self.end.get(), self.transfer.get());
         let until = end.map_or(now.instant(), |end| end.at);
         snapshot::File {
-            name: EscapedName(&self.file_name).to_string(),
+            name: self.name.as_ref().to_owned(),
             protocol: self.protocol,
             origin: self.origin.get().map(|origin| origin.as_ref().to_owned()),
             boot_entry: self.boot_entry.get().map(|title| title.as_ref().to_owned()),

@@ -255,6 +255,12 @@ impl WallClock {
         self.instant
     }
 
+    /// Converts seconds since 1970 to a moment. Returns `None` if it is in the future, or before the monotonic clock's zero.
+    pub(super) fn past(self, unix: f64) -> Option<Instant> {
+        let micros = ((unix * 1e6).round() as u64).checked_sub(self.epoch)?;
+        Some(Instant::from_micros(micros)).filter(|instant| *instant <= self.instant)
+    }
+
     /// Converts any moment to seconds since 1970. A double is exact to the microsecond.
     pub(super) fn to_unix(self, instant: Instant) -> f64 {
         self.epoch.saturating_add(instant.as_micros()) as f64 / 1e6

@@ -11,6 +11,7 @@ use super::{
     snapshot::{self, Protocol, WallClock},
     summary::summarize,
 };
+use crate::last_seen::LastSeen;
 
 /// The number of verified clients that are kept.
 const MAX_VERIFIED_CLIENTS: usize = 1024;
@@ -46,6 +47,23 @@ impl Store {
             self.evict();
         }
         self.clients.entry(client).or_default().record_request(protocol, file_name, now, &self.boot_metrics)
+    }
+
+    /// Adds a finished request of an earlier run to the boot that began then.
+    pub(super) fn restore(&mut self, client: IpAddr, began: Instant, create: impl FnOnce(Arc<LastSeen>) -> Record) {
+        self.requests += 1;
+        if self.requests.is_multiple_of(EVICTION_INTERVAL) {
+            self.evict();
+        }
+        self.clients.entry(client).or_default().restore(began, create);
+    }
+
+    /// Adds the boots of an earlier run.
+    pub(super) fn add_restored(&mut self, earlier: Self, now: Instant) {
+        for (ip, client) in earlier.clients {
+            self.clients.entry(ip).or_default().add_restored(client, now);
+        }
+        self.evict();
     }
 
     /// Counts a copy of a request that is being answered.

@@ -45,6 +45,8 @@ pub struct Config {
     pub hostname_files: HostnameFiles,
     /// The HTTP server, if there is one.
     pub http: Option<HttpConfig>,
+    /// The directory in which boots are recorded, if there is one.
+    pub history_dir: Option<PathBuf>,
     /// The socket that reports the server's status.
     pub status_socket: StatusSocket,
 }

@@ -243,6 +243,9 @@ impl Server {
         if let Err(error) = server.disk_thread.start() {
             log::error!("cannot start the thread for disks, which cannot be served: {error}");
         }
+        if let Some(directory) = &server.config.history_dir {
+            context.history.start_journal(directory);
+        }
         let http = server.start_http();
         // Spawned: the future passed to `block_on` is polled whenever any task has run.
         let stop = server.executor.spawn(stop);
@@ -267,6 +270,7 @@ impl Server {
             or(finish, server.deliver_only()).await;
             context.unverified_log.report_suppressed();
             context.files.close().await;
+            context.history.flush_journal().await;
         };
         let running = or(serve_until_stopped, run_tasks(&server.executor, &server.newcomers));
         context.workers.main().block_on(running);

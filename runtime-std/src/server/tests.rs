@@ -37,6 +37,7 @@ fn config(root: &Path) -> Config {
         disk_memory: 256 << 20,
         hostname_files: Default::default(),
         http: None,
+        history_dir: None,
         status_socket: StatusSocket::Disabled,
     }
 }

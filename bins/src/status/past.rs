@@ -1,0 +1,221 @@
+//! `rtftp status --since`: the boots that a server has recorded in its `--history`, one line each.
+
+use std::{fmt::Write as _, io, str::FromStr, time::Duration};
+
+use jiff::Timestamp;
+use rtftp_runtime::history::{
+    PastBoot,
+    snapshot::{File, State},
+};
+use serde::Serialize;
+
+use super::{
+    screen::{Colour, Line},
+    text::escape,
+};
+use crate::progress_bar::megabytes;
+
+/// The column of the result.
+const RESULT_COLUMN: usize = 66;
+
+/// A time span such as `24h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span(pub(super) Duration);
+
+impl FromStr for Span {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let unit = text.chars().next_back().ok_or(())?;
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            _ => return Err(()),
+        };
+        let number: u32 = text[..text.len() - 1].parse().map_err(drop)?;
+        Ok(Self(Duration::from_secs(seconds * u64::from(number))))
+    }
+}
+
+/// The boots since a time, in seconds since 1970.
+#[derive(Debug, Serialize)]
+pub(super) struct Past {
+    pub(super) now: f64,
+    pub(super) since: f64,
+    /// The oldest first.
+    pub(super) boots: Vec<PastBoot>,
+}
+
+impl Past {
+    /// Returns the title, and a line for each boot.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        let is_failed = |past: &&PastBoot| matches!(state(past), State::Failed | State::Refused);
+        let (count, failed) = (self.boots.len(), self.boots.iter().filter(is_failed).count());
+        let plural = if count == 1 { "" } else { "s" };
+        let count = format!("{count} boot{plural} since {}, {failed} failed or refused", utc(self.since));
+        let titles = format!("{:<20}  {:<15} {:>8} {:>6} {:>10}  RESULT", "TIME", "CLIENT", "SECONDS", "FILES", "MB");
+        [count, titles].map(Line::cut).into_iter().chain(self.boots.iter().map(line)).collect()
+    }
+
+    /// Returns one line of JSON.
+    pub(super) fn json(&self) -> io::Result<String> {
+        Ok(serde_json::to_string(self)? + "\n")
+    }
+
+    /// Returns a table in the CSV format (RFC 4180).
+    pub(super) fn csv(&self) -> String {
+        let mut csv =
+            String::from("client,began,seconds,requests,complete,bytes,retransmitted,state,file,origin,reason\r\n");
+        for past in &self.boots {
+            let last = past.boot.files.last();
+            let text = |text: Option<&String>| field(text.map(String::as_str).unwrap_or_default());
+            // Writing to a string cannot fail.
+            let _ = write!(
+                csv,
+                "{},{},{:.3},{},{},{},{},{},{},{},{}\r\n",
+                field(&past.client),
+                utc(past.boot.began),
+                seconds(past),
+                past.boot.files.len(),
+                complete(past),
+                bytes(past),
+                past.boot.files.iter().map(|file| file.retransmitted).fold(0, u64::saturating_add),
+                name(state(past)),
+                text(last.map(|file| &file.name)),
+                text(last.and_then(|file| file.origin.as_ref())),
+                text(last.and_then(|file| file.why.as_ref())),
+            );
+        }
+        csv
+    }
+}
+
+/// Returns the line of a boot.
+fn line(past: &PastBoot) -> Line {
+    let text = format!(
+        "{:<20}  {:<15} {:>8.1} {:>6} {:>10.1}  {}",
+        utc(past.boot.began),
+        escape(&past.client),
+        seconds(past),
+        complete(past),
+        megabytes(bytes(past) as f64),
+        past.boot.files.last().map(result).unwrap_or_default(),
+    );
+    let colour = match state(past) {
+        State::Failed | State::Refused => Colour::Red,
+        State::Missing => Colour::Yellow,
+        State::Running | State::Complete | State::Probe => Colour::Default,
+    };
+    Line::wrapped(text, RESULT_COLUMN, colour)
+}
+
+/// Returns the result of the last request of a boot.
+fn result(file: &File) -> String {
+    let mut result = format!("{} {}", escape(&file.name), name(file.state));
+    if file.state == State::Failed && file.blksize > 0 {
+        result += &match file.size {
+            Some(size) if size > 0 => format!(" at {} %", u128::from(file.acknowledged) * 100 / u128::from(size)),
+            _ => format!(" at {} bytes", file.acknowledged),
+        };
+    }
+    let reason = [&file.origin, &file.why].map(|text| text.as_deref().map(escape));
+    match reason {
+        [Some(origin), Some(why)] => result + ": " + &origin + ": " + &why,
+        [None, Some(why)] => result + ": " + &why,
+        [_, None] => result,
+    }
+}
+
+fn state(past: &PastBoot) -> State {
+    past.boot.files.last().map_or(State::Probe, |file| file.state)
+}
+
+fn name(state: State) -> &'static str {
+    match state {
+        State::Running => "running",
+        State::Complete => "complete",
+        State::Probe => "probe",
+        State::Missing => "missing",
+        State::Refused => "refused",
+        State::Failed => "failed",
+    }
+}
+
+fn seconds(past: &PastBoot) -> f64 {
+    (past.boot.last - past.boot.began).max(0.0)
+}
+
+fn complete(past: &PastBoot) -> usize {
+    past.boot.files.iter().filter(|file| file.state == State::Complete).count()
+}
+
+fn bytes(past: &PastBoot) -> u64 {
+    past.boot.files.iter().map(|file| file.acknowledged).fold(0, u64::saturating_add)
+}
+
+/// Formats seconds since 1970 as `2026-11-29T07:00:00Z`.
+fn utc(seconds: f64) -> String {
+    let time = Timestamp::from_second(seconds as i64).unwrap_or(Timestamp::UNIX_EPOCH);
+    time.to_string()
+}
+
+/// Returns a text as a field, in quotes. Spreadsheets do not take it as a formula: names come from the network.
+fn field(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@']);
+    format!("\"{}{}\"", if is_formula { "'" } else { "" }, escape(text).replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use rtftp_runtime::history::snapshot::Boot;
+
+    use super::*;
+    use crate::status::history::tests::file;
+
+    fn past(files: Vec<File>) -> Past {
+        let boot = Boot { began: 1_764_000_000.5, last: 1_764_000_010.7, more: 0, files };
+        Past { now: 1_764_003_600.0, since: 1_763_917_200.0, boots: vec![PastBoot { client: "10.0.0.5".into(), boot }] }
+    }
+
+    #[test]
+    fn accepts_spans_in_four_units() {
+        for (text, seconds) in [("90s", 90), ("5m", 300), ("24h", 86_400), ("7d", 604_800), ("0h", 0)] {
+            assert_eq!(text.parse(), Ok(Span(Duration::from_secs(seconds))), "{text}");
+        }
+        for text in ["", "h", "24", "-1h", "1.5h", "1w", "24 h", "99999999999d", "1\u{e9}"] {
+            assert_eq!(text.parse::<Span>(), Err(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_boot_is_one_line_with_its_last_result() {
+        let complete = File { acknowledged: 1_500_000, blksize: 512, ..file("start4.elf", State::Complete) };
+        let failed = File {
+            acknowledged: 400_000,
+            blksize: 512,
+            why: Some("timed out".into()),
+            origin: Some("10.0.0.5.nbd".into()),
+            ..file("kernel8.img", State::Failed)
+        };
+        let texts: Vec<_> = past(vec![complete, failed]).lines().into_iter().map(|line| line.text).collect();
+        let expected = [
+            "1 boot since 2025-11-23T17:00:00Z, 1 failed or refused",
+            "TIME                  CLIENT           SECONDS  FILES         MB  RESULT",
+            "2025-11-24T16:00:00Z  10.0.0.5            10.2      1        1.9  kernel8.img failed at 40 %: 10.0.0.5.nbd: timed out",
+        ];
+        assert_eq!(texts, expected);
+        assert_eq!(texts[1].find("RESULT"), Some(RESULT_COLUMN));
+    }
+
+    #[test]
+    fn csv_quotes_texts_and_disarms_formulas() {
+        let hostile = File { why: Some("a \"b\", c\n".into()), ..file("=1+1", State::Refused) };
+        let csv = past(vec![hostile]).csv();
+        let (titles, row) = csv.split_once("\r\n").expect("a row");
+        assert_eq!(titles.split(',').count(), 11);
+        let expected = r#""10.0.0.5",2025-11-24T16:00:00Z,10.200,1,0,0,0,refused,"'=1+1","","a ""b"", c\n""#;
+        assert_eq!(row, format!("{expected}\r\n"));
+    }
+}
