@@ -1,9 +1,17 @@
 //! The clock of the daemon, in the core's terms, and time limits.
 
+#[cfg(test)]
+pub(crate) mod virtual_time;
+
 use std::{future::Future, sync::LazyLock, time};
 
 use rtftp_core::Instant;
-use smol::{Timer, future::or};
+#[cfg(not(test))]
+pub(crate) use smol::Timer;
+use smol::future::or;
+
+#[cfg(test)]
+pub(crate) use self::virtual_time::Timer;
 
 /// The time before the start of the program that instants can represent: boots of its earlier runs.
 const PAST: time::Duration = time::Duration::from_secs(400 * 86_400);
@@ -15,7 +23,21 @@ static START: LazyLock<time::Instant> = LazyLock::new(|| {
 
 /// Returns the current time.
 pub(crate) fn now() -> Instant {
-    Instant::from_micros(u64::try_from(START.elapsed().as_micros()).unwrap_or(u64::MAX))
+    Instant::from_micros(u64::try_from(elapsed(*START).as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Returns the current time in the standard library's type: that of the simulation in a test that runs in virtual time.
+pub(crate) fn instant() -> time::Instant {
+    #[cfg(test)]
+    if let Some(now) = virtual_time::now() {
+        return now;
+    }
+    time::Instant::now()
+}
+
+/// Returns the time since an instant.
+pub(crate) fn elapsed(since: time::Instant) -> time::Duration {
+    instant().saturating_duration_since(since)
 }
 
 /// Converts an instant to the standard library's type.
@@ -25,7 +47,7 @@ pub(crate) fn to_std(instant: Instant) -> time::Instant {
 
 /// Returns the result of an operation, or `None` if it takes longer than `limit`.
 pub async fn within<T>(limit: time::Duration, operation: impl Future<Output = T>) -> Option<T> {
-    until(time::Instant::now() + limit, operation).await
+    until(instant() + limit, operation).await
 }
 
 /// Returns the result of an operation, or `None` at `deadline`.

@@ -62,6 +62,7 @@ pub mod sim;
 pub mod sparse_image;
 mod two_servers;
 mod unified_kernel;
+mod upgrade_recorder;
 pub mod upgrade_recording;
 mod veth_network;
 mod wait;

@@ -2,8 +2,6 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
-use crate::noise;
-
 /// What a client of an NBD server did to its disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
@@ -56,7 +54,11 @@ pub struct Random(u64);
 impl Random {
     /// Creates the sequence.
     pub fn new(seed: u64) -> Self {
-        Self(noise(8, seed.wrapping_add(1)).iter().fold(1, |state, byte| state << 8 | u64::from(*byte)) | 1)
+        // Similar seeds must not give similar sequences (splitmix64).
+        let mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self(mixed | 1)
     }
 
     /// Returns the next number below `limit`.
@@ -75,8 +77,11 @@ impl Random {
 
 impl Cut {
     /// Returns how many of `len` bytes of a write since the last flush are kept, from its start on.
-    fn kept(self, len: usize, random: &mut Random, report: &mut CutReport) -> usize {
+    pub fn kept(self, len: usize, is_durable: bool, random: &mut Random, report: &mut CutReport) -> usize {
         let Self::Power { unit } = self else { return len };
+        if is_durable {
+            return len;
+        }
         match random.below(20) {
             0..9 => {
                 report.lost += 1;
@@ -126,7 +131,7 @@ impl<'a> CutDisk<'a> {
         let mut replaced = Vec::new();
         for operation in &self.operations[flushed..end] {
             let Operation::Write { offset, bytes, is_durable } = operation else { continue };
-            let kept = if *is_durable { bytes.len() } else { cut.kept(bytes.len(), random, &mut report) };
+            let kept = cut.kept(bytes.len(), *is_durable, random, &mut report);
             let range = *offset as usize..*offset as usize + kept;
             replaced.push((range.start, disk[range.clone()].to_vec()));
             disk[range].copy_from_slice(&bytes[..kept]);

@@ -7,14 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{OwnerMachine, RecordingNbdServer, Tree, disk::Disk, disk::FileSystem, power_cut::Operation};
-
-/// The number of upgrades of a recording.
-const UPGRADES: u32 = 16;
-/// How many older versions stay installed.
-const KEPT: u32 = 2;
-/// The size of the disks in MiB.
-const SIZE: u64 = 16;
+use super::power_cut::Operation;
 
 /// The files of each version, which links name without it.
 pub const FILES: [&str; 2] = ["vmlinuz", "initrd.img"];
@@ -24,27 +17,60 @@ pub const FILES: [&str; 2] = ["vmlinuz", "initrd.img"];
 pub struct RecordedFileSystem {
     /// The name of the recording.
     pub name: &'static str,
-    /// The options of `mke2fs`; `None` for vfat.
-    pub mke2fs: Option<&'static [&'static str]>,
+    /// The kind.
+    pub kind: Kind,
+    /// The options of `mkfs`.
+    pub mkfs: &'static [&'static str],
     /// The options of `mount`.
     pub mount: &'static str,
 }
 
+/// The kind of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// ext4.
+    Ext4,
+    /// FAT with long names.
+    Vfat,
+    /// XFS.
+    Xfs,
+    /// btrfs.
+    Btrfs,
+}
+
 /// The file systems of the recordings.
-pub const RECORDED: [RecordedFileSystem; 4] = [
-    RecordedFileSystem { name: "ordered", mke2fs: Some(&["-b", "4096"]), mount: "-t ext4 -o data=ordered" },
-    RecordedFileSystem {
-        name: "journal",
-        mke2fs: Some(&["-b", "1024", "-J", "size=2"]),
-        mount: "-t ext4 -o data=journal",
-    },
+pub const RECORDED: [RecordedFileSystem; 7] = [
+    RecordedFileSystem { name: "ordered", kind: Kind::Ext4, mkfs: &["-b", "4096"], mount: "data=ordered" },
+    RecordedFileSystem { name: "journal", kind: Kind::Ext4, mkfs: &["-b", "1024", "-J", "size=2"], mount: "data=journal" },
     RecordedFileSystem {
         name: "writeback",
-        mke2fs: Some(&["-b", "1024", "-O", "^metadata_csum,^64bit"]),
-        mount: "-t ext4 -o data=writeback",
+        kind: Kind::Ext4,
+        mkfs: &["-b", "1024", "-O", "^metadata_csum,^64bit"],
+        mount: "data=writeback",
     },
-    RecordedFileSystem { name: "vfat", mke2fs: None, mount: "-t vfat" },
+    // A commit block may be written before the blocks of its transaction.
+    RecordedFileSystem {
+        name: "async",
+        kind: Kind::Ext4,
+        mkfs: &["-b", "1024"],
+        mount: "data=writeback,journal_async_commit",
+    },
+    RecordedFileSystem { name: "vfat", kind: Kind::Vfat, mkfs: &[], mount: "rw" },
+    RecordedFileSystem { name: "xfs", kind: Kind::Xfs, mkfs: &["-l", "size=1400b"], mount: "noatime" },
+    RecordedFileSystem { name: "btrfs", kind: Kind::Btrfs, mkfs: &["--mixed"], mount: "noatime" },
 ];
+
+impl RecordedFileSystem {
+    /// Returns whether what was flushed survives a power cut, whatever is being written: FAT has no journal.
+    pub fn survives_power_cuts(&self) -> bool {
+        self.kind != Kind::Vfat
+    }
+
+    /// Returns whether a reader may refuse a disk after a power cut because Linux would refuse it, too, or repair it.
+    pub fn may_be_refused(&self) -> bool {
+        matches!(self.kind, Kind::Xfs | Kind::Btrfs)
+    }
+}
 
 /// An upgrade, between two numbers of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,42 +101,6 @@ pub fn contents(name: &str, version: u32) -> Vec<u8> {
 }
 
 impl UpgradeRecording {
-    /// Records a kernel in a virtual machine.
-    #[track_caller]
-    pub fn record(file_system: &RecordedFileSystem) -> Self {
-        let tree = Tree::new().directory("boot");
-        let disk = Disk::whole(
-            SIZE,
-            match file_system.mke2fs {
-                Some(options) => FileSystem::Ext4With(&tree, options),
-                None => FileSystem::Vfat(&tree),
-            },
-        );
-        let mut base = fs::read(disk.path()).expect("the image");
-        let server = RecordingNbdServer::start(base.clone());
-        let mut owner = OwnerMachine::boot_at(server.url(), 512, &[], &[]);
-        owner.run(&format!("mount {} /dev/vda /mnt && mkdir -p /mnt/boot", file_system.mount));
-        let has_links = file_system.mke2fs.is_some();
-        install(&mut owner, 0, has_links);
-        server.take_operations().iter().for_each(|operation| operation.apply(&mut base));
-        let mut upgrades = Vec::new();
-        for version in 1..=UPGRADES {
-            let begin = server.len();
-            install(&mut owner, version, has_links);
-            upgrades.push(Upgrade { version, begin, end: server.len() });
-            if let Some(old) = version.checked_sub(KEPT + 1).filter(|_| has_links) {
-                // Its blocks are used again, also those of a directory, which were in the journal. The log of a service grows
-                // meanwhile, and is not flushed.
-                owner.run(&format!("cd /mnt && rm -r boot/*-{old} && cat boot/*-{version} >>log; :"));
-                if version % 4 == 0 {
-                    owner.run("rm /mnt/log");
-                }
-            }
-        }
-        owner.power_cut();
-        Self { base, operations: server.take_operations(), upgrades }
-    }
-
     /// Reads a recording from a file that [`write`](Self::write) has written.
     ///
     /// # Errors
@@ -165,23 +155,6 @@ impl UpgradeRecording {
         }
         fs::write(path, xz(&["-9", "--extreme", "--stdout"], &bytes)?)
     }
-}
-
-/// Installs a version as package managers do: each file under a temporary name, a flush, a rename.
-fn install(owner: &mut OwnerMachine, version: u32, has_links: bool) {
-    for name in FILES {
-        let path = if has_links { format!("/mnt/boot/{name}-{version}") } else { format!("/mnt/boot/{name}") };
-        owner.write(&format!("{path}.new"), &contents(name, version));
-        owner.run(&format!("sync {path}.new && mv {path}.new {path}"));
-        if has_links {
-            owner.run(&format!("cd /mnt/boot && ln -s {name}-{version} new && mv new {name}"));
-        }
-    }
-    if has_links {
-        let modules = format!("/mnt/boot/modules-{version}");
-        owner.run(&format!("mkdir {modules} && cd {modules} && touch $(seq 1000 1300)"));
-    }
-    owner.run("sync");
 }
 
 fn xz(args: &[&str], input: &[u8]) -> io::Result<Vec<u8>> {

@@ -7,7 +7,6 @@ use std::{
 
 use futures_channel::{mpsc::UnboundedReceiver, oneshot};
 use smol::{
-    Timer,
     future::{or, pending},
     lock::SemaphoreGuardArc,
 };
@@ -18,7 +17,7 @@ use super::{
     error_log::DiskLog,
     snapshot::Snapshot,
 };
-use crate::clock::within;
+use crate::clock::{self, Timer, within};
 
 /// The delay before a failed background connect is repeated, at first; it doubles with each failure.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -56,7 +55,7 @@ impl DiskActor {
     /// Creates the actor of a disk.
     pub(super) fn new(connector: Connector, log: Arc<DiskLog>) -> Self {
         let timeouts = connector.backend().timeouts();
-        Self { connector, timeouts, snapshot: None, last_used: Instant::now(), log }
+        Self { connector, timeouts, snapshot: None, last_used: clock::instant(), log }
     }
 
     /// Handles messages until it is dropped.
@@ -133,8 +132,8 @@ impl DiskActor {
     /// Waits until a timeout of the snapshot or the connection may have passed. Never completes without either.
     async fn idle(&self) {
         let deadline = match &self.snapshot {
-            Some(snapshot) if has_transfers(snapshot) => Instant::now() + POLL_INTERVAL,
-            Some(snapshot) => (snapshot.last_used() + self.lifetime(snapshot)).min(Instant::now() + POLL_INTERVAL),
+            Some(snapshot) if has_transfers(snapshot) => clock::instant() + POLL_INTERVAL,
+            Some(snapshot) => (snapshot.last_used() + self.lifetime(snapshot)).min(clock::instant() + POLL_INTERVAL),
             None if self.connector.is_connected() => self.last_used + self.timeouts.idle,
             None => pending().await,
         };
@@ -146,7 +145,7 @@ impl DiskActor {
     fn release(&mut self) {
         if let Some(snapshot) = &self.snapshot {
             let is_native = matches!(snapshot.contents(), Contents::Native(_));
-            let is_needed = snapshot.last_used() + self.lifetime(snapshot) > Instant::now();
+            let is_needed = snapshot.last_used() + self.lifetime(snapshot) > clock::instant();
             if has_transfers(snapshot) || is_needed && !(is_native && self.connector.memory().is_short()) {
                 return;
             }
@@ -159,7 +158,7 @@ impl DiskActor {
             self.connector.disconnect();
         }
         if !self.connector.is_connected() {
-            let seconds = self.last_used.elapsed().as_secs();
+            let seconds = clock::elapsed(self.last_used).as_secs();
             log::info!("{}: disconnected after {seconds} s idle", self.connector.name());
         }
     }
@@ -195,7 +194,7 @@ impl DiskActor {
             // A server that is so slow would only delay the next attempt, and reads of this one may be under way.
             self.connector.disconnect();
         }
-        self.last_used = Instant::now();
+        self.last_used = clock::instant();
         let snapshot = Arc::new(Snapshot::new(contents?));
         self.log.opened();
         if !refresh || self.snapshot.is_none() {
@@ -206,7 +205,7 @@ impl DiskActor {
 
     /// Returns whether a snapshot belongs to a boot that is not over.
     fn is_current(&self, snapshot: &Arc<Snapshot>) -> bool {
-        let is_in_boot = has_transfers(snapshot) || snapshot.last_used().elapsed() < self.timeouts.view_gap;
+        let is_in_boot = has_transfers(snapshot) || clock::elapsed(snapshot.last_used()) < self.timeouts.view_gap;
         is_in_boot && snapshot.age() < MAX_SNAPSHOT_AGE
     }
 }

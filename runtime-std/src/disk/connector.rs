@@ -18,6 +18,7 @@ use smol::{
 
 use super::{Contents, Description, DiskError};
 use crate::{
+    clock,
     event_loop::EventLoop,
     fs::{self, DiskWork, MountedDisk, Turns},
     guestfs::{Launcher, SharedAppliance},
@@ -130,7 +131,7 @@ impl Connector {
     pub(crate) fn new(name: String, description: Description, backend: Arc<Backend>) -> Self {
         let memory = backend.memory.disk();
         let (work, logged) = (DiskWork::new(&backend.turns), Logged::default());
-        Self { name, description, backend, memory, work, nbd: None, connected: Instant::now(), logged }
+        Self { name, description, backend, memory, work, nbd: None, connected: clock::instant(), logged }
     }
 
     /// Returns the name of the `.nbd` file.
@@ -165,7 +166,7 @@ impl Connector {
 
     /// Returns whether the size of the disk may have changed since the handshake.
     fn is_connection_outdated(&self) -> bool {
-        self.connected.elapsed() > MIN_RECONNECT_AGE
+        clock::elapsed(self.connected) > MIN_RECONNECT_AGE
     }
 
     /// Disconnects the native backend.
@@ -187,7 +188,7 @@ impl Connector {
             nbd::probe(&config.url).await.map_err(|error| connect_error(&config.url, error))?;
             return self.start_appliance(&config).await;
         }
-        let started = Instant::now();
+        let started = clock::instant();
         let is_new = !self.nbd.as_ref().is_some_and(|nbd| nbd.is_alive());
         let nbd = self.connect_to(&config).await?;
         let disk = match MountedDisk::open_within(nbd, &config, self.memory.clone(), &self.work).await {
@@ -213,7 +214,7 @@ impl Connector {
             Err(error) => return Err(error.into()),
         };
         if is_new {
-            let seconds = started.elapsed().as_secs_f64();
+            let seconds = clock::elapsed(started).as_secs_f64();
             log::info!("{}: connected to {} in {seconds:.3} s: {}", self.name, config.url, disk.contents());
         }
         let in_use = disk.in_use();
@@ -258,7 +259,7 @@ impl Connector {
             self.logged.is_not_multi_conn = true;
         }
         self.nbd = Some(nbd.clone());
-        self.connected = Instant::now();
+        self.connected = clock::instant();
         Ok(nbd)
     }
 
@@ -277,9 +278,9 @@ impl Connector {
     }
 
     async fn start_appliance(&self, config: &DiskConfig) -> Result<Contents, DiskError> {
-        let (started, description) = (Instant::now(), self.description.for_helper(config));
+        let (started, description) = (clock::instant(), self.description.for_helper(config));
         let appliance = self.backend.launcher.start(&self.name, &description).await.map_err(DiskError::Start)?;
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = clock::elapsed(started).as_secs_f64();
         log::info!("{}: connected to {} in {seconds:.1} s, through libguestfs", self.name, config.url);
         Ok(Contents::Guestfs(SharedAppliance::new(appliance, &self.backend.executor)))
     }

@@ -3,6 +3,7 @@
 use std::{ops::Range, time::Instant};
 
 use super::{DiskError, snapshot::DiskFile};
+use crate::clock;
 
 /// The number of bytes that are compared at once.
 const PART: usize = 64 * 1024;
@@ -39,7 +40,7 @@ impl Digest {
         }
         let (mut at, mut crc) = (self.range.start, 0);
         while at < self.range.end {
-            if Instant::now() >= until {
+            if clock::instant() >= until {
                 return Err(DiskError::Changed);
             }
             let len = usize::try_from(self.range.end - at).unwrap_or(PART).min(PART);

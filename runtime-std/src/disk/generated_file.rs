@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{DiskError, handle::Disk};
-use crate::memory::Reservation;
+use crate::{clock, memory::Reservation};
 
 /// A file in memory, generated from the files in a snapshot of a disk.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ impl GeneratedFile {
     /// Creates a file with this text. It occupies memory of the disk.
     pub(super) fn new(disk: &Disk, text: String) -> Result<Self, DiskError> {
         let memory = disk.memory().reserve(text.capacity())?;
-        Ok(Self { bytes: text.into_bytes(), generated: Instant::now(), _memory: memory })
+        Ok(Self { bytes: text.into_bytes(), generated: clock::instant(), _memory: memory })
     }
 
     /// Returns the contents.

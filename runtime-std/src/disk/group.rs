@@ -13,6 +13,7 @@ use super::{
     error_log::DiskState,
     handle::Disk,
 };
+use crate::clock;
 
 /// The number of boards whose disks are kept. When it is reached, those not used for the longest time are dropped: forged addresses
 /// must not occupy the memory.
@@ -55,14 +56,14 @@ impl Group {
         let url = config.url.to_string();
         let mut disks = self.disks.lock();
         if let Some((disk, last_used)) = disks.get_mut(&url) {
-            *last_used = Instant::now();
+            *last_used = clock::instant();
             return Ok(BoardDisk::new(disk.clone(), &config));
         }
         if disks.len() >= MAX_DISKS {
             drop_half(&mut disks);
         }
         let disk = Disk::new(Connector::new(self.name(board), description, backend.clone()));
-        disks.insert(url, (disk.clone(), Instant::now()));
+        disks.insert(url, (disk.clone(), clock::instant()));
         Ok(BoardDisk::new(disk, &config))
     }
 

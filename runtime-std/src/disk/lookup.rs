@@ -2,9 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
-use smol::Timer;
-
 use super::{DiskError, RETRY_INTERVAL, RETRY_LIMIT, handle::Disk, snapshot::Snapshot};
+use crate::clock::{self, Timer};
 
 /// The attempts to look something up on a disk. They are repeated for [`RETRY_LIMIT`] while the disk is inconsistent because it is being
 /// written.
@@ -19,7 +18,7 @@ pub(super) struct Lookup<'d> {
 
 impl<'d> Lookup<'d> {
     pub(super) fn new(disk: &'d Disk) -> Self {
-        Self { disk, requested: Instant::now(), refresh: false, may_be_outdated: false }
+        Self { disk, requested: clock::instant(), refresh: false, may_be_outdated: false }
     }
 
     /// Returns the snapshot for the next attempt; connects the disk if necessary.
@@ -36,7 +35,7 @@ impl<'d> Lookup<'d> {
             // The journal that the snapshot has read may have been overwritten since, and names with it.
             Err(DiskError::NotFound) if !self.refresh && self.may_be_outdated => self.refresh = true,
             // Another snapshot would only take more memory.
-            Err(error) if error.is_transient() && self.requested.elapsed() < RETRY_LIMIT => {
+            Err(error) if error.is_transient() && clock::elapsed(self.requested) < RETRY_LIMIT => {
                 self.refresh = !error.is_out_of_memory();
                 Timer::after(RETRY_INTERVAL).await;
             }

@@ -19,6 +19,8 @@ mod group;
 mod handle;
 mod lookup;
 mod remote_file;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 #[cfg(test)]
 mod tests;

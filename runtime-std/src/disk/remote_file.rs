@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rtftp_core::{BlockReader, ReadFailed, RequestPath, wire::packet::DATA_HEADER};
-use smol::{Task, Timer};
+use smol::Task;
 
 use super::{
     DiskError, RETRY_INTERVAL,
@@ -20,7 +20,10 @@ use super::{
     lookup::Lookup,
     snapshot::{Comparison, DiskFile, Snapshot},
 };
-use crate::fs::{Buffer, Error, FileIdentity};
+use crate::{
+    clock::{self, Timer},
+    fs::{Buffer, Error, FileIdentity},
+};
 
 /// The time for which a transfer waits for a lost disk to become readable again.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -123,7 +126,7 @@ impl RemoteFile {
 
     /// Returns the age of the snapshot in which the file was opened.
     pub(crate) fn snapshot_age(&self) -> Duration {
-        self.snapshot_taken.elapsed()
+        clock::elapsed(self.snapshot_taken)
     }
 
     /// See [`OpenFile::poll_ready`](crate::files::open_file::OpenFile::poll_ready).
@@ -160,7 +163,7 @@ impl RemoteFile {
     pub(crate) async fn verify(&self) -> Result<(), ReadFailed> {
         // libguestfs cannot verify that a file is unchanged.
         let Some(Opened { file: file @ DiskFile::Native { .. }, .. }) = &self.opened else { return Ok(()) };
-        let until = Instant::now() + RECONNECT_LIMIT;
+        let until = clock::instant() + RECONNECT_LIMIT;
         match reopen(&self.disk, &self.source.path, file, &self.source.digest(), until).await {
             Ok(_) => Ok(()),
             Err(error) => Err(ReadFailed(error.to_client())),
@@ -250,7 +253,7 @@ async fn load(
     (offset, len): (u64, usize),
     verify: bool,
 ) -> Result<(Buffer, DiskFile), DiskError> {
-    let until = Instant::now() + RECONNECT_LIMIT;
+    let until = clock::instant() + RECONNECT_LIMIT;
     loop {
         let read = match &file {
             DiskFile::Native { device, map } => map.read(&**device, offset, len).await.map_err(DiskError::from),
@@ -274,7 +277,7 @@ async fn load(
                 *source.digest.lock() = digest;
                 return Ok((bytes, file));
             }
-            Err(error) if Instant::now() >= until => return Err(error),
+            Err(error) if clock::instant() >= until => return Err(error),
             // Damaged, or written at this moment.
             Err(DiskError::FileSystem(Error::Corrupt(_))) => {
                 Timer::after(RETRY_INTERVAL).await;
@@ -306,7 +309,7 @@ async fn reopen(
                 // The attributes have not changed again since the contents were compared.
                 Comparison::OtherAttributes if is_same(compared.as_ref(), &reopened) => return Ok(reopened),
                 Comparison::OtherAttributes => match digest.matches(&reopened, until).await {
-                    Ok(true) if Instant::now() < until => {
+                    Ok(true) if clock::instant() < until => {
                         compared = Some(reopened);
                         continue;
                     }
@@ -317,7 +320,7 @@ async fn reopen(
             Err(DiskError::NotFound | DiskError::Forbidden(_)) => return Err(DiskError::Changed),
             Err(error) => error,
         };
-        if Instant::now() >= until {
+        if clock::instant() >= until {
             return Err(error);
         }
         Timer::after(RETRY_INTERVAL).await;

@@ -10,6 +10,7 @@ use rtftp_core::RequestPath;
 
 use super::{DiskError, chunks::Layout};
 use crate::{
+    clock,
     fs::{BlockDevice, MountedDisk, ResolveError, SharedFileMap},
     guestfs::{HelperError, SharedAppliance, SharedFile},
 };
@@ -39,7 +40,7 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     pub(super) fn new(contents: Contents) -> Self {
-        let now = Instant::now();
+        let now = clock::instant();
         Self { contents, taken: now, last_used: Mutex::new(now) }
     }
 
@@ -89,7 +90,7 @@ impl Snapshot {
 
     /// Returns the age.
     pub(super) fn age(&self) -> Duration {
-        self.taken.elapsed()
+        clock::elapsed(self.taken)
     }
 
     /// Returns whether it was taken before `time`.
@@ -99,7 +100,7 @@ impl Snapshot {
 
     /// Records a use.
     pub(super) fn touch(&self) {
-        *self.last_used.lock() = Instant::now();
+        *self.last_used.lock() = clock::instant();
     }
 
     /// Returns the time of the last use.

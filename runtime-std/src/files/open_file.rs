@@ -11,6 +11,7 @@ use rtftp_core::{BlockReader, ReadFailed};
 
 use super::{local::LocalFile, origin::Origin};
 use crate::{
+    clock,
     disk::{GeneratedFile, RemoteFile},
     local_fs::ServedFile,
 };
@@ -85,7 +86,7 @@ impl OpenFile {
         match &self.source {
             Source::Local(_) => None,
             Source::Disk(file, _) => Some(file.snapshot_age()),
-            Source::Generated(file) => Some(file.generated().elapsed()),
+            Source::Generated(file) => Some(clock::elapsed(file.generated())),
         }
     }
 

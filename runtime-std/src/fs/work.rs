@@ -23,6 +23,7 @@ use smol::{
 };
 
 use super::Error;
+use crate::clock;
 
 /// The time of the processor that a disk uses until its operations wait for the next turn.
 const SLICE: Duration = Duration::from_micros(500);
@@ -57,7 +58,7 @@ struct Usage {
 impl DiskWork {
     /// Returns the work of a disk that takes turns with others.
     pub fn new(turns: &Turns) -> Self {
-        let usage = Usage { recent: Duration::ZERO, updated: Instant::now(), slice: Duration::ZERO };
+        let usage = Usage { recent: Duration::ZERO, updated: clock::instant(), slice: Duration::ZERO };
         Self { turns: turns.clone(), usage: Arc::new(Mutex::new(usage)), in_turn: Arc::new(Semaphore::new(1)) }
     }
 
@@ -122,7 +123,7 @@ struct Turn(Turns);
 impl Drop for Turn {
     fn drop(&mut self) {
         let next = {
-            let (mut state, now) = (self.0.0.lock(), Instant::now());
+            let (mut state, now) = (self.0.0.lock(), clock::instant());
             state.waiting.retain(|(_, grant)| !grant.is_closed());
             let usages = state.waiting.iter().map(|(disk, _)| disk.lock().recent(now)).enumerate();
             let next = usages.min_by_key(|(_, recent)| *recent).map(|(index, _)| index);
@@ -155,11 +156,11 @@ struct Progress {
 
 /// Runs an operation on a disk with a budget of work in bytes: its reads fail with [`Error::TooMuchWork`] once that is spent.
 pub(super) async fn metered<T>(disk: &DiskWork, budget: u64, operation: impl Future<Output = T>) -> T {
-    let progress = Mutex::new(Progress { left: budget, polled: Instant::now(), turn: None, is_yielding: false });
+    let progress = Mutex::new(Progress { left: budget, polled: clock::instant(), turn: None, is_yielding: false });
     let meter = Arc::new(Meter { disk: disk.clone(), progress });
     let mut operation = pin!(operation);
     poll_fn(|context| {
-        meter.progress.lock().polled = Instant::now();
+        meter.progress.lock().polled = clock::instant();
         let _poll = CurrentMeter::set(meter.clone());
         operation.as_mut().poll(context)
     })
@@ -183,7 +184,7 @@ impl Drop for CurrentMeter {
         let outer = self.outer.take();
         let mut progress = self.meter.progress.lock();
         if outer.is_none() {
-            let now = Instant::now();
+            let now = clock::instant();
             self.meter.disk.add(now.saturating_duration_since(progress.polled), now);
         }
         CURRENT.set(outer);
@@ -207,7 +208,7 @@ pub(super) async fn count_read(len: usize) -> Result<(), Error> {
         let left = progress.left.checked_sub(len as u64 + READ_WORK);
         progress.left = left.unwrap_or(0);
         left.ok_or(Error::TooMuchWork)?;
-        progress.polled.elapsed()
+        clock::elapsed(progress.polled)
     };
     if used + meter.disk.usage.lock().slice < SLICE {
         return Ok(());

@@ -95,7 +95,7 @@ pub(super) struct Limit {
 
 impl Limit {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, deadline: Instant::now() + limit }
+        Self { limit, deadline: clock::instant() + limit }
     }
 
     /// Returns the result of a step, or [`NbdError::Timeout`].

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, ops::Range, time::Instant};
 use smol::channel::Sender;
 
 use super::{NbdError, latency::READ_LATENCY};
-use crate::buffer::{Buffer, BufferPool};
+use crate::{
+    buffer::{Buffer, BufferPool},
+    clock,
+};
 
 /// The maximum number of requests in flight.
 const MAX_REQUESTS: usize = 64;
@@ -71,7 +74,7 @@ impl InFlight {
         let buffer = self.pool.take(request.len as usize);
         let whole = request.offset..request.offset.saturating_add(request.len.into());
         let chunks_left = MAX_SMALL_CHUNKS + request.len / SECTOR;
-        let sent = Instant::now();
+        let sent = clock::instant();
         let pending = Pending { request, sent, deadline, buffer, missing: vec![whole], chunks_left, error: None };
         self.requests.insert(self.last_cookie, pending);
         self.last_cookie
@@ -126,7 +129,7 @@ impl InFlight {
     pub(super) fn complete(&mut self, cookie: u64) -> Result<(), NbdError> {
         let pending = self.requests.remove(&cookie).ok_or(NbdError::UnrequestedData)?;
         self.bytes -= pending.request.len as usize;
-        READ_LATENCY.add_duration(pending.sent.elapsed());
+        READ_LATENCY.add_duration(clock::elapsed(pending.sent));
         let reply = match pending.error {
             Some(error) => Err(error),
             None if pending.missing.is_empty() => Ok(pending.buffer),

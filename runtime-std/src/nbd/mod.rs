@@ -8,6 +8,8 @@ mod in_flight;
 mod latency;
 #[cfg(test)]
 pub(crate) mod script;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -8,11 +8,10 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use smol::{
-    Timer,
     channel::Receiver,
     future::{FutureExt, poll_once},
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -27,7 +26,10 @@ use super::{
         REPLY_TYPE_NONE, REPLY_TYPE_OFFSET_DATA, REPLY_TYPE_OFFSET_HOLE, parse_error, request,
     },
 };
-use crate::buffer::BufferPool;
+use crate::{
+    buffer::BufferPool,
+    clock::{self, Timer},
+};
 
 /// Runs until the handle is dropped or the connection is lost.
 pub(super) async fn run(
@@ -130,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transmission<S> {
             cx.waker().wake_by_ref();
         }
         while timer.poll(cx).is_ready() {
-            let now = Instant::now();
+            let now = clock::instant();
             // A request that is not sent yet cannot be late earlier than this.
             let deadline = self.in_flight.deadline().unwrap_or(now + self.timeout);
             if deadline <= now {
@@ -177,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transmission<S> {
                 return Poll::Ready(Ok(()));
             }
             let (offset, len) = (next.offset, next.len);
-            let cookie = self.in_flight.add(next, Instant::now() + self.timeout);
+            let cookie = self.in_flight.add(next, clock::instant() + self.timeout);
             self.outgoing.extend_from_slice(&request(CMD_READ, cookie, offset, len));
         }
     }

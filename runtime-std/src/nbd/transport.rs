@@ -27,7 +27,7 @@ use smol::{
 use crate::{event_loop, event_loop::EventLoop, unsandboxed};
 
 /// A connection of any kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
@@ -36,6 +36,10 @@ pub(super) type BoxedStream = Box<dyn Stream>;
 
 /// Connects to a server. The socket is registered with an event loop if there is one.
 pub(super) async fn connect(server: &NbdServer, event_loop: Option<&Arc<EventLoop>>) -> io::Result<BoxedStream> {
+    #[cfg(test)]
+    if let Some(connected) = super::simulated::connect() {
+        return connected;
+    }
     Ok(match (server, event_loop) {
         (NbdServer::Tcp { host, port }, None) => Box::new(QuickAck(connect_tcp(host, *port).await?)),
         (NbdServer::Tcp { host, port }, Some(event_loop)) => {
