@@ -44,8 +44,6 @@ struct State {
     disk: Vec<u8>,
     operations: Vec<Operation>,
     playing: Playing,
-    /// The number of reads after which the next one ends its connection.
-    reads_left: Option<usize>,
 }
 
 /// Operations of another client that are applied while the disk is read.
@@ -71,27 +69,13 @@ impl Playing {
     }
 }
 
-impl State {
-    /// Counts a read. Returns whether it ends its connection.
-    fn ends_connection(&mut self) -> bool {
-        let ends = self.reads_left == Some(0);
-        self.reads_left = self.reads_left.and_then(|left| left.checked_sub(1));
-        ends
-    }
-}
-
 impl RecordingNbdServer {
     /// Exports a disk.
     pub fn start(disk: Vec<u8>) -> Self {
         let (listener, address) = listener();
         let server = Self {
             url: format!("nbd://{address}/"),
-            state: Arc::new(Mutex::new(State {
-                disk,
-                operations: Vec::new(),
-                playing: Playing::default(),
-                reads_left: None,
-            })),
+            state: Arc::new(Mutex::new(State { disk, operations: Vec::new(), playing: Playing::default() })),
         };
         let accepting = server.clone();
         thread::spawn(move || {
@@ -132,16 +116,6 @@ impl RecordingNbdServer {
     /// Applies an operation, from number `next` on, before every so many reads from now on.
     pub fn play(&self, operations: Arc<[Operation]>, next: usize, every: usize) {
         self.state.lock().playing = Playing { operations, next, every, reads: 0 };
-    }
-
-    /// Returns the number of the next operation to apply.
-    pub fn played(&self) -> usize {
-        self.state.lock().playing.next
-    }
-
-    /// Closes a connection without a reply to a read, after this many reads; `None` for never.
-    pub fn close_connection_after(&self, reads: Option<usize>) {
-        self.state.lock().reads_left = reads;
     }
 
     /// Stops to apply operations, and returns the number of the next one.
@@ -187,9 +161,6 @@ impl RecordingNbdServer {
         let mut written = vec![0; if command == WRITE { len } else { 0 }];
         stream.read_exact(&mut written)?;
         let mut state = self.state.lock();
-        if command == READ && state.ends_connection() {
-            return Ok(false);
-        }
         let State { disk, operations, playing, .. } = &mut *state;
         if command == READ {
             playing.before_read(disk);

@@ -98,4 +98,3 @@ fn install(owner: &mut OwnerMachine, version: u32, has_links: bool) {
     }
     owner.run("sync");
 }
-

@@ -41,7 +41,12 @@ pub enum Kind {
 /// The file systems of the recordings.
 pub const RECORDED: [RecordedFileSystem; 7] = [
     RecordedFileSystem { name: "ordered", kind: Kind::Ext4, mkfs: &["-b", "4096"], mount: "data=ordered" },
-    RecordedFileSystem { name: "journal", kind: Kind::Ext4, mkfs: &["-b", "1024", "-J", "size=2"], mount: "data=journal" },
+    RecordedFileSystem {
+        name: "journal",
+        kind: Kind::Ext4,
+        mkfs: &["-b", "1024", "-J", "size=2"],
+        mount: "data=journal",
+    },
     RecordedFileSystem {
         name: "writeback",
         kind: Kind::Ext4,

@@ -44,7 +44,7 @@ pub(crate) struct VirtualTime(());
 impl VirtualTime {
     /// Starts the clock.
     pub(crate) fn start() -> Self {
-        CLOCK.set(Some(Clock { now: Instant::now(), timers: BTreeMap::new(), count: 0 }));
+        CLOCK.set(Some(Clock { now: *super::START, timers: BTreeMap::new(), count: 0 }));
         Self(())
     }
 
@@ -145,7 +145,8 @@ impl Timer {
         if let Self::Virtual(at, number) = self
             && let Some(number) = number.take()
         {
-            let waker = CLOCK.with_borrow_mut(|clock| clock.as_mut().and_then(|clock| clock.timers.remove(&(*at, number))));
+            let waker =
+                CLOCK.with_borrow_mut(|clock| clock.as_mut().and_then(|clock| clock.timers.remove(&(*at, number))));
             drop(waker);
         }
     }

@@ -35,7 +35,10 @@ impl<'d> Lookup<'d> {
             // The journal that the snapshot has read may have been overwritten since, and names with it.
             Err(DiskError::NotFound) if !self.refresh && self.may_be_outdated => self.refresh = true,
             // Another snapshot would only take more memory.
-            Err(error) if error.is_transient() && clock::elapsed(self.requested) < RETRY_LIMIT => {
+            Err(error)
+                if (error.is_transient() || matches!(error, DiskError::Changed))
+                    && clock::elapsed(self.requested) < RETRY_LIMIT =>
+            {
                 self.refresh = !error.is_out_of_memory();
                 Timer::after(RETRY_INTERVAL).await;
             }

@@ -13,7 +13,7 @@ use rtftp_core::{BlockReader, ReadFailed, RequestPath, wire::packet::DATA_HEADER
 use smol::Task;
 
 use super::{
-    DiskError, RETRY_INTERVAL,
+    DiskError, RETRY_INTERVAL, RETRY_LIMIT,
     chunks::Chunks,
     digest::Digest,
     handle::Disk,
@@ -97,7 +97,12 @@ impl RemoteFile {
     }
 
     async fn open_in(snapshot: Arc<Snapshot>, disk: &Disk, path: &RequestPath) -> Result<Self, DiskError> {
-        let file = snapshot.open(path).await?;
+        let mut file = snapshot.open(path).await?;
+        if file.size() == 0 && matches!(file, DiskFile::Native { .. }) {
+            // Nothing will be read from it, and so compared with the disk.
+            let until = clock::instant() + RETRY_LIMIT;
+            file = reopen(disk, path, &file, &Digest::default(), until).await?;
+        }
         let chunks = Chunks::new(disk.memory(), file.size(), file.layout())?;
         Ok(Self::new(disk.clone(), Source::new(path).into(), snapshot, file, chunks))
     }

@@ -27,7 +27,9 @@ impl PagedDisk {
     /// Appends a range to `bytes`. Returns `false` if it is not on the disk.
     pub(super) fn read(&self, mut offset: usize, mut len: usize, bytes: &mut Vec<u8>) -> bool {
         while len > 0 {
-            let Some(page) = self.pages.get(offset / PAGE).and_then(|page| page.get(offset % PAGE..)) else { return false };
+            let Some(page) = self.pages.get(offset / PAGE).and_then(|page| page.get(offset % PAGE..)) else {
+                return false;
+            };
             let part = &page[..len.min(page.len())];
             bytes.extend_from_slice(part);
             (offset, len) = (offset + part.len(), len - part.len());

@@ -11,7 +11,8 @@ use std::{
 };
 
 use rtftp_core::{
-    BlockReader, BlockSink, Instant, Outcome, Output, Packet, Receiver, ReceiverConfig, RequestPath, Sender, WriteFailed,
+    BlockReader, BlockSink, Instant, Outcome, Output, Packet, Receiver, ReceiverConfig, RequestPath, Sender,
+    WriteFailed,
     wire::{
         options::{Limits, RequestedOptions, negotiate},
         packet::ErrorCode,
