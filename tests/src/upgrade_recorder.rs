@@ -64,7 +64,7 @@ impl RecordedFileSystem {
                 // Its blocks are used again, also those of a directory, which were in the journal. The log of a service grows
                 // meanwhile, and is not flushed.
                 owner.run(&format!("cd /mnt && rm -r boot/*-{old} && cat boot/*-{version} >>log; :"));
-                if version % 4 == 0 {
+                if version.is_multiple_of(4) {
                     owner.run("rm /mnt/log");
                 }
             }
@@ -77,7 +77,7 @@ impl RecordedFileSystem {
 /// Installs a version as package managers do. Like dpkg, in even versions: each file under a temporary name, a flush, a rename. Like
 /// rpm, in odd versions: all files, then one flush for all of them. Links to the files follow.
 fn install(owner: &mut OwnerMachine, version: u32, has_links: bool) {
-    let is_flushed_alone = version % 2 == 0 || !has_links;
+    let is_flushed_alone = version.is_multiple_of(2) || !has_links;
     for name in FILES {
         let path = if has_links { format!("/mnt/boot/{name}-{version}") } else { format!("/mnt/boot/{name}") };
         owner.write(&format!("{path}.new"), &contents(name, version));
