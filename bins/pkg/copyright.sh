@@ -18,6 +18,10 @@ crates=$(cargo tree --quiet --locked --package "$crate" "$@" --edges normal --pr
 cat bins/pkg/debian/copyright
 [ ! -e "bins/pkg/debian/$crate.copyright" ] || cat "bins/pkg/debian/$crate.copyright"
 
+# Debian has this text, and no package repeats it.
+apache='/TERMS AND CONDITIONS FOR USE, REPRODUCTION/,/END OF TERMS AND CONDITIONS/c\
+The full text is in /usr/share/common-licenses/Apache-2.0 on Debian systems.'
+
 while read -r name version licence; do
     # A text of its own stands in bins/pkg/debian.
     ! grep --quiet "crates/$name/" "bins/pkg/debian/$crate.copyright" 2>/dev/null || continue
@@ -31,7 +35,7 @@ while read -r name version licence; do
     fi
     [ ${#files[@]} -gt 0 ] || { echo "$0: $name $version has no licence text" >&2; exit 1; }
     # All crates with the same text are named before it.
-    text=$(cat "${files[@]}" | tr --delete '\r' | sed 's/[[:space:]]*$//' | cat --squeeze-blank)
+    text=$(awk 'FNR == 1 && NR > 1 { print "" } 1' "${files[@]}" | tr --delete '\r' | sed 's/[[:space:]]*$//' | cat --squeeze-blank | sed "$apache")
     sum=$(sha256sum <<<"$text" | cut -c 1-12)
     printf '%s\n' "$text" >"$texts/$sum.text"
     echo "crates/$name/$version/*" >>"$texts/$sum.files"

@@ -71,6 +71,6 @@ fi
 name=rtftp-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)-$architecture
 rm -rf "${built:?}/$name"
 mkdir "$built/$name"
-cp -r "$built"/{rtftp,rtftp-get,rtftp-etcd} "$docs"/{README.md,copyright} CHANGELOG.md bins/{docs,man,completions} bins/pkg/systemd "$built/$name"
+cp -r "$built"/{rtftp,rtftp-get,rtftp-etcd} "$docs"/{README.md,copyright} CHANGELOG.md LICENSE-* bins/{docs,man,completions} bins/pkg/systemd "$built/$name"
 tar --create --gzip --owner 0 --group 0 --file "$built/$name.tar.gz" --directory "$built" "$name"
 echo "$built/$name.tar.gz"
