@@ -47,6 +47,7 @@ packages() {
         dnsmasq-base python3                                              # a TFTP server and an HTTP server
         etcd-server etcd-client                                           # for rtftp-etcd
         iproute2                                                          # network namespaces
+        tmux                                                              # a terminal for `rtftp status`
         qemu-system-arm                                                   # a board for the firmware
         valgrind                                                          # counts instructions
     )

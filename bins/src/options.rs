@@ -242,8 +242,10 @@ Usage: rtftp status [CLIENT] [OPTIONS]
 
 Prints a line for each client and for each running transfer, first those of
 clients in trouble. For a CLIENT, prints its last boots file by file. On a
-terminal the output is updated every second, and shows what fits; with --once
-all of it is shown once, through less(1) if it is long. NO_COLOR disables colours.
+terminal the output is updated every second, with clients in the order of their
+addresses: arrows select one, Enter shows its boots, / searches, f shows only those
+that failed, stalled or miss a file, Escape goes back, q quits. With --once all of
+it is shown once, through less(1) if it is long. NO_COLOR disables colours.
 ",
         options: &[
             option("--socket", "PATH", "the Unix socket of the server")
@@ -267,7 +269,8 @@ all of it is shown once, through less(1) if it is long. NO_COLOR disables colour
             flag("--once", "print once, also on a terminal"),
             flag("--json", "print JSON"),
             flag("--csv", "print CSV, with `--since`"),
-            flag("--follow", "print each finished request as a line of JSON, until interrupted"),
+            flag("--follow", "print each finished request as a line of JSON, until interrupted")
+                .details("On a terminal, the status is shown and updated instead, as without this option."),
             HELP,
         ],
         after: "",

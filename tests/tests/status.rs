@@ -273,25 +273,6 @@ fn drawn(screen: &mut impl Read, words: &[&str]) -> String {
 }
 
 #[test]
-fn redraws_table_within_terminal_size() {
-    let (_directory, socket, daemon) = daemon();
-    daemon.put("default/kernel", noise(1 << 20, 1));
-    let mut stalled = daemon.client(BOARD);
-    stalled.exchange(&rrq("kernel", &[]));
-    stalled.acknowledge(1);
-    let (_terminal, mut screen) = on_terminal("cols 40 rows 4", &socket, "", &[]);
-    let mut seen = drawn(&mut screen, &["\x1b[J"]);
-    seen += &drawn(&mut screen, &["\x1b[J"]);
-    let frames: Vec<_> = seen.split("\x1b[H").skip(1).map(|frame| frame.trim_end_matches("\x1b[J")).collect();
-    assert!(frames.len() >= 2, "{frames:?}");
-    for frame in frames {
-        let lines: Vec<_> = frame.split("\x1b[K").map(str::trim_end).collect();
-        assert!(lines.iter().all(|line| line.trim_start().len() <= 40), "{lines:?}");
-        assert!(frame.contains("rtftp ") && frame.contains("... and 1 more"), "{frame:?}");
-    }
-}
-
-#[test]
 fn shows_a_failure_in_red_and_its_whole_reason() {
     let (_directory, socket, daemon) = daemon();
     daemon.put("default/kernel", "a kernel");
@@ -304,8 +285,6 @@ fn shows_a_failure_in_red_and_its_whole_reason() {
     let (_terminal, mut screen) = on_terminal("cols 60 rows 24", &socket, "", &[]);
     let seen = drawn(&mut screen, &words);
     assert!(seen.contains(&format!("\x1b[31m{BOARD}")), "{}", seen.escape_debug());
-    let (failed, other) = (seen.find(BOARD), seen.find("127.0.0.1 "));
-    assert!(failed.is_some_and(|failed| other.is_none_or(|other| failed < other)), "{}", seen.escape_debug());
     let (_terminal, mut screen) = on_terminal("cols 60 rows 24", &socket, "", &[("NO_COLOR", "1")]);
     let seen = drawn(&mut screen, &words);
     assert!(!seen.contains("\x1b[3"), "{}", seen.escape_debug());

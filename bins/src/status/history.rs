@@ -3,7 +3,7 @@
 use rtftp_runtime::history::snapshot::{Boot, Client, File, State};
 
 use super::{
-    screen::{Colour, Line, Screen},
+    screen::{Colour, Line},
     text::{age, escape},
 };
 use crate::progress_bar::{megabytes, progress_bar};
@@ -20,22 +20,6 @@ pub(super) fn lines(client: &Client, now: f64) -> Vec<Line> {
         lines.extend(boot.files.iter().map(|file| request(file, boot)));
     }
     lines
-}
-
-/// Returns the lines that fit: of the newest boot its newest requests, then the boots before it.
-pub(super) fn fit(client: &Client, now: f64, screen: &Screen) -> Vec<Line> {
-    let all = lines(client, now);
-    let Some(boot) = client.boots.first() else { return all };
-    let requests = 3..3 + boot.files.len();
-    // One row is for the number of requests that are left out.
-    let space = screen.available().saturating_sub(screen.height(&all[..requests.start]) + 1);
-    let newest = &all[requests.clone()];
-    if screen.height(newest) <= space + 1 {
-        return all;
-    }
-    let first = (1..newest.len()).find(|first| screen.height(&newest[*first..]) <= space).unwrap_or(newest.len());
-    let omitted = Line::cut(format!("  ... {first} earlier requests: rtftp status --once {}", escape(&client.client)));
-    [&all[..requests.start], &[omitted], &newest[first..]].concat()
 }
 
 fn summary(client: &Client) -> Line {
@@ -122,6 +106,7 @@ pub(super) mod tests {
     use rtftp_runtime::history::snapshot::BoardState;
 
     use super::*;
+    use crate::status::screen::Screen;
 
     /// Returns a client whose boot began at 1000 s.
     pub(in super::super) fn client(files: Vec<File>) -> Client {
@@ -195,22 +180,5 @@ timed out; blksize 1468, windowsize 4; from 10.0.0.5.nbd
 blksize 1468, windowsize 4; from 10.0.0.5.nbd
      +0.250 s  slow                             running   for 2.0 s";
         assert_eq!(Screen::of_size(80, 24).text(&lines(&client, 1130.0)), format!("{expected}\n"));
-    }
-
-    #[test]
-    fn shows_the_newest_requests_of_a_long_boot() {
-        let files = (0..50).map(|number| file(&format!("file{number}"), State::Complete)).collect();
-        let mut client = client(files);
-        client.boots.push(client.boots[0].clone());
-        let lines = fit(&client, 1130.0, &Screen::of_size(100, 24));
-        assert_eq!(lines.len(), 23);
-        assert_eq!(lines[3].text, "  ... 31 earlier requests: rtftp status --once 10.0.0.5");
-        assert!(lines[22].text.contains("file49"), "{lines:?}");
-        client.boots[0].files.truncate(3);
-        assert_eq!(
-            fit(&client, 1130.0, &Screen::of_size(100, 24)).len(),
-            3 + 3 + 2 + 50,
-            "the frame is cut at its end"
-        );
     }
 }

@@ -1,41 +1,40 @@
 //! `rtftp status`: shows the boot history of a running daemon.
 
 mod history;
+mod keys;
+mod live;
 mod merge;
 mod past;
 mod query;
 mod screen;
 mod servers;
+mod source;
 mod table;
+mod terminal;
 mod text;
 mod view;
 
 use std::{
     ffi::OsString,
-    fmt,
     io::{self, IsTerminal, Write, stdout},
     iter,
     net::IpAddr,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rtftp_runtime::{history::boots_since, status::DEFAULT_SOCKET};
 
 use self::{
     past::{Past, Span},
-    query::QueryError,
-    screen::{Colour, Line, Screen},
+    screen::{Line, Screen},
     servers::Server,
+    source::{Source, StatusError},
     table::Table,
-    view::View,
 };
 use crate::parser::{Parsed, Parser, unknown_argument};
 
-/// The interval between two frames on a terminal.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// The directory in which the server of the package records boots.
 const DEFAULT_HISTORY: &str = "/var/lib/rtftp";
 
@@ -48,28 +47,6 @@ pub(crate) struct Job {
     once: bool,
     /// Lists the boots that were recorded in a directory in the last span of time, instead of querying a server.
     since: Option<(Span, PathBuf)>,
-}
-
-/// The servers that are queried.
-#[derive(Debug, PartialEq, Eq)]
-enum Source {
-    /// The server with this Unix socket.
-    Socket(PathBuf),
-    /// Servers over HTTP.
-    Servers(Vec<Server>),
-}
-
-impl Source {
-    /// Queries the servers. Fails if none answers.
-    fn view(&self) -> Result<View, StatusError> {
-        match self {
-            Self::Socket(socket) => Ok(query::snapshot(socket)?.into()),
-            Self::Servers(servers) => {
-                let view = servers::view(servers);
-                if view.is_empty() { Err(StatusError::NoServer(view.missing().collect())) } else { Ok(view) }
-            }
-        }
-    }
 }
 
 /// The output format.
@@ -154,77 +131,22 @@ pub(crate) fn run(job: &Job) -> ExitCode {
     }
 }
 
-/// An error that ends the output.
-#[derive(Debug)]
-enum StatusError {
-    /// Standard output cannot be written.
-    Output(io::Error),
-    /// The daemon cannot be queried.
-    Query(QueryError),
-    /// None of the servers answers: a line for each.
-    NoServer(Vec<String>),
-    /// The recorded boots cannot be read.
-    History(PathBuf, io::Error),
-    /// The client is not in the history.
-    UnknownClient(String),
-    /// The daemon closed the connection that sends events.
-    EventsEnded,
-}
-
-impl fmt::Display for StatusError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
-            Self::Query(error) => error.fmt(f),
-            Self::NoServer(problems) => {
-                let problems: Vec<_> = problems.iter().map(|problem| text::escape(problem)).collect();
-                f.write_str(&problems.join("\nrtftp: "))
-            }
-            Self::History(directory, error) => {
-                let hint = match error.kind() {
-                    io::ErrorKind::NotFound => "no boots are recorded here: does rtftp run with this --history?".into(),
-                    io::ErrorKind::PermissionDenied => {
-                        format!("{error}: only root, the user of the daemon and its group have access")
-                    }
-                    _ => error.to_string(),
-                };
-                write!(f, "{}: {hint}", directory.display())
-            }
-            Self::UnknownClient(client) => write!(f, "{}: no requests in the history", text::escape(client)),
-            Self::EventsEnded => {
-                f.write_str("connection closed: the daemon stopped, or the events were read too slowly")
-            }
-        }
-    }
-}
-
-impl From<io::Error> for StatusError {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
-}
-
-impl From<QueryError> for StatusError {
-    fn from(error: QueryError) -> Self {
-        Self::Query(error)
-    }
-}
-
 fn print(job: &Job) -> Result<(), StatusError> {
     if let Some((span, directory)) = &job.since {
         return print_past(*span, directory, job.client.as_deref(), job.format);
     }
-    let is_live = !job.once && stdout().is_terminal();
     match (&job.source, &job.client, job.format) {
+        (source, client, Format::Text | Format::Events) if !job.once && terminal::is_drawable() => {
+            return live::show(source, client.as_deref());
+        }
         (Source::Socket(socket), client, Format::Events) => return print_events(socket, client.as_deref()),
         (Source::Socket(socket), None, Format::Json) => return Ok(stdout().write_all(&query::json(socket)?)?),
-        (_, client, Format::Text) if is_live => return draw_repeatedly(&job.source, client.as_deref()),
         _ => {}
     }
     let view = job.source.view()?;
     let Some(client) = &job.client else {
         let printed = match job.format {
-            Format::Text => print_lines(&Table::new(&view, None).lines()),
+            Format::Text => print_lines(&Table::new(&view).lines()),
             Format::Json | Format::Csv | Format::Events => {
                 view.json().map_err(io::Error::from).and_then(|json| stdout().write_all(json.as_bytes()))
             }
@@ -272,32 +194,6 @@ fn print_lines(lines: &[Line]) -> io::Result<()> {
         }
     }
     stdout().write_all(text.as_bytes())
-}
-
-/// Draws the table, or the boots of one client, every second, each over the previous one.
-fn draw_repeatedly(source: &Source, client: Option<&str>) -> Result<(), StatusError> {
-    let mut previous: Option<View> = None;
-    loop {
-        let view = source.view()?;
-        let screen = Screen::current();
-        let lines = match client.map(|client| (client, view.find(client))) {
-            None => Table::new(&view, previous.as_ref()).fit(&screen),
-            Some((_, Some(client))) => history::fit(client, view.now, &screen),
-            Some((client, None)) => {
-                let waiting = format!("{}: no requests in the history yet", text::escape(client));
-                vec![Line::wrapped(waiting, 4, Colour::Default)]
-            }
-        };
-        // The table has the lines of all servers.
-        let missing = view.missing().filter(|_| client.is_some());
-        let missing = missing.map(|problem| Line::wrapped(text::escape(&problem), 4, Colour::Red));
-        let lines: Vec<_> = missing.chain(lines).collect();
-        let frame = screen.frame(&lines, previous.is_none());
-        stdout().write_all(frame.as_bytes())?;
-        stdout().flush()?;
-        previous = Some(view);
-        thread::sleep(REFRESH_INTERVAL);
-    }
 }
 
 /// Prints events as they arrive, all or those of one client.

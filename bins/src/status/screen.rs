@@ -82,15 +82,36 @@ impl Screen {
         lines.iter().map(|line| self.coloured(&line.text, line.colour) + "\n").collect()
     }
 
-    /// Returns the escape sequences and the text that replace the screen by these lines, as far as they fit.
-    pub(super) fn frame(&self, lines: &[Line], is_first: bool) -> String {
-        let mut frame = String::from(if is_first { "\x1b[2J\x1b[H" } else { "\x1b[H" });
-        let rows = lines.iter().flat_map(|line| self.rows_of(line).into_iter().map(|row| (row, line.colour)));
-        for (row, colour) in rows.take(self.available()) {
-            // `\x1b[K` erases the rest of a longer line.
-            frame.extend([&*self.coloured(&row, colour), "\x1b[K\r\n"]);
-        }
-        frame + "\x1b[J"
+    /// Returns the rows of lines at the top of the screen, and the number of rows between them and the last one. At least one is left if
+    /// possible.
+    pub(super) fn split(&self, lines: &[Line]) -> (Vec<String>, usize) {
+        let body_end = self.rows.saturating_sub(1);
+        let mut rows: Vec<_> = lines.iter().flat_map(|line| self.rows(line)).collect();
+        rows.truncate(body_end.saturating_sub(1));
+        let space = body_end - rows.len();
+        (rows, space)
+    }
+
+    /// Makes the rows a whole screen, with `footer` in the last one.
+    pub(super) fn fill(&self, rows: &mut Vec<String>, footer: &str) {
+        rows.resize(self.rows.saturating_sub(1), String::new());
+        rows.push(footer.get(..self.columns).unwrap_or(footer).to_owned());
+    }
+
+    /// Returns the escape sequences and the text that replace the screen by these rows.
+    pub(super) fn frame(rows: &[String]) -> String {
+        // `\x1b[K` erases the rest of a longer row.
+        format!("\x1b[H{}\x1b[K\x1b[J", rows.join("\x1b[K\r\n"))
+    }
+
+    /// Returns a row of a selected line.
+    pub(super) fn reversed(row: &str) -> String {
+        format!("\x1b[7m{row}\x1b[0m")
+    }
+
+    /// Returns the coloured rows of a line.
+    pub(super) fn rows(&self, line: &Line) -> Vec<String> {
+        self.rows_of(line).iter().map(|row| self.coloured(row, line.colour)).collect()
     }
 
     fn coloured(&self, text: &str, colour: Colour) -> String {
@@ -134,11 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn cuts_a_frame_to_the_terminal_size() {
+    fn fills_the_terminal_and_no_more() {
         let lines = ["12345678", "123", "1"].map(cut);
-        assert_eq!(Screen::of_size(5, 9).frame(&lines, false), "\x1b[H12345\x1b[K\r\n123\x1b[K\r\n1\x1b[K\r\n\x1b[J");
-        assert_eq!(Screen::of_size(80, 3).frame(&lines, true), "\x1b[2J\x1b[H12345678\x1b[K\r\n123\x1b[K\r\n\x1b[J");
-        assert_eq!(Screen::of_size(0, 0).frame(&lines, false), "\x1b[H\x1b[K\r\n\x1b[J");
+        for (columns, rows, frame) in [
+            (5, 6, "\x1b[H12345\x1b[K\r\n123\x1b[K\r\n1\x1b[K\r\n\x1b[K\r\n\x1b[K\r\nfoote\x1b[K\x1b[J"),
+            (80, 3, "\x1b[H12345678\x1b[K\r\n\x1b[K\r\nfooter\x1b[K\x1b[J"),
+            (80, 1, "\x1b[Hfooter\x1b[K\x1b[J"),
+            (0, 0, "\x1b[H\x1b[K\x1b[J"),
+        ] {
+            let screen = Screen::of_size(columns, rows);
+            let (mut top, space) = screen.split(&lines);
+            assert_eq!(top.len() + space, rows.saturating_sub(1));
+            screen.fill(&mut top, "footer");
+            assert_eq!(Screen::frame(&top), frame, "{columns} x {rows}");
+        }
     }
 
     #[test]
@@ -168,6 +198,6 @@ mod tests {
         assert_eq!(Screen::of_size(80, 24).text(&lines), "failed\nstalled\n");
         let coloured = Screen { has_colours: true, ..Screen::of_size(80, 24) };
         assert_eq!(coloured.text(&lines), "\x1b[31mfailed\x1b[0m\n\x1b[33mstalled\x1b[0m\n");
-        assert!(coloured.frame(&lines, false).contains("\x1b[31mfailed\x1b[0m\x1b[K\r\n"));
+        assert_eq!(coloured.rows(&lines[0]), ["\x1b[31mfailed\x1b[0m"]);
     }
 }

@@ -60,6 +60,7 @@ impl Store {
 
     /// Adds the boots of an earlier run.
     pub(super) fn add_restored(&mut self, earlier: Self, now: Instant) {
+        self.has_evicted |= earlier.has_evicted;
         for (ip, client) in earlier.clients {
             self.clients.entry(ip).or_default().add_restored(client, now);
         }

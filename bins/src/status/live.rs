@@ -1,0 +1,407 @@
+//! The live status: all clients in the order of their addresses, or the boots of one client. Keys select, search and filter.
+
+use std::io::{Write, stdout};
+
+use rtftp_runtime::history::snapshot::BoardState;
+
+use super::{
+    history,
+    keys::Key,
+    screen::{Colour, Line, Screen},
+    source::{Source, StatusError},
+    table::{Row, Table},
+    terminal::{Event, Terminal},
+    text::escape,
+    view::View,
+};
+
+/// Longer searches are cut off, in characters.
+const MAX_SEARCH: usize = 40;
+/// The indentation of continued lines about servers.
+const INDENT: usize = 4;
+
+/// Shows the status until a key or a signal ends it.
+///
+/// # Errors
+///
+/// The server does not answer at the start, or the terminal cannot be used.
+pub(super) fn show(source: &Source, client: Option<&str>) -> Result<(), StatusError> {
+    let mut live = Live::new(source.view()?, client);
+    let terminal = Terminal::open(source.clone())?;
+    loop {
+        let frame = live.frame(&Screen::current());
+        write!(stdout(), "{frame}")?;
+        stdout().flush()?;
+        match terminal.next() {
+            Some(Event::Key(key)) if !live.press(key) => {}
+            Some(Event::View(view)) => live.update(view),
+            Some(Event::Resized) => {}
+            Some(Event::Key(_) | Event::Stop) | None => return Ok(()),
+        }
+    }
+}
+
+/// The newest view, and what the keys have chosen.
+#[derive(Debug)]
+struct Live {
+    view: View,
+    /// The reason why the last query failed.
+    problem: Option<String>,
+    /// The client whose boots are shown, instead of all clients.
+    opened: Option<String>,
+    /// The first row shown of its boots; by default, the newest requests are shown.
+    offset: Option<usize>,
+    /// The largest useful offset of the last frame, and its number of rows for boots or clients.
+    max_offset: usize,
+    page: usize,
+    /// The selected client, and its index when it was last found.
+    selected: Option<String>,
+    index: usize,
+    /// The index of the last client in the last frame.
+    last_index: usize,
+    /// The index of the first client shown.
+    top: usize,
+    is_filtered: bool,
+    search: String,
+    is_typing: bool,
+}
+
+impl Live {
+    fn new(view: View, client: Option<&str>) -> Self {
+        Self {
+            view,
+            problem: None,
+            opened: client.map(str::to_owned),
+            offset: None,
+            max_offset: 0,
+            page: 1,
+            selected: client.map(str::to_owned),
+            index: 0,
+            last_index: 0,
+            top: 0,
+            is_filtered: false,
+            search: String::new(),
+            is_typing: false,
+        }
+    }
+
+    /// Takes the reply to a query. After a failed one, the last view stays.
+    fn update(&mut self, reply: Result<View, StatusError>) {
+        match reply {
+            Ok(view) => (self.view, self.problem) = (view, None),
+            Err(error) => self.problem = Some(error.to_string()),
+        }
+    }
+
+    /// Reacts to a key. Returns whether it ends the program.
+    fn press(&mut self, key: Key) -> bool {
+        match key {
+            Key::Interrupt => return true,
+            _ if self.is_typing => self.type_key(key),
+            Key::Character('q') => return true,
+            _ if self.opened.is_some() => self.scroll(key),
+            _ => self.choose(key),
+        }
+        false
+    }
+
+    /// Changes the text that is searched.
+    fn type_key(&mut self, key: Key) {
+        match key {
+            Key::Character(character) if self.search.len() < MAX_SEARCH => self.search.push(character),
+            Key::Backspace => drop(self.search.pop()),
+            Key::Enter => self.is_typing = false,
+            Key::Escape => {
+                self.search.clear();
+                self.is_typing = false;
+            }
+            _ => {}
+        }
+    }
+
+    /// Moves in the boots of a client, or leaves them.
+    fn scroll(&mut self, key: Key) {
+        let offset = self.offset.unwrap_or(self.max_offset).min(self.max_offset);
+        match key {
+            Key::Escape | Key::Enter | Key::Backspace => (self.opened, self.offset) = (None, None),
+            key => self.offset = moved(key, offset, self.page).or(self.offset),
+        }
+    }
+
+    /// Moves among the clients, or changes which ones are shown.
+    fn choose(&mut self, key: Key) {
+        match key {
+            Key::Enter => self.opened.clone_from(&self.selected),
+            Key::Character('/') => self.is_typing = true,
+            Key::Character('f') => self.is_filtered = !self.is_filtered,
+            Key::Escape => {
+                self.search.clear();
+                self.is_filtered = false;
+            }
+            key => {
+                if let Some(index) = moved(key, self.index, self.page) {
+                    (self.index, self.selected) = (index.min(self.last_index), None);
+                }
+            }
+        }
+    }
+
+    /// Returns the escape sequences and the text of the whole screen.
+    fn frame(&mut self, screen: &Screen) -> String {
+        let rows = match self.opened.clone() {
+            Some(client) => self.boots(&client, screen),
+            None => self.clients(screen),
+        };
+        Screen::frame(&rows)
+    }
+
+    /// Returns lines about servers that do not answer.
+    fn problems(&self, are_servers_shown: bool) -> Vec<Line> {
+        let missing = self.view.missing().filter(|_| !are_servers_shown);
+        let problem = self.problem.iter().map(|problem| format!("not up to date: {problem}"));
+        missing.chain(problem).map(|problem| Line::wrapped(escape(&problem), INDENT, Colour::Red)).collect()
+    }
+
+    /// Returns the rows of the boots of one client.
+    fn boots(&mut self, client: &str, screen: &Screen) -> Vec<String> {
+        let found = self.view.find(client);
+        let mut lines = match found {
+            Some(client) => history::lines(client, self.view.now),
+            None => vec![Line::wrapped(
+                format!("{}: no requests in the history yet", escape(client)),
+                INDENT,
+                Colour::Default,
+            )],
+        };
+        let requests = found.and_then(|client| client.boots.first()).map_or(0, |boot| boot.files.len());
+        let body = lines.split_off(1);
+        let (mut top, space) = screen.split(&[self.problems(false), lines].concat());
+        // An empty line and a title are before the requests of the newest boot.
+        let newest: usize = body.iter().take(2 + requests).map(|line| screen.rows(line).len()).sum();
+        let body: Vec<String> = body.iter().flat_map(|line| screen.rows(line)).collect();
+        (self.page, self.max_offset) = (space.max(1), body.len().saturating_sub(space));
+        let offset = self.offset.unwrap_or(newest.saturating_sub(space)).min(self.max_offset);
+        self.offset = self.offset.map(|_| offset);
+        top.extend(body.into_iter().skip(offset).take(space));
+        let keys = "q quit  esc all clients  arrows scroll";
+        let hidden = self.max_offset - offset;
+        let more = if hidden > 0 { format!(" | {hidden} more lines below") } else { String::new() };
+        screen.fill(&mut top, &format!("{keys}{more}"));
+        top
+    }
+
+    /// Returns the rows of all clients.
+    fn clients(&mut self, screen: &Screen) -> Vec<String> {
+        let table = Table::by_address(&self.view);
+        let wanted = self.search.to_ascii_lowercase();
+        let is_shown = |row: &&Row| {
+            let is_found = row.lines.iter().any(|line| line.text.to_ascii_lowercase().contains(&wanted));
+            is_found && (!self.is_filtered || row.state <= BoardState::Missing)
+        };
+        let shown: Vec<&Row> = table.clients.iter().filter(is_shown).collect();
+        let position = self.selected.as_ref().and_then(|selected| shown.iter().position(|row| row.client == *selected));
+        self.last_index = shown.len().saturating_sub(1);
+        self.index = position.unwrap_or(self.index).min(self.last_index);
+        self.selected = shown.get(self.index).map(|row| row.client.clone());
+        let (mut rows, space) = screen.split(&[self.problems(true), table.titles.clone()].concat());
+        // One line each: the rows of those below stay where they are while transfers begin and end.
+        let clients: Vec<Vec<String>> =
+            shown.iter().map(|row| row.lines.first().map_or(vec![], |line| screen.rows(line))).collect();
+        self.page = space.max(1);
+        self.top = first_shown(&clients, self.top, self.index, space);
+        for (index, client) in clients.iter().enumerate().skip(self.top) {
+            let is_selected = index == self.index;
+            rows.extend(client.iter().map(|row| if is_selected { Screen::reversed(row) } else { row.clone() }));
+        }
+        let footer = match self.is_typing {
+            true => format!("search: {}_", self.search),
+            false => {
+                let mut filter = String::new();
+                if self.is_filtered {
+                    filter += ", only those in trouble";
+                }
+                if !self.search.is_empty() {
+                    filter += &format!(", with `{}`", self.search);
+                }
+                format!(
+                    "q quit  enter open  / search  f failed only | {} of {} boards{filter}",
+                    shown.len(),
+                    table.clients.len()
+                )
+            }
+        };
+        screen.fill(&mut rows, &footer);
+        rows
+    }
+}
+
+/// Returns the position that a key leads to, if it moves.
+fn moved(key: Key, position: usize, page: usize) -> Option<usize> {
+    match key {
+        Key::Up | Key::Character('k') => Some(position.saturating_sub(1)),
+        Key::Down | Key::Character('j') => Some(position.saturating_add(1)),
+        Key::PageUp => Some(position.saturating_sub(page)),
+        Key::PageDown => Some(position.saturating_add(page)),
+        Key::Home => Some(0),
+        Key::End => Some(usize::MAX),
+        _ => None,
+    }
+}
+
+/// Returns the index of the first client to show, as near to the present one as possible, so that the selected one is shown whole.
+fn first_shown(clients: &[Vec<String>], top: usize, selected: usize, space: usize) -> usize {
+    let height = |from: usize| clients.iter().take(selected + 1).skip(from).map(Vec::len).sum::<usize>();
+    // No row stays empty while there are clients above.
+    let below = |from: usize| clients.iter().skip(from).map(Vec::len).sum::<usize>();
+    let mut top = top.min(selected);
+    while top > 0 && below(top - 1) <= space {
+        top -= 1;
+    }
+    (top..selected).find(|from| height(*from) <= space).unwrap_or(selected)
+}
+
+#[cfg(test)]
+mod tests {
+    use rtftp_runtime::history::snapshot::{Client, File, State};
+
+    use super::*;
+    use crate::status::{
+        history::tests::{client, file},
+        table::tests::{hundred, snapshot},
+    };
+
+    /// Returns the rows of a frame, without escape sequences.
+    fn rows(live: &mut Live, columns: usize, rows: usize) -> Vec<String> {
+        let frame = live.frame(&Screen::of_size(columns, rows));
+        let text = ["\x1b[H", "\x1b[J", "\x1b[7m", "\x1b[0m", "\x1b[27m"]
+            .iter()
+            .fold(frame, |text, code| text.replace(code, ""));
+        text.split("\r\n").map(|row| row.trim_end_matches("\x1b[K").to_owned()).collect()
+    }
+
+    fn selected(live: &mut Live) -> String {
+        let frame = live.frame(&Screen::of_size(100, 24));
+        let row = frame.split("\r\n").find(|row| row.contains("\x1b[7m")).expect("a selected row");
+        row.trim_start_matches("\x1b[H").trim_start_matches("\x1b[7m").split(' ').next().expect("an address").to_owned()
+    }
+
+    fn press(live: &mut Live, keys: &[Key]) {
+        for key in keys {
+            assert!(!live.press(*key), "{key:?}");
+            live.frame(&Screen::of_size(100, 24));
+        }
+    }
+
+    fn characters(text: &str) -> Vec<Key> {
+        text.chars().map(Key::Character).collect()
+    }
+
+    #[test]
+    fn clients_stay_in_the_order_of_addresses_whatever_their_state() {
+        let mut live = Live::new(hundred(), None);
+        let before = rows(&mut live, 100, 24);
+        assert!(before[3].starts_with("10.0.0.1 ") && before[4].starts_with("10.0.0.2 "), "{before:?}");
+        assert_eq!(before.len(), 24);
+        assert!(before[23].ends_with("| 100 of 100 boards"), "{before:?}");
+        let mut view = hundred();
+        view.clients[99].state = BoardState::Failed;
+        view.clients.rotate_left(17);
+        live.update(Ok(view));
+        let after = rows(&mut live, 100, 24);
+        assert_eq!(after[3..23], before[3..23]);
+    }
+
+    #[test]
+    fn keys_select_and_open_a_client() {
+        let mut live = Live::new(hundred(), None);
+        assert_eq!(selected(&mut live), "10.0.0.1");
+        press(&mut live, &[Key::Down, Key::Down, Key::Up]);
+        assert_eq!(selected(&mut live), "10.0.0.2");
+        press(&mut live, &[Key::End]);
+        assert_eq!(selected(&mut live), "10.0.0.100");
+        assert!(rows(&mut live, 100, 24)[22].starts_with("10.0.0.100 "));
+        press(&mut live, &[Key::PageUp, Key::Up, Key::Down]);
+        assert_eq!(selected(&mut live), "10.0.0.80");
+        press(&mut live, &[Key::Enter]);
+        assert!(rows(&mut live, 100, 24)[0].starts_with("10.0.0.80: "));
+        press(&mut live, &[Key::Escape]);
+        assert_eq!(selected(&mut live), "10.0.0.80");
+        assert!(live.press(Key::Character('q')) && live.press(Key::Interrupt));
+    }
+
+    #[test]
+    fn filter_and_search_leave_the_others_out() {
+        let mut live = Live::new(hundred(), None);
+        press(&mut live, &characters("f"));
+        let shown = rows(&mut live, 100, 24);
+        let clients: Vec<_> = shown[3..6].iter().map(|row| row.split(' ').next().expect("a word")).collect();
+        assert_eq!((clients, shown[6].as_str()), (vec!["10.0.0.30", "10.0.0.50", "10.0.0.70"], ""));
+        assert!(shown[23].ends_with("| 3 of 100 boards, only those in trouble"), "{shown:?}");
+        press(&mut live, &[&characters("/0.70")[..], &[Key::Enter]].concat());
+        let shown = rows(&mut live, 200, 24);
+        assert!(shown[3].starts_with("10.0.0.70 ") && shown[4].is_empty(), "{shown:?}");
+        assert!(shown[23].ends_with("with `0.70`"), "{shown:?}");
+        // `q` is a character of a search.
+        press(&mut live, &characters("/qf"));
+        assert!(rows(&mut live, 100, 24)[23].starts_with("search: 0.70qf_"));
+        press(&mut live, &[Key::Backspace, Key::Escape, Key::Escape]);
+        assert!(rows(&mut live, 100, 24)[23].contains("100 of 100 boards"));
+    }
+
+    #[test]
+    fn selected_client_stays_selected_and_visible_in_any_size() {
+        let mut live = Live::new(hundred(), None);
+        press(&mut live, &[Key::PageDown, Key::PageDown, Key::PageDown]);
+        let client = selected(&mut live);
+        for (columns, height) in [(100, 24), (40, 9), (20, 4), (200, 99), (5, 3), (0, 0), (1, 1)] {
+            let shown = rows(&mut live, columns, height);
+            assert!(shown.len() <= height.max(1), "{columns} {height}: {shown:?}");
+            assert!(columns < 20 || shown.iter().any(|row| row.starts_with(&client)), "{columns} {height}: {shown:?}");
+        }
+        assert_eq!(selected(&mut live), client);
+    }
+
+    #[test]
+    fn reasons_are_wrapped_and_not_cut() {
+        let reason = "10.0.0.5.nbd: cannot connect to nbd://nas.example.org/board5: Connection refused (os error 111)";
+        let failed = Client {
+            summary: format!("kernel failed: {reason}"),
+            state: BoardState::Failed,
+            ..client(vec![file("kernel", State::Failed)])
+        };
+        for columns in [80, 100, 200] {
+            let mut live = Live::new(snapshot(1020.0, vec![failed.clone()]), None);
+            let shown = rows(&mut live, columns, 24);
+            let words: Vec<_> = shown.iter().flat_map(|row| row.split_whitespace()).collect();
+            assert!(words.join(" ").contains(reason), "{columns}: {shown:?}");
+        }
+    }
+
+    #[test]
+    fn newest_requests_are_shown_until_scrolled() {
+        let files: Vec<File> = (0..50).map(|number| file(&format!("file{number}"), State::Complete)).collect();
+        let mut client = client(files);
+        client.boots.push(client.boots[0].clone());
+        let mut live = Live::new(snapshot(1130.0, vec![client]), Some("10.0.0.5"));
+        let shown = rows(&mut live, 100, 24);
+        assert!(shown[0].starts_with("10.0.0.5: ") && shown[22].contains("file49"), "{shown:?}");
+        press(&mut live, &[Key::Home]);
+        let shown = rows(&mut live, 100, 24);
+        assert!(shown[2].starts_with("boot ") && shown[3].contains("file0"), "{shown:?}");
+        press(&mut live, &[Key::End]);
+        assert!(rows(&mut live, 100, 24)[22].contains("file49"));
+        let mut live = Live::new(snapshot(1130.0, vec![]), Some("10.0.0.6"));
+        assert_eq!(rows(&mut live, 100, 24)[0], "10.0.0.6: no requests in the history yet");
+    }
+
+    #[test]
+    fn failed_query_keeps_the_last_view() {
+        let mut live = Live::new(hundred(), None);
+        live.update(Err(StatusError::EventsEnded));
+        let shown = rows(&mut live, 100, 24);
+        assert!(shown[0].starts_with("not up to date: connection closed"), "{shown:?}");
+        assert!(shown[4].starts_with("10.0.0.1 "), "{shown:?}");
+        live.update(Ok(hundred()));
+        assert!(rows(&mut live, 100, 24)[3].starts_with("10.0.0.1 "));
+    }
+}
