@@ -188,7 +188,7 @@ impl EtcdServer {
         self.control(&["del", "--", key]);
     }
 
-    /// Puts many values, which contain no quotation marks.
+    /// Puts many values, which contain no apostrophes and no line breaks.
     #[track_caller]
     pub fn put_all(&self, values: &[(String, String)]) {
         for values in values.chunks(MAX_OPERATIONS) {
