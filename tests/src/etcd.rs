@@ -188,11 +188,11 @@ impl EtcdServer {
         self.control(&["del", "--", key]);
     }
 
-    /// Puts many values, which contain no apostrophes and no line breaks.
+    /// Puts many values, which are of printable ASCII characters.
     #[track_caller]
     pub fn put_all(&self, values: &[(String, String)]) {
         for values in values.chunks(MAX_OPERATIONS) {
-            let lines: String = values.iter().map(|(key, value)| format!("put {key} '{value}'\n")).collect();
+            let lines: String = values.iter().map(|(key, value)| format!("put {key} {value:?}\n")).collect();
             let mut command = Command::new("etcdctl");
             command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint(), "txn"]);
             let mut control = Process::start_quietly(command.stdin(Stdio::piped()).stdout(Stdio::null()));
