@@ -27,6 +27,7 @@ complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l ethers -r
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l status-socket -r -F -d 'provide the status at this Unix socket; none disables it (/run/rtftp/status.sock, if its directory is writable)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l status-listen -x -d 'serve the status over HTTP; PORT alone listens on 127.0.0.1 (off)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l history -x -a '(__fish_complete_directories)' -d 'record the boots in DIR, so that the status knows them after a restart (off)'
+complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l status-peer -x -d 'show the boards of the server with this --status-listen on the page, too (none)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l http -x -d 'serve the files over HTTP, too; PORT alone listens on all addresses (off)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l http-prefix -x -d 'remove PATH from the start of the paths of HTTP requests (none)'
 complete -c rtftp -n 'not __fish_seen_subcommand_from check status' -l https -x -d 'serve the files over HTTPS, too; PORT alone listens on all addresses (off)'

@@ -1,6 +1,6 @@
 //! The command line of the daemon, and the choice of its subcommand.
 
-use std::{ffi::OsString, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt, iter, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use log::LevelFilter;
 use rtftp_runtime::{
@@ -40,6 +40,7 @@ pub(crate) struct Serve {
     pub(crate) config: Config,
     pub(crate) http: HttpOptions,
     pub(crate) status_listen: Option<ListenAddress>,
+    pub(crate) status_peers: Vec<status::Server>,
     pub(crate) stop_grace: Duration,
     pub(crate) log_level: LevelFilter,
     pub(crate) sandbox: bool,
@@ -122,6 +123,11 @@ fn parse_serve(mut args: Vec<OsString>) -> Result<Action, String> {
     };
     let status_listen = parser.value("--status-listen", "IP:PORT or PORT")?;
     let history_dir = parser.path("--history")?;
+    let status_peers = iter::from_fn(|| parser.value("--status-peer", "HOST:PORT or http://HOST:PORT").transpose());
+    let status_peers: Vec<status::Server> = status_peers.collect::<Result<_, _>>()?;
+    if !status_peers.is_empty() && status_listen.is_none() {
+        return Err("--status-peer needs --status-listen".into());
+    }
     let http = HttpOptions {
         listen: parser.value("--http", "IP:PORT or PORT")?,
         tls: tls(&mut parser)?,
@@ -155,7 +161,16 @@ fn parse_serve(mut args: Vec<OsString>) -> Result<Action, String> {
         history_dir,
         http: None,
     };
-    Ok(Action::Serve(Box::new(Serve { config, http, status_listen, stop_grace, log_level, sandbox, allow_read })))
+    Ok(Action::Serve(Box::new(Serve {
+        config,
+        http,
+        status_listen,
+        status_peers,
+        stop_grace,
+        log_level,
+        sandbox,
+        allow_read,
+    })))
 }
 
 /// Inserts the value `true` after a `--monitor-configs` without a value, since pico-args has no optional values.

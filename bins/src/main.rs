@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 
 /// Runs the daemon until a signal ends it.
 fn serve(
-    Serve { config, http, status_listen, stop_grace, sandbox, allow_read, .. }: Serve,
+    Serve { config, http, status_listen, status_peers, stop_grace, sandbox, allow_read, .. }: Serve,
     log: &mut Log,
 ) -> io::Result<()> {
     let root = config.root_dir.display().to_string();
@@ -76,7 +76,7 @@ fn serve(
     log::info!("rtftp {} listening on {address}, serving {root}", env!("CARGO_PKG_VERSION"));
     if let Some(page) = page {
         log::info!("status page at http://{}/", page.address());
-        page.start(server.clone())?;
+        page.start(server.clone(), status_peers)?;
     }
     let summary = format!("serving {root} on {address}");
     let service = service::run(server.clone(), manager, signals.clone(), summary, stop_grace);

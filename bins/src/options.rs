@@ -165,6 +165,12 @@ all.
                      are removed. `rtftp status --since` lists them. If DIR cannot be written, boots are served without being recorded.",
                 )
                 .completes(Completion::Directory),
+            option("--status-peer", "HOST:PORT", "show the boards of the server with this `--status-listen` on the page, too")
+                .default("none")
+                .details(
+                    "For each further server, the option is repeated. The page names the server of each boot, and the servers \
+                     that do not reply. What they reply is limited in size and time, and not trusted.",
+                ),
             option("--http", "IP:PORT", "serve the files over HTTP, too; PORT alone listens on all addresses")
                 .default("off")
                 .details(

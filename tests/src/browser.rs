@@ -89,6 +89,27 @@ impl Browser {
         self.command("Runtime.evaluate", what)["result"]["value"].take()
     }
 
+    /// Presses and releases a key: a character, or a name such as `ArrowDown`.
+    #[track_caller]
+    pub fn press(&mut self, key: &str) {
+        let mut down = json!({"type": "keyDown", "key": key});
+        if key == "Enter" {
+            down["text"] = "\r".into();
+            down["windowsVirtualKeyCode"] = 13.into();
+        }
+        self.command("Input.dispatchKeyEvent", down);
+        self.command("Input.dispatchKeyEvent", json!({"type": "keyUp", "key": key}));
+    }
+
+    /// Returns the role and the name of each element, as assistive software sees them.
+    #[track_caller]
+    pub fn accessible(&mut self) -> Vec<(String, String)> {
+        let tree = self.command("Accessibility.getFullAXTree", json!({}));
+        let nodes = tree["nodes"].as_array().expect("nodes").iter().filter(|node| node["ignored"] == false);
+        let text = |node: &Value, field: &str| node[field]["value"].as_str().unwrap_or_default().trim().to_owned();
+        nodes.map(|node| (text(node, "role"), text(node, "name"))).collect()
+    }
+
     /// Returns the errors and messages of the page so far.
     pub fn errors(&self) -> &[String] {
         &self.errors

@@ -204,12 +204,17 @@ fn slow_connections_delay_neither_page_nor_transfers() {
     let (daemon, address) = daemon();
     daemon.put("default/kernel", "served");
     let complete = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let events = format!("GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n");
     for (addresses, name) in [(1, "the address of the reader"), (8, "8 addresses")] {
         let mut slowest = Duration::ZERO;
         let mut slow = Vec::new();
         for load in 0..LOADS {
             for number in 0..64 {
-                let request = if number % 2 == 0 { b"GET / HTTP/1.1\r\nHost: " } else { complete.as_bytes() };
+                let request = match number % 4 {
+                    0 | 2 => b"GET / HTTP/1.1\r\nHost: ",
+                    1 => complete.as_bytes(),
+                    _ => events.as_bytes(),
+                };
                 slow.push(connect_slowly([127, 0, 0, 1 + number % addresses], address, request));
             }
             let since = Instant::now();

@@ -21,7 +21,7 @@ const MIN_CLOCK_OFFSET: f64 = 2.0;
 /// Merges the replies of servers, each with the server's name.
 ///
 /// The clocks of the servers may differ: times are those of the clock that shows `now`. Texts become printable.
-pub(super) fn merge(now: f64, replies: impl IntoIterator<Item = (String, Result<Snapshot, String>)>) -> View {
+pub(crate) fn merge(now: f64, replies: impl IntoIterator<Item = (String, Result<Snapshot, String>)>) -> View {
     let mut servers = vec![];
     let mut clients: HashMap<String, Merging> = HashMap::new();
     for (number, (name, reply)) in replies.into_iter().enumerate() {

@@ -26,10 +26,14 @@ use std::{
 
 use rtftp_runtime::{history::boots_since, status::DEFAULT_SOCKET};
 
+pub(crate) use self::{
+    merge::merge,
+    servers::{Server, snapshot},
+    view::View,
+};
 use self::{
     past::{Past, Span},
     screen::{Line, Screen},
-    servers::Server,
     source::{Source, StatusError},
     table::Table,
 };

@@ -34,7 +34,14 @@ const MAX_REPLY: usize = 64 << 20;
 
 /// The address of a server, as the user has given it: `HOST[:PORT]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Server(String);
+pub(crate) struct Server(String);
+
+impl Server {
+    /// Returns the address as the user has given it, without the scheme.
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+}
 
 impl FromStr for Server {
     type Err = InvalidUrl;
@@ -59,19 +66,23 @@ enum ServerError {
 /// Queries all servers at the same time.
 pub(super) fn view(servers: &[Server]) -> View {
     let replies: Vec<_> = thread::scope(|scope| {
-        let queries = servers.iter().map(|Server(server)| scope.spawn(move || block_on(snapshot(server))));
+        let queries = servers.iter().map(|server| scope.spawn(move || block_on(snapshot(server))));
         let queries: Vec<_> = queries.collect();
         queries.into_iter().map(|query| query.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     });
     let named = servers.iter().map(|server| printable(server.0.as_bytes()));
-    let printed = |error: ServerError| printable(error.to_string().as_bytes());
-    let replies = named.zip(replies.into_iter().map(|reply| reply.map_err(printed)));
+    let replies = named.zip(replies);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     merge(now, replies)
 }
 
+/// Returns the history of a server, or the printable reason why there is none.
+pub(crate) async fn snapshot(server: &Server) -> Result<Snapshot, String> {
+    query(&server.0).await.map_err(|error| printable(error.to_string().as_bytes()))
+}
+
 /// Returns the history of a server, from the first of its addresses that answers.
-async fn snapshot(server: &str) -> Result<Snapshot, ServerError> {
+async fn query(server: &str) -> Result<Snapshot, ServerError> {
     let mut result = Err(ServerError::Http(HttpError::Interrupted));
     for address in resolve(server, DEFAULT_PORT).await.map_err(ServerError::Resolve)? {
         result = snapshot_at(address).await;

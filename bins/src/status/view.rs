@@ -1,21 +1,21 @@
 //! The history to show: that of one server, or those of several as one.
 
 use rtftp_runtime::history::snapshot::{Client, Snapshot, Totals};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A history at one moment.
-#[derive(Debug)]
-pub(super) struct View {
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct View {
     /// The time in seconds since 1970.
-    pub(super) now: f64,
-    pub(super) servers: Vec<Report>,
+    pub(crate) now: f64,
+    pub(crate) servers: Vec<Report>,
     /// The clients, the most recently seen first.
-    pub(super) clients: Vec<Client>,
+    pub(crate) clients: Vec<Client>,
 }
 
 /// The answer of a server.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(crate) struct Report {
     /// The name that the user has given; `None` for the server of the socket.
     pub(super) name: Option<String>,
     /// The summary of the server, or the printable reason why it has not answered.
@@ -24,7 +24,7 @@ pub(super) struct Report {
 
 /// The server itself, without its clients.
 #[derive(Debug, Serialize)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     pub(super) version: String,
     pub(super) started: f64,
     pub(super) totals: Totals,
@@ -39,7 +39,7 @@ impl From<Snapshot> for View {
 
 impl View {
     /// Returns the client with this address, or else with this name.
-    pub(super) fn find(&self, client: &str) -> Option<&Client> {
+    pub(crate) fn find(&self, client: &str) -> Option<&Client> {
         let by_name = || self.clients.iter().find(|found| found.name.as_deref() == Some(client));
         self.clients.iter().find(|found| found.client == client).or_else(by_name)
     }
@@ -56,6 +56,12 @@ impl View {
 
     /// Returns the view of several servers as one line of JSON.
     pub(super) fn json(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string(self)? + "\n")
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Server<'v> {
             server: Option<&'v str>,
@@ -64,19 +70,8 @@ impl View {
             #[serde(skip_serializing_if = "Option::is_none")]
             error: Option<&'v String>,
         }
-        #[derive(Serialize)]
-        struct Document<'v> {
-            now: f64,
-            servers: Vec<Server<'v>>,
-            clients: &'v [Client],
-        }
-        let servers = self.servers.iter().map(|report| Server {
-            server: report.name.as_deref(),
-            summary: report.summary.as_ref().ok(),
-            error: report.summary.as_ref().err(),
-        });
-        let document = Document { now: self.now, servers: servers.collect(), clients: &self.clients };
-        Ok(serde_json::to_string(&document)? + "\n")
+        let summary = self.summary.as_ref();
+        Server { server: self.name.as_deref(), summary: summary.ok(), error: summary.err() }.serialize(serializer)
     }
 }
 

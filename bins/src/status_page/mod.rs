@@ -1,14 +1,20 @@
-//! The status over HTTP: a page, the history as JSON, and metrics for Prometheus. It is read-only.
+//! The status over HTTP: a page and its events, the history as JSON, and metrics for Prometheus. It is read-only.
 
+mod advice;
+mod events;
+mod fleet;
 mod metrics;
 mod page;
+mod peers;
 mod probes;
 mod request;
 mod response;
+mod rows;
+mod send;
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     num::ParseIntError,
     str::FromStr,
     sync::Arc,
@@ -16,12 +22,17 @@ use std::{
 };
 
 use rtftp_runtime::{
-    clock::within, connections::Connections, monitor::Monitor, network::network, server::Server, thread,
+    connections::{Connections, Place},
+    monitor::Monitor,
+    network::network,
+    server::Server,
+    text::printable,
+    thread,
 };
 use rustix::system::uname;
 use smol::{
     Async, Executor, Timer, block_on,
-    future::{or, yield_now},
+    future::or,
     io::{AsyncReadExt, AsyncWriteExt},
     lock::Mutex,
     net::{Shutdown, TcpStream},
@@ -29,18 +40,20 @@ use smol::{
 };
 
 use self::{
+    fleet::Fleet,
+    peers::Peers,
     probes::Probe,
     request::{Method, Request},
     response::{Response, Status},
+    send::{RESPONSE_TIMEOUT, send_chunks, with_timeout},
 };
+use crate::status;
 
 /// The number of concurrent connections, and of those from one address. A new connection replaces an older one.
 const MAX_CONNECTIONS: usize = 32;
 const MAX_CONNECTIONS_PER_ADDRESS: usize = 8;
 /// The time limit for receiving a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// The time limit for creating a response, and for sending it: a full history has several megabytes.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time limit for discarding further data of the client after the response.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of bytes to discard after the response.
@@ -49,9 +62,6 @@ const MAX_DISCARDED: u64 = 64 << 10;
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// The maximum age of the JSON document, which is shared by all connections.
 const MAX_JSON_AGE: Duration = Duration::from_millis(250);
-/// The number of bytes to send before other tasks of the executor are polled.
-const CHUNK_SIZE: usize = 64 << 10;
-
 /// The address to listen on: `IP:PORT`, or `PORT` for 127.0.0.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ListenAddress(SocketAddr);
@@ -92,22 +102,27 @@ impl StatusPage {
         self.address
     }
 
-    /// Starts to serve the status of a server, on a thread of its own: no request can delay a transfer. It ends with the process.
+    /// Starts to serve the status of a server and its peers, on a thread of its own: no request can delay a transfer. It ends with the
+    /// process.
     ///
     /// # Errors
     ///
     /// Fails if the thread cannot be started.
-    pub(crate) fn start(self, server: Arc<Server>) -> io::Result<()> {
+    pub(crate) fn start(self, server: Arc<Server>, peers: Vec<status::Server>) -> io::Result<()> {
         let listener = Async::new(self.listener)?;
-        thread::spawn("status-page", move || block_on(serve(listener, server)))
+        thread::spawn("status-page", move || block_on(serve(listener, server, peers)))
     }
 }
 
 /// Serves all connections. Never returns.
-async fn serve(listener: Async<TcpListener>, server: Arc<Server>) {
+async fn serve(listener: Async<TcpListener>, server: Arc<Server>, peers: Vec<status::Server>) {
     let executor = Executor::new();
     let host_name = uname().nodename().to_string_lossy().into_owned();
-    let site = Arc::new(Site { monitor: server.monitor(), server, host_name, json: Mutex::new(None) });
+    let peers = Arc::new(Peers::new(printable(host_name.as_bytes()), peers));
+    peers.start(&executor);
+    let monitor = server.monitor();
+    let fleet = Fleet::new(monitor.clone(), peers);
+    let site = Arc::new(Site { monitor, server, host_name, fleet, json: Mutex::new(None) });
     let accept = async {
         let connections = Connections::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS);
         loop {
@@ -118,7 +133,7 @@ async fn serve(listener: Async<TcpListener>, server: Arc<Server>) {
                     let serve = async move {
                         let serve = async {
                             // An error means that the client has closed the connection.
-                            let _ = site.serve(stream.into()).await;
+                            let _ = site.serve(stream.into(), &place).await;
                         };
                         or(serve, place.stopped()).await;
                     };
@@ -141,13 +156,14 @@ struct Site {
     monitor: Monitor,
     /// The host name of this machine.
     host_name: String,
+    fleet: Fleet,
     /// The last JSON document and the time of its creation.
     json: Mutex<Option<(Instant, Arc<Vec<u8>>)>>,
 }
 
 impl Site {
     /// Serves the one request of a connection.
-    async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+    async fn serve(&self, mut stream: TcpStream, place: &Place<IpAddr>) -> io::Result<()> {
         let request = with_timeout(REQUEST_TIMEOUT, request::read(&mut stream)).await;
         let (method, response) = match request {
             Ok(Ok(request)) => {
@@ -161,6 +177,9 @@ impl Site {
             Err(error) => return Err(error),
         };
         with_timeout(RESPONSE_TIMEOUT, send(&mut stream, method, &response)).await?;
+        if response.has_events && method == Method::Get {
+            return events::send(&mut stream, &self.fleet, place).await;
+        }
         // Closing a socket with unread data resets the connection, and the client may lose the response.
         stream.shutdown(Shutdown::Write)?;
         let mut rest = stream.take(MAX_DISCARDED);
@@ -175,10 +194,17 @@ impl Site {
             return Response::error(Status::Misdirected);
         }
         match request.path.as_str() {
-            "/" | "/boots.json" | "/metrics" | "/healthz" | "/readyz" if request.method == Method::Other => {
+            "/" | "/events" | "/boots.json" | "/board.json" | "/metrics" | "/healthz" | "/readyz"
+                if request.method == Method::Other =>
+            {
                 Response::error(Status::MethodNotAllowed)
             }
             "/" => page::response(),
+            "/events" => Response::events(),
+            "/board.json" => match self.fleet.board(&request.query).await {
+                Some(json) => Response::new("application/json", Arc::new(json.into_bytes())),
+                None => Response::error(Status::NotFound),
+            },
             "/boots.json" => Response::new("application/json", self.json().await),
             "/metrics" => self.metrics().await,
             _ => match probe {
@@ -207,20 +233,10 @@ impl Site {
     }
 }
 
-/// Sends a response in chunks, so that a fast client does not delay others.
+/// Sends a response.
 async fn send(stream: &mut TcpStream, method: Method, response: &Response) -> io::Result<()> {
     stream.write_all(response.head().as_bytes()).await?;
-    let body = if method == Method::Head { &[][..] } else { &response.body };
-    for chunk in body.chunks(CHUNK_SIZE) {
-        stream.write_all(chunk).await?;
-        yield_now().await;
-    }
-    Ok(())
-}
-
-/// Adds a time limit to an operation.
-async fn with_timeout<T>(limit: Duration, operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    within(limit, operation).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    send_chunks(stream, if method == Method::Head { &[][..] } else { &response.body }).await
 }
 
 #[cfg(test)]

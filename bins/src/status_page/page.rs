@@ -1,14 +1,23 @@
-//! The status page: a single file that requests `/boots.json` every second.
+//! The status page: one document with its style and its script, which receives `/events`.
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use super::response::Response;
 
 /// The page. Its style and script elements contain [`NONCE`].
-const PAGE: &str = include_str!("page.html");
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    let style = include_str!("page/style.css");
+    let script = concat!(
+        include_str!("page/format.js"),
+        include_str!("page/board.js"),
+        include_str!("page/rows.js"),
+        include_str!("page/app.js"),
+    );
+    include_str!("page/page.html").replace("{style}", style).replace("{script}", script)
+});
 /// The placeholder for the nonce of a response.
 const NONCE: &str = "{nonce}";
 
@@ -48,6 +57,7 @@ mod tests {
     /// Names from the network must not become part of the markup, and the page must not load anything.
     #[test]
     fn the_page_uses_no_markup_from_strings_and_no_other_resources() {
+        assert!(!PAGE.contains("{style}") && !PAGE.contains("{script}"));
         for word in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", " src=", "http:", "https:"]
         {
             assert!(!PAGE.contains(word), "`{word}` in the page");

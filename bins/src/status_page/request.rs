@@ -29,6 +29,8 @@ pub(super) struct Request {
     pub(super) method: Method,
     /// The path without the query.
     pub(super) path: String,
+    /// The query, as it was sent.
+    pub(super) query: String,
     /// The Host header; only HTTP/1.0 allows a request without one.
     host: Option<String>,
 }
@@ -79,8 +81,8 @@ fn parse(bytes: &[u8]) -> Result<Option<Request>, Status> {
         "HEAD" => Method::Head,
         _ => Method::Other,
     };
-    let path = target.split('?').next().unwrap_or_default().to_owned();
-    Ok(Some(Request { method, path, host }))
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Ok(Some(Request { method, path: path.to_owned(), query: query.to_owned(), host }))
 }
 
 impl Request {
@@ -120,15 +122,21 @@ mod tests {
 
     #[test]
     fn reads_method_and_path() {
-        for (request, method, path) in [
-            ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", Method::Get, "/"),
-            ("HEAD /boots.json?at=1 HTTP/1.1\r\nhOsT: 10.0.0.1\r\nAccept: */*\r\n\r\n", Method::Head, "/boots.json"),
-            ("POST /?/ HTTP/1.1\r\nHost:\r\nContent-Length: 3\r\n\r\nabc", Method::Other, "/"),
-            ("get / HTTP/1.1\r\nHost: a\r\n\r\n", Method::Other, "/"),
-            ("GET / HTTP/1.0\r\n\r\n", Method::Get, "/"),
+        for (request, method, path, query) in [
+            ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", Method::Get, "/", ""),
+            (
+                "HEAD /boots.json?at=1 HTTP/1.1\r\nhOsT: 10.0.0.1\r\nAccept: */*\r\n\r\n",
+                Method::Head,
+                "/boots.json",
+                "at=1",
+            ),
+            ("GET /board.json?fe80::1 HTTP/1.1\r\nHost: a\r\n\r\n", Method::Get, "/board.json", "fe80::1"),
+            ("POST /?/ HTTP/1.1\r\nHost:\r\nContent-Length: 3\r\n\r\nabc", Method::Other, "/", "/"),
+            ("get / HTTP/1.1\r\nHost: a\r\n\r\n", Method::Other, "/", ""),
+            ("GET / HTTP/1.0\r\n\r\n", Method::Get, "/", ""),
         ] {
             let found = parsed(request).expect(request);
-            assert_eq!((found.method, found.path.as_str()), (method, path), "{request}");
+            assert_eq!((found.method, found.path.as_str(), found.query.as_str()), (method, path, query), "{request}");
         }
     }
 

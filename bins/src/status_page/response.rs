@@ -38,7 +38,9 @@ impl Status {
         match self {
             Self::Ok | Self::Unavailable => "",
             Self::BadRequest => "not an HTTP/1.1 request",
-            Self::NotFound => "the paths are /, /boots.json, /metrics, /healthz and /readyz",
+            Self::NotFound => {
+                "the paths are /, /boots.json, /board.json?ADDRESS, /events, /metrics, /healthz and /readyz"
+            }
             Self::MethodNotAllowed => "use GET or HEAD",
             Self::RequestTimeout => "the request was not complete within 2 s",
             Self::Misdirected => "use the IP address of this server, its host name, or localhost",
@@ -55,12 +57,19 @@ pub(super) struct Response {
     /// The Content-Security-Policy.
     policy: String,
     pub(super) body: Arc<Vec<u8>>,
+    /// Whether events follow, up to the end of the connection, instead of a body.
+    pub(super) has_events: bool,
 }
 
 impl Response {
     /// Creates a successful response.
     pub(super) fn new(content_type: &'static str, body: Arc<Vec<u8>>) -> Self {
-        Self { status: Status::Ok, content_type, policy: BASE_POLICY.into(), body }
+        Self { status: Status::Ok, content_type, policy: BASE_POLICY.into(), body, has_events: false }
+    }
+
+    /// Creates a response that events follow.
+    pub(super) fn events() -> Self {
+        Self { has_events: true, ..Self::new("text/event-stream", Arc::default()) }
     }
 
     /// Creates an error response with an explanation.
@@ -83,12 +92,13 @@ impl Response {
 
     /// Returns the status line and the headers, with the final empty line.
     pub(super) fn head(&self) -> String {
+        let length = if self.has_events { String::new() } else { format!("Content-Length: {}\r\n", self.body.len()) };
         let allow = if self.status == Status::MethodNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
         format!(
             "HTTP/1.1 {}\r\n\
              {allow}\
              Content-Type: {}\r\n\
-             Content-Length: {}\r\n\
+             {length}\
              Content-Security-Policy: {}\r\n\
              X-Content-Type-Options: nosniff\r\n\
              Cross-Origin-Resource-Policy: same-origin\r\n\
@@ -98,7 +108,6 @@ impl Response {
              \r\n",
             self.status.line(),
             self.content_type,
-            self.body.len(),
             self.policy,
         )
     }
@@ -131,5 +140,11 @@ mod tests {
     fn only_method_not_allowed_has_an_allow_header() {
         assert!(Response::error(Status::MethodNotAllowed).head().contains("\r\nAllow: GET, HEAD\r\n"));
         assert!(!Response::error(Status::NotFound).head().contains("Allow:"));
+    }
+
+    #[test]
+    fn events_have_no_length() {
+        let head = Response::events().head();
+        assert!(head.contains("\r\nContent-Type: text/event-stream\r\n") && !head.contains("Content-Length"), "{head}");
     }
 }
