@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 tests="
 package        the Debian package: install, serve, upgrade, remove
-package-arm64  the package for arm64 on an emulated machine
+package-arm    the packages for arm64 and armhf on emulated machines
 releases       the packages of a release, built on Debian 11, on Debian 11 to 13 and Ubuntu 22.04 and 24.04
 crates         the crates that would be published, built from their packages
 bookworm       README, CONTRIBUTING and guides on a clean Debian 12
@@ -26,7 +26,7 @@ fuzz           each fuzz target for 10 minutes
 "
 
 package() { tests/package.sh; }
-package-arm64() { tests/package-arm64.sh; }
+package-arm() { tests/package-arm.sh arm64 && tests/package-arm.sh armhf; }
 releases() { tests/releases.sh; }
 crates() { cargo package --quiet --locked --allow-dirty --workspace --exclude rtftp-tests; }
 bookworm() { tests/clean-debian.sh bookworm; }

@@ -1,31 +1,39 @@
 #!/usr/bin/env bash
-# Builds the package for arm64 and runs its programs on an emulated arm64 machine with Debian's kernel: the daemon serves on port 69,
-# rtftp-get fetches a file. Prints "package-arm64: PASSED" at the end. Keeps what it downloads from Debian in the build directory.
-# QEMU's user-mode emulation does not suffice: it does not implement openat2(2).
+# Builds the package for an ARM machine and runs its programs on an emulated one with Debian's kernel: tests/package-arm.sh [arm64|armhf]
+# The daemon serves on port 69, rtftp-get fetches a file. Prints "package-arm: arm64: PASSED" at the end. Keeps what it downloads from Debian in
+# the build directory. QEMU's user-mode emulation does not suffice: it does not implement openat2(2).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tests/caller.sh
 # Needs no root, except for installing packages.
 if under_sudo; then
-    as_caller "$PWD/tests/package-arm64.sh"
+    as_caller "$PWD/tests/package-arm.sh" "$@"
     exit
 fi
 
-bins/scripts/install-packages.sh qemu-system-arm cpio
-package=$(bins/pkg/package.sh rtftp arm64)
+architecture=${1:-arm64}
+case $architecture in
+arm64) kernel=linux-image-arm64 machine=(qemu-system-aarch64 -M virt -cpu cortex-a72) ;;
+armhf) kernel=linux-image-armmp machine=(qemu-system-arm -M virt -cpu cortex-a15) ;;
+*) echo "$0: expected arm64 or armhf, found $architecture" >&2; exit 2 ;;
+esac
+say() { echo "package-arm: $architecture: $*"; }
 
-pieces=${CARGO_TARGET_DIR:-$PWD/target}/package/arm64
+bins/scripts/install-packages.sh qemu-system-arm cpio
+package=$(bins/pkg/package.sh rtftp "$architecture")
+
+pieces=${CARGO_TARGET_DIR:-$PWD/target}/package/$architecture
 if [ ! -e "$pieces/complete" ]; then
-    echo "package-arm64: downloading a kernel and a C library"
+    say "downloading a kernel and a C library"
     mkdir -p "$pieces"/{lists/partial,cache/archives/partial}
     # Package lists of its own: those of this machine stay unchanged.
     cat >"$pieces/apt.conf" <<END
-APT { Architecture "arm64"; Architectures "arm64"; }
+APT { Architecture "$architecture"; Architectures "$architecture"; }
 Dir { State::Lists "$pieces/lists"; Cache "$pieces/cache"; }
 END
     export APT_CONFIG=$pieces/apt.conf
     apt-get -qq update
-    kernel=$(apt-cache depends linux-image-arm64 | sed -n 's/.*Depends: \(linux-image-[^ ]*\).*/\1/p')
+    kernel=$(apt-cache depends $kernel | sed -n 's/.*Depends: \(linux-image-[^ ]*\).*/\1/p')
     (cd "$pieces" && apt-get -qq download "$kernel" busybox-static libc6 libgcc-s1)
     unset APT_CONFIG
     touch "$pieces/complete"
@@ -65,11 +73,11 @@ chmod +x "$work/root/init"
 (cd "$work/root" && find . | cpio --create --format=newc --quiet) >"$work/initrd"
 
 # A machine that hangs would run for ever.
-timeout 300 qemu-system-aarch64 -M virt -cpu cortex-a72 -m 512 -nographic -nic none -no-reboot \
+timeout 300 "${machine[@]}" -m 512 -nographic -nic none -no-reboot \
     -kernel "$work"/kernel/boot/vmlinuz-* -initrd "$work/initrd" -append "console=ttyAMA0 quiet panic=-1" |
     tr --delete '\r' >"$work/said" || { cat "$work/said" >&2; exit 1; }
 for line in "rtftp $(dpkg-deb --field "$package" Version)" "rtftp-get: 0" "rtftp: 0"; do
     grep --quiet --fixed-strings --line-regexp "$line" "$work/said" ||
-        { echo "package-arm64: FAILED: no \`$line\` in:" >&2; cat "$work/said" >&2; exit 1; }
+        { say "FAILED: no \`$line\` in:" >&2; cat "$work/said" >&2; exit 1; }
 done
-echo "package-arm64: PASSED ($(basename "$package"), daemon of $(stat --format %s "$work/root/usr/bin/rtftp") bytes)"
+say "PASSED ($(basename "$package"), daemon of $(stat --format %s "$work/root/usr/bin/rtftp") bytes)"
