@@ -47,7 +47,7 @@ impl RecordedFileSystem {
         let mut owner = OwnerMachine::boot_at(server.url(), 512, modules, &[]);
         owner.run(&format!("mount -t {name} -o {} /dev/vda /mnt && mkdir -p /mnt/boot", self.mount));
         let has_links = self.kind != Kind::Vfat;
-        install(&mut owner, 0, has_links);
+        install(&mut owner, 0, self.kind);
         if self.kind == Kind::Ext4 {
             // The kernel must use freed blocks again soon.
             owner.run(&format!(
@@ -58,7 +58,7 @@ impl RecordedFileSystem {
         let mut upgrades = Vec::new();
         for version in 1..=UPGRADES {
             let begin = server.len();
-            install(&mut owner, version, has_links);
+            install(&mut owner, version, self.kind);
             upgrades.push(Upgrade { version, begin, end: server.len() });
             if let Some(old) = version.checked_sub(KEPT + 1).filter(|_| has_links) {
                 // Its blocks are used again, also those of a directory, which were in the journal. The log of a service grows
@@ -76,7 +76,8 @@ impl RecordedFileSystem {
 
 /// Installs a version as package managers do. Like dpkg, in even versions: each file under a temporary name, a flush, a rename. Like
 /// rpm, in odd versions: all files, then one flush for all of them. Links to the files follow.
-fn install(owner: &mut OwnerMachine, version: u32, has_links: bool) {
+fn install(owner: &mut OwnerMachine, version: u32, kind: Kind) {
+    let has_links = kind != Kind::Vfat;
     let is_flushed_alone = version.is_multiple_of(2) || !has_links;
     for name in FILES {
         let path = if has_links { format!("/mnt/boot/{name}-{version}") } else { format!("/mnt/boot/{name}") };
@@ -96,5 +97,6 @@ fn install(owner: &mut OwnerMachine, version: u32, has_links: bool) {
             owner.run(&format!("cd /mnt/boot && ln -s {name}-{version} new && mv new {name}"));
         }
     }
-    owner.run("sync");
+    // A flush of the directory makes its new names durable, on btrfs in the log tree.
+    owner.run(if is_flushed_alone && kind == Kind::Btrfs { "sync /mnt/boot" } else { "sync" });
 }

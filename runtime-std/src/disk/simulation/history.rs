@@ -8,6 +8,9 @@ use super::{
     upgrade_recording::{FILES, RECORDED, RecordedFileSystem, Upgrade, UpgradeRecording, contents},
 };
 
+/// The size of a sector in bytes.
+pub(super) const SECTOR: usize = 512;
+
 /// A recording, and the disk after each of its flushes.
 pub(super) struct History {
     pub(super) file_system: RecordedFileSystem,
@@ -46,7 +49,11 @@ impl History {
         for operation in &self.operations[*flushed..end] {
             if let Operation::Write { bytes, is_durable, .. } = operation {
                 let kept = cut.kept(bytes.len(), *is_durable, random, &mut CutReport::default());
-                disk.apply_part(operation, kept);
+                disk.apply_part(operation, 0..kept);
+                // The cache of the drive may also have written the end of it only.
+                if kept == 0 && random.below(4) == 0 {
+                    disk.apply_part(operation, random.below(bytes.len() / SECTOR) * SECTOR..bytes.len());
+                }
             }
         }
         disk

@@ -162,7 +162,7 @@ impl Scenario<'_> {
                     }
                     Some(version) => Err(format!("{}: version {version} is none of {versions:?}", context())),
                     None => {
-                        let line = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+                        let line = bytes[..bytes.len().min(60)].escape_ascii();
                         Err(format!("{}: {} bytes are no version: {line}", context(), bytes.len()))
                     }
                 }

@@ -1,6 +1,6 @@
 //! A disk of which most is shared with its other states.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use super::power_cut::Operation;
 
@@ -40,14 +40,14 @@ impl PagedDisk {
     /// Changes the disk as an operation did.
     pub(super) fn apply(&mut self, operation: &Operation) {
         if let Operation::Write { bytes, .. } = operation {
-            self.apply_part(operation, bytes.len());
+            self.apply_part(operation, 0..bytes.len());
         }
     }
 
-    /// Changes the disk as the first bytes of a write did.
-    pub(super) fn apply_part(&mut self, operation: &Operation, len: usize) {
+    /// Changes the disk as a part of a write did.
+    pub(super) fn apply_part(&mut self, operation: &Operation, part: Range<usize>) {
         let Operation::Write { offset, bytes, .. } = operation else { return };
-        let (mut at, mut rest) = (*offset as usize, &bytes[..len]);
+        let (mut at, mut rest) = (*offset as usize + part.start, &bytes[part]);
         while !rest.is_empty() {
             let page = Arc::make_mut(&mut self.pages[at / PAGE]);
             let page = &mut page[at % PAGE..];

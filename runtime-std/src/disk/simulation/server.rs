@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use smol::io::{AsyncRead, AsyncWrite};
 
 use super::{
+    history::SECTOR,
     paged_disk::PagedDisk,
     power_cut::{Operation, Random},
 };
@@ -33,9 +34,6 @@ const CAN_MULTI_CONN: u16 = 1 << 8;
 const READ: u16 = 0;
 const DISCONNECT: u16 = 2;
 const EIO: u32 = 5;
-
-/// The unit of a write that is being applied while its sectors are read.
-const SECTOR: usize = 512;
 
 /// What goes wrong at the server, at a read with this number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +83,7 @@ impl Owner {
             && let Some(operation @ Operation::Write { bytes, .. }) = self.operations.get(self.next)
             && random.below(4) == 0
         {
-            disk.apply_part(operation, random.below(bytes.len() / SECTOR) * SECTOR);
+            disk.apply_part(operation, 0..random.below(bytes.len() / SECTOR) * SECTOR);
         }
     }
 }
