@@ -108,10 +108,11 @@ port=$(unit socket ListenDatagram)
 [ "$port" = 69 ] || fail "the socket unit opens $port"
 echo hello >"$root/srv/tftp/default/hello"
 # As systemd does with the units, in a network namespace with a loopback device only: opens the socket, and at the first request
-# starts the daemon, as a user without capabilities.
+# starts the daemon, as a user without capabilities. Before Debian 12, setpriv needs /proc.
 serve="set -a; $(unit service Environment); . /etc/default/rtftp; exec setpriv --reuid=$user --regid=$user --init-groups
     --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all $(unit service ExecStart)"
-unshare --net sh -c 'ip link set lo up && exec systemd-socket-activate --datagram --listen="$1" chroot "$0" sh -c "$2"' \
+unshare --net --mount sh -c 'ip link set lo up && mount -t proc proc "$0/proc" &&
+    exec systemd-socket-activate --datagram --listen="$1" chroot "$0" sh -c "$2"' \
     "$root" "$port" "$(echo $serve)" 2>"$work/log" &
 daemon=$!
 for _ in {1..100}; do
@@ -140,7 +141,7 @@ chown "$id" "$root/run/rtftp"
 setcap "$(sed -n 's#.* setcap \([^ ]*\) /usr/bin/rtftp.*#\1#p' $recipe)" "$root/usr/bin/rtftp"
 read -ra command <<<"$(sed -n 's/^ENTRYPOINT \[\(.*\)\]/\1/p' $recipe | tr -d '",')"
 in_container=(chroot "$root" setpriv --reuid="$id" --regid="$id" --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs)
-unshare --net sh -c 'ip link set lo up && exec "$@"' sh "${in_container[@]}" "${command[@]}" --listen-port 6969 2>"$work/log" &
+unshare --net --mount sh -c 'ip link set lo up && mount -t proc proc "$0/proc" && exec "$@"' "$root" "${in_container[@]}" "${command[@]}" --listen-port 6969 2>"$work/log" &
 daemon=$!
 for _ in {1..100}; do
     ! grep --quiet 'listening on .*:6969' "$work/log" || break
@@ -148,7 +149,7 @@ for _ in {1..100}; do
     sleep 0.1
 done
 [ "$(fetch 127.0.0.1:6969)" = hello ] || fail "in the container: $(cat "$work/get" "$work/log")"
-"${in_container[@]}" rtftp status >"$work/status" 2>&1 || fail "rtftp status in the container: $(cat "$work/status")"
+nsenter --mount --target $daemon "${in_container[@]}" rtftp status >"$work/status" 2>&1 || fail "rtftp status in the container: $(cat "$work/status")"
 grep --quiet 'hello complete' "$work/status" || fail "rtftp status in the container prints: $(cat "$work/status")"
 kill $daemon
 wait $daemon || fail "in the container it ended with $?: $(cat "$work/log")"
