@@ -33,7 +33,7 @@ bookworm() { tests/clean-debian.sh bookworm; }
 trixie() { tests/clean-debian.sh trixie; }
 # Network namespaces need root.
 two-servers() {
-    bins/scripts/install-packages.sh keepalived iproute2 nbdkit e2fsprogs
+    bins/scripts/install-packages.sh keepalived iproute2 qemu-utils e2fsprogs
     [ "$(id -u)" = 0 ] || local -x CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=sudo CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=sudo
     cargo build --quiet --locked --workspace
     cargo test --quiet --locked -p rtftp-tests --test two_servers -- --ignored --nocapture --test-threads 1

@@ -77,6 +77,15 @@ impl NbdServer {
         Self::start_unix(&image.with_file_name("nbd.sock"), &format!("file={}", image.display()))
     }
 
+    /// Exports a disk with `qemu-nbd` on a Unix socket beside the image.
+    #[track_caller]
+    pub(crate) fn qemu_unix(disk: &Disk) -> Self {
+        let socket = disk.path().with_file_name("nbd.sock");
+        let mut command = Command::new("qemu-nbd");
+        command.args(["--persistent", "--shared=0", "--format=raw", "--socket"]).arg(&socket).arg(disk.path());
+        Self::listen_on(&socket, &mut command)
+    }
+
     #[track_caller]
     fn start_unix(socket: &Path, files: &str) -> Self {
         Self::start_unix_with(socket, &["file", files])
@@ -87,8 +96,13 @@ impl NbdServer {
     pub(crate) fn start_unix_with(socket: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new("nbdkit");
         command.args(["--foreground", "--unix"]).arg(socket).args(arguments);
-        let process = Process::start_quietly(&mut command);
-        poll_until("the socket of nbdkit", Duration::from_secs(10), || socket.exists().then_some(()));
+        Self::listen_on(socket, &mut command)
+    }
+
+    #[track_caller]
+    fn listen_on(socket: &Path, command: &mut Command) -> Self {
+        let process = Process::start_quietly(command);
+        poll_until("the socket of the NBD server", Duration::from_secs(10), || socket.exists().then_some(()));
         Self { process, address: None, url: format!("nbd+unix:///?socket={}", socket.display()) }
     }
 
