@@ -18,6 +18,7 @@ auth client required = none
 mon data = $work/mon
 mon allow pool size one = true
 mon osd min down reporters = 1
+mon data avail crit = 1
 osd data = $work/osd
 osd objectstore = bluestore
 osd class dir = $(dpkg --listfiles ceph-base ceph-osd | sed -n 's#/libcls_rbd.so$##p')
