@@ -46,14 +46,7 @@ fn headline(boot: &Boot, now: f64) -> Line {
 
 /// Returns a line about a request: its time in the boot, its state and the details.
 fn line(file: &File, boot: &Boot) -> String {
-    let state = match file.state {
-        State::Running => "running",
-        State::Complete => "complete",
-        State::Probe => "probe",
-        State::Missing => "missing",
-        State::Refused => "refused",
-        State::Failed => "failed",
-    };
+    let state = file.state.name();
     let mut line = format!("  {:>+9.3} s  {:<32} {state:<8}", file.began - boot.began, escape(&file.name));
     let is_sent = file.blksize > 0;
     if is_sent && file.state == State::Running {

@@ -82,7 +82,7 @@ impl Past {
                 complete(past),
                 bytes(past),
                 past.boot.files.iter().map(|file| file.retransmitted).fold(0, u64::saturating_add),
-                name(state(past)),
+                state(past).name(),
                 text(last.map(|file| &file.name)),
                 text(last.and_then(|file| file.origin.as_ref())),
                 text(last.and_then(|file| file.why.as_ref())),
@@ -113,7 +113,7 @@ fn line(past: &PastBoot) -> Line {
 
 /// Returns the result of the last request of a boot.
 fn result(file: &File) -> String {
-    let mut result = format!("{} {}", escape(&file.name), name(file.state));
+    let mut result = format!("{} {}", escape(&file.name), file.state.name());
     if file.state == State::Failed && file.blksize > 0 {
         result += &match file.size {
             Some(size) if size > 0 => format!(" at {} %", u128::from(file.acknowledged) * 100 / u128::from(size)),
@@ -130,17 +130,6 @@ fn result(file: &File) -> String {
 
 fn state(past: &PastBoot) -> State {
     past.boot.files.last().map_or(State::Probe, |file| file.state)
-}
-
-fn name(state: State) -> &'static str {
-    match state {
-        State::Running => "running",
-        State::Complete => "complete",
-        State::Probe => "probe",
-        State::Missing => "missing",
-        State::Refused => "refused",
-        State::Failed => "failed",
-    }
 }
 
 fn seconds(past: &PastBoot) -> f64 {
