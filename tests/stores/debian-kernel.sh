@@ -30,7 +30,6 @@ mount -t overlay -o lowerdir=/host,upperdir=/memory/files,workdir=/memory/work s
 mount -t proc proc /system/proc
 mount -t sysfs sys /system/sys
 mount -t devtmpfs dev /system/dev
-mount -t tmpfs tmp /system/tmp
 mount -t tmpfs run /system/run
 exec switch_root /system /bin/bash -c '
     export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root STORES_KERNEL=debian RTFTP=$RTFTP
