@@ -32,7 +32,7 @@ mount -t sysfs sys /system/sys
 mount -t devtmpfs dev /system/dev
 mount -t tmpfs run /system/run
 exec switch_root /system /bin/bash -c '
-    export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root STORES_KERNEL=debian RTFTP=$RTFTP
+    export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root TMPDIR=/run STORES_KERNEL=debian RTFTP=$RTFTP
     modprobe --all fuse loop ext4
     $script </dev/null
     echo o >/proc/sysrq-trigger
