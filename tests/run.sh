@@ -137,7 +137,7 @@ page() {
         return
     fi
     build
-    cargo test --quiet --locked -p rtftp-tests --test page -- --ignored
+    cargo test --quiet --locked -p rtftp-tests --test page --test fleet -- --ignored
 }
 
 instructions() { cargo bench --quiet --locked -p rtftp-core --bench instructions; }

@@ -1,5 +1,6 @@
 //! The rtftp daemon: a TFTP boot server that reads the boot files of each machine from its own disk.
 
+mod advice;
 mod check;
 mod cli;
 mod http;

@@ -247,7 +247,7 @@ rtftp status - shows the boots that a running server serves
 Usage: rtftp status [CLIENT] [OPTIONS]
 
 Prints a line for each client and for each running transfer, first those of
-clients in trouble. For a CLIENT, prints its last boots file by file. On a
+clients with problems. For a CLIENT, prints its last boots file by file. On a
 terminal the output is updated every second, with clients in the order of their
 addresses: arrows select one, Enter shows its boots, / searches, f shows only those
 that failed, stalled or miss a file, Escape goes back, q quits. With --once all of

@@ -6,9 +6,11 @@
 //!   [`HttpClient`](client::http::HttpClient) fetches over HTTP.
 //! * [`history`] records the boots of each client and the outcome of each request.
 //! * [`monitor`] reads figures of everything that a server does, for metrics.
+//! * [`board_log`] keeps the last log lines about each board.
 //! * [`boot_entries`] makes boot menus from the files on a disk.
 //! * [`check`] inspects everything that a server would serve and reports problems.
 
+pub mod board_log;
 pub mod boot_entries;
 mod buffer;
 pub mod check;

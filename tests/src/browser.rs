@@ -1,6 +1,7 @@
 //! Headless Chromium, controlled over a pipe with the `DevTools` protocol.
 
 use std::{
+    env,
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{ChildStdin, Command, Stdio},
@@ -12,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::Process;
+use crate::{Process, poll_until};
 
 /// The program and the Debian package that contains it.
 const PROGRAM: &str = "chromium-headless-shell";
@@ -89,6 +90,12 @@ impl Browser {
         self.command("Runtime.evaluate", what)["result"]["value"].take()
     }
 
+    /// Waits until an expression in the page is true.
+    #[track_caller]
+    pub fn wait(&mut self, expression: &str) {
+        poll_until(expression, ANSWER_LIMIT, || (self.value(expression) == true).then_some(()));
+    }
+
     /// Presses and releases a key: a character, or a name such as `ArrowDown`.
     #[track_caller]
     pub fn press(&mut self, key: &str) {
@@ -115,9 +122,17 @@ impl Browser {
         &self.errors
     }
 
+    /// Saves a screenshot if the environment variable `PICTURES` names a directory.
+    #[track_caller]
+    pub fn picture(&mut self, name: &str) {
+        if let Some(directory) = env::var_os("PICTURES") {
+            self.screenshot(&Path::new(&directory).join(format!("{name}.png")));
+        }
+    }
+
     /// Writes a screenshot of the page as PNG.
     #[track_caller]
-    pub fn screenshot(&mut self, path: &Path) {
+    fn screenshot(&mut self, path: &Path) {
         let picture = self.command("Page.captureScreenshot", json!({"format": "png"}));
         let mut decoder = Command::new("base64");
         decoder.arg("-d").stdin(Stdio::piped()).stdout(std::fs::File::create(path).expect("a file"));

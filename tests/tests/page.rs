@@ -4,32 +4,15 @@
 //! `chromium-headless-shell` is installed; `cargo test -p rtftp-tests --test page -- --ignored` runs it alone. If the environment
 //! variable `PICTURES` names a directory, the test saves screenshots there.
 
-use std::{env, path::Path, time::Duration};
-
 use nix::sys::signal::Signal;
 use rtftp_tests::{
-    Browser, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree, noise, poll_until,
+    Browser, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree, noise,
     raw_client::{Client, ack, error, rrq},
 };
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(60);
-
 /// A file name that would run a script if the page did not escape it.
 const HOSTILE: &str = "<img src=x onerror=alert(1)><script>document.title='taken'</script>";
-
-/// Waits until an expression in the page is true.
-#[track_caller]
-fn wait(browser: &mut Browser, expression: &str) {
-    poll_until(expression, SOON, || (browser.value(expression) == true).then_some(()));
-}
-
-/// Saves a screenshot if `PICTURES` is set.
-fn picture(browser: &mut Browser, name: &str) {
-    if let Some(directory) = env::var_os("PICTURES") {
-        browser.screenshot(&Path::new(&directory).join(format!("{name}.png")));
-    }
-}
 
 /// Starts a transfer, and acknowledges the first windows.
 fn load(daemon: &Rtftp, board: &str, windows: u16) -> Client {
@@ -100,23 +83,20 @@ const VISIBLE: &str = "[...document.querySelectorAll('.board')].filter(row => !r
 #[ignore = "needs Chromium"]
 fn updates_while_boards_boot() {
     let (daemon, mut browser, _) = open_page("");
-    wait(&mut browser, "document.getElementById('empty').textContent.includes('No boards yet')");
+    browser.wait("document.getElementById('empty').textContent.includes('No boards yet')");
 
     daemon.put("127.0.0.20.nbd", "{}");
-    wait(
-        &mut browser,
-        &format!("{}?.textContent.includes('no request yet; disk failed: line 1')", board("127.0.0.20")),
-    );
+    browser.wait(&format!("{}?.textContent.includes('no request yet; disk failed: line 1')", board("127.0.0.20")));
     std::fs::remove_file(daemon.path("127.0.0.20.nbd")).expect("removed");
-    wait(&mut browser, "document.getElementById('empty').textContent.includes('No boards yet')");
+    browser.wait("document.getElementById('empty').textContent.includes('No boards yet')");
 
     let (_stalled, _server) = boot_many(&daemon);
     let mut loading = load(&daemon, "127.0.0.7", 4);
     let row = board("127.0.0.7");
-    wait(&mut browser, &format!("{row}?.querySelector('progress')?.value === {}", 4 * 65536));
+    browser.wait(&format!("{row}?.querySelector('progress')?.value === {}", 4 * 65536));
     browser.value(&format!("{row}.querySelector('progress').marked = true"));
     take(&mut loading, 5);
-    wait(&mut browser, &format!("{row}.querySelector('progress').value === {}", 5 * 65536));
+    browser.wait(&format!("{row}.querySelector('progress').value === {}", 5 * 65536));
     assert_eq!(browser.value(&format!("{row}.querySelector('progress').max")), 6 << 20);
     assert_eq!(
         browser.value(&format!("{row}.querySelector('progress').marked")),
@@ -126,44 +106,49 @@ fn updates_while_boards_boot() {
 
     // An expanded board shows its boots, with their names escaped.
     browser.value("document.querySelectorAll('details').forEach(row => row.open = true)");
-    wait(&mut browser, &format!("{row}.querySelectorAll('tbody tr').length === 7"));
-    wait(&mut browser, &format!("{row}.textContent.includes('boot/vmlinuz-6.1boot entry Linux 6.1')"));
+    browser.wait(&format!("{row}.querySelectorAll('tbody tr').length === 7"));
+    browser.wait(&format!("{row}.textContent.includes('boot/vmlinuz-6.1boot entry Linux 6.1')"));
     let still = board("127.0.0.4");
-    wait(&mut browser, &format!("{still}.querySelector('table') !== null"));
+    browser.wait(&format!("{still}.querySelector('table') !== null"));
     browser.value(&format!("{still}.querySelector('table').marked = true"));
-    wait(&mut browser, "document.body.textContent.includes('<img src=x onerror=alert(1)><script>')");
+    browser.wait("document.body.textContent.includes('<img src=x onerror=alert(1)><script>')");
     assert_eq!(browser.value("document.querySelectorAll('img').length + document.scripts.length"), 1);
-    wait(&mut browser, &format!("{row}.querySelector('.status').textContent === 'stalled in kernel8.img at 5 %'"));
-    wait(&mut browser, &format!("{row}.querySelector('.running').textContent.endsWith('no progress')"));
-    wait(&mut browser, &format!("{row}.textContent.includes('What to do: a large block size on a network')"));
+    browser.wait(&format!("{row}.querySelector('.status').textContent === 'stalled in kernel8.img at 5 %'"));
+    browser.wait(&format!("{row}.querySelector('.running').textContent.endsWith('no progress')"));
+    browser.wait(&format!("{row}.textContent.includes('What to do: a large block size on a network')"));
     assert_eq!(browser.value(&format!("{row}.querySelector('.times').children.length")), 1);
     assert_eq!(
         browser.value(&format!("{still}.querySelector('table').marked")),
         true,
         "the table was redrawn without a change"
     );
+    assert_eq!(
+        browser.value(&format!("{row}.querySelector('.log').textContent.includes('127.0.0.7.nbd: connected to ')")),
+        true
+    );
     browser.value(&format!("{still}.querySelector('.facts button').click()"));
     let text = browser.value(&format!("{still}.querySelector('textarea').value"));
     let text = text.as_str().expect("a text");
     assert!(text.contains("127.0.0.4: probed: size of kernel8.img queried"), "{text}");
     assert!(text.contains("start4.elf  complete  2261000 of 2261000 bytes; "), "{text}");
-    picture(&mut browser, "open");
+    assert!(text.contains("\nlog\n") && text.contains("  info   127.0.0.4:"), "{text}");
+    browser.picture("open");
     browser.show(1400, 900, "dark");
-    picture(&mut browser, "dark");
+    browser.picture("dark");
 
     for (width, scheme) in [(360, "light"), (320, "dark")] {
         browser.show(width, 780, scheme);
         assert_eq!(browser.value("document.documentElement.scrollWidth"), width, "the page scrolls horizontally");
-        picture(&mut browser, &format!("phone-{width}-open"));
+        browser.picture(&format!("phone-{width}-open"));
         browser.value("scrollTo(0, 900)");
-        picture(&mut browser, &format!("phone-{width}-down"));
+        browser.picture(&format!("phone-{width}-down"));
         browser.value("scrollTo(0, 0)");
     }
     browser.value("document.querySelectorAll('details').forEach(row => row.open = false)");
     browser.show(360, 780, "dark");
-    picture(&mut browser, "phone");
+    browser.picture("phone");
     browser.show(1400, 900, "light");
-    picture(&mut browser, "closed");
+    browser.picture("closed");
 
     assert_eq!(browser.errors(), [] as [String; 0]);
     assert_eq!(browser.value("document.title"), "rtftp");
@@ -172,8 +157,8 @@ fn updates_while_boards_boot() {
     assert!(browser.errors().iter().any(|error| error.contains("Content Security Policy")));
 
     daemon.stop(Signal::SIGTERM);
-    wait(&mut browser, "!document.getElementById('lost').hidden && document.body.className === 'stale'");
-    picture(&mut browser, "lost");
+    browser.wait("!document.getElementById('lost').hidden && document.body.className === 'stale'");
+    browser.picture("lost");
 }
 
 #[test]
@@ -190,16 +175,25 @@ fn shows_five_hundred_boards() {
     (1..=58).for_each(|number| assert!(daemon.fetch(&format!("127.0.1.{number}"), "kernel8.img").is_ok()));
     assert_eq!(daemon.fetch("127.0.1.59", "missing.bin"), Err(1));
     assert_eq!(daemon.fetch("127.0.1.60", "../refused"), Err(2));
-    wait(&mut browser, "document.querySelectorAll('.board').length === 500");
-    wait(&mut browser, "document.getElementById('booted').textContent.startsWith('58 of 500 boards booted since ')");
-    wait(&mut browser, "document.getElementById('booted').textContent.endsWith(', 2 failed, 1 missing')");
-    picture(&mut browser, "500");
+    browser.wait("document.querySelectorAll('.board').length === 500");
+    browser.wait("document.getElementById('booted').textContent.startsWith('58 of 500 boards booted since ')");
+    browser.wait("document.getElementById('others').textContent.endsWith(', 2 failed, 1 missing, 439 never seen')");
+    browser.picture("500");
 
     // The worst first, and a missing file is amber. Buttons have counts.
     assert_eq!(browser.value(&format!("{VISIBLE}.slice(0, 3)")), json!(["10.1.0.1", "127.0.1.60", "127.0.1.59"]));
     assert_eq!(browser.value(&format!("{}.classList.contains('warn')", board("127.0.1.59"))), true);
     let buttons = browser.value("[...document.querySelectorAll('#states button:not([hidden])')].map(x => x.innerText)");
-    let expected = ["all\n500", "failed\n2", "stalled\n0", "missing\n1", "running\n0", "booted\n58", "never seen\n439"];
+    let expected = [
+        "all\n500",
+        "problems\n442",
+        "failed\n2",
+        "stalled\n0",
+        "missing\n1",
+        "never seen\n439",
+        "running\n0",
+        "booted\n58",
+    ];
     assert_eq!(buttons, json!(expected));
 
     // The boot of one board changes no other row. The frames are printed only: they depend on the load of the machine.
@@ -222,10 +216,10 @@ fn shows_five_hundred_boards() {
     ";
     browser.value(measure);
     assert_eq!(daemon.fetch("127.0.1.7", "config.txt"), Err(1));
-    wait(&mut browser, &format!("{}.textContent.includes('config.txt not found')", board("127.0.1.7")));
+    browser.wait(&format!("{}.textContent.includes('config.txt not found')", board("127.0.1.7")));
     assert_eq!(browser.value("[...touched]"), json!(["127.0.1.7"]));
     assert!(daemon.fetch("127.0.1.7", "kernel8.img").is_ok());
-    wait(&mut browser, &format!("{}.textContent.includes('kernel8.img complete')", board("127.0.1.7")));
+    browser.wait(&format!("{}.textContent.includes('kernel8.img complete')", board("127.0.1.7")));
     let frames = browser.value("frames.sort((a, b) => a - b)");
     let frames: Vec<f64> = frames.as_array().expect("frames").iter().filter_map(serde_json::Value::as_f64).collect();
     let median = frames.get(frames.len() / 2).copied().unwrap_or_default();
@@ -246,14 +240,14 @@ fn shows_five_hundred_boards() {
     browser.value("document.querySelector('#filter').value = 'rack 3'; document.querySelector('#filter').dispatchEvent(new Event('input'))");
     assert_eq!(browser.value(VISIBLE), json!(["10.1.0.1"]));
     browser.value("document.querySelector('.board:not([hidden])').open = true");
-    wait(&mut browser, "location.search + location.hash === '?state=failed&q=rack+3#10.1.0.1'");
+    browser.wait("location.search + location.hash === '?state=failed&q=rack+3#10.1.0.1'");
     browser.open("about:blank");
     browser.open(&format!("{url}?state=failed&q=rack+3#10.1.0.1"));
-    wait(&mut browser, &format!("{}?.open && {VISIBLE}.join() === '10.1.0.1'", board("10.1.0.1")));
+    browser.wait(&format!("{}?.open && {VISIBLE}.join() === '10.1.0.1'", board("10.1.0.1")));
     assert_eq!(browser.value("document.querySelector('[aria-pressed=true]').innerText"), "failed\n2");
     // A link to a board that the filters hide shows all boards.
     browser.value("location.hash = '#127.0.1.7'");
-    wait(&mut browser, &format!("{}.open && {VISIBLE}.length === 500", board("127.0.1.7")));
+    browser.wait(&format!("{}.open && {VISIBLE}.length === 500", board("127.0.1.7")));
 
     // The keyboard reaches everything, and everything has a name.
     browser.value("document.activeElement.blur()");
@@ -263,7 +257,7 @@ fn shows_five_hundred_boards() {
     assert_eq!(browser.value("document.activeElement.parentElement.id"), "10.1.0.1");
     browser.press("ArrowDown");
     browser.press("Enter");
-    wait(&mut browser, &format!("{}.open", board("127.0.1.60")));
+    browser.wait(&format!("{}.open", board("127.0.1.60")));
     let roles = ["button", "searchbox", "combobox", "link", "progressbar", "textbox", "DisclosureTriangle"];
     let unnamed: Vec<_> =
         browser.accessible().into_iter().filter(|(role, name)| roles.contains(&&**role) && name.is_empty()).collect();

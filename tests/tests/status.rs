@@ -159,6 +159,15 @@ fn shows_snapshot_age_and_failures_of_disks() {
     assert!(client.summary.contains(&format!("{name}: line 1, column 1")), "{}", client.summary);
     assert!(output(&socket, &[]).contains(&format!("{name}: line 1, column 1")));
     daemon.logged(&[BOARD, "kernel", &name]);
+
+    // What the daemon logs about the board and its disk, without the lines about others.
+    daemon.fetch("127.0.0.8", "kernel").expect_err("no file");
+    let printed = output(&socket, &[BOARD]);
+    let (_, log) = printed.split_once("\nlog\n").expect("the log");
+    for words in [format!("{name}: connected to "), format!("{BOARD}:"), format!("{name}: line 1, column 1")] {
+        assert!(log.contains(&words), "`{words}` in\n{printed}");
+    }
+    assert!(!log.contains("127.0.0.8"), "{printed}");
 }
 
 #[test]
@@ -352,9 +361,9 @@ fn lists_boards_before_their_first_request() {
     assert!(lines[1].starts_with("1 of 4 boards booted in the last "), "{table}");
     assert!(lines[1].ends_with(" s, 1 failed, 2 without a request"), "{table}");
     let start = |line: usize| lines[line].split_whitespace().next().unwrap_or_default();
-    assert_eq!([3, 4, 5, 6].map(start), ["127.0.0.9", BOARD, "127.0.0.8", "127.0.0.10"], "{table}");
+    assert_eq!([3, 4, 5, 6].map(start), ["127.0.0.9", "127.0.0.8", "127.0.0.10", BOARD], "{table}");
     assert!(lines[3].contains("no request yet; disk failed: line 1"), "{table}");
-    assert!(lines[5].ends_with("Rack 3: no request yet; disk connected"), "{table}");
+    assert!(lines[4].ends_with("Rack 3: no request yet; disk connected"), "{table}");
     assert!(output(&socket, &["127.0.0.10"]).starts_with("127.0.0.10: no request yet"));
     assert!(output(&socket, &["Rack 3"]).starts_with("127.0.0.8 (Rack 3): no request yet"));
 

@@ -68,6 +68,8 @@ fn shows_each_board_once_and_which_server_answered() {
     }
 
     let history = output(&servers, &[BOARD]);
+    let (history, log) = history.split_once("\nlog\n").expect("the log");
+    assert!(log.contains(" config.txt from default/") && log.contains(" kernel from default/"), "{log}");
     assert_eq!(history.matches("\nboot ").count(), 1, "{history}");
     let (config, kernel) = (history.find("config.txt").expect("a line"), history.rfind(" kernel ").expect("a line"));
     assert!(config < kernel, "in the order of the requests: {history}");

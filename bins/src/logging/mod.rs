@@ -8,12 +8,12 @@ use std::{
     io::{self, Write},
     os::{fd::AsFd, unix::fs::MetadataExt},
     panic, thread,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use env_logger::{Builder, Target};
-use log::{Level, LevelFilter};
-use rtftp_runtime::text::printable_within;
+use log::{Level, LevelFilter, Record};
+use rtftp_runtime::{board_log::BOARD_LOG, text::printable_within};
 
 use self::queue::Queue;
 
@@ -39,11 +39,9 @@ pub(crate) fn start(level: LevelFilter) -> Log {
     builder.filter_level(level).target(Target::Pipe(Box::new(QueueWriter)));
     if stderr_is_journal() {
         // The journal adds the time, and reads the priority from the prefix (sd-daemon(3)).
-        builder.format(|out, record| writeln!(out, "<{}>{}", syslog_priority(record.level()), one_line(record.args())));
+        builder.format(|out, record| writeln!(out, "<{}>{}", syslog_priority(record.level()), line(record)));
     } else {
-        builder.format(|out, record| {
-            writeln!(out, "{} {:5} {}", out.timestamp_millis(), record.level(), one_line(record.args()))
-        });
+        builder.format(|out, record| writeln!(out, "{} {:5} {}", out.timestamp_millis(), record.level(), line(record)));
     }
     builder.init();
     log_panics();
@@ -55,9 +53,13 @@ pub(crate) fn flush() {
     QUEUE.flush(EXIT_LIMIT);
 }
 
-/// Returns a message as one line. Texts from outside were escaped when they were read; this is for those that were forgotten.
-fn one_line(message: &std::fmt::Arguments<'_>) -> String {
-    printable_within(&message.to_string(), MAX_LINE)
+/// Returns a message as one line, and keeps it if it is about a board. Texts from outside were escaped when they were read; this is
+/// for those that were forgotten.
+fn line(record: &Record<'_>) -> String {
+    let line = printable_within(&record.args().to_string(), MAX_LINE);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    BOARD_LOG.add(now.as_secs_f64(), record.level(), &line);
+    line
 }
 
 /// Logs panics like all other messages, so that they do not wait for the reader either: a panic must end the process.

@@ -1,23 +1,37 @@
 //! The boot history of one client: one line for each request.
 
-use rtftp_runtime::history::snapshot::{Boot, Client, File, State};
+use rtftp_runtime::history::snapshot::{Boot, Client, File, LogLine, State};
 
 use super::{
     screen::{Colour, Line},
     text::{age, escape},
 };
-use crate::progress_bar::{megabytes, progress_bar};
+use crate::{
+    advice::advice,
+    progress_bar::{megabytes, progress_bar},
+};
 
 /// The column of the state of a request.
 const STATE_COLUMN: usize = 48;
+/// The column of the text of a line of the log.
+const LOG_COLUMN: usize = 15;
 
 /// Returns the summary of the client and its boots, the newest first.
 pub(super) fn lines(client: &Client, now: f64) -> Vec<Line> {
     let mut lines = vec![summary(client)];
+    if client.state.is_problem()
+        && let Some(advice) = advice(&client.status)
+    {
+        lines.push(Line::wrapped(format!("    {}", escape(advice)), 4, Colour::Default));
+    }
     for boot in &client.boots {
         lines.push(Line::cut(String::new()));
         lines.push(headline(boot, now));
         lines.extend(boot.files.iter().map(|file| request(file, boot)));
+    }
+    if !client.log.is_empty() {
+        lines.extend([Line::cut(String::new()), Line::cut("log".into())]);
+        lines.extend(client.log.iter().map(|line| logged(line, now)));
     }
     lines
 }
@@ -25,6 +39,16 @@ pub(super) fn lines(client: &Client, now: f64) -> Vec<Line> {
 fn summary(client: &Client) -> Line {
     let name = client.name.as_ref().map(|name| format!(" ({})", escape(name))).unwrap_or_default();
     Line::wrapped(format!("{}{name}: {}", escape(&client.client), escape(&client.summary)), 4, Colour::Default)
+}
+
+/// Returns a line of the log, with its age.
+fn logged(line: &LogLine, now: f64) -> Line {
+    let colour = match line.level.as_str() {
+        "error" => Colour::Red,
+        "warn" => Colour::Yellow,
+        _ => Colour::Default,
+    };
+    Line::wrapped(format!("  {:>7} ago  {}", age(now - line.at), escape(&line.text)), LOG_COLUMN, colour)
 }
 
 /// Returns the line of a request, coloured by its state.
@@ -112,6 +136,7 @@ pub(super) mod tests {
             summary: "loading kernel8.img at 40 %".into(),
             disk: None,
             boots: vec![boot],
+            log: vec![],
         }
     }
 
@@ -158,6 +183,8 @@ pub(super) mod tests {
             file("slow", State::Running),
         ]);
         client.boots[0].more = 7;
+        let text = "10.0.0.5.nbd: the server said \u{9b}".into();
+        client.log = vec![LogLine { at: 1001.0, level: "error".into(), text }];
         let expected = "\
 10.0.0.5: loading kernel8.img at 40 %
 
@@ -171,7 +198,10 @@ timed out; blksize 1468, windowsize 4; from 10.0.0.5.nbd
      +0.250 s  a                                failed    no route\\u{1b}; from 10.0.0.5.nbd
      +0.250 s  dtb                              running    50% [============            ] 0.5 MB  0.2 MB/s  0:02 left  \
 blksize 1468, windowsize 4; from 10.0.0.5.nbd
-     +0.250 s  slow                             running   for 2.0 s";
+     +0.250 s  slow                             running   for 2.0 s
+
+log
+    2 min ago  10.0.0.5.nbd: the server said \\u{9b}";
         assert_eq!(Screen::of_size(80, 24).text(&lines(&client, 1130.0)), format!("{expected}\n"));
     }
 }

@@ -2,8 +2,6 @@
 
 use std::io::{Write, stdout};
 
-use rtftp_runtime::history::snapshot::BoardState;
-
 use super::{
     history,
     keys::Key,
@@ -196,7 +194,7 @@ impl Live {
         let wanted = self.search.to_ascii_lowercase();
         let is_shown = |row: &&Row| {
             let is_found = row.lines.iter().any(|line| line.text.to_ascii_lowercase().contains(&wanted));
-            is_found && (!self.is_filtered || row.state <= BoardState::Missing)
+            is_found && (!self.is_filtered || row.state.is_problem())
         };
         let shown: Vec<&Row> = table.clients.iter().filter(is_shown).collect();
         let position = self.selected.as_ref().and_then(|selected| shown.iter().position(|row| row.client == *selected));
@@ -218,13 +216,13 @@ impl Live {
             false => {
                 let mut filter = String::new();
                 if self.is_filtered {
-                    filter += ", only those in trouble";
+                    filter += ", only those with problems";
                 }
                 if !self.search.is_empty() {
                     filter += &format!(", with `{}`", self.search);
                 }
                 format!(
-                    "q quit  enter open  / search  f failed only | {} of {} boards{filter}",
+                    "q quit  enter open  / search  f problems only | {} of {} boards{filter}",
                     shown.len(),
                     table.clients.len()
                 )

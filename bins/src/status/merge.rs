@@ -48,6 +48,11 @@ fn localized(mut client: Client, offset: f64, server: &str) -> Client {
     for text in [&mut client.client, &mut client.status, &mut client.summary].into_iter().chain(&mut client.name) {
         *text = printable(text.as_bytes());
     }
+    for line in &mut client.log {
+        line.at += offset;
+        line.level = printable(line.level.as_bytes());
+        line.text = printable(line.text.as_bytes());
+    }
     for boot in &mut client.boots {
         boot.began += offset;
         boot.last += offset;
@@ -87,6 +92,8 @@ impl Merging {
         // What only another server knows.
         known.name = known.name.take().or(client.name);
         known.disk = known.disk.or(client.disk);
+        known.log.append(&mut client.log);
+        known.log.sort_by(|a, b| a.at.total_cmp(&b.at));
     }
 
     fn finish(mut self) -> Option<Client> {

@@ -33,7 +33,7 @@ pub(super) struct Row {
 }
 
 impl Table {
-    /// Creates the table of a view with the clients in trouble first.
+    /// Creates the table of a view with the clients with problems first.
     pub(super) fn new(view: &View) -> Self {
         let mut table = Self::by_address(view);
         table.clients.sort_by_key(|row| rank(row.state));
@@ -63,7 +63,7 @@ impl Table {
     }
 }
 
-/// Returns the place of a state in the table: boards in trouble are the first, those without requests the last.
+/// Returns the place of a state in the table: boards with problems are the first, the others have one place.
 fn rank(state: BoardState) -> BoardState {
     match state {
         BoardState::Booted | BoardState::Probed => BoardState::Running,
@@ -75,7 +75,7 @@ fn rank(state: BoardState) -> BoardState {
 fn row(client: &Client, now: f64, server_width: Option<usize>) -> Row {
     let colour = match client.state {
         BoardState::Failed => Colour::Red,
-        BoardState::Stalled | BoardState::Missing => Colour::Yellow,
+        BoardState::Stalled | BoardState::Looping | BoardState::Missing => Colour::Yellow,
         BoardState::Running | BoardState::Booted | BoardState::Probed | BoardState::Silent => Colour::Default,
     };
     let files = client.boots.first().map(|boot| &*boot.files).unwrap_or_default();
@@ -123,9 +123,10 @@ fn counts(view: &View) -> Option<Line> {
     let others = [
         (BoardState::Failed, "failed"),
         (BoardState::Stalled, "stalled"),
+        (BoardState::Looping, "in a boot loop"),
         (BoardState::Missing, "with a missing file"),
-        (BoardState::Running, "loading"),
         (BoardState::Silent, "without a request"),
+        (BoardState::Running, "loading"),
     ];
     let others = others.map(|(state, words)| (count(state), words)).into_iter().filter(|(count, _)| *count > 0);
     let others: String = others.map(|(count, words)| format!(", {count} {words}")).collect();

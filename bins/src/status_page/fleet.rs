@@ -10,12 +10,8 @@ use rtftp_runtime::{history::snapshot::Client, monitor::Monitor};
 use serde::Serialize;
 use smol::{lock::Mutex, unblock};
 
-use super::{
-    advice::{Advice, advice},
-    peers::Peers,
-    rows::Rows,
-};
-use crate::status::View;
+use super::{peers::Peers, rows::Rows};
+use crate::{advice::advice, status::View};
 
 /// The maximum age of the view, which is shared by all connections.
 const MAX_AGE: Duration = Duration::from_millis(900);
@@ -51,9 +47,10 @@ impl Fleet {
         let shown = self.shown().await;
         let changes = shown.rows.since(version);
         let json = format!(
-            r#"{{"now":{},"complete":{},"servers":{},"removed":{},"boards":[{}]}}"#,
+            r#"{{"now":{},"complete":{},"silent":{},"servers":{},"removed":{},"boards":[{}]}}"#,
             json(&shown.view.now),
             changes.is_complete,
+            json(&advice("no request yet").filter(|_| changes.is_complete)),
             json(&shown.view.servers),
             json(&changes.removed),
             changes.rows.join(",")
@@ -69,7 +66,7 @@ impl Fleet {
             now: f64,
             version: &'static str,
             board: &'b Client,
-            advice: Option<Advice>,
+            advice: Option<&'static str>,
         }
         let shown = self.shown().await;
         let board = shown.view.find(client)?;

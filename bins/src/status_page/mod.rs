@@ -1,6 +1,5 @@
 //! The status over HTTP: a page and its events, the history as JSON, and metrics for Prometheus. It is read-only.
 
-mod advice;
 mod events;
 mod fleet;
 mod metrics;

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use rtftp_runtime::history::snapshot::{BoardState, Client, DiskStatus, State};
 use serde::Serialize;
+use serde_json::json;
+
+use crate::advice::advice;
 
 /// The number of removed rows that are remembered.
 const MAX_REMOVED: usize = 1024;
@@ -70,6 +73,24 @@ impl<'c> Row<'c> {
     }
 }
 
+/// The last field of a row, which depends on the others.
+const ADVICE: &str = ",\"advice\":";
+
+/// Adds what to do about a problem to a row. That for boards without a request is in the event.
+fn with_advice(board: &Client, row: &str) -> String {
+    let has_advice = board.state.is_problem() && board.state != BoardState::Silent;
+    match (advice(&board.status).filter(|_| has_advice), row.strip_suffix('}')) {
+        (Some(advice), Some(fields)) => format!("{fields}{ADVICE}{}}}", json!(advice)),
+        _ => row.to_owned(),
+    }
+}
+
+/// Returns whether a row with advice still has these fields.
+fn is_unchanged(known: &str, row: &str) -> bool {
+    let rest = row.strip_suffix('}').and_then(|fields| known.strip_prefix(fields));
+    rest.is_some_and(|rest| rest == "}" || rest.starts_with(ADVICE))
+}
+
 /// The rows of all boards as JSON. Each change has a version, so that a reader needs to get only what changed since its last one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rows {
@@ -107,10 +128,11 @@ impl Rows {
         for board in boards {
             // Cannot fail: every field has a JSON form.
             let json = serde_json::to_string(&Row::new(board)).unwrap_or_default();
+            let new = || Versioned { json: with_advice(board, &json), changed: version };
             match self.rows.get_mut(&board.client) {
-                Some(row) if row.json == json => {}
-                Some(row) => *row = Versioned { json, changed: version },
-                None => drop(self.rows.insert(board.client.clone(), Versioned { json, changed: version })),
+                Some(row) if is_unchanged(&row.json, &json) => {}
+                Some(row) => *row = new(),
+                None => drop(self.rows.insert(board.client.clone(), new())),
             }
         }
         let present: HashSet<&str> = boards.iter().map(|board| board.client.as_str()).collect();
@@ -155,6 +177,7 @@ mod tests {
             summary: String::new(),
             disk: None,
             boots: vec![],
+            log: vec![],
         }
     }
 
@@ -176,6 +199,25 @@ mod tests {
         rows.update(&[board("b", "2"), board("c", "1")]);
         assert_eq!(changes(&rows, Some(first)), (false, vec!["\"b\"".into(), "\"c\"".into()], vec!["a".into()]));
         assert_eq!(changes(&rows, Some(rows.since(None).version)), (false, vec![], vec![]));
+    }
+
+    #[test]
+    fn a_problem_has_its_advice_and_changes_only_with_its_status() {
+        let mut rows = Rows::default();
+        let failed = |status: &str| Client { state: BoardState::Failed, ..board("a", status) };
+        rows.update(&[failed("kernel failed at 40 %: timed out")]);
+        let first = rows.since(None).version;
+        assert!(
+            rows.since(None).rows[0].contains(r#","advice":"No more packets arrived"#),
+            "{:?}",
+            rows.since(None).rows
+        );
+        rows.update(&[failed("kernel failed at 40 %: timed out")]);
+        assert_eq!(changes(&rows, Some(first)).1, [""; 0]);
+        rows.update(&[failed("kernel failed at 50 %: timed out")]);
+        assert_eq!(changes(&rows, Some(first)).1, ["\"a\""]);
+        rows.update(&[board("a", "kernel complete")]);
+        assert!(!rows.since(None).rows[0].contains("advice"));
     }
 
     #[test]

@@ -137,6 +137,11 @@ impl Boot {
         }
     }
 
+    /// Returns the time of the first request.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Returns the number of records.
     pub(super) fn len(&self) -> usize {
         self.records.len()
@@ -222,7 +227,8 @@ impl Boot {
         metrics.add(state, duration);
     }
 
-    fn is_verified(&self) -> bool {
+    /// Returns whether the client answered.
+    pub(super) fn is_verified(&self) -> bool {
         self.records().any(Record::is_verified)
     }
 

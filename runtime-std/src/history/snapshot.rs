@@ -88,6 +88,20 @@ pub struct Client {
     pub disk: Option<DiskStatus>,
     /// The boots, the newest first. A board that has a description or a directory, and has not asked for anything, has none.
     pub boots: Vec<Boot>,
+    /// The last lines that the server has logged about the board and its disk, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<LogLine>,
+}
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// The time in seconds since 1970.
+    pub at: f64,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// The line.
+    pub text: String,
 }
 
 /// The state of a board: that of its newest running request, or else that of its newest request. The worst is the first.
@@ -98,8 +112,12 @@ pub enum BoardState {
     Failed,
     /// The request is running, and makes no progress.
     Stalled,
+    /// The board has started several times within minutes.
+    Looping,
     /// The file does not exist.
     Missing,
+    /// The board has a description or a directory, and has made no request.
+    Silent,
     /// The request is running.
     Running,
     /// The file was delivered completely.
@@ -107,8 +125,13 @@ pub enum BoardState {
     /// The board only queried the existence or size of a file.
     #[default]
     Probed,
-    /// The board has a description or a directory, and has made no request.
-    Silent,
+}
+
+impl BoardState {
+    /// Returns whether somebody should look at the board.
+    pub fn is_problem(self) -> bool {
+        self <= Self::Silent
+    }
 }
 
 /// The state of a disk.

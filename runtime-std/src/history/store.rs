@@ -9,7 +9,7 @@ use super::{
     boot_metrics::BootMetrics,
     request::Record,
     snapshot::{self, Protocol, WallClock},
-    summary::summarize,
+    summary::summarize_client,
 };
 use crate::last_seen::LastSeen;
 
@@ -101,7 +101,7 @@ impl Store {
     /// Returns the present state of a client, or `None` if it was evicted.
     pub(super) fn snapshot(&self, client: IpAddr, now: WallClock) -> Option<snapshot::Client> {
         let boots = &self.clients.get(&client)?.boots;
-        let summary = summarize(boots.front()?.records(), now);
+        let summary = summarize_client(boots, now)?;
         Some(snapshot::Client {
             client: client.to_string(),
             name: None,
@@ -110,6 +110,7 @@ impl Store {
             summary: summary.text,
             disk: None,
             boots: boots.iter().map(|boot| boot.snapshot(now)).collect(),
+            log: vec![],
         })
     }
 

@@ -1,16 +1,20 @@
 //! The summary of a boot: one sentence about the request that matters most.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use rtftp_core::Instant;
 
 use super::{
+    boot::{Boot, MAX_BOOTS},
     request::Record,
     snapshot::{self, BoardState, State, WallClock},
 };
 
 /// A transfer without progress for this long is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(3);
+
+/// A board that starts [`MAX_BOOTS`] times within this time is in a boot loop, until it has made no request for as long.
+const MAX_LOOP: Duration = Duration::from_secs(600);
 
 /// The summary of a boot.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,8 +26,26 @@ pub(super) struct Summary {
     pub(super) status: String,
 }
 
+/// Summarizes the last boot of a client, given its boots from the newest to the oldest. Returns `None` if there is none.
+pub(super) fn summarize_client(boots: &VecDeque<Boot>, now: WallClock) -> Option<Summary> {
+    let last = summarize(boots.front()?.records(), now);
+    let is_loading = matches!(last.state, BoardState::Running | BoardState::Booted | BoardState::Probed);
+    let Some(duration) = loop_duration(boots, now).filter(|_| is_loading) else { return Some(last) };
+    let words = format!("boot loop, {} boots in {}", boots.len(), format_duration(duration.as_secs()));
+    let [text, status] = [last.text, last.status].map(|text| format!("{words}: {text}"));
+    Some(Summary { state: BoardState::Looping, text, status })
+}
+
+/// Returns the time between the first and the last start of a board in a boot loop.
+fn loop_duration(boots: &VecDeque<Boot>, now: WallClock) -> Option<Duration> {
+    let (newest, oldest) = (boots.front()?, boots.back()?);
+    let duration = newest.began().since(oldest.began());
+    let is_loop = boots.len() >= MAX_BOOTS && boots.iter().all(Boot::is_verified) && duration <= MAX_LOOP;
+    (is_loop && now.instant().since(newest.last_seen()) <= MAX_LOOP).then_some(duration)
+}
+
 /// Summarizes a boot, given its requests from the oldest to the newest: describes the newest running request, or else the newest.
-pub(super) fn summarize<'a>(records: impl DoubleEndedIterator<Item = &'a Record> + Clone, now: WallClock) -> Summary {
+fn summarize<'a>(records: impl DoubleEndedIterator<Item = &'a Record> + Clone, now: WallClock) -> Summary {
     let running = records.clone().rev().find(|record| record.finished().is_none());
     let Some(record) = running.or(records.clone().next_back()) else {
         return Summary { state: BoardState::Probed, text: "no requests".into(), status: "no requests".into() };

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::{
+    board_log::BOARD_LOG,
     client_name::ClientName,
     disk::{DiskState, NbdFile},
     files::Boards,
@@ -28,6 +29,7 @@ pub(super) fn for_each(history: &History, boards: &Boards, mut add: impl FnMut(C
         let file = origins.clone().find_map(|origin| NbdFile::parse(origin).ok());
         let files = own.map(NbdFile::Client).into_iter().chain(file);
         client.name = boards.name(files, names.iter().copied());
+        client.log = BOARD_LOG.lines(&names);
         known.extend(names);
         add(client);
     }
@@ -55,7 +57,16 @@ fn silent_board(name: ClientName, disk: Option<&DiskState>, state: &str) -> Clie
     };
     let state = if matches!(disk, Some(DiskState::Failed(_))) { BoardState::Failed } else { BoardState::Silent };
     let (client, disk) = (name.to_string(), disk.map(status));
-    Client { client, name: None, state, status: summary.clone(), summary, disk, boots: vec![] }
+    Client {
+        client,
+        name: None,
+        state,
+        status: summary.clone(),
+        summary,
+        disk,
+        boots: vec![],
+        log: BOARD_LOG.lines(&[name]),
+    }
 }
 
 fn status(disk: &DiskState) -> DiskStatus {

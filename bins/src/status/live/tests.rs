@@ -1,4 +1,4 @@
-use rtftp_runtime::history::snapshot::{Client, File, State};
+use rtftp_runtime::history::snapshot::{BoardState, Client, File, State};
 
 use super::*;
 use crate::status::{
@@ -71,7 +71,7 @@ fn filter_and_search_leave_the_others_out() {
     let shown = rows(&mut live, 100, 24);
     let clients: Vec<_> = shown[3..6].iter().map(|row| row.split(' ').next().expect("a word")).collect();
     assert_eq!((clients, shown[6].as_str()), (vec!["10.0.0.30", "10.0.0.50", "10.0.0.70"], ""));
-    assert!(shown[23].ends_with("| 3 of 100 boards, only those in trouble"), "{shown:?}");
+    assert!(shown[23].ends_with("| 3 of 100 boards, only those with problems"), "{shown:?}");
     press(&mut live, &[&characters("/0.70")[..], &[Key::Enter]].concat());
     let shown = rows(&mut live, 200, 24);
     assert!(shown[3].starts_with("10.0.0.70 ") && shown[4].is_empty(), "{shown:?}");

@@ -17,6 +17,8 @@ const buttons = new Map();
 const view = {state: "all", words: [], sort: "state"};
 /** The board of the address that is not listed yet. */
 let wanted = "";
+/** What to do about a board without a request. */
+let silentAdvice = "";
 let order = [], source, version, lastEvent, clockOffset = 0;
 
 const now = () => performance.now() / 1000 + clockOffset;
@@ -29,6 +31,7 @@ function receive(event) {
   if ((version ??= servers[0]?.version) !== servers[0]?.version) return location.reload();
   byId("lost").hidden = true;
   document.body.classList.remove("stale");
+  silentAdvice = event.silent ?? silentAdvice;
   const present = new Set(boards.map(board => board.client));
   const gone = complete ? [...rows.keys()].filter(client => !present.has(client)) : removed.filter(client => !present.has(client));
   for (const client of gone) {
@@ -51,14 +54,15 @@ function summarize(servers) {
   // With --history, boots are older than the server.
   const began = [...rows.values()].filter(({board}) => board.state === "booted").map(({board}) => board.began);
   const since = [...replied.map(server => server.started), ...began].reduce((one, other) => Math.min(one, other));
-  const others = ["failed", "stalled", "missing", "running"].filter(state => counts[state]).map(state => `, ${counts[state]} ${STATES[state]}`);
-  setText(byId("booted"), rows.size ? `${counts.booted} of ${plural(rows.size, "board")} booted since ${clock(since)}${others.join("")}` : "");
+  const others = [...PROBLEMS, "running"].filter(state => counts[state]).map(state => `, ${counts[state]} ${STATES[state]}`);
+  setText(byId("booted"), rows.size ? `${counts.booted} of ${plural(rows.size, "board")} booted since ${clock(since)}` : "");
+  setText(byId("others"), others.join(""));
   setText(byId("about"), `${version}, up for ${duration(Math.floor(now() - servers[0].started))}`);
   for (const [state, button] of buttons) {
-    const count = state === "all" ? rows.size : counts[state];
+    const count = state === "all" ? rows.size : state === "problems" ? PROBLEMS.reduce((sum, state) => sum + counts[state], 0) : counts[state];
     setText(button.lastChild, count.toLocaleString());
     button.classList.toggle("none", !count);
-    if (state === "probed") button.hidden = !count && view.state !== state;
+    if (state === "probed" || state === "looping") button.hidden = !count && view.state !== state;
   }
   const names = servers.map(server => make("li", server.error ? "bad" : "",
     server.error ? `${server.server} not reachable: ${server.error}` : `${server.server}: ${server.version}, up for ${duration(Math.floor(now() - server.started))}`));
@@ -148,7 +152,7 @@ function write(client) {
 function read() {
   const parameters = new URLSearchParams(location.search);
   const state = parameters.get("state"), sort = parameters.get("sort");
-  view.state = Object.hasOwn(STATES, state ?? "") ? state : "all";
+  view.state = Object.hasOwn(VIEWS, state ?? "") ? state : "all";
   if (Object.hasOwn(SORTS, sort ?? "")) byId("sort").value = sort;
   byId("filter").value = parameters.get("q") ?? "";
   wanted = decodeURIComponent(location.hash.slice(1));
@@ -193,7 +197,7 @@ function press(event) {
   event.preventDefault();
 }
 
-for (const [state, words] of [["all", "all"], ...Object.entries(STATES)]) {
+for (const [state, words] of Object.entries(VIEWS)) {
   const button = make("button", TONES[state] ?? "", words, make("b"));
   button.type = "button";
   button.addEventListener("click", () => {

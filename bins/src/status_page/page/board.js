@@ -2,8 +2,11 @@
 
 /** The tones of the states of requests and boards, which also say them in words. */
 const TONES = {
-  complete: "good", missing: "warn", refused: "bad", failed: "bad", running: "busy", stalled: "warn", booted: "good",
+  complete: "good", missing: "warn", refused: "bad", failed: "bad", running: "busy", stalled: "warn", looping: "warn",
+  booted: "good",
 };
+/** The tones of lines of the log. */
+const LEVELS = {error: "bad", warn: "warn"};
 const COLUMNS = ["file", "state", "at", "time", "size", "rate", "sent again", "root", "timeline"];
 /** A pause in a boot that is worth a mention, in seconds. */
 const LONG_WAIT = 1;
@@ -49,12 +52,7 @@ class Detail {
     copy.addEventListener("click", () => this.#copy(report(board, now, version)));
     const facts = make("div", "facts", ...this.#facts(board), ...this.#times(board), copy);
     const boots = board.boots.flatMap(boot => [this.#title(boot), this.#table(boot)]);
-    this.element.replaceChildren(...(advice ? [this.#advice(advice)] : []), facts, ...boots);
-  }
-
-  #advice({cause, remedy}) {
-    const text = remedy ? `${capital(cause)}. What to do: ${remedy}.` : `${capital(cause)}.`;
-    return make("div", "advice", make("p", "", text));
+    this.element.replaceChildren(...(advice ? [make("p", "advice", advice)] : []), facts, ...boots, ...this.#log(board.log ?? []));
   }
 
   #facts(board) {
@@ -62,6 +60,13 @@ class Detail {
     const servers = new Set(board.boots.flatMap(boot => boot.files.map(file => file.server)).filter(Boolean));
     if (servers.size) facts.push(["served by", [...servers].join(", ")]);
     return facts.filter(([, value]) => value).map(([name, value]) => make("span", "", make("span", "soft", `${name} `), make("b", "", value)));
+  }
+
+  /** The last lines of the log about the board. */
+  #log(lines) {
+    if (!lines.length) return [];
+    const items = lines.map(({at, level, text}) => make("li", LEVELS[level] ?? "", make("time", "", clock(at, true)), text));
+    return [make("h2", "", "Log"), make("ol", "log", ...items)];
   }
 
   /** The times of the last boots, the oldest first, as bars with numbers. */
@@ -151,7 +156,6 @@ class Detail {
 
 const DISKS = {connected: "connected", idle: "not connected", failed: "failed"};
 const bootTime = boot => Math.max(0, boot.last - boot.began);
-const capital = text => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Returns the size of a file, and how much of it was sent if that is not all of it. */
 function size(file) {
@@ -177,5 +181,6 @@ function report(board, now, version) {
       lines.push(`  +${(file.began - boot.began).toFixed(3)} s  ${file.name}  ${file.state}  ${details.filter(Boolean).join("; ")}`);
     }
   }
+  if (board.log) lines.push("", "log", ...board.log.map(({at, level, text}) => `  ${time(at)}  ${level.padEnd(5)}  ${text}`));
   return lines.join("\n") + "\n";
 }

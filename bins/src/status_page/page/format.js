@@ -42,11 +42,12 @@ function duration(seconds) {
 const ago = seconds => seconds < 1 ? "now" : `${duration(Math.floor(seconds))} ago`;
 const MOMENT = new Intl.DateTimeFormat([], {dateStyle: "medium", timeStyle: "medium"});
 const TIME = new Intl.DateTimeFormat([], {timeStyle: "short"});
+const SECONDS = new Intl.DateTimeFormat([], {timeStyle: "medium"});
 const moment = time => MOMENT.format(time * 1000);
 const plural = (count, word) => `${count.toLocaleString()} ${word}${count === 1 ? "" : "s"}`;
 
 /** Returns the time of a day, with the date if it is not today. */
-function clock(time) {
+function clock(time, hasSeconds = false) {
   const isToday = new Date(time * 1000).toDateString() === new Date().toDateString();
-  return isToday ? TIME.format(time * 1000) : moment(time);
+  return isToday ? (hasSeconds ? SECONDS : TIME).format(time * 1000) : moment(time);
 }

@@ -2,9 +2,13 @@
 
 /** The states of boards, the worst first, in words. */
 const STATES = {
-  failed: "failed", stalled: "stalled", missing: "missing", running: "running", booted: "booted", probed: "size only",
-  silent: "never seen",
+  failed: "failed", stalled: "stalled", looping: "boot loop", missing: "missing", silent: "never seen", running: "running",
+  booted: "booted", probed: "size only",
 };
+/** The states that somebody should look at. */
+const PROBLEMS = ["failed", "stalled", "looping", "missing", "silent"];
+/** The names of the buttons. */
+const VIEWS = {all: "all", problems: "problems", ...STATES};
 const RANKS = Object.fromEntries(Object.keys(STATES).map((state, rank) => [state, rank]));
 /** The weight of a new measurement in the rate of a transfer. */
 const WEIGHT = 0.4;
@@ -21,7 +25,8 @@ class Row {
     this.status = make("span", "status");
     this.age = make("span", "age soft");
     this.line = make("div", "line", this.badge, this.name, this.status, this.age);
-    this.summary = make("summary", "", this.line);
+    this.advice = make("div", "what soft");
+    this.summary = make("summary", "", this.line, this.advice);
     this.detail = new Detail(client);
     this.element = make("details", "board", this.summary);
     this.element.id = client;
@@ -46,6 +51,7 @@ class Row {
     }
     setText(this.status, hasPeers && board.server ? `${board.status} (${board.server})` : board.status);
     this.status.title = board.status;
+    setText(this.advice, board.advice ?? (board.state === "silent" ? silentAdvice : ""));
     this.#progress(now);
     this.tick(now);
     if (this.element.open) this.detail.refresh();
@@ -58,7 +64,8 @@ class Row {
   }
 
   matches(state, words) {
-    return (state === "all" || state === this.board.state) && words.every(word => this.words.includes(word));
+    const isShown = state === "all" || (state === "problems" ? PROBLEMS.includes(this.board.state) : state === this.board.state);
+    return isShown && words.every(word => this.words.includes(word));
   }
 
   /** Shows a progress bar for each running transfer. Keeps the elements between updates, so that they are animated. */

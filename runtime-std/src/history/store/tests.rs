@@ -65,6 +65,33 @@ fn starts_new_boot_with_first_file_only_after_a_pause() {
 }
 
 #[test]
+fn shows_a_boot_loop_until_the_board_is_quiet() {
+    let (mut store, client) = (Store::default(), board(1));
+    let mut boot = |number: u64, is_verified| {
+        let began = 1_000_000 + number * 45_000;
+        for name in ["config.txt", "kernel8.img"] {
+            let record = store.record_request(client, Protocol::Tftp, name.as_bytes(), at(began));
+            if is_verified {
+                record.note_activity(at(began));
+            }
+            record.finish(at(began), snapshot::State::Complete, None);
+        }
+        let summary = |now| {
+            let found = store.snapshot(client, WallClock::at(at(now))).expect("a client");
+            (found.state, found.status)
+        };
+        (summary(began + 1000), summary(began + 700_000))
+    };
+    let booted = (snapshot::BoardState::Booted, "kernel8.img complete".to_owned());
+    for number in 0..3 {
+        assert_eq!(boot(number, true).0, booted);
+    }
+    let looping = "boot loop, 4 boots in 2 min: kernel8.img complete".to_owned();
+    assert_eq!(boot(3, true), ((snapshot::BoardState::Looping, looping), booted.clone()));
+    assert_eq!(boot(4, false).0, booted, "anyone can forge requests");
+}
+
+#[test]
 fn keeps_one_boot_when_only_the_first_file_repeats() {
     let (mut store, client) = (Store::default(), board(1));
     for from in [0, 5_000, 10_000] {

@@ -2,36 +2,28 @@
 
 use std::sync::LazyLock;
 
-use serde::Serialize;
-
 /// The guide. Its tables have the columns message, cause and remedy; `X` and `...` in a message stand for any text.
-const GUIDE: &str = include_str!("../../docs/troubleshooting.md");
+const GUIDE: &str = include_str!("../docs/troubleshooting.md");
 /// The headings of the parts whose messages are in the status of a board.
 const PARTS: [&str; 3] = ["## Messages of `rtftp status`", "## Messages about a disk", "## Refused files"];
 
 /// The minimum length of the fragments of a message in bytes: `failed`.
 const MIN_FRAGMENTS: usize = 6;
 
-/// What the guide says about a message, as plain text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Advice {
-    cause: String,
-    remedy: String,
-}
-
 /// A message of the guide.
 #[derive(Debug)]
 struct Row {
     /// The texts that must be in the message, in this order.
     fragments: Vec<String>,
-    advice: Advice,
+    /// The cause and the remedy, as sentences in plain text.
+    advice: String,
 }
 
 /// All messages of the guide.
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| PARTS.iter().flat_map(|part| rows(part)).collect());
 
 /// Returns what the guide says about a message, from the row that has the most in common with it.
-pub(super) fn advice(message: &str) -> Option<Advice> {
+pub(crate) fn advice(message: &str) -> Option<&'static str> {
     // The reason is more important than that nothing was requested.
     if let Some((_, reason)) = message.split_once("; disk failed: ")
         && let Some(advice) = advice(reason)
@@ -39,7 +31,7 @@ pub(super) fn advice(message: &str) -> Option<Advice> {
         return Some(advice);
     }
     let rows = ROWS.iter().filter(|row| row.matches(message));
-    rows.max_by_key(|row| row.fragments.iter().map(String::len).sum::<usize>()).map(|row| row.advice.clone())
+    rows.max_by_key(|row| row.fragments.iter().map(String::len).sum::<usize>()).map(|row| row.advice.as_str())
 }
 
 impl Row {
@@ -69,7 +61,7 @@ fn rows(heading: &str) -> Vec<Row> {
                 *text = plain(new);
             }
         }
-        Some((messages, Advice { cause: cause.clone(), remedy: remedy.clone() }))
+        Some((messages, sentences(cause, remedy)))
     });
     let rows = cells.flat_map(|(messages, advice)| {
         // Each text between backquotes is a message.
@@ -78,6 +70,13 @@ fn rows(heading: &str) -> Vec<Row> {
     });
     let rows = rows.map(|(fragments, advice)| Row { fragments, advice });
     rows.filter(|row| row.fragments.iter().map(String::len).sum::<usize>() >= MIN_FRAGMENTS).collect()
+}
+
+/// Returns a cause and a remedy, which may be empty, as sentences.
+fn sentences(cause: &str, remedy: &str) -> String {
+    let (first, rest) = cause.split_at(cause.chars().next().map_or(0, char::len_utf8));
+    let remedy = if remedy.is_empty() { String::new() } else { format!(" What to do: {remedy}.") };
+    format!("{}{rest}.{remedy}", first.to_uppercase())
 }
 
 /// Returns the texts of a message between the parts that differ: `...`, `X`, and durations, which a status does not have.
@@ -116,6 +115,7 @@ mod tests {
             ("kernel8.img failed: 10.0.0.5.nbd: nas:10809: Connection refused (os error 111)", "no NBD server listens"),
             ("kernel8.img failed: 10.0.0.5.nbd: the server has no export \"x\"", "the export name"),
             ("kernel8.img complete", "everything was sent"),
+            ("boot loop, 4 boots in 45 s: kernel8.img complete", "the board loads its files and starts again"),
             ("kernel8.img failed at 40 %: timed out", "no more packets arrived from the machine"),
             ("no request yet; disk not connected", "the board has a description or a directory"),
             ("no request yet; disk failed: not an NBD server", "another service listens there"),
@@ -123,7 +123,7 @@ mod tests {
             ("no request yet; disk failed: of an unknown kind", "the board has made no request, and its disk"),
         ] {
             let found = advice(status).unwrap_or_else(|| panic!("{status}: no row"));
-            assert!(found.cause.starts_with(cause), "{status}: {found:?}");
+            assert!(found.to_lowercase().starts_with(&cause.to_lowercase()), "{status}: {found:?}");
         }
         assert_eq!(advice("loading kernel8.img at 40 %"), None);
     }
@@ -131,6 +131,6 @@ mod tests {
     #[test]
     fn has_many_rows_in_plain_text() {
         assert!(ROWS.len() > 50, "{}", ROWS.len());
-        assert!(ROWS.iter().all(|row| !row.advice.cause.is_empty() && !row.advice.cause.contains('`')));
+        assert!(ROWS.iter().all(|row| row.advice.len() > 1 && !row.advice.contains('`')));
     }
 }
