@@ -19,6 +19,8 @@ const DRIVER: Driver = Driver {
         })
     },
     open: |volume| Box::pin(async { Ok(Romfs::open(volume).await?.map(|romfs| Box::new(romfs) as BoxedFileSystem)) }),
+    // It is never written.
+    marks: |_| Box::pin(async { Ok(None) }),
 };
 
 const SIGNATURE: &[u8] = b"-rom1fs-";

@@ -4,7 +4,7 @@ use std::{fmt, future::Future, pin::Pin};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, FileMap, Volume};
+use super::{Error, FileMap, MountMarks, Volume};
 
 /// A file system of any kind.
 pub type BoxedFileSystem = Box<dyn FileSystem>;
@@ -26,6 +26,10 @@ pub struct Driver {
     /// Fails with [`Error::Unsupported`] if the file system uses features that are not supported, [`Error::Corrupt`] or
     /// [`Error::Io`].
     pub open: fn(Volume) -> FsFuture<'static, Option<BoxedFileSystem>>,
+    /// Reads what the file system records about being mounted; `None` if the volume holds another one or none.
+    ///
+    /// Fails like [`open`](Self::open).
+    pub marks: for<'a> fn(&'a Volume) -> FsFuture<'a, Option<MountMarks>>,
 }
 
 /// A file system recognised by [`probe`](super::probe).

@@ -21,6 +21,7 @@ mod fat;
 mod file_map;
 mod filesystem;
 mod limits;
+mod mount_marks;
 mod mounted_disk;
 pub mod partition;
 pub mod resolve;
@@ -40,6 +41,7 @@ pub use self::{
     error::{Error, Object, Problem},
     file_map::{CompressedExtent, Extent, FileIdentity, FileMap, Patch},
     filesystem::{BoxedFileSystem, Detected, DirectoryEntry, Driver, FileSystem, FileType, FsFuture, Node},
+    mount_marks::{Change, DiskChange, DiskMarks, MountMarks, Shows},
     mounted_disk::{MountedDisk, SharedFileMap},
     resolve::ResolveError,
     volume::Volume,

@@ -31,8 +31,8 @@ use self::{
     tree::Trees,
 };
 use super::{
-    BoxedFileSystem, Detected, DirectoryEntry, Driver, Error, FileMap, FileSystem, FileType, FsFuture, Node, Volume,
-    limits::MAX_LINK_TARGET,
+    BoxedFileSystem, Detected, DirectoryEntry, Driver, Error, FileMap, FileSystem, FileType, FsFuture, MountMarks,
+    Node, Shows, Volume, limits::MAX_LINK_TARGET,
 };
 use crate::memory::Reservation;
 
@@ -62,7 +62,21 @@ pub(super) const DRIVER: Driver = Driver {
     open: |volume| {
         Box::pin(async { Ok(Btrfs::open(volume).await?.map(|filesystem| Box::new(filesystem) as BoxedFileSystem)) })
     },
+    marks: |volume| Box::pin(marks(volume)),
 };
+
+/// Reads the mark of writes: the superblock, which has the number of the last commit.
+async fn marks(volume: &Volume) -> Result<Option<MountMarks>, Error> {
+    let Some(bytes) = Superblock::read_bytes(volume).await? else { return Ok(None) };
+    let marks = |_| MountMarks {
+        name: NAME,
+        last_mount: [0; 2],
+        is_in_use: false,
+        state: crc32c::crc32c(&bytes).into(),
+        shows: Shows::Writes,
+    };
+    Ok(Superblock::parse(&bytes, volume.size())?.map(marks))
+}
 
 /// A btrfs file system.
 #[derive(Debug)]

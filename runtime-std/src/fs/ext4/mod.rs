@@ -55,6 +55,7 @@ pub(super) const DRIVER: Driver = Driver {
     open: |volume| {
         Box::pin(async { Ok(Ext4::open(volume).await?.map(|filesystem| Box::new(filesystem) as BoxedFileSystem)) })
     },
+    marks: |volume| Box::pin(superblock::mount_marks(volume)),
 };
 
 impl Ext4 {

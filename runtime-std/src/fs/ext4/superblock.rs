@@ -5,7 +5,7 @@ use super::{
     features::{Feature, Features},
 };
 use crate::fs::{
-    Error, Volume,
+    Error, MountMarks, Shows, Volume,
     bytes::{array_at, le},
 };
 
@@ -55,6 +55,23 @@ pub(super) struct Superblock {
     pub(super) journal_inode: u32,
     /// `None` if there is no backup of the journal inode.
     pub(super) journal_backup: Option<JournalBackup>,
+}
+
+/// Reads the marks of mounts: `s_mtime` and `s_mnt_count`, which a read-write mount or remount writes at once, and whether the file
+/// system is in use.
+pub(super) async fn mount_marks(volume: &Volume) -> Result<Option<MountMarks>, Error> {
+    if volume.size() < OFFSET + LEN as u64 {
+        return Ok(None);
+    }
+    let bytes = volume.read(OFFSET, LEN).await?;
+    let marks = |superblock: Superblock| MountMarks {
+        name: superblock.features.type_name(),
+        last_mount: [le::u32_at(&bytes, 0x2c).into(), le::u16_at(&bytes, 0x34).into()],
+        is_in_use: superblock.is_in_use(),
+        state: crc32c::crc32c(&bytes).into(),
+        shows: Shows::Mounts,
+    };
+    Ok(Superblock::parse(&bytes)?.map(marks))
 }
 
 impl Superblock {

@@ -16,7 +16,7 @@ use self::{
 };
 use super::{
     BoxedFileSystem, Detected, DirectoryEntry, Driver, Error, Extent, FileIdentity, FileMap, FileSystem, FileType,
-    FsFuture, Node, Volume,
+    FsFuture, MountMarks, Node, Shows, Volume,
 };
 use crate::memory::Reservation;
 
@@ -37,6 +37,7 @@ pub(super) const DRIVER: Driver = Driver {
         })
     },
     open: |volume| Box::pin(async { Ok(Fat::open(volume).await?.map(|fat| Box::new(fat) as BoxedFileSystem)) }),
+    marks: |volume| Box::pin(Fat::marks(volume)),
 };
 
 /// A FAT12, FAT16 or FAT32 file system.
@@ -58,6 +59,18 @@ impl Fat {
         // Linux and others set a flag in the boot sector while the file system is mounted, Windows clears one in the FAT.
         let is_in_use = layout.is_dirty || !table::is_clean(&volume, &layout).await?;
         Ok(Some(Self { volume, layout, is_in_use }))
+    }
+
+    /// Reads the mark of mounts: the dirty bit, which a read-write mount sets at once. After a reset it stays set, and shows nothing.
+    async fn marks(volume: &Volume) -> Result<Option<MountMarks>, Error> {
+        let Some(fat) = Self::open(volume.clone()).await? else { return Ok(None) };
+        Ok(Some(MountMarks {
+            name: fat.name(),
+            last_mount: [0; 2],
+            is_in_use: fat.is_in_use,
+            state: u64::from(fat.layout.is_dirty) << 1 | u64::from(fat.is_in_use),
+            shows: if fat.is_in_use { Shows::Nothing } else { Shows::Mounts },
+        }))
     }
 
     /// Reads the entries of a directory that are files or directories.

@@ -24,8 +24,8 @@ use self::{
     superblock::Superblock,
 };
 use super::{
-    BoxedFileSystem, Detected, DirectoryEntry, Driver, Error, FileMap, FileSystem, FileType, FsFuture, Node, Volume,
-    limits::MAX_DIRECTORY_ENTRIES,
+    BoxedFileSystem, Detected, DirectoryEntry, Driver, Error, FileMap, FileSystem, FileType, FsFuture, MountMarks,
+    Node, Shows, Volume, limits::MAX_DIRECTORY_ENTRIES,
 };
 
 const NAME: &str = "XFS";
@@ -42,7 +42,17 @@ pub(super) const DRIVER: Driver = Driver {
     open: |volume| {
         Box::pin(async { Ok(Xfs::open(volume).await?.map(|filesystem| Box::new(filesystem) as BoxedFileSystem)) })
     },
+    marks: |volume| Box::pin(marks(volume)),
 };
+
+/// Reads the marks of writes: the superblock, and the end of the log.
+async fn marks(volume: &Volume) -> Result<Option<MountMarks>, Error> {
+    let Some(superblock) = Superblock::read(volume).await? else { return Ok(None) };
+    let sector = volume.read(0, superblock.sector_size as usize).await?;
+    let log_end = log::end_lsn(volume, &superblock).await?;
+    let state = u64::from(crc32c::crc32c(&[&sector[..], &log_end.to_le_bytes()].concat()));
+    Ok(Some(MountMarks { name: NAME, last_mount: [0; 2], is_in_use: false, state, shows: Shows::Writes }))
+}
 
 /// An XFS file system.
 #[derive(Debug)]

@@ -75,7 +75,7 @@ impl Head {
 }
 
 /// Returns the position behind the last block that was written in the cycle of the first block; `None` if the log was never written.
-async fn approximate_end(ring: &Ring<'_>) -> Result<Option<Position>, Error> {
+pub(super) async fn approximate_end(ring: &Ring<'_>) -> Result<Option<Position>, Error> {
     let cycle = cycle_of(&ring.read(0, 1).await?);
     let last = cycle_of(&ring.read(ring.blocks - 1, 1).await?);
     if cycle == 0 {

@@ -25,6 +25,16 @@ use crate::fs::{Error, Volume};
 /// The number of times that the log is read again if it changes meanwhile.
 const MAX_ATTEMPTS: usize = 4;
 
+/// Returns the position at which the log ends, as far as its first words show: it differs after each record that was written.
+///
+/// # Errors
+///
+/// As [`Log::read`].
+pub(super) async fn end_lsn(volume: &Volume, superblock: &Superblock) -> Result<u64, Error> {
+    let end = head::approximate_end(&Ring::new(volume, superblock)?).await?;
+    Ok(end.map_or(0, position::Position::lsn))
+}
+
 /// The log of a file system.
 #[derive(Debug)]
 pub(super) struct Log {
