@@ -17,6 +17,7 @@ kubernetes     the manifests for Kubernetes, rendered by kubectl and compared wi
 http-boot      PCs boot over HTTP and HTTPS: UEFI firmware, GRUB, iPXE, PXELINUX
 vsock          a disk over nbd+vsock:// in a virtual machine
 disk-boot      Debian, Rocky, openSUSE, U-Boot and signed images boot with generated menus
+board-disks    a board that does not mount its disk after a boot
 etcd           clusters that lose members, and 10,000 descriptions of disks in etcd
 power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
 stores         disks in qcow2, LVM-thin, Ceph, iSCSI, NVMe/TCP and volumes, behind NBD, before and after they fail over
@@ -55,6 +56,14 @@ vsock() {
 disk-boot() {
     boots disk_boot dosfstools mtools xfsprogs btrfs-progs busybox xz-utils linux-image-amd64 sbsigntool systemd-boot-efi binutils \
         qemu-system-arm u-boot-qemu binutils-aarch64-linux-gnu
+}
+board-disks() {
+    local machine
+    machine=$(dpkg --print-architecture)
+    bins/scripts/install-packages.sh busybox dosfstools mtools e2fsprogs xfsprogs btrfs-progs xz-utils fdisk "linux-image-$machine" \
+        "qemu-system-$([ "$machine" = amd64 ] && echo x86 || echo arm)" qemu-utils
+    cargo build --quiet --locked --workspace
+    cargo test --quiet --locked -p rtftp-tests --test board_disks -- --include-ignored
 }
 # Runs the ignored tests of a file that boots PCs: boots FILE PACKAGE...
 boots() {

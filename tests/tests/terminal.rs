@@ -100,7 +100,7 @@ fn board(address: &str) -> Client {
         status: "kernel complete".into(),
         summary: "kernel complete (requested 9 s ago)".into(),
         disk: None,
-        boots: vec![Boot { began: 1001.0, last: 1002.0, more: 0, files: vec![file] }],
+        boots: vec![Boot { began: 1001.0, last: 1002.0, more: 0, files: vec![file], mount: None }],
         log: vec![],
     }
 }

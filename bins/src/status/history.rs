@@ -1,6 +1,6 @@
 //! The boot history of one client: one line for each request.
 
-use rtftp_runtime::history::snapshot::{Boot, Client, File, LogLine, State};
+use rtftp_runtime::history::snapshot::{Boot, Client, File, LogLine, Mount, MountState, State};
 
 use super::{
     screen::{Colour, Line},
@@ -28,6 +28,7 @@ pub(super) fn lines(client: &Client, now: f64) -> Vec<Line> {
         lines.push(Line::cut(String::new()));
         lines.push(headline(boot, now));
         lines.extend(boot.files.iter().map(|file| request(file, boot)));
+        lines.extend(boot.mount.as_ref().map(mount));
     }
     if !client.log.is_empty() {
         lines.extend([Line::cut(String::new()), Line::cut("log".into())]);
@@ -49,6 +50,15 @@ fn logged(line: &LogLine, now: f64) -> Line {
         _ => Colour::Default,
     };
     Line::wrapped(format!("  {:>7} ago  {}", age(now - line.at), escape(&line.text)), LOG_COLUMN, colour)
+}
+
+/// Returns the line of what the disk has shown after a boot.
+fn mount(mount: &Mount) -> Line {
+    let text = match mount.state {
+        MountState::Unknown => format!("not known whether the board came up: {}", escape(&mount.text)),
+        _ => escape(&mount.text),
+    };
+    Line::wrapped(format!("  then         {text}"), 15, Colour::Default)
 }
 
 /// Returns the line of a request, coloured by its state.
@@ -127,7 +137,7 @@ pub(super) mod tests {
 
     /// Returns a client whose boot began at 1000 s.
     pub(in super::super) fn client(files: Vec<File>) -> Client {
-        let boot = Boot { began: 1000.0, last: 1010.5, more: 0, files };
+        let boot = Boot { began: 1000.0, last: 1010.5, more: 0, files, mount: None };
         Client {
             client: "10.0.0.5".into(),
             name: None,

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, mem};
 
 use rtftp_runtime::{
-    history::snapshot::{Boot, Client, File, Snapshot},
+    history::snapshot::{Boot, Client, File, Mount, Snapshot},
     text::printable,
 };
 
@@ -56,6 +56,7 @@ fn localized(mut client: Client, offset: f64, server: &str) -> Client {
     for boot in &mut client.boots {
         boot.began += offset;
         boot.last += offset;
+        boot.mount.iter_mut().for_each(|mount| mount.text = printable(mount.text.as_bytes()));
         for file in &mut boot.files {
             file.began += offset;
             file.server = Some(server.to_owned());
@@ -129,6 +130,10 @@ fn join(boot: &mut Boot, other: Boot) {
     boot.last = boot.last.max(other.last);
     boot.more = boot.more.saturating_add(other.more);
     boot.files.extend(other.files);
+    let state = |mount: &Option<Mount>| mount.as_ref().map(|mount| mount.state);
+    if state(&other.mount) > state(&boot.mount) {
+        boot.mount = other.mount;
+    }
     boot.files.sort_by(|a, b| a.began.total_cmp(&b.began));
 }
 
@@ -145,7 +150,7 @@ mod tests {
             let files: Vec<_> =
                 files.iter().map(|(name, began)| File { began: *began, ..file(name, State::Complete) }).collect();
             let (first, last) = (files[0].began, files[files.len() - 1].began);
-            Boot { began: first, last: last + 1.0, more: 0, files }
+            Boot { began: first, last: last + 1.0, more: 0, files, mount: None }
         });
         let client = Client { summary: summary.into(), boots: boots.rev().collect(), ..client(vec![]) };
         Snapshot { now, version: "1.2.3".into(), started: 0.0, totals: Totals::default(), clients: vec![client] }

@@ -66,15 +66,16 @@ impl Past {
 
     /// Returns a table in the CSV format (RFC 4180).
     pub(super) fn csv(&self) -> String {
-        let mut csv =
-            String::from("client,began,seconds,requests,complete,bytes,retransmitted,state,file,origin,reason\r\n");
+        let mut csv = String::from(
+            "client,began,seconds,requests,complete,bytes,retransmitted,state,file,origin,reason,mount\r\n",
+        );
         for past in &self.boots {
             let last = past.boot.files.last();
             let text = |text: Option<&String>| field(text.map(String::as_str).unwrap_or_default());
             // Writing to a string cannot fail.
             let _ = write!(
                 csv,
-                "{},{},{:.3},{},{},{},{},{},{},{},{}\r\n",
+                "{},{},{:.3},{},{},{},{},{},{},{},{},{}\r\n",
                 field(&past.client),
                 utc(past.boot.began),
                 seconds(past),
@@ -86,6 +87,7 @@ impl Past {
                 text(last.map(|file| &file.name)),
                 text(last.and_then(|file| file.origin.as_ref())),
                 text(last.and_then(|file| file.why.as_ref())),
+                text(past.boot.mount.as_ref().map(|mount| &mount.text)),
             );
         }
         csv
@@ -164,7 +166,7 @@ mod tests {
     use crate::status::history::tests::file;
 
     fn past(files: Vec<File>) -> Past {
-        let boot = Boot { began: 1_764_000_000.5, last: 1_764_000_010.7, more: 0, files };
+        let boot = Boot { began: 1_764_000_000.5, last: 1_764_000_010.7, more: 0, files, mount: None };
         Past { now: 1_764_003_600.0, since: 1_763_917_200.0, boots: vec![PastBoot { client: "10.0.0.5".into(), boot }] }
     }
 
@@ -203,8 +205,8 @@ mod tests {
         let hostile = File { why: Some("a \"b\", c\n".into()), ..file("=1+1", State::Refused) };
         let csv = past(vec![hostile]).csv();
         let (titles, row) = csv.split_once("\r\n").expect("a row");
-        assert_eq!(titles.split(',').count(), 11);
-        let expected = r#""10.0.0.5",2025-11-24T16:00:00Z,10.200,1,0,0,0,refused,"'=1+1","","a ""b"", c\n""#;
+        assert_eq!(titles.split(',').count(), 12);
+        let expected = r#""10.0.0.5",2025-11-24T16:00:00Z,10.200,1,0,0,0,refused,"'=1+1","","a ""b"", c\n","""#;
         assert_eq!(row, format!("{expected}\r\n"));
     }
 }

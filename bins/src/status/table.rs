@@ -75,7 +75,7 @@ fn rank(state: BoardState) -> BoardState {
 fn row(client: &Client, now: f64, server_width: Option<usize>) -> Row {
     let colour = match client.state {
         BoardState::Failed => Colour::Red,
-        BoardState::Stalled | BoardState::Looping | BoardState::Missing => Colour::Yellow,
+        BoardState::Stalled | BoardState::Looping | BoardState::Missing | BoardState::Unmounted => Colour::Yellow,
         BoardState::Running | BoardState::Booted | BoardState::Probed | BoardState::Silent => Colour::Default,
     };
     let files = client.boots.first().map(|boot| &*boot.files).unwrap_or_default();
@@ -125,6 +125,7 @@ fn counts(view: &View) -> Option<Line> {
         (BoardState::Stalled, "stalled"),
         (BoardState::Looping, "in a boot loop"),
         (BoardState::Missing, "with a missing file"),
+        (BoardState::Unmounted, "not mounted"),
         (BoardState::Silent, "without a request"),
         (BoardState::Running, "loading"),
     ];

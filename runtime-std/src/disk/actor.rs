@@ -17,7 +17,11 @@ use super::{
     error_log::DiskLog,
     snapshot::Snapshot,
 };
-use crate::clock::{self, Timer, within};
+use crate::{
+    clock::{self, Timer, within},
+    fs::{BlockDevice, DiskWork},
+    memory::DiskMemory,
+};
 
 /// The delay before a failed background connect is repeated, at first; it doubles with each failure.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -38,6 +42,16 @@ pub(super) enum Message {
     Connect,
     /// Returns the snapshot of the current boot; with `refresh`, one taken after this message.
     Snapshot { refresh: bool, reply: oneshot::Sender<Result<Arc<Snapshot>, DiskError>> },
+    /// Returns the connection of the disk, or the reason why it does not show what its board does.
+    Look { reply: oneshot::Sender<Result<Connection, &'static str>> },
+}
+
+/// The connection of a disk, for a look at it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) device: Arc<dyn BlockDevice>,
+    pub(super) memory: DiskMemory,
+    pub(super) work: DiskWork,
 }
 
 /// The owner of one disk.
@@ -101,6 +115,7 @@ impl DiskActor {
                     }
                     let _ = reply.send(snapshot);
                 }
+                Message::Look { reply } => drop(reply.send(self.connection())),
             }
         }
     }
@@ -149,7 +164,7 @@ impl DiskActor {
             if has_transfers(snapshot) || is_needed && !(is_native && self.connector.memory().is_short()) {
                 return;
             }
-            self.last_used = snapshot.last_used();
+            self.last_used = self.last_used.max(snapshot.last_used());
             self.snapshot = None;
             if self.connector.is_single_connection() {
                 self.connector.disconnect();
@@ -201,6 +216,23 @@ impl DiskActor {
             self.snapshot = Some(snapshot.clone());
         }
         Ok(snapshot)
+    }
+
+    /// Returns the connection for a look at the disk, which is a use of it. Does not connect.
+    fn connection(&mut self) -> Result<Connection, &'static str> {
+        if self.connector.is_shared() {
+            return Err("several boards may use the disk");
+        }
+        if matches!(self.snapshot.as_ref().map(|snapshot| snapshot.contents()), Some(Contents::Guestfs(_))) {
+            return Err("the disk is read through libguestfs");
+        }
+        let Some(nbd) = self.connector.connected() else { return Err("the disk is disconnected") };
+        if !nbd.export().multi_conn {
+            return Err("the NBD server does not announce that several connections see the same data (CAN_MULTI_CONN)");
+        }
+        let (device, connector): (Arc<dyn BlockDevice>, _) = (nbd.clone(), &self.connector);
+        self.last_used = clock::instant();
+        Ok(Connection { device, memory: connector.memory().clone(), work: connector.work().clone() })
     }
 
     /// Returns whether a snapshot belongs to a boot that is not over.

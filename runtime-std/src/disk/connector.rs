@@ -1,11 +1,14 @@
 //! Connects to the export of a disk and mounts its file systems.
 
 use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use rtftp_core::config::{
     disk,
     disk::DiskConfig,
@@ -62,6 +65,9 @@ pub(crate) struct Backend {
     memory: Memory,
     /// The turns of the disks.
     turns: Turns,
+    /// The number of disks by the hash of their URL.
+    urls: Mutex<HashMap<u64, usize>>,
+    hasher: RandomState,
 }
 
 impl Backend {
@@ -74,7 +80,8 @@ impl Backend {
         memory: Memory,
     ) -> Self {
         let background_connects = Arc::new(Semaphore::new(MAX_BACKGROUND_CONNECTS));
-        Self { root, launcher, timeouts, executor, event_loop, background_connects, memory, turns: Turns::default() }
+        let (turns, urls, hasher) = (Turns::default(), Mutex::default(), RandomState::new());
+        Self { root, launcher, timeouts, executor, event_loop, background_connects, memory, turns, urls, hasher }
     }
 
     /// Returns the executor for the tasks of disks.
@@ -109,6 +116,8 @@ pub(crate) struct Connector {
     backend: Arc<Backend>,
     memory: DiskMemory,
     work: DiskWork,
+    /// The hash of the URL; `None` if the description is not valid.
+    url: Option<u64>,
     /// The connection of the native backend.
     nbd: Option<Arc<NbdClient>>,
     /// The time at which it was connected.
@@ -131,7 +140,9 @@ impl Connector {
     pub(crate) fn new(name: String, description: Description, backend: Arc<Backend>) -> Self {
         let memory = backend.memory.disk();
         let (work, logged) = (DiskWork::new(&backend.turns), Logged::default());
-        Self { name, description, backend, memory, work, nbd: None, connected: clock::instant(), logged }
+        let url = description.config().ok().map(|config| backend.hasher.hash_one(config.url.to_string()));
+        url.iter().for_each(|url| *backend.urls.lock().entry(*url).or_default() += 1);
+        Self { name, description, backend, memory, work, url, nbd: None, connected: clock::instant(), logged }
     }
 
     /// Returns the name of the `.nbd` file.
@@ -151,6 +162,22 @@ impl Connector {
     /// Returns the memory for what is read from the disk.
     pub(super) fn memory(&self) -> &DiskMemory {
         &self.memory
+    }
+
+    /// Returns the work of the disk.
+    pub(super) fn work(&self) -> &DiskWork {
+        &self.work
+    }
+
+    /// Returns the connection of the native backend, if it is connected.
+    pub(super) fn connected(&self) -> Option<&Arc<NbdClient>> {
+        self.nbd.as_ref().filter(|nbd| nbd.is_alive())
+    }
+
+    /// Returns whether several boards may use the disk: other descriptions have the same URL, or that of a group has no placeholder.
+    pub(super) fn is_shared(&self) -> bool {
+        let has_url = |url: &u64| self.backend.urls.lock().get(url).is_some_and(|count| *count > 1);
+        self.description.is_of_all_boards() || self.url.as_ref().is_some_and(has_url)
     }
 
     /// Returns whether the native backend is connected.
@@ -283,6 +310,17 @@ impl Connector {
         let seconds = clock::elapsed(started).as_secs_f64();
         log::info!("{}: connected to {} in {seconds:.1} s, through libguestfs", self.name, config.url);
         Ok(Contents::Guestfs(SharedAppliance::new(appliance, &self.backend.executor)))
+    }
+}
+
+impl Drop for Connector {
+    fn drop(&mut self) {
+        let Some(url) = self.url else { return };
+        let mut urls = self.backend.urls.lock();
+        match urls.get_mut(&url) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(urls.remove(&url)),
+        }
     }
 }
 

@@ -120,6 +120,11 @@ impl Description {
         config.map(Box::new)
     }
 
+    /// Returns whether it describes the same disk for all boards of a group.
+    pub(super) fn is_of_all_boards(&self) -> bool {
+        self.board.is_some() && self.config().is_ok_and(|config| config.placeholders.is_empty())
+    }
+
     /// Returns the description for the helper, which knows no boards: the contents of the file, with the board's own `url`.
     pub(super) fn for_helper(&self, config: &DiskConfig) -> Vec<u8> {
         let parsed = serde_json::from_slice::<Map<String, Value>>(&self.json);

@@ -13,12 +13,14 @@ use smol::{Executor, Task};
 use super::{
     DiskError,
     actor::{DiskActor, Message},
+    board_watch::BoardWatch,
     connector::Connector,
     error_log::DiskLog,
     snapshot::Snapshot,
 };
 use crate::{
     boot_entries::{Entry, Menu},
+    history::RequestRecord,
     memory::DiskMemory,
 };
 
@@ -34,6 +36,8 @@ struct Handle {
     memory: DiskMemory,
     /// The kernels and titles of the boot menu that was generated last.
     boot_entries: Mutex<Vec<BootEntry>>,
+    /// Sees whether the board comes up.
+    watch: BoardWatch,
     /// Dropped with the last [`Disk`], which cancels the actor.
     _actor: Task<()>,
 }
@@ -52,8 +56,9 @@ impl Disk {
         let log = Arc::new(DiskLog::new(connector.name().to_owned()));
         let executor = connector.backend().executor().clone();
         let memory = connector.memory().clone();
+        let watch = BoardWatch::default();
         let actor = executor.spawn(DiskActor::new(connector, log.clone()).run(inbox));
-        Self(Arc::new(Handle { log, messages, executor, memory, boot_entries: Mutex::default(), _actor: actor }))
+        Self(Arc::new(Handle { log, messages, executor, memory, boot_entries: Mutex::default(), watch, _actor: actor }))
     }
 
     /// Returns the name of the `.nbd` file.
@@ -99,6 +104,11 @@ impl Disk {
     pub(super) fn connect(&self) {
         // The actor's channel is only closed when the executor is being dropped.
         let _ = self.0.messages.unbounded_send(Message::Connect);
+    }
+
+    /// Notes that a board has received a file of this disk: the looks at the disk after it show whether the board comes up.
+    pub(super) fn file_received(&self, record: Arc<RequestRecord>) {
+        self.0.watch.file_received(record, &self.0.messages, &self.0.executor);
     }
 
     /// Returns the snapshot of the current boot; with `refresh`, one taken after this call. Connects if necessary.

@@ -7,6 +7,7 @@
 
 mod actor;
 mod board_disk;
+mod board_watch;
 mod boot_files;
 mod chunks;
 mod connector;
@@ -47,7 +48,7 @@ pub(crate) use self::{
     error_log::DiskState,
     generated_file::GeneratedFile,
     group::Group,
-    remote_file::RemoteFile,
+    remote_file::{RemoteFile, ServedDisk},
     snapshot::Contents,
 };
 pub use self::{description::NbdFile, error::DiskError, usage::DiskUsage};

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     clock::{self, Timer},
     fs::{Buffer, Error, FileIdentity},
+    history::RequestRecord,
 };
 
 /// The time for which a transfer waits for a lost disk to become readable again.
@@ -50,6 +51,17 @@ pub(crate) struct RemoteFile {
     /// Whether the last chunk has been read.
     is_complete: bool,
     error: Option<Box<DiskError>>,
+}
+
+/// The disk of a file that is being sent.
+#[derive(Debug)]
+pub(crate) struct ServedDisk(Disk);
+
+impl ServedDisk {
+    /// Notes that the board has received the whole file, whose request this is.
+    pub(crate) fn file_received(&self, record: Arc<RequestRecord>) {
+        self.0.file_received(record);
+    }
 }
 
 /// The parts of an open file that may be large, and are dropped on the executor of the disk.
@@ -127,6 +139,11 @@ impl RemoteFile {
     /// Returns the size in bytes at the time the file was opened.
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Returns the disk, to be told when the file was received.
+    pub(crate) fn served_disk(&self) -> ServedDisk {
+        ServedDisk(self.disk.clone())
     }
 
     /// Returns the age of the snapshot in which the file was opened.

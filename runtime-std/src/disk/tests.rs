@@ -32,7 +32,7 @@ fn content() -> Vec<u8> {
 }
 
 /// Returns a disk with a FAT12 file system and the file KERNEL.
-fn image() -> Vec<u8> {
+pub(super) fn image() -> Vec<u8> {
     let clusters = FILE_LEN.div_ceil(CLUSTER);
     let mut image = vec![0; DATA + clusters * CLUSTER];
     let sectors = (image.len() / SECTOR) as u16;

@@ -12,7 +12,7 @@ use rtftp_core::{BlockReader, ReadFailed};
 use super::{local::LocalFile, origin::Origin};
 use crate::{
     clock,
-    disk::{GeneratedFile, RemoteFile},
+    disk::{GeneratedFile, RemoteFile, ServedDisk},
     local_fs::ServedFile,
 };
 
@@ -87,6 +87,14 @@ impl OpenFile {
             Source::Local(_) => None,
             Source::Disk(file, _) => Some(file.snapshot_age()),
             Source::Generated(file) => Some(clock::elapsed(file.generated())),
+        }
+    }
+
+    /// Returns the disk that contains the file, to be told when the file was received; `None` for a local or a generated file.
+    pub(crate) fn served_disk(&self) -> Option<ServedDisk> {
+        match &self.source {
+            Source::Disk(file, _) => Some(file.served_disk()),
+            Source::Local(_) | Source::Generated(_) => None,
         }
     }
 

@@ -7,7 +7,7 @@ use rtftp_core::Instant;
 use super::{
     boot_metrics::BootMetrics,
     request::Record,
-    snapshot::{self, Protocol, State, WallClock},
+    snapshot::{self, Mount, MountState, Protocol, State, WallClock},
 };
 use crate::{last_seen::LastSeen, text::EscapedName};
 
@@ -46,6 +46,8 @@ pub(super) struct Boot {
     verified: usize,
     /// The number of requests whose records were dropped.
     dropped: u64,
+    /// What the disk has shown after it.
+    mount: Option<Mount>,
     /// Whether the boot is counted in the metrics.
     is_counted: bool,
 }
@@ -107,6 +109,11 @@ impl Client {
         }
     }
 
+    /// Returns the boot that began then.
+    pub(super) fn boot_mut(&mut self, began: Instant) -> Option<&mut Boot> {
+        self.boots.iter_mut().find(|boot| boot.began == began)
+    }
+
     /// Returns the newest boot.
     pub(super) fn last_boot_mut(&mut self) -> Option<&mut Boot> {
         self.boots.front_mut()
@@ -133,6 +140,7 @@ impl Boot {
             records: vec![first],
             verified: 0,
             dropped: 0,
+            mount: None,
             is_counted: false,
         }
     }
@@ -204,6 +212,21 @@ impl Boot {
         }
     }
 
+    /// Returns what the disk has shown.
+    pub(super) fn mount(&self) -> Option<&Mount> {
+        self.mount.as_ref()
+    }
+
+    /// Records what the disk has shown. Returns `false` if more is known already.
+    pub(super) fn set_mount(&mut self, mount: Mount) -> bool {
+        let known = self.mount.as_ref().map(|mount| mount.state);
+        let is_news = known.is_none_or(|known| known <= MountState::Unchanged || mount.state > known);
+        if is_news {
+            self.mount = Some(mount);
+        }
+        is_news
+    }
+
     /// Returns the time of the client's last packet.
     pub(super) fn last_seen(&self) -> Instant {
         self.records().filter_map(Record::last_seen).fold(self.last_request, Instant::max)
@@ -238,6 +261,7 @@ impl Boot {
             last: now.to_unix(self.last_seen()),
             more: self.dropped,
             files: self.records().map(|record| record.snapshot(now)).collect(),
+            mount: self.mount.clone(),
         }
     }
 }

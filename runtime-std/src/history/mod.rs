@@ -30,7 +30,7 @@ use self::{
     journal::Journal,
     request::Record,
     request_metrics::RequestMetrics,
-    snapshot::{BootTotals, Client, Protocol, Snapshot, State, Totals, WallClock},
+    snapshot::{BootTotals, Client, Mount, MountState, Protocol, Snapshot, State, Totals, WallClock},
     store::Store,
     subscribers::Subscribers,
 };
@@ -268,6 +268,31 @@ impl RequestRecord {
     /// Returns the number of acknowledged bytes.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.record.acknowledged()
+    }
+
+    /// Returns the time of the boot's first request.
+    pub(crate) fn boot_began(&self) -> Instant {
+        self.record.boot_began()
+    }
+
+    /// Records what the disk has shown since the end of the request, which was for a file on it.
+    /// Has no effect if more is known already.
+    pub(crate) fn set_mount(&self, mount: Mount) {
+        let (client, began) = (self.client, self.boot_began());
+        if !self.history.store().set_mount(client, began, mount.clone()) {
+            return;
+        }
+        let level = if mount.state == MountState::Unknown { log::Level::Debug } else { log::Level::Info };
+        log::log!(level, "{client} after {}: {}", self.record.name(), mount.text);
+        if let Some(journal) = self.history.0.journal.get() {
+            journal.record_mount(client, began, mount);
+        }
+    }
+
+    /// Returns what the disk has shown after the boot.
+    #[cfg(test)]
+    pub(crate) fn mount(&self) -> Option<Mount> {
+        self.history.store().mount(self.client, self.boot_began())
     }
 
     /// Finishes the request. Only the first call has an effect.

@@ -173,6 +173,11 @@ impl Record {
         *self.name == *name
     }
 
+    /// Returns the requested name as it is displayed.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Returns the number of acknowledged bytes.
     pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Relaxed)

@@ -116,6 +116,8 @@ pub enum BoardState {
     Looping,
     /// The file does not exist.
     Missing,
+    /// The file was delivered completely, but the disk was not mounted or written after that, as it was after an earlier boot.
+    Unmounted,
     /// The board has a description or a directory, and has made no request.
     Silent,
     /// The request is running.
@@ -157,6 +159,34 @@ pub struct Boot {
     pub more: u64,
     /// The requests, the oldest first.
     pub files: Vec<File>,
+    /// What the disk has shown since the last file from it, of the board itself: whether it came up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<Mount>,
+}
+
+/// What looks at the disk of a board have shown after a boot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mount {
+    /// The result.
+    pub state: MountState,
+    /// The time from the last file to the look that has shown it, in seconds.
+    pub seconds: f64,
+    /// The file systems, or why nothing is known: `ext4 on partition 2 mounted within 16 s`.
+    pub text: String,
+}
+
+/// What looks at a disk have shown. The later states say more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountState {
+    /// It is not known.
+    Unknown,
+    /// No read-write mount, and no write.
+    Unchanged,
+    /// A file system was written.
+    Written,
+    /// A file system was mounted read-write.
+    Mounted,
 }
 
 /// A request for a file.

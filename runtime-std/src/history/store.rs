@@ -8,7 +8,7 @@ use super::{
     boot::{Boot, Client},
     boot_metrics::BootMetrics,
     request::Record,
-    snapshot::{self, Protocol, WallClock},
+    snapshot::{self, Mount, Protocol, WallClock},
     summary::summarize_client,
 };
 use crate::last_seen::LastSeen;
@@ -72,6 +72,18 @@ impl Store {
         if let Some(boot) = self.clients.get_mut(&client).and_then(Client::last_boot_mut) {
             boot.record_copy(file_name, now);
         }
+    }
+
+    /// Records what the disk has shown after the boot that began then. Returns `false` if more is known already.
+    pub(super) fn set_mount(&mut self, client: IpAddr, began: Instant, mount: Mount) -> bool {
+        let boot = self.clients.get_mut(&client).and_then(|client| client.boot_mut(began));
+        boot.is_some_and(|boot| boot.set_mount(mount))
+    }
+
+    /// Returns what the disk has shown after the boot that began then.
+    #[cfg(test)]
+    pub(super) fn mount(&mut self, client: IpAddr, began: Instant) -> Option<Mount> {
+        self.clients.get_mut(&client)?.boot_mut(began)?.mount().cloned()
     }
 
     /// Counts the boots that have ended, and returns the metrics of all boots.

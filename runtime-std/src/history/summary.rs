@@ -7,7 +7,7 @@ use rtftp_core::Instant;
 use super::{
     boot::{Boot, MAX_BOOTS},
     request::Record,
-    snapshot::{self, BoardState, State, WallClock},
+    snapshot::{self, BoardState, MountState, State, WallClock},
 };
 
 /// A transfer without progress for this long is stalled.
@@ -26,10 +26,30 @@ pub(super) struct Summary {
     pub(super) status: String,
 }
 
+impl Summary {
+    /// Adds what the disk has shown after the last of these boots, if its last file was delivered.
+    fn add_mount(&mut self, boots: &VecDeque<Boot>) {
+        let mut mounts = boots.iter().map(Boot::mount);
+        let mount = mounts.next().flatten().filter(|mount| mount.state > MountState::Unknown);
+        let Some(mount) = mount.filter(|_| self.state == BoardState::Booted) else { return };
+        for sentence in [&mut self.text, &mut self.status] {
+            *sentence += "; ";
+            *sentence += &mount.text;
+        }
+        // A board whose disk is mounted read-only never shows more.
+        if mount.state == MountState::Unchanged && mounts.flatten().any(|earlier| earlier.state > MountState::Unchanged)
+        {
+            self.state = BoardState::Unmounted;
+        }
+    }
+}
+
 /// Summarizes the last boot of a client, given its boots from the newest to the oldest. Returns `None` if there is none.
 pub(super) fn summarize_client(boots: &VecDeque<Boot>, now: WallClock) -> Option<Summary> {
-    let last = summarize(boots.front()?.records(), now);
-    let is_loading = matches!(last.state, BoardState::Running | BoardState::Booted | BoardState::Probed);
+    let mut last = summarize(boots.front()?.records(), now);
+    last.add_mount(boots);
+    let is_loading =
+        matches!(last.state, BoardState::Running | BoardState::Booted | BoardState::Unmounted | BoardState::Probed);
     let Some(duration) = loop_duration(boots, now).filter(|_| is_loading) else { return Some(last) };
     let words = format!("boot loop, {} boots in {}", boots.len(), format_duration(duration.as_secs()));
     let [text, status] = [last.text, last.status].map(|text| format!("{words}: {text}"));

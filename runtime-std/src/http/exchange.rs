@@ -4,6 +4,7 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     ops::Range,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -65,7 +66,7 @@ impl Exchange<'_> {
     pub(super) async fn respond(&self, stream: &mut Transport, request: &Request<'_>) -> io::Result<Persistence> {
         let started = Instant::now();
         let name = request.target;
-        let record = self.service.history.record_http_request(self.client.ip(), name);
+        let record = Arc::new(self.service.history.record_http_request(self.client.ip(), name));
         // The client has answered in TCP's handshake.
         record.note_activity(clock::now(), 0, 0);
         let path = request.path(&self.service.prefix);
@@ -108,6 +109,7 @@ impl Exchange<'_> {
         let outcome = match &sent {
             Ok(()) => {
                 record.finish(State::Complete, None);
+                file.served_disk().iter().for_each(|disk| disk.file_received(record.clone()));
                 "complete".to_owned()
             }
             // Usual: GRUB opens a file to see whether it exists.

@@ -113,7 +113,7 @@ impl Session {
     /// Sends the file.
     async fn send(&self, file: OpenFile, socket: TransferSocket) {
         let started = Instant::now();
-        let (origin, snapshot_age) = (file.origin(), file.snapshot_age());
+        let (origin, snapshot_age, disk) = (file.origin(), file.snapshot_age(), file.served_disk());
         file.boot_entry().iter().for_each(|title| self.record.set_boot_entry(title));
         let file = EncodedFile::new(file, self.admitted.request.mode());
         let size = file.size();
@@ -151,6 +151,9 @@ impl Session {
         }
         self.record.note_progress(clock::now(), acknowledged, retransmitted);
         self.record.finish(state, Some(&*outcome).filter(|_| state == State::Failed));
+        if let Some(disk) = disk.filter(|_| state == State::Complete) {
+            disk.file_received(self.record.clone());
+        }
         let seconds = started.elapsed().as_secs_f64();
         self.log(
             Level::Info,

@@ -62,7 +62,7 @@ function summarize(servers) {
     const count = state === "all" ? rows.size : state === "problems" ? PROBLEMS.reduce((sum, state) => sum + counts[state], 0) : counts[state];
     setText(button.lastChild, count.toLocaleString());
     button.classList.toggle("none", !count);
-    if (state === "probed" || state === "looping") button.hidden = !count && view.state !== state;
+    if (["probed", "looping", "unmounted"].includes(state)) button.hidden = !count && view.state !== state;
   }
   const names = servers.map(server => make("li", server.error ? "bad" : "",
     server.error ? `${server.server} not reachable: ${server.error}` : `${server.server}: ${server.version}, up for ${duration(Math.floor(now() - server.started))}`));

@@ -3,7 +3,7 @@
 /** The tones of the states of requests and boards, which also say them in words. */
 const TONES = {
   complete: "good", missing: "warn", refused: "bad", failed: "bad", running: "busy", stalled: "warn", looping: "warn",
-  booted: "good",
+  unmounted: "warn", booted: "good",
 };
 /** The tones of lines of the log. */
 const LEVELS = {error: "bad", warn: "warn"};
@@ -51,7 +51,7 @@ class Detail {
     copy.type = "button";
     copy.addEventListener("click", () => this.#copy(report(board, now, version)));
     const facts = make("div", "facts", ...this.#facts(board), ...this.#times(board), copy);
-    const boots = board.boots.flatMap(boot => [this.#title(boot), this.#table(boot)]);
+    const boots = board.boots.flatMap(boot => [this.#title(boot), this.#table(boot), ...mounted(boot).map(text => make("p", "", `Then: ${text}`))]);
     this.element.replaceChildren(...(advice ? [make("p", "advice", advice)] : []), facts, ...boots, ...this.#log(board.log ?? []));
   }
 
@@ -157,6 +157,12 @@ class Detail {
 const DISKS = {connected: "connected", idle: "not connected", failed: "failed"};
 const bootTime = boot => Math.max(0, boot.last - boot.began);
 
+/** Returns what the disk has shown after a boot, as a list of at most one text. */
+function mounted({mount}) {
+  if (!mount) return [];
+  return [mount.state === "unknown" ? `not known whether the board came up: ${mount.text}` : mount.text];
+}
+
 /** Returns the size of a file, and how much of it was sent if that is not all of it. */
 function size(file) {
   if (file.size === null) return file.acknowledged ? bytes(file.acknowledged) : "";
@@ -180,6 +186,7 @@ function report(board, now, version) {
         file.view_age === null ? "" : `snapshot ${file.view_age.toFixed(1)} s old`, file.server ? `by ${file.server}` : ""];
       lines.push(`  +${(file.began - boot.began).toFixed(3)} s  ${file.name}  ${file.state}  ${details.filter(Boolean).join("; ")}`);
     }
+    lines.push(...mounted(boot).map(text => `  then ${text}`));
   }
   if (board.log) lines.push("", "log", ...board.log.map(({at, level, text}) => `  ${time(at)}  ${level.padEnd(5)}  ${text}`));
   return lines.join("\n") + "\n";

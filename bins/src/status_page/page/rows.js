@@ -2,11 +2,11 @@
 
 /** The states of boards, the worst first, in words. */
 const STATES = {
-  failed: "failed", stalled: "stalled", looping: "boot loop", missing: "missing", silent: "never seen", running: "running",
-  booted: "booted", probed: "size only",
+  failed: "failed", stalled: "stalled", looping: "boot loop", missing: "missing", unmounted: "not mounted", silent: "never seen",
+  running: "running", booted: "booted", probed: "size only",
 };
 /** The states that somebody should look at. */
-const PROBLEMS = ["failed", "stalled", "looping", "missing", "silent"];
+const PROBLEMS = ["failed", "stalled", "looping", "missing", "unmounted", "silent"];
 /** The names of the buttons. */
 const VIEWS = {all: "all", problems: "problems", ...STATES};
 const RANKS = Object.fromEntries(Object.keys(STATES).map((state, rank) => [state, rank]));

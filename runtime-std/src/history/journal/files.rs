@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::line::Line;
+use serde::Serialize;
+
+use super::line::AnyLine;
 
 /// The name of the file with the requests of verified clients, and its maximum size in bytes.
 const VERIFIED: (&str, u64) = ("boots", 32 << 20);
@@ -38,8 +40,8 @@ impl Journals {
         Ok(())
     }
 
-    /// Appends the line of a request.
-    pub(super) fn append(&mut self, is_verified: bool, line: &Line) -> io::Result<()> {
+    /// Appends a line.
+    pub(super) fn append(&mut self, is_verified: bool, line: &impl Serialize) -> io::Result<()> {
         let mut json = serde_json::to_vec(line)?;
         json.push(b'\n');
         if is_verified { self.verified.append(&json) } else { self.unverified.append(&json) }
@@ -109,7 +111,7 @@ fn paths(directory: &Path, name: &str) -> [PathBuf; 2] {
 /// # Errors
 ///
 /// There is no file, or one cannot be read.
-pub(super) fn read(directory: &Path, mut each: impl FnMut(Option<Line>)) -> io::Result<()> {
+pub(super) fn read(directory: &Path, mut each: impl FnMut(Option<AnyLine>)) -> io::Result<()> {
     let mut is_empty = true;
     for (name, limit) in [VERIFIED, UNVERIFIED] {
         // A file may be renamed meanwhile, and is then found under both names.
@@ -139,7 +141,7 @@ fn identity(file: Option<&File>) -> io::Result<Option<(u64, u64)>> {
 }
 
 /// Reads the last `limit` bytes of a file.
-fn read_lines(mut file: File, limit: u64, each: &mut impl FnMut(Option<Line>)) -> io::Result<()> {
+fn read_lines(mut file: File, limit: u64, each: &mut impl FnMut(Option<AnyLine>)) -> io::Result<()> {
     let start = file.metadata()?.len().saturating_sub(limit);
     file.seek(SeekFrom::Start(start))?;
     let mut reader = BufReader::new(file.take(limit));
@@ -147,7 +149,7 @@ fn read_lines(mut file: File, limit: u64, each: &mut impl FnMut(Option<Line>)) -
     while reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? > 0 {
         // The separator of a torn line is a line of its own.
         if line != b"\n" {
-            each(Line::parse(&line));
+            each(AnyLine::parse(&line));
         }
         line.clear();
     }

@@ -24,12 +24,20 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rtftp_core::Instant;
 use rustix::fs::{FlockOperation, flock};
 use smol::channel::{self, bounded};
 
 pub use self::past::{PastBoot, boots_since};
-use self::{files::Journals, line::Line};
-use super::{request::Record, snapshot::WallClock, store::Store};
+use self::{
+    files::Journals,
+    line::{Line, MountLine},
+};
+use super::{
+    request::Record,
+    snapshot::{Mount, WallClock},
+    store::Store,
+};
 use crate::{
     clock::{self, within},
     rate_limit::RateLimit,
@@ -55,6 +63,8 @@ pub(super) struct Journal {
 enum Message {
     /// A finished request.
     Finished(IpAddr, Arc<Record>),
+    /// What a disk has shown after the boot of a client that began then.
+    Mount(IpAddr, Instant, Mount),
     /// Everything before is to be written. The channel is closed after that.
     Flush(channel::Sender<()>),
 }
@@ -80,7 +90,16 @@ impl Journal {
         if !(record.is_verified() || self.unverified.lock().allows(clock::now())) {
             return;
         }
-        match self.queue.try_send(Message::Finished(client, record.clone())) {
+        self.send(Message::Finished(client, record.clone()));
+    }
+
+    /// Records what the disk of a client has shown after the boot that began then. Never waits.
+    pub(super) fn record_mount(&self, client: IpAddr, began: Instant, mount: Mount) {
+        self.send(Message::Mount(client, began, mount));
+    }
+
+    fn send(&self, message: Message) {
+        match self.queue.try_send(message) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => self.losses.add("the disk is too slow or hangs"),
             Err(TrySendError::Disconnected(_)) => self.losses.add("its thread has ended"),
@@ -138,6 +157,11 @@ fn run(store: &Mutex<Store>, messages: &Receiver<Message>, losses: &Losses) {
                 let written = journals.append(record.is_verified(), &line);
                 written.map_or_else(|error| losses.add(error), |()| losses.end());
             }
+            Message::Mount(client, began, mount) => {
+                // A board that has received a file has answered.
+                let written = journals.append(true, &MountLine::new(client, began, mount, WallClock::now()));
+                written.map_or_else(|error| losses.add(error), |()| losses.end());
+            }
         }
     }
 }
@@ -156,10 +180,11 @@ fn lock(directory: &Path) -> io::Result<File> {
 fn restore(directory: &Path, store: &Mutex<Store>) {
     let (mut earlier, now) = (Store::default(), WallClock::now());
     let (mut count, mut ignored) = (0, 0);
-    let read = files::read(directory, |line| match line.and_then(|line| line.restore(&mut earlier, now)) {
-        Some(()) => count += 1,
-        None => ignored += 1,
-    });
+    let read =
+        files::read(directory, |line| match line.map(|line| (line.is_request(), line.restore(&mut earlier, now))) {
+            Some((is_request, Some(()))) => count += u64::from(is_request),
+            _ => ignored += 1,
+        });
     store.lock().add_restored(earlier, now.instant());
     let ignored = if ignored == 0 { String::new() } else { format!(", {ignored} lines ignored") };
     match read {

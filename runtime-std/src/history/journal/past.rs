@@ -4,7 +4,7 @@ use std::{collections::HashMap, io, path::Path};
 
 use serde::Serialize;
 
-use super::{super::snapshot::Boot, files};
+use super::{super::snapshot::Boot, files, line::AnyLine};
 
 /// A boot of a client.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,11 +25,19 @@ pub fn boots_since(directory: &Path, since: f64) -> io::Result<Vec<PastBoot>> {
     // In microseconds, which distinguish the boots of a client.
     let mut boots: HashMap<(String, u64), Boot> = HashMap::new();
     files::read(directory, |line| {
-        let Some(line) = line else { return };
+        let line = match line {
+            Some(AnyLine::Finished(line)) => line,
+            Some(AnyLine::Mount(line)) => {
+                let boot = boots.get_mut(&(line.client, (line.boot * 1e6).round() as u64));
+                boot.into_iter().for_each(|boot| boot.mount = Some(line.mount.clone()));
+                return;
+            }
+            None => return,
+        };
         let (client, file) = (line.event.client, line.event.file);
         let last = line.seen.unwrap_or(file.began + file.seconds).max(file.began);
         let key = (client, (line.boot * 1e6).round() as u64);
-        let boot = boots.entry(key).or_insert(Boot { began: line.boot, last, more: 0, files: vec![] });
+        let boot = boots.entry(key).or_insert(Boot { began: line.boot, last, more: 0, files: vec![], mount: None });
         boot.last = boot.last.max(last);
         boot.files.push(file);
     })?;

@@ -6,7 +6,7 @@ use super::{
     super::{History, request::TransferStart},
     *,
 };
-use crate::history::snapshot::{Client, State};
+use crate::history::snapshot::{Client, MountState, State};
 
 /// A journal of version 0.1.0, with a field of a later version in its last line.
 const FIRST_VERSION: &str = include_str!("version-0.1.0.jsonl");
@@ -69,11 +69,19 @@ fn restored_history_equals_the_recorded_one() {
     let failed = history.record_request(board(5), b"kernel8.img");
     failed.set_boot_entry("Linux 6.1");
     failed.finish(State::Failed, Some("timed out"));
+    for (state, text) in [(MountState::Written, "ext4 written \u{1b}"), (MountState::Mounted, "ext4 mounted")] {
+        failed.set_mount(Mount { state, seconds: 12.5, text: text.into() });
+    }
+    failed.set_mount(Mount { state: MountState::Unchanged, seconds: 120.0, text: "less than is known".into() });
     drop(failed);
     history.record_http_request(board(6), b"missing").finish(State::Missing, None);
     let expected = clients(&history);
     assert_eq!((expected.len(), expected[0].boots[0].files.len()), (2, 3));
     stop(history, directory.path());
+    let mounts: Vec<_> =
+        boots_since(directory.path(), 0.0).expect("read").into_iter().map(|past| past.boot.mount).collect();
+    assert_eq!(mounts, [expected[0].boots[0].mount.clone(), None]);
+    assert_eq!(mounts[0].as_ref().map(|mount| mount.text.as_str()), Some("ext4 mounted"));
 
     let history = start(directory.path());
     assert_eq!(clients(&history), expected);

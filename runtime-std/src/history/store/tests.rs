@@ -1,5 +1,8 @@
 use super::{
-    super::boot::{MAX_BOOTS, MAX_UNVERIFIED_RECORDS, MAX_VERIFIED_RECORDS},
+    super::{
+        boot::{MAX_BOOTS, MAX_UNVERIFIED_RECORDS, MAX_VERIFIED_RECORDS},
+        snapshot::{BoardState, MountState, State},
+    },
     *,
 };
 
@@ -243,4 +246,28 @@ fn does_not_count_boots_of_unverified_clients() {
     let mut store = Store::default();
     store.record_request(board(1), Protocol::Tftp, b"kernel", at(0)).finish(at(0), snapshot::State::Missing, None);
     assert_eq!(counted(&mut store, 60_000), (snapshot::BootTotals::default(), 0, 0.0));
+}
+
+#[test]
+fn names_a_board_whose_disk_is_not_mounted_as_it_was_before() {
+    let (mut store, client) = (Store::default(), board(1));
+    let mut boot = |began: u64, state: MountState| {
+        let record = store.record_request(client, Protocol::Tftp, b"kernel", at(began));
+        record.note_activity(at(began));
+        record.finish(at(began), State::Complete, None);
+        let mount = Mount { state, seconds: 12.0, text: format!("{state:?} within 12 s") };
+        assert!(store.set_mount(client, at(began), mount.clone()));
+        let known = store.snapshot(client, WallClock::at(at(began))).expect("a client");
+        assert_eq!(known.boots[0].mount.as_ref(), Some(&mount));
+        (known.state, known.status)
+    };
+    let text = |state: &str| format!("kernel complete; {state} within 12 s");
+    // A disk that is never mounted read-write.
+    assert_eq!(boot(0, MountState::Unchanged), (BoardState::Booted, text("Unchanged")));
+    assert_eq!(boot(1_000_000, MountState::Mounted), (BoardState::Booted, text("Mounted")));
+    assert_eq!(boot(2_000_000, MountState::Unknown), (BoardState::Booted, "kernel complete".into()));
+    assert_eq!(boot(3_000_000, MountState::Unchanged), (BoardState::Unmounted, text("Unchanged")));
+    let less = Mount { state: MountState::Unchanged, seconds: 1.0, text: String::new() };
+    assert!(!store.set_mount(client, at(1_000_000), less.clone()), "less than is known");
+    assert!(!store.set_mount(client, at(1), less), "no boot");
 }
