@@ -14,6 +14,7 @@ mod btrfs;
 mod bytes;
 mod checksum;
 mod compression;
+mod disk_marks;
 mod driver;
 mod error;
 mod ext4;
@@ -37,11 +38,12 @@ pub use self::{
     block_checksums::BlockChecksums,
     block_device::{BlockDevice, ReadFuture},
     compression::{Codec, Compressed},
+    disk_marks::{DiskChange, DiskMarks},
     driver::{DRIVERS, open, open_with, probe},
     error::{Error, Object, Problem},
     file_map::{CompressedExtent, Extent, FileIdentity, FileMap, Patch},
     filesystem::{BoxedFileSystem, Detected, DirectoryEntry, Driver, FileSystem, FileType, FsFuture, Node},
-    mount_marks::{Change, DiskChange, DiskMarks, MountMarks, Shows},
+    mount_marks::{Change, MountMarks, Shows},
     mounted_disk::{MountedDisk, SharedFileMap},
     resolve::ResolveError,
     volume::Volume,

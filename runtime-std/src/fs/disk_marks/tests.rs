@@ -6,32 +6,6 @@ use crate::fs::{
     testing::{Disk, run},
 };
 
-fn marks(last_mount: [u64; 2], is_in_use: bool, state: u64) -> MountMarks {
-    MountMarks { name: "ext4", last_mount, is_in_use, state, shows: Shows::Mounts }
-}
-
-#[test]
-fn changes_between_two_looks() {
-    let before = marks([1000, 5], false, 1);
-    for (after, change) in [
-        (before, Change::None),
-        // A later or an earlier time: a board without a clock starts with any.
-        (marks([2000, 6], true, 2), Change::Mounted),
-        (marks([500, 6], true, 2), Change::Mounted),
-        // The time of the last boot again.
-        (marks([1000, 6], true, 2), Change::Mounted),
-        // Mounted and unmounted.
-        (marks([1000, 6], false, 2), Change::Mounted),
-        // Checked.
-        (marks([1000, 0], false, 2), Change::Written),
-    ] {
-        assert_eq!(after.since(&before), change, "{after:?}");
-    }
-    // After a reset, only the number shows a mount.
-    assert_eq!(marks([1000, 5], true, 2).since(&marks([1000, 5], true, 1)), Change::Written);
-    assert_eq!(marks([1000, 6], true, 2).since(&marks([1000, 5], true, 1)), Change::Mounted);
-}
-
 /// Returns a disk with an MBR and a partition of 16 MiB for each of these commands, which get the path of an image as `$0`.
 fn disk(commands: &[&str]) -> Vec<u8> {
     let directory = tempfile::tempdir().expect("a directory");
