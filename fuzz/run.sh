@@ -10,14 +10,19 @@ command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: run tests/run
 cargo fuzz build --fuzz-dir . --sanitizer none
 found=$(mktemp -d)
 trap 'rm -rf "$found"' EXIT
-for target in $(cargo fuzz list --fuzz-dir .); do
-    mkdir "$found/$target"
-    if ! cargo fuzz run --fuzz-dir . --sanitizer none "$target" "$found/$target" "corpus/$target" -- \
-        -max_total_time="$seconds" -timeout=30 >"$found/log" 2>&1; then
-        cat "$found/log" >&2
-        echo "fuzz: $target failed" >&2
-        exit 1
+
+run() { # TARGET
+    mkdir "$found/$1"
+    if ! cargo fuzz run --fuzz-dir . --sanitizer none "$1" "$found/$1" "corpus/$1" -- \
+        -max_total_time="$seconds" -timeout=30 >"$found/$1.log" 2>&1; then
+        cat "$found/$1.log" >&2
+        echo "fuzz: $1 failed" >&2
+        return 1
     fi
     # libFuzzer's last line: the number of runs and the time.
-    echo "fuzz: $target: $(grep '^Done ' "$found/log")"
-done
+    echo "fuzz: $1: $(grep '^Done ' "$found/$1.log")"
+}
+export -f run
+export found seconds
+# Each runs on one processor.
+cargo fuzz list --fuzz-dir . | xargs --max-procs "$(nproc)" --replace bash -c 'run {}'

@@ -16,6 +16,7 @@ export LIBGUESTFS_BACKEND_SETTINGS=${LIBGUESTFS_BACKEND_SETTINGS:-force_tcg}
 steps="
 packages        installs what the other steps need
 formatting      rustfmt
+simulation      starts 100,000 seeds of the simulation of disks, in the idle time of the processors
 clippy          clippy, without warnings
 clippy-core     clippy for the core without features, and with all of them
 oldest-compiler cargo check with the oldest compiler that Cargo.toml promises
@@ -30,6 +31,7 @@ instructions    instruction counts of the core
 freestanding    the core without std, allocator and panic
 firmware        the core on an emulated board
 fuzz            each fuzz target for 4 seconds
+seeds           waits for the seeds of the simulation
 "
 
 not_tested() { echo "not tested: $*"; }
@@ -67,6 +69,21 @@ formatting() {
     for manifest in Cargo.toml fuzz/Cargo.toml tests/freestanding/Cargo.toml tests/firmware/Cargo.toml; do
         cargo fmt --all --check --manifest-path "$manifest"
     done
+}
+
+# The other steps often use one processor only, or wait.
+simulation() {
+    simulation_log=$(mktemp)
+    DISK_SIMULATION_SEEDS=100000 timeout 1h nice -n 19 cargo test --quiet --locked --profile simulation -p rtftp-runtime --lib \
+        disk::simulation::boards -- --nocapture >"$simulation_log" 2>&1 &
+    simulation_job=$!
+}
+
+seeds() {
+    [ -n "${simulation_job:-}" ] || simulation
+    wait "$simulation_job" || { cat "$simulation_log" >&2; return 1; }
+    grep ' seeds in ' "$simulation_log"
+    rm "$simulation_log"
 }
 
 clippy() { cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; }

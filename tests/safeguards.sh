@@ -11,8 +11,9 @@ git clone --quiet . "$copy/tree"
 cd "$copy/tree"
 
 simulate() {
-    CARGO_TARGET_DIR=$target CARGO_PROFILE_DEV_OPT_LEVEL=1 DISK_SIMULATION_SEEDS=$seeds \
-        cargo test --quiet --locked -p rtftp-runtime --lib disk::simulation::boards >"$copy/log" 2>&1
+    # Each build differs in a line from the one before.
+    CARGO_TARGET_DIR=$target CARGO_INCREMENTAL=1 DISK_SIMULATION_SEEDS=$seeds \
+        cargo test --quiet --locked --profile simulation -p rtftp-runtime --lib disk::simulation::boards >"$copy/log" 2>&1
 }
 
 undetected=()

@@ -14,7 +14,7 @@ run_steps() {
     done
 
     step=
-    trap '[ -z "$step" ] || echo "FAILED: $step"' EXIT
+    trap 'kill $(jobs -p) 2>/dev/null || :; [ -z "$step" ] || echo "FAILED: $step"' EXIT
     for step in ${*:-$names}; do
         since=$SECONDS
         echo "=== $step"

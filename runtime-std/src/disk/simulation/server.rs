@@ -183,6 +183,7 @@ impl State {
         owner.advance(disk);
         owner.advance_partly(disk, random);
         let mut reply = simple_reply(0, cookie, &[]);
+        reply.reserve_exact(len);
         if disk.read(offset as usize, len, &mut reply) { reply } else { simple_reply(EIO, cookie, &[]) }
     }
 }
