@@ -15,7 +15,14 @@ use crate::{
 /// without looking up each of their names.
 #[derive(Debug, Default)]
 pub(super) struct RootIndex {
-    cached: Mutex<Option<(Version, Arc<Entries>)>>,
+    cached: Mutex<Cached>,
+}
+
+#[derive(Debug, Default)]
+struct Cached {
+    /// The version of the directory, if it shows each change.
+    version: Option<Version>,
+    entries: Arc<Entries>,
 }
 
 /// The entries that are named after clients.
@@ -37,25 +44,27 @@ impl RootIndex {
     ///
     /// Returns an error if the directory cannot be read.
     pub(super) async fn entries(&self, root: &OpenRoot) -> io::Result<Arc<Entries>> {
-        let cached = self
-            .cached
-            .lock()
-            .as_ref()
-            .filter(|(version, _)| root.has_version(*version))
-            .map(|(_, entries)| entries.clone());
-        if let Some(entries) = cached {
-            return Ok(entries);
+        {
+            let cached = self.cached.lock();
+            if cached.version.is_some_and(|version| root.has_version(version)) {
+                return Ok(cached.entries.clone());
+            }
         }
         // Before the directory is read, so that a change at the same time is noticed.
         let version = root.reliable_version();
         let entries = Arc::new(Entries::parse(&root.names().await?));
-        *self.cached.lock() = version.map(|version| (version, entries.clone()));
+        *self.cached.lock() = Cached { version, entries: entries.clone() };
         Ok(entries)
     }
 
     /// Makes the next request read the directory again.
     pub(super) fn clear(&self) {
-        *self.cached.lock() = None;
+        self.cached.lock().version = None;
+    }
+
+    /// Returns the entries that were read last.
+    pub(super) fn last(&self) -> Arc<Entries> {
+        self.cached.lock().entries.clone()
     }
 }
 
@@ -201,14 +210,14 @@ mod tests {
         let (top, root) = root();
         let index = RootIndex::default();
         assert!(entries(&index, &root).disks.is_empty());
-        assert!(index.cached.lock().is_none(), "the directory was created just now");
+        assert!(index.cached.lock().version.is_none(), "the directory was created just now");
         let cached = Arc::new(Entries { disks: HashSet::from([MAC]), ..Entries::default() });
         let version = open(&root).version();
-        *index.cached.lock() = Some((version, cached.clone()));
+        *index.cached.lock() = Cached { version: Some(version), entries: cached.clone() };
         assert!(entries(&index, &root).has_disk(MAC), "the directory is not read again");
         index.clear();
         assert!(!entries(&index, &root).has_disk(MAC));
-        *index.cached.lock() = Some((version, cached));
+        *index.cached.lock() = Cached { version: Some(version), entries: cached };
         // Setting the modification time changes ctime too.
         let long_ago = Timespec { tv_sec: 1, tv_nsec: 0 };
         let times = Timestamps { last_access: long_ago, last_modification: long_ago };

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::ffi::OsStrExt,
     path::PathBuf,
     sync::Arc,
@@ -172,6 +172,12 @@ impl FileStore {
     pub async fn reload(&self) {
         self.index.clear();
         watch::reload(&self.disks).await;
+    }
+
+    /// Returns whether a directory or a description was named after this address when the root directory was last read.
+    pub(crate) fn describes(&self, ip: IpAddr) -> bool {
+        let (entries, name) = (self.index.last(), ClientName::Ip(ip.to_canonical()));
+        entries.has_directory(name) || entries.has_disk(name)
     }
 
     /// Returns the host names of boards.

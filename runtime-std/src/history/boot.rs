@@ -29,6 +29,8 @@ pub(super) struct Client {
     pub(super) boots: VecDeque<Boot>,
     /// The time of the client's last packet after a request.
     seen: Arc<LastSeen>,
+    /// Whether it is known to be one that the owner has described.
+    is_known: bool,
 }
 
 /// The requests of one boot.
@@ -124,9 +126,35 @@ impl Client {
         self.boots.front().map(|boot| self.seen.last().map_or(boot.last_request, |seen| seen.max(boot.last_request)))
     }
 
-    /// Returns whether the client answered in any of its boots.
+    /// Returns whether the client has answered.
     pub(super) fn is_verified(&self) -> bool {
-        self.boots.iter().any(Boot::is_verified)
+        self.seen.is_verified()
+    }
+
+    /// Returns whether the client was once [compacted](Self::compact).
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// Returns the name of the directory or the disk of the client or of its group from which it was last served.
+    pub(super) fn own_root(&self) -> Option<&str> {
+        let mut origins = self.boots.front()?.records().rev().filter_map(Record::origin);
+        let origin = origins.find(|origin| !matches!(*origin, "default/" | "default.nbd"))?;
+        origin.strip_suffix('/').or_else(|| origin.strip_suffix(".nbd"))
+    }
+
+    /// Keeps of a known board only the last boot with one request, in as little memory as possible. If its disk was not mounted after
+    /// that, an earlier boot after which it was mounted is kept, too: only both together show a problem.
+    pub(super) fn compact(&mut self) {
+        self.is_known = true;
+        let is = |boot: &Boot, state: fn(MountState) -> bool| boot.mount().is_some_and(|mount| state(mount.state));
+        let is_unmounted = self.boots.front().is_some_and(|boot| is(boot, |state| state == MountState::Unchanged));
+        let mounted = self.boots.iter().rposition(|boot| is(boot, |state| state > MountState::Unchanged));
+        let earlier = mounted.filter(|_| is_unmounted).and_then(|index| self.boots.remove(index));
+        self.boots.truncate(1);
+        self.boots.extend(earlier);
+        self.boots.shrink_to_fit();
+        self.boots.iter_mut().for_each(Boot::compact);
     }
 }
 
@@ -199,6 +227,15 @@ impl Boot {
                 self.records.remove(self.verified);
             }
             self.dropped += 1;
+        }
+    }
+
+    /// Keeps only the request that the summary is about: the newest running one, or else the newest.
+    fn compact(&mut self) {
+        let running = self.records.iter().rev().find(|record| record.finished().is_none());
+        if let Some(kept) = running.or(self.records.last()).cloned() {
+            self.dropped += self.records.len() as u64 - 1;
+            (self.first, self.records, self.verified) = (kept.clone(), vec![kept], 0);
         }
     }
 

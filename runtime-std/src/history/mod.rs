@@ -3,6 +3,7 @@
 mod boot;
 mod boot_metrics;
 mod document;
+mod earlier;
 mod journal;
 mod request;
 mod request_metrics;
@@ -27,6 +28,7 @@ use smol::channel::Receiver;
 
 pub(crate) use self::{document::Document, request::TransferStart};
 use self::{
+    earlier::Described,
     journal::Journal,
     request::Record,
     request_metrics::RequestMetrics,
@@ -42,7 +44,8 @@ use crate::{clock, histogram::Distribution};
 
 /// The boot history of a server. A clone is a handle to the same history.
 ///
-/// Its size is bounded whatever arrives: the last four boots of at most 1024 clients, and 32,768 requests in all.
+/// Its size is bounded whatever arrives: the last four boots of at most 1024 clients, and 32,768 requests in all; then the last requests
+/// of at most 65,536 boards that the owner has described.
 #[derive(Debug, Clone)]
 pub struct History(Arc<Shared>);
 
@@ -84,10 +87,16 @@ pub struct HistoryMetrics {
 
 impl History {
     /// Creates an empty history.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
+        Self::of_boards(|_| false)
+    }
+
+    /// Creates an empty history for a server that has a directory or a description of these addresses.
+    pub(crate) fn of_boards(is_described: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(Shared {
             started: clock::now(),
-            store: Arc::default(),
+            store: Arc::new(Mutex::new(Store::new(Described::new(is_described)))),
             counters: Counters::default(),
             subscribers: Subscribers::new(),
             journal: OnceLock::new(),
@@ -217,10 +226,15 @@ impl History {
         self.store().record_copy(client, file_name, clock::now());
     }
 
-    /// Returns the clients, the most recently seen first. Locks the store for one client at a time.
+    /// Returns the clients: those with boots in detail, the most recently seen first, and then the others. Locks the store for one client at a time.
     pub(crate) fn clients(&self) -> impl Iterator<Item = Client> {
         let clients = self.store().clients();
         clients.into_iter().filter_map(|client| self.store().snapshot(client, WallClock::now()))
+    }
+
+    /// Returns a client, or `None` if it has made no request.
+    pub(crate) fn client(&self, ip: IpAddr) -> Option<Client> {
+        self.store().snapshot(ip, WallClock::now())
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {

@@ -123,6 +123,11 @@ impl Record {
         let _ = self.origin.set(origin.to_string().into());
     }
 
+    /// Returns the root in which the file was found, or could not be read.
+    pub(super) fn origin(&self) -> Option<&str> {
+        self.origin.get().map(AsRef::as_ref)
+    }
+
     /// Records the title of the boot entry whose kernel the file is.
     pub(super) fn set_boot_entry(&self, title: &str) {
         let _ = self.boot_entry.set(title.into());

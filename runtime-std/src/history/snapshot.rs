@@ -21,7 +21,7 @@ pub struct Snapshot {
     pub started: f64,
     /// The totals since then.
     pub totals: Totals,
-    /// The clients, the most recently seen first.
+    /// The clients, the most recently seen first. Those seen before the last 1024 have only one request, and are the last.
     pub clients: Vec<Client>,
 }
 

@@ -7,17 +7,18 @@ use rtftp_core::Instant;
 use super::{
     boot::{Boot, Client},
     boot_metrics::BootMetrics,
+    earlier::{Described, EarlierBoards},
     request::Record,
     snapshot::{self, Mount, Protocol, WallClock},
     summary::summarize_client,
 };
-use crate::last_seen::LastSeen;
+use crate::{clock, last_seen::LastSeen};
 
-/// The number of verified clients that are kept.
+/// The number of verified clients whose boots are kept in detail.
 const MAX_VERIFIED_CLIENTS: usize = 1024;
 /// The number of unverified clients that are kept: their addresses may be forged.
 const MAX_UNVERIFIED_CLIENTS: usize = 256;
-/// The number of records that are kept in all, each of about 200 bytes.
+/// The number of records of these clients, each of some 400 bytes.
 const MAX_RECORDS: usize = 32_768;
 /// The limits are enforced once for this many requests.
 const EVICTION_INTERVAL: u64 = 1024;
@@ -26,6 +27,9 @@ const EVICTION_INTERVAL: u64 = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Store {
     clients: HashMap<IpAddr, Client>,
+    /// Known boards that were seen before these clients.
+    earlier: EarlierBoards,
+    described: Described,
     requests: u64,
     /// Whether verified clients were evicted.
     has_evicted: bool,
@@ -33,6 +37,16 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// Creates an empty store for a server with these boards.
+    pub(super) fn new(described: Described) -> Self {
+        Self { described, ..Self::default() }
+    }
+
+    /// Returns an empty store for the same server.
+    pub(super) fn emptied(&self) -> Self {
+        Self::new(self.described.clone())
+    }
+
     /// Adds the record of a request.
     pub(super) fn record_request(
         &mut self,
@@ -44,27 +58,38 @@ impl Store {
         self.requests += 1;
         if self.requests.is_multiple_of(EVICTION_INTERVAL) {
             self.count_ended_boots(now);
-            self.evict();
+            self.evict(now);
         }
-        self.clients.entry(client).or_default().record_request(protocol, file_name, now, &self.boot_metrics)
+        let Self { clients, earlier, boot_metrics, .. } = self;
+        let known = clients.entry(client).or_insert_with(|| earlier.take(client).unwrap_or_default());
+        known.record_request(protocol, file_name, now, boot_metrics)
     }
 
     /// Adds a finished request of an earlier run to the boot that began then.
     pub(super) fn restore(&mut self, client: IpAddr, began: Instant, create: impl FnOnce(Arc<LastSeen>) -> Record) {
         self.requests += 1;
         if self.requests.is_multiple_of(EVICTION_INTERVAL) {
-            self.evict();
+            self.evict(clock::now());
         }
-        self.clients.entry(client).or_default().restore(began, create);
+        self.client(client).restore(began, create);
     }
 
-    /// Adds the boots of an earlier run.
+    /// Returns a client that is seen now.
+    fn client(&mut self, ip: IpAddr) -> &mut Client {
+        self.clients.entry(ip).or_insert_with(|| self.earlier.take(ip).unwrap_or_default())
+    }
+
+    /// Adds the boots of an earlier run to those of the first moments of this one.
     pub(super) fn add_restored(&mut self, earlier: Self, now: Instant) {
         self.has_evicted |= earlier.has_evicted;
-        for (ip, client) in earlier.clients {
-            self.clients.entry(ip).or_default().add_restored(client, now);
+        self.earlier = earlier.earlier;
+        for (ip, client) in &mut self.clients {
+            self.earlier.take(*ip).into_iter().for_each(|earlier| client.add_restored(earlier, now));
         }
-        self.evict();
+        for (ip, client) in earlier.clients {
+            self.client(ip).add_restored(client, now);
+        }
+        self.evict(now);
     }
 
     /// Counts a copy of a request that is being answered.
@@ -76,7 +101,8 @@ impl Store {
 
     /// Records what the disk has shown after the boot that began then. Returns `false` if more is known already.
     pub(super) fn set_mount(&mut self, client: IpAddr, began: Instant, mount: Mount) -> bool {
-        let boot = self.clients.get_mut(&client).and_then(|client| client.boot_mut(began));
+        let known = self.clients.get_mut(&client).or_else(|| self.earlier.get_mut(client));
+        let boot = known.and_then(|client| client.boot_mut(began));
         boot.is_some_and(|boot| boot.set_mount(mount))
     }
 
@@ -90,12 +116,13 @@ impl Store {
     pub(super) fn count_ended_boots(&mut self, now: Instant) -> &BootMetrics {
         let last_boots = self.clients.values_mut().filter_map(Client::last_boot_mut);
         last_boots.filter(|boot| boot.has_ended(now)).for_each(|boot| boot.count(&self.boot_metrics));
+        self.earlier.count_ended_boots(now, &self.boot_metrics);
         &self.boot_metrics
     }
 
     /// Returns the number of clients.
     pub(super) fn client_count(&self) -> usize {
-        self.clients.len()
+        self.clients.len() + self.earlier.len()
     }
 
     /// Returns whether clients that answered are no longer in the store.
@@ -103,8 +130,14 @@ impl Store {
         self.has_evicted
     }
 
-    /// Returns the clients, the most recently seen first.
+    /// Returns the clients: those seen last, the most recently seen first, and then the others.
     pub(super) fn clients(&self) -> Vec<IpAddr> {
+        let mut clients = self.last_clients();
+        clients.extend(self.earlier.addresses());
+        clients
+    }
+
+    fn last_clients(&self) -> Vec<IpAddr> {
         let mut clients: Vec<_> = self.clients.iter().map(|(ip, client)| (Reverse(client.last_seen()), *ip)).collect();
         clients.sort_unstable();
         clients.into_iter().map(|(_, ip)| ip).collect()
@@ -112,7 +145,7 @@ impl Store {
 
     /// Returns the present state of a client, or `None` if it was evicted.
     pub(super) fn snapshot(&self, client: IpAddr, now: WallClock) -> Option<snapshot::Client> {
-        let boots = &self.clients.get(&client)?.boots;
+        let boots = &self.clients.get(&client).or_else(|| self.earlier.get(client))?.boots;
         let summary = summarize_client(boots, now)?;
         Some(snapshot::Client {
             client: client.to_string(),
@@ -127,22 +160,32 @@ impl Store {
     }
 
     /// Enforces the limits. Unverified clients never displace verified ones: only the last boots of the most recent unverified
-    /// clients are kept. Verified clients lose the clients seen longest ago, then the oldest boots.
-    fn evict(&mut self) {
+    /// clients are kept. Verified clients lose the clients seen longest ago, then the oldest boots. Of known boards, the last request
+    /// is kept.
+    fn evict(&mut self, now: Instant) {
         let (verified, unverified): (Vec<_>, Vec<_>) =
-            self.clients().into_iter().partition(|ip| self.clients.get(ip).is_some_and(Client::is_verified));
-        self.has_evicted |= verified.len() > MAX_VERIFIED_CLIENTS;
+            self.last_clients().into_iter().partition(|ip| self.clients.get(ip).is_some_and(Client::is_verified));
         for ip in verified.iter().skip(MAX_VERIFIED_CLIENTS).chain(unverified.iter().skip(MAX_UNVERIFIED_CLIENTS)) {
-            self.clients.remove(ip);
+            self.remove(*ip, now);
         }
         for ip in unverified.iter().take(MAX_UNVERIFIED_CLIENTS) {
             self.clients.entry(*ip).and_modify(|client| client.boots.truncate(1));
         }
-        self.evict_old_boots();
+        self.evict_old_boots(now);
+    }
+
+    /// Removes a client from those seen last.
+    fn remove(&mut self, ip: IpAddr, now: Instant) {
+        let Some(client) = self.clients.remove(&ip) else { return };
+        self.has_evicted |= if self.described.contains(ip, &client) {
+            self.earlier.add(ip, client, now, &self.boot_metrics)
+        } else {
+            client.is_verified()
+        };
     }
 
     /// Evicts the oldest boots while there are too many records. The last boots of the clients are evicted after all others.
-    fn evict_old_boots(&mut self) {
+    fn evict_old_boots(&mut self, now: Instant) {
         let mut records: usize = self.boots().map(|(.., boot)| boot.len()).sum();
         if records <= MAX_RECORDS {
             return;
@@ -154,10 +197,11 @@ impl Store {
                 return;
             }
             let Some(client) = self.clients.get_mut(&ip) else { continue };
-            records -= client.boots.pop_back().map_or(0, |oldest| oldest.len());
-            if client.boots.is_empty() {
-                self.has_evicted = true;
-                self.clients.remove(&ip);
+            if client.boots.len() > 1 {
+                records -= client.boots.pop_back().map_or(0, |oldest| oldest.len());
+            } else {
+                records -= client.boots.front().map_or(0, Boot::len);
+                self.remove(ip, now);
             }
         }
     }

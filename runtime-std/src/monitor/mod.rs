@@ -9,7 +9,10 @@ use smol::unblock;
 use crate::{
     clock::within,
     files::{Boards, FileStore},
-    history::{History, snapshot::Snapshot},
+    history::{
+        History,
+        snapshot::{Client, Snapshot},
+    },
     nbd,
 };
 pub use crate::{
@@ -64,7 +67,31 @@ impl Monitor {
         .await
     }
 
-    /// Returns the same as one line of JSON. Only one board at a time is in memory beside the text.
+    /// Adds each board to a value, on a thread that may block; only one board at a time is in memory. Returns a snapshot without the
+    /// boards, and the value.
+    pub async fn fold<T: Send + 'static>(
+        &self,
+        mut value: T,
+        add: impl Fn(&mut T, &Client) + Send + 'static,
+    ) -> (Snapshot, T) {
+        self.collect(move |history, boards| {
+            let header = history.header();
+            boards::for_each(history, boards, |client| add(&mut value, &client));
+            (header, value)
+        })
+        .await
+    }
+
+    /// Returns the board with this address, or else with this name, and the time in seconds since 1970.
+    pub async fn board(&self, name: &str) -> Option<(f64, Client)> {
+        let name = name.to_owned();
+        let find = move |history: &History, boards: &Boards| {
+            boards::find(history, boards, &name).map(|board| (history.header().now, board))
+        };
+        self.collect(find).await
+    }
+
+    /// Returns the [snapshot](Self::snapshot) as one line of JSON. Only one board at a time is in memory beside the text.
     pub async fn json(&self) -> Vec<u8> {
         self.collect(|history, boards| {
             let mut document = history.document();

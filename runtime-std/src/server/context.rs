@@ -60,16 +60,20 @@ impl ServerContext {
         let transfers = config.capacity.transfers.min(ports.count().unwrap_or(usize::MAX));
         let transfers = limit_by_descriptors(transfers, descriptors::limit());
         let capacity = Capacity { transfers, ..config.capacity };
+        let files = Arc::new(files);
         Ok(Self {
             workers: Workers::new(event_loop),
             ports,
             unknown_tids: UnknownTidSockets::new()?,
-            files: Arc::new(files),
+            history: History::of_boards({
+                let files = files.clone();
+                move |ip| files.describes(ip)
+            }),
+            files,
             limits: config.limits,
             mtu_clamp: config.mtu_clamp,
             sessions: Mutex::new(Sessions::new(capacity, config.single_port)),
             replies: listener.duplicate()?,
-            history: History::new(),
             unverified_log: UnverifiedLog::new(),
             transfers_warning: LimitWarning::default(),
             per_client_warning: LimitWarning::default(),

@@ -178,7 +178,7 @@ fn lock(directory: &Path) -> io::Result<File> {
 
 /// Adds the boots in the journal to the store, which is locked only at the end.
 fn restore(directory: &Path, store: &Mutex<Store>) {
-    let (mut earlier, now) = (Store::default(), WallClock::now());
+    let (mut earlier, now) = (store.lock().emptied(), WallClock::now());
     let (mut count, mut ignored) = (0, 0);
     let read =
         files::read(directory, |line| match line.map(|line| (line.is_request(), line.restore(&mut earlier, now))) {

@@ -1,6 +1,7 @@
 use super::{
     super::{
         boot::{MAX_BOOTS, MAX_UNVERIFIED_RECORDS, MAX_VERIFIED_RECORDS},
+        earlier::MAX_BOARDS,
         snapshot::{BoardState, MountState, State},
     },
     *,
@@ -192,7 +193,7 @@ fn keeps_most_recently_seen_clients() {
     for index in 0..count {
         request(&mut store, board(index), u64::from(index), &["file"], true);
     }
-    store.evict();
+    store.evict(at(u64::from(count)));
     let kept = store.clients();
     assert_eq!((kept.len(), kept[0]), (MAX_VERIFIED_CLIENTS, board(count - 1)));
     assert!(!kept.contains(&board(count - 1 - MAX_VERIFIED_CLIENTS as u32)));
@@ -208,10 +209,109 @@ fn evicts_oldest_boots_but_keeps_last_boot_of_each_client() {
             request(&mut store, board(index), boot * 100_000, &names, true);
         }
     }
-    store.evict();
+    store.evict(at(300_000));
     let records: usize = store.boots().map(|(.., boot)| boot.len()).sum();
     assert!((MAX_RECORDS - 60..=MAX_RECORDS).contains(&records), "{records}");
     assert!((0..500).all(|index| boots(&store, board(index))[0].len() == 60));
+}
+
+/// Lets this many boards boot, of which each has this root, and then as many other clients. Returns the store.
+fn store_of(count: u32, described: Described, root: &str) -> Store {
+    let mut store = Store::new(described);
+    let mut boot = |number: u32, root: &str, now: u64| {
+        for name in ["config.txt", "kernel8.img"] {
+            let record = store.record_request(board(number), Protocol::Tftp, name.as_bytes(), at(now));
+            record.set_origin(root.replace("IP", &board(number).to_string()));
+            record.note_activity(at(now));
+            record.finish(at(now), snapshot::State::Complete, None);
+        }
+    };
+    (0..count).for_each(|number| boot(number, root, u64::from(number)));
+    (0..count).for_each(|number| boot(0x1000_0000 + number, "default/", 100_000 + u64::from(number)));
+    store.evict(at(200_000));
+    store
+}
+
+#[test]
+fn others_never_displace_boards_that_the_owner_has_described() {
+    let described = |ip: IpAddr| ip < board(5000);
+    for (count, described, root) in [
+        (50_000, Described::default(), "IP.nbd"),
+        (5000, Described::default(), "0.0.0.0_8.nbd"),
+        (5000, Described::default(), "dc-a6-32-IP/"),
+        (5000, Described::new(described), "default/"),
+    ] {
+        let mut store = store_of(count, described, root);
+        assert_eq!(store.client_count(), count as usize + MAX_VERIFIED_CLIENTS, "{root}");
+        for number in [0, 777, count - 1] {
+            let found = store.snapshot(board(number), WallClock::now()).expect("a board");
+            assert_eq!((found.status.as_str(), found.boots.len()), ("kernel8.img complete", 1), "{root}");
+            assert_eq!((found.boots[0].files.len(), found.boots[0].more), (1, 1), "{root}");
+        }
+        assert_eq!(counted(&mut store, 900_000).0.complete, u64::from(count) + MAX_VERIFIED_CLIENTS as u64, "{root}");
+        // The next request belongs to the same boot, or to the next one.
+        let last = request(&mut store, board(0), 10_000, &["initrd"], true);
+        assert_eq!(boots(&store, board(0)), [["kernel8.img", "initrd"]], "{root}");
+        request(&mut store, board(0), last + 40_000, &["config.txt"], true);
+        assert_eq!(boots(&store, board(0)).len(), 2, "{root}");
+        assert_eq!(store.client_count(), count as usize + MAX_VERIFIED_CLIENTS, "{root}");
+    }
+    let store = store_of(5000, Described::default(), "default.nbd");
+    assert_eq!(store.client_count(), MAX_VERIFIED_CLIENTS, "all clients have this root");
+}
+
+#[test]
+fn keeps_described_boards_without_an_answer_and_one_address_of_each_name() {
+    let mut store = Store::new(Described::new(|ip| ip < board(5000)));
+    for number in 0..10_000 {
+        request(&mut store, board(number), u64::from(number), &["missing"], false);
+    }
+    store.evict(at(20_000));
+    assert_eq!(store.client_count(), 5000 + MAX_UNVERIFIED_CLIENTS);
+    let mut store = Store::default();
+    for number in 0..10_000 {
+        let record = store.record_request(board(number), Protocol::Tftp, b"kernel", at(u64::from(number)));
+        record.set_origin("9ffefdef/");
+        record.note_activity(at(u64::from(number)));
+    }
+    store.evict(at(20_000));
+    assert_eq!(store.client_count(), MAX_VERIFIED_CLIENTS + 1, "a board that always has another address");
+}
+
+#[test]
+fn a_board_whose_disk_was_not_mounted_stays_a_problem() {
+    let mut store = Store::new(Described::new(|ip| ip == board(0)));
+    for (began, state) in [(0, MountState::Mounted), (40_000, MountState::Mounted), (80_000, MountState::Unchanged)] {
+        let record = store.record_request(board(0), Protocol::Tftp, b"kernel", at(began));
+        record.note_activity(at(began));
+        record.finish(at(began), State::Complete, None);
+        let mount = snapshot::Mount { state, seconds: 1.0, text: "as it is".into() };
+        assert!(store.set_mount(board(0), at(began), mount));
+    }
+    let state = |store: &Store| {
+        let found = store.snapshot(board(0), WallClock::at(at(200_000))).expect("a board");
+        (found.state, found.boots.len())
+    };
+    assert_eq!(state(&store), (BoardState::Unmounted, 3));
+    for number in 1..3000 {
+        request(&mut store, board(number), 90_000 + u64::from(number), &["kernel"], true);
+    }
+    store.evict(at(200_000));
+    assert_eq!(state(&store), (BoardState::Unmounted, 2));
+    let mount = snapshot::Mount { state: MountState::Mounted, seconds: 9.0, text: "mounted".into() };
+    assert!(store.set_mount(board(0), at(80_000), mount), "what is seen later");
+    assert_eq!(state(&store), (BoardState::Booted, 2));
+}
+
+#[test]
+fn bounds_the_described_boards() {
+    let mut store = Store::new(Described::new(|_| true));
+    for number in 0..100_000 {
+        request(&mut store, board(number), u64::from(number), &["missing"], false);
+        assert!(store.client_count() <= MAX_BOARDS + MAX_UNVERIFIED_CLIENTS + 2 * EVICTION_INTERVAL as usize);
+    }
+    assert!(store.snapshot(board(0), WallClock::now()).is_none() && store.has_evicted());
+    assert!(store.snapshot(board(50_000), WallClock::now()).is_some());
 }
 
 /// Returns the numbers of boots by the state of their last request, and the number and sum of their durations.
