@@ -131,7 +131,7 @@ fn trusts_no_reply_of_a_server() {
     let (daemon, page) = daemon();
     assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("a kernel"));
     let hostile = [
-        (hostile_server(b"HTTP/1.1 200 OK\r\n\r\n", &[b'['; 1 << 16]), "the reply is larger than 64 MiB"),
+        (hostile_server(b"HTTP/1.1 200 OK\r\n\r\n", &[b'['; 1 << 16]), "the reply is larger than 128 MiB"),
         (hostile_server(b"HTTP/1.1 200 OK\r\n\r\n\"\x1b[2J\n\"", b""), "unexpected reply"),
         (hostile_server(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"now\":\"\xc2\x9b", b""), "unexpected reply"),
         (hostile_server(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", b""), "404 No: is this the address"),

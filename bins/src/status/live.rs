@@ -24,7 +24,7 @@ const INDENT: usize = 4;
 ///
 /// The server does not answer at the start, or the terminal cannot be used.
 pub(super) fn show(source: &Source, client: Option<&str>) -> Result<(), StatusError> {
-    let mut live = Live::new(source.view()?, client);
+    let mut live = Live::new(source.view(None)?, client);
     let terminal = Terminal::open(source.clone())?;
     loop {
         let frame = live.frame(&Screen::current());
@@ -192,15 +192,13 @@ impl Live {
     fn clients(&mut self, screen: &Screen) -> Vec<String> {
         let table = Table::by_address(&self.view);
         let wanted = self.search.to_ascii_lowercase();
-        let is_shown = |row: &&Row| {
-            let is_found = row.lines.iter().any(|line| line.text.to_ascii_lowercase().contains(&wanted));
-            is_found && (!self.is_filtered || row.state.is_problem())
-        };
-        let shown: Vec<&Row> = table.clients.iter().filter(is_shown).collect();
-        let position = self.selected.as_ref().and_then(|selected| shown.iter().position(|row| row.client == *selected));
+        let is_shown = |row: &&Row<'_>| row.contains(&wanted) && (!self.is_filtered || row.client.state.is_problem());
+        let shown: Vec<&Row<'_>> = table.clients.iter().filter(is_shown).collect();
+        let position =
+            self.selected.as_ref().and_then(|selected| shown.iter().position(|row| row.client.client == *selected));
         self.last_index = shown.len().saturating_sub(1);
         self.index = position.unwrap_or(self.index).min(self.last_index);
-        self.selected = shown.get(self.index).map(|row| row.client.clone());
+        self.selected = shown.get(self.index).map(|row| row.client.client.clone());
         let (mut rows, space) = screen.split(&[self.problems(true), table.titles.clone()].concat());
         // One line each: the rows of those below stay where they are while transfers begin and end.
         let clients: Vec<Vec<String>> =

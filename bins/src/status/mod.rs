@@ -88,7 +88,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Parsed<Job>, String> {
     let needs_server = socket.is_some() || !servers.is_empty() || format == Format::Events;
     if since.is_some() && needs_server {
         return Err(
-            "--since reads the files of --history: it cannot be combined with --socket, --server and --follow".into()
+            "--since reads the files of --history on this machine: run it on the server, without --socket, --server and --follow".into()
         );
     }
     if since.is_none() && format == Format::Csv {
@@ -144,10 +144,10 @@ fn print(job: &Job) -> Result<(), StatusError> {
             return live::show(source, client.as_deref());
         }
         (Source::Socket(socket), client, Format::Events) => return print_events(socket, client.as_deref()),
-        (Source::Socket(socket), None, Format::Json) => return Ok(stdout().write_all(&query::json(socket)?)?),
+        (Source::Socket(socket), None, Format::Json) => return Ok(stdout().write_all(&query::json(socket, None)?)?),
         _ => {}
     }
-    let view = job.source.view()?;
+    let view = job.source.view(job.client.as_deref())?;
     let Some(client) = &job.client else {
         let printed = match job.format {
             Format::Text => print_lines(&Table::new(&view).lines()),

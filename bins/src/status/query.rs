@@ -13,6 +13,8 @@ use rtftp_runtime::history::snapshot::{Event, Snapshot};
 
 /// The maximum size of a snapshot, in bytes.
 const MAX_SNAPSHOT: u64 = 256 << 20;
+/// The maximum length of the name of a client in a request, in bytes.
+const MAX_CLIENT: usize = 512;
 /// The maximum length of an event, in bytes.
 const MAX_EVENT: u64 = 64 << 10;
 /// The maximum time to wait for the next bytes of a snapshot.
@@ -35,12 +37,15 @@ enum Reason {
     Invalid(serde_json::Error),
 }
 
-/// Returns the history as JSON.
-pub(super) fn json(socket: &Path) -> Result<Vec<u8>, QueryError> {
+/// Returns the history as JSON; with a client, only that one is needed.
+pub(super) fn json(socket: &Path, client: Option<&str>) -> Result<Vec<u8>, QueryError> {
     let read = || -> io::Result<Vec<u8>> {
-        let stream = UnixStream::connect(socket)?;
+        let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(READ_TIMEOUT))?;
-        // An empty request: the daemon replies without waiting for one.
+        if let Some(client) = client.filter(|client| client.len() < MAX_CLIENT && !client.contains('\n')) {
+            stream.write_all(format!("client {client}\n").as_bytes())?;
+        }
+        // Without a request, the daemon replies at once.
         stream.shutdown(Shutdown::Write)?;
         let mut json = vec![];
         stream.take(MAX_SNAPSHOT).read_to_end(&mut json)?;
@@ -50,9 +55,9 @@ pub(super) fn json(socket: &Path) -> Result<Vec<u8>, QueryError> {
     if json.is_empty() { Err(failed(socket, Reason::NoReply)) } else { Ok(json) }
 }
 
-/// Returns the history.
-pub(super) fn snapshot(socket: &Path) -> Result<Snapshot, QueryError> {
-    serde_json::from_slice(&json(socket)?).map_err(|error| failed(socket, Reason::Invalid(error)))
+/// Returns the history; with a client, only that one is needed.
+pub(super) fn snapshot(socket: &Path, client: Option<&str>) -> Result<Snapshot, QueryError> {
+    serde_json::from_slice(&json(socket, client)?).map_err(|error| failed(socket, Reason::Invalid(error)))
 }
 
 /// Subscribes to events; each item is a line of JSON and its client. Ends when the daemon closes the connection.

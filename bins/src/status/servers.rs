@@ -29,8 +29,8 @@ const DEFAULT_PORT: u16 = 80;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The time limit for a reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
-/// The maximum size of a reply in bytes. That of a full history has some 20 MB.
-const MAX_REPLY: usize = 64 << 20;
+/// The maximum size of a reply in bytes. That of a full history has some 20 MB, and 1 MB for each thousand boards.
+const MAX_REPLY: usize = 128 << 20;
 
 /// The address of a server, as the user has given it: `HOST[:PORT]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

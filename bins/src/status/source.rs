@@ -19,10 +19,10 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Queries the servers. Fails if none answers.
-    pub(super) fn view(&self) -> Result<View, StatusError> {
+    /// Queries the servers; with a client, only that one is needed. Fails if none answers.
+    pub(super) fn view(&self, client: Option<&str>) -> Result<View, StatusError> {
         match self {
-            Self::Socket(socket) => Ok(query::snapshot(socket)?.into()),
+            Self::Socket(socket) => Ok(query::snapshot(socket, client)?.into()),
             Self::Servers(servers) => {
                 let view = servers::view(servers);
                 if view.is_empty() { Err(StatusError::NoServer(view.missing().collect())) } else { Ok(view) }

@@ -18,31 +18,39 @@ const SERVER: &str = "SERVER";
 
 /// The table: a line for each server, the titles, and the clients.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct Table<'v> {
     pub(super) titles: Vec<Line>,
-    pub(super) clients: Vec<Row>,
+    pub(super) clients: Vec<Row<'v>>,
 }
 
 /// A client in the table.
 #[derive(Debug)]
-pub(super) struct Row {
-    pub(super) client: String,
-    pub(super) state: BoardState,
+pub(super) struct Row<'v> {
+    pub(super) client: &'v Client,
     /// The line of the client, and one for each of its running transfers.
     pub(super) lines: Vec<Line>,
 }
 
-impl Table {
+impl Row<'_> {
+    /// Returns whether the lines, or the name of a file in any boot, contain a text in lower case.
+    pub(super) fn contains(&self, wanted: &str) -> bool {
+        let contains = |text: &str| text.to_ascii_lowercase().contains(wanted);
+        let mut files = self.client.boots.iter().flat_map(|boot| &boot.files);
+        self.lines.iter().any(|line| contains(&line.text)) || files.any(|file| contains(&file.name))
+    }
+}
+
+impl<'v> Table<'v> {
     /// Creates the table of a view with the clients with problems first.
-    pub(super) fn new(view: &View) -> Self {
+    pub(super) fn new(view: &'v View) -> Self {
         let mut table = Self::by_address(view);
-        table.clients.sort_by_key(|row| rank(row.state));
+        table.clients.sort_by_key(|row| rank(row.client.state));
         table
     }
 
     /// Creates the table with the clients in the order of their addresses. With several servers, a column shows which one answered the
     /// newest request.
-    pub(super) fn by_address(view: &View) -> Self {
+    pub(super) fn by_address(view: &'v View) -> Self {
         let servers = view.servers.iter().filter(|_| view.servers.len() > 1);
         let servers = servers.filter_map(|server| server.name.as_deref());
         let server_width = servers.map(|name| escape(name).len().max(SERVER.len())).max();
@@ -72,7 +80,7 @@ fn rank(state: BoardState) -> BoardState {
 }
 
 /// Returns the line of a client, and one for each of its running transfers.
-fn row(client: &Client, now: f64, server_width: Option<usize>) -> Row {
+fn row(client: &Client, now: f64, server_width: Option<usize>) -> Row<'_> {
     let colour = match client.state {
         BoardState::Failed => Colour::Red,
         BoardState::Stalled | BoardState::Looping | BoardState::Missing | BoardState::Unmounted => Colour::Yellow,
@@ -87,7 +95,7 @@ fn row(client: &Client, now: f64, server_width: Option<usize>) -> Row {
         let bar = progress_bar(file.acknowledged, file.size, rate);
         lines.push(Line::cut(format!("    {:<24} {bar}", escape(&file.name))));
     }
-    Row { client: client.client.clone(), state: client.state, lines }
+    Row { client, lines }
 }
 
 /// Returns the line of a server.

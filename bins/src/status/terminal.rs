@@ -143,7 +143,37 @@ fn receive_signals(mut signals: Signals, events: &Sender<Event>) {
 
 /// Queries the server every second.
 fn query(source: &Source, events: &Sender<Event>) {
-    while events.send(Event::View(source.view())).is_ok() {
+    while events.send(Event::View(source.view(None))).is_ok() {
         sleep(REFRESH_INTERVAL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// The environment variable with which this test is the program on the terminal.
+    const INSIDE: &str = "RTFTP_TEST_PANIC";
+
+    #[test]
+    fn a_panic_restores_the_terminal_before_its_message() {
+        if env::var_os(INSIDE).is_some() {
+            let _terminal = Terminal::open(Source::Socket("/nowhere".into())).expect("a terminal");
+            panic!("a defect");
+        }
+        let test = env::current_exe().expect("this test");
+        let name = "status::terminal::tests::a_panic_restores_the_terminal_before_its_message";
+        let inside = format!("{} --exact {name} --nocapture; stty -a", test.display());
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--command", &inside, "/dev/null"]).env(INSIDE, "1").env("TERM", "xterm");
+        let output = command.stdin(Stdio::null()).output().expect("script");
+        let drawn = String::from_utf8_lossy(&output.stdout);
+        let (_, after) = drawn.split_once(ENTER).unwrap_or_else(|| panic!("never taken: {drawn}"));
+        let (before, after) = after.split_once(LEAVE).unwrap_or_else(|| panic!("never left: {drawn}"));
+        assert!(!before.contains("a defect") && after.contains("a defect"), "{drawn}");
+        let modes: Vec<&str> = after.split_whitespace().collect();
+        assert!(["echo", "icanon", "isig"].iter().all(|mode| modes.contains(mode)), "{drawn}");
     }
 }

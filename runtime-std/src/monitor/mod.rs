@@ -101,6 +101,17 @@ impl Monitor {
         .await
     }
 
+    /// Returns the same with only the board of this address or name, if there is one.
+    pub async fn json_of(&self, name: &str) -> Vec<u8> {
+        let name = name.to_owned();
+        let find = move |history: &History, boards: &Boards| {
+            let mut document = history.document();
+            boards::find(history, boards, &name).iter().for_each(|board| document.add(board));
+            document.finish()
+        };
+        self.collect(find).await
+    }
+
     /// Reads which boards there are, and collects something of them on a thread that may block.
     async fn collect<T: Send + 'static>(&self, collect: impl FnOnce(&History, &Boards) -> T + Send + 'static) -> T {
         let entries = within(BOARDS_LIMIT, self.files.entries()).await.and_then(Result::ok);

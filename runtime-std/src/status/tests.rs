@@ -99,6 +99,23 @@ fn default_socket_needs_its_directory() {
 }
 
 #[test]
+fn sends_only_the_requested_client() {
+    serving(|history, path| {
+        request(history, "start4.elf");
+        history.record_request([10, 9, 0, 1].into(), b"kernel").finish(State::Missing, None);
+        for (client, expected) in [("10.9.0.1", vec!["10.9.0.1"]), ("10.9.0.2", vec![]), ("\u{1b}", vec![])] {
+            let mut stream = net::UnixStream::connect(path).expect("connected");
+            stream.write_all(format!("client {client}\n").as_bytes()).expect("written");
+            let mut reply = String::new();
+            stream.read_to_string(&mut reply).expect("a reply");
+            let snapshot: Snapshot = serde_json::from_str(&reply).expect("JSON");
+            let clients: Vec<_> = snapshot.clients.iter().map(|client| client.client.as_str()).collect();
+            assert_eq!((clients, snapshot.totals.missing), (expected, 2));
+        }
+    });
+}
+
+#[test]
 fn sends_snapshot_for_any_other_request() {
     serving(|history, path| {
         request(history, "start4.elf");
