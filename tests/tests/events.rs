@@ -4,9 +4,13 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    time::Duration,
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
 };
 
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
 use rtftp_tests::{Rtftp, poll_until, run_with_bad_arguments};
 use serde_json::{Value, json};
 
@@ -157,6 +161,45 @@ fn shows_the_boards_of_other_servers() {
 
     drop(other);
     events.until(|event| event["servers"][1]["error"].as_str().is_some_and(|error| error.contains("refused")));
+}
+
+/// Connects from an address with the smallest window, and requests the events, but never reads them.
+fn never_read(from: [u8; 4], address: SocketAddr) -> TcpStream {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    setsockopt(&socket, sockopt::RcvBuf, &1).expect("a buffer");
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((from, 0)))).expect("an address");
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(address)).expect("connected");
+    let mut stream = TcpStream::from(socket);
+    stream.write_all(format!("GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).expect("written");
+    stream
+}
+
+#[test]
+fn readers_that_never_read_cost_little_memory_and_delay_nobody() {
+    let (daemon, address) = daemon(&[]);
+    daemon.put("default/kernel", "of all");
+    for number in 0..5000 {
+        fs::create_dir(daemon.path(&format!("10.9.{}.{}", number / 250, 1 + number % 250))).expect("created");
+    }
+    let mut events = Events::of(address);
+    let mut parts = 0;
+    while events.until(|event| event["complete"] == true).0["more"] == true {
+        parts += 1;
+    }
+    assert_eq!(parts, 4, "1000 boards in each");
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", daemon.process().id())).expect("a process").count();
+    let (before, memory) = (descriptors(), daemon.process().resident_memory());
+    let slow: Vec<_> = (0..24).map(|number| never_read([127, 0, 0, 2 + number / 8], address)).collect();
+    poll_until("the connections", SOON, || (descriptors() >= before + slow.len()).then_some(()));
+    let started = Instant::now();
+    assert_eq!(daemon.fetch(BOARD, "kernel").as_deref(), Ok("of all"));
+    events.until(|event| states(event).contains(&(BOARD, "booted")));
+    let (delay, more) = (started.elapsed(), daemon.process().resident_memory().saturating_sub(memory));
+    println!("24 readers that never read: an update after {delay:.1?}, {more} bytes");
+    assert!(delay < Duration::from_secs(5) && more < 16 << 20, "{delay:?}, {more} bytes");
+    // The transfer may have left a socket.
+    poll_until("the end of the connections", SOON, || (descriptors() <= before + 4).then_some(()));
+    events.next();
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! All boards of this server and its peers, as the page shows them.
 
 use std::{
-    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,11 +9,17 @@ use rtftp_runtime::{history::snapshot::Client, monitor::Monitor};
 use serde::Serialize;
 use smol::{lock::Mutex, unblock};
 
-use super::{peers::Peers, rows::Rows};
+use super::{
+    peers::Peers,
+    rows::{Cursor, Rows},
+};
 use crate::{advice::advice, status::View};
 
 /// The maximum age of the view, which is shared by all connections.
 const MAX_AGE: Duration = Duration::from_millis(900);
+
+/// The time between two views is at least this multiple of what the last one took: viewers need at most a third of a processor.
+const PAUSE: u32 = 2;
 
 /// The boards of this server and its peers.
 #[derive(Debug)]
@@ -28,13 +33,19 @@ pub(super) struct Fleet {
 #[derive(Debug, Default)]
 struct Last {
     created: Option<Instant>,
-    state: Arc<Shown>,
+    /// The time that this took.
+    duration: Duration,
+    /// The version of the rows.
+    version: u64,
+    /// Missing after a connection has ended that was creating it.
+    shown: Option<Arc<Shown>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shown {
-    view: View,
     rows: Rows,
+    /// The servers with all merged boards, or without the boards if there are no peers.
+    view: View,
 }
 
 impl Fleet {
@@ -42,57 +53,80 @@ impl Fleet {
         Self { monitor, peers, last: Mutex::default() }
     }
 
-    /// Returns what changed since a version as one line of JSON, and the present version.
-    pub(super) async fn changes(&self, version: Option<u64>) -> (String, u64) {
+    /// Returns what a reader does not have yet as one line of JSON.
+    pub(super) async fn changes(&self, cursor: &mut Cursor) -> String {
         let shown = self.shown().await;
-        let changes = shown.rows.since(version);
-        let json = format!(
-            r#"{{"now":{},"complete":{},"silent":{},"servers":{},"removed":{},"boards":[{}]}}"#,
+        let changes = shown.rows.next(cursor);
+        format!(
+            r#"{{"now":{},"complete":{},"more":{},"silent":{},"servers":{},"removed":{},"boards":[{}]}}"#,
             json(&shown.view.now),
             changes.is_complete,
+            changes.has_more,
             json(&advice("no request yet").filter(|_| changes.is_complete)),
             json(&shown.view.servers),
             json(&changes.removed),
             changes.rows.join(",")
-        );
-        (json, changes.version)
+        )
     }
 
     /// Returns a board with its boots as one line of JSON, and what the guide says about its last message. Returns `None` if there is
     /// no such board.
     pub(super) async fn board(&self, client: &str) -> Option<String> {
-        #[derive(Serialize)]
-        struct Board<'b> {
-            now: f64,
-            version: &'static str,
-            board: &'b Client,
-            advice: Option<&'static str>,
+        if self.peers.is_empty() {
+            let (now, board) = self.monitor.board(client).await?;
+            return Some(details(now, &board));
         }
         let shown = self.shown().await;
-        let board = shown.view.find(client)?;
-        let version = env!("CARGO_PKG_VERSION");
-        Some(json(&Board { now: shown.view.now, version, board, advice: advice(&board.status) }))
+        shown.view.find(client).map(|board| details(shown.view.now, board))
     }
 
     /// Returns the boards as they are now, at most [`MAX_AGE`] old.
     async fn shown(&self) -> Arc<Shown> {
         let mut last = self.last.lock().await;
-        if last.created.is_some_and(|created| created.elapsed() < MAX_AGE) {
-            return last.state.clone();
+        let max_age = MAX_AGE.max(PAUSE * last.duration);
+        if let Some(shown) = last.shown.as_ref().filter(|_| last.created.is_some_and(|at| at.elapsed() < max_age)) {
+            return shown.clone();
         }
-        let snapshot = self.monitor.snapshot().await;
-        let (peers, previous) = (self.peers.clone(), mem::take(&mut last.state));
-        let state = unblock(move || {
-            let view = peers.merged(snapshot);
-            // A connection that still sends from it has a handle.
-            let mut rows = Arc::try_unwrap(previous).map_or_else(|shown| shown.rows.clone(), |shown| shown.rows);
-            rows.update(&view.clients);
-            Arc::new(Shown { view, rows })
-        });
-        last.state = state.await;
-        last.created = Some(Instant::now());
-        last.state.clone()
+        let started = Instant::now();
+        let mut rows = match last.shown.take().map(Arc::try_unwrap) {
+            Some(Ok(shown)) => shown.rows,
+            // A connection still sends from it.
+            Some(Err(shown)) => shown.rows.clone(),
+            None => Rows::after(last.version),
+        };
+        last.version = rows.version();
+        rows.start();
+        let (mut rows, view) = if self.peers.is_empty() {
+            // One board at a time.
+            let (header, rows) = self.monitor.fold(rows, |rows, board| rows.add(board)).await;
+            (rows, View::from(header))
+        } else {
+            let (peers, snapshot) = (self.peers.clone(), self.monitor.snapshot().await);
+            let merge = move || {
+                let view = peers.merged(snapshot);
+                view.clients.iter().for_each(|board| rows.add(board));
+                (rows, view)
+            };
+            unblock(merge).await
+        };
+        rows.finish();
+        let shown = Arc::new(Shown { rows, view });
+        (last.created, last.duration) = (Some(Instant::now()), started.elapsed());
+        (last.version, last.shown) = (shown.rows.version(), Some(shown.clone()));
+        shown
     }
+}
+
+/// Returns a board and what the guide says about its last message as JSON.
+fn details(now: f64, board: &Client) -> String {
+    #[derive(Serialize)]
+    struct Board<'b> {
+        now: f64,
+        version: &'static str,
+        board: &'b Client,
+        advice: Option<&'static str>,
+    }
+    json(&Board { now, version: env!("CARGO_PKG_VERSION"), board, advice: advice(&board.status) })
 }
 
 /// Returns a value as JSON.

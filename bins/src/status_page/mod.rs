@@ -28,7 +28,7 @@ use rtftp_runtime::{
     text::printable,
     thread,
 };
-use rustix::system::uname;
+use rustix::{net::sockopt::set_socket_send_buffer_size, system::uname};
 use smol::{
     Async, Executor, Timer, block_on,
     future::or,
@@ -57,6 +57,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of bytes to discard after the response.
 const MAX_DISCARDED: u64 = 64 << 10;
+/// The kernel's memory in bytes for what a client has not received; the kernel doubles it. A client that never reads would occupy megabytes.
+const SEND_BUFFER: usize = 128 << 10;
 /// The time to wait after a connection could not be accepted.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// The maximum age of the JSON document, which is shared by all connections.
@@ -128,6 +130,8 @@ async fn serve(listener: Async<TcpListener>, server: Arc<Server>, peers: Vec<sta
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let (Some(place), _) = connections.add(network(peer.ip())) else { continue };
+                    // Fails only if the client has disconnected.
+                    let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER);
                     let site = site.clone();
                     let serve = async move {
                         let serve = async {

@@ -10,21 +10,25 @@ const compare = (a, b) => a < b ? -1 : a > b ? 1 : 0;
 const seconds = board => board.began === undefined ? -1 : board.last - board.began;
 /** The time without an event after which the connection is lost. */
 const MAX_SILENCE_MS = 5000;
+/** The number of boards that are drawn at first, and for each press of "show more". */
+const DRAWN = 500;
 
 const rows = new Map();
 const buttons = new Map();
 /** What is shown. */
-const view = {state: "all", words: [], sort: "state"};
+const view = {state: "all", words: [], sort: "state", limit: DRAWN};
 /** The board of the address that is not listed yet. */
 let wanted = "";
 /** What to do about a board without a request. */
 let silentAdvice = "";
-let order = [], source, version, lastEvent, clockOffset = 0;
+/** All boards in their order, and those that are drawn. */
+let order = [], drawn = [];
+let source, unseen, version, lastEvent, clockOffset = 0;
 
 const now = () => performance.now() / 1000 + clockOffset;
 
 function receive(event) {
-  const {servers, complete, removed, boards} = event;
+  const {servers, complete, more, removed, boards} = event;
   lastEvent = performance.now();
   clockOffset = event.now - performance.now() / 1000;
   // A daemon of another version has another page.
@@ -33,16 +37,31 @@ function receive(event) {
   document.body.classList.remove("stale");
   silentAdvice = event.silent ?? silentAdvice;
   const present = new Set(boards.map(board => board.client));
-  const gone = complete ? [...rows.keys()].filter(client => !present.has(client)) : removed.filter(client => !present.has(client));
+  let gone = removed.filter(client => !present.has(client));
+  if (complete) {
+    // Of the boards before a lost connection, those that no event has by the last one are gone.
+    unseen ??= new Set(rows.keys());
+    for (const client of present) unseen.delete(client);
+    if (!more) {
+      gone = [...unseen];
+      unseen = undefined;
+    }
+  }
   for (const client of gone) {
-    rows.get(client)?.element.remove();
+    rows.get(client)?.remove();
     rows.delete(client);
   }
+  if (gone.length) order = order.filter(row => rows.has(row.client));
   for (const board of boards) {
-    if (!rows.has(board.client)) rows.set(board.client, new Row(board.client));
-    rows.get(board.client).update(board, event.now, servers.length > 1);
+    let row = rows.get(board.client);
+    if (!row) {
+      row = new Row(board.client);
+      rows.set(board.client, row);
+      order.push(row);
+    }
+    row.update(board, event.now, servers.length > 1);
   }
-  if (complete || boards.length || gone.length) arrange();
+  if ((complete && !more) || boards.length || gone.length) arrange();
   summarize(servers);
 }
 
@@ -76,41 +95,41 @@ function summarize(servers) {
     `${bytes(replied.reduce((sum, server) => sum + server.totals.bytes, 0))} sent, ${sum("retransmitted")} packets sent again.`);
 }
 
-/** Filters and sorts the boards; moves only those that have another place. */
+/** Filters and sorts the boards, and draws the first ones; moves only those that have another place. */
 function arrange() {
-  let shown = 0;
-  for (const row of rows.values()) {
-    const isShown = row.matches(view.state, view.words);
-    if (row.element.hidden === isShown) row.element.hidden = !isShown;
-    shown += isShown;
-  }
-  const sorted = [...rows.values()].sort(SORTS[view.sort]);
-  if (sorted.length !== order.length || sorted.some((row, nth) => row !== order[nth])) {
-    order = sorted;
-    const list = byId("boards");
-    let next = list.firstElementChild;
-    sorted.forEach(({element}, nth) => {
-      // One that moved away to its end.
-      if (next && next !== element && next.nextElementSibling === element && sorted[nth + 1]?.element !== next) {
-        const moved = next;
-        next = element;
-        list.append(moved);
-      }
-      if (next === element) next = next.nextElementSibling;
-      else list.insertBefore(element, next);
-    });
-  }
-  byId("empty").hidden = shown > 0;
+  // Almost in order, which is fast.
+  order.sort(SORTS[view.sort]);
+  const shown = order.filter(row => row.matches(view.state, view.words));
+  const next = shown.slice(0, view.limit), isDrawn = new Set(next), list = byId("boards");
+  for (const row of drawn) if (!isDrawn.has(row)) row.remove();
+  drawn = next;
+  let place = list.firstElementChild;
+  drawn.forEach((row, nth) => {
+    const element = row.element?.isConnected ? row.element : row.draw(now());
+    // One that moved away to its end.
+    if (place && place !== element && place.nextElementSibling === element && drawn[nth + 1]?.element !== place) {
+      const moved = place;
+      place = element;
+      list.append(moved);
+    }
+    if (place === element) place = place.nextElementSibling;
+    else list.insertBefore(element, place);
+  });
+  const more = shown.length - drawn.length;
+  byId("more").hidden = more === 0;
+  setText(byId("more"), `Show ${Math.min(more, DRAWN).toLocaleString()} more of ${plural(more, "board")}`);
+  byId("empty").hidden = shown.length > 0;
   setText(byId("empty"), rows.size ? "No board matches the filter." : "No boards yet: none has a description or a directory, and no request has arrived.");
   open(wanted);
 }
 
 /** Opens the board of this address or name, and scrolls to it. */
 function open(target) {
-  const row = rows.get(target) ?? (target && [...rows.values()].find(row => row.board.name === target));
+  const row = rows.get(target) ?? (target && order.find(row => row.board.name === target));
   if (!row) return;
   wanted = "";
-  if (row.element.hidden) select("all", "");
+  if (!row.element?.isConnected) select("all", "");
+  if (!row.element?.isConnected) select("all", row.client);
   row.element.open = true;
   row.element.scrollIntoView({block: "nearest"});
 }
@@ -132,6 +151,7 @@ function select(state, text) {
 function apply() {
   view.words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   view.sort = byId("sort").value;
+  view.limit = DRAWN;
   for (const [state, button] of buttons) button.setAttribute("aria-pressed", String(state === view.state));
   write(decodeURIComponent(location.hash.slice(1)));
   arrange();
@@ -161,12 +181,13 @@ function read() {
 /** Receives events while the page is visible. */
 function connect() {
   source?.close();
-  source = undefined;
+  source = unseen = undefined;
   if (document.hidden) return;
   lastEvent = performance.now();
   source = new EventSource("/events");
   source.onmessage = event => receive(JSON.parse(event.data));
   source.onerror = () => {
+    unseen = undefined;
     showLost();
     // The browser tries again unless the reply was an error.
     if (source?.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
@@ -182,7 +203,7 @@ function showLost() {
 
 /** Moves the focus to the next or the previous visible board. */
 function move(step) {
-  const visible = [...byId("boards").children].filter(element => !element.hidden).map(element => element.row.summary);
+  const visible = [...byId("boards").children].map(element => element.row.summary);
   const at = visible.indexOf(document.activeElement);
   visible[Math.min(visible.length - 1, Math.max(0, at < 0 ? 0 : at + step))]?.focus();
 }
@@ -209,6 +230,10 @@ for (const [state, words] of Object.entries(VIEWS)) {
 }
 byId("filter").addEventListener("input", apply);
 byId("sort").addEventListener("change", apply);
+byId("more").addEventListener("click", () => {
+  view.limit += DRAWN;
+  arrange();
+});
 addEventListener("hashchange", () => open(decodeURIComponent(location.hash.slice(1))));
 addEventListener("keydown", press);
 document.addEventListener("visibilitychange", connect);
@@ -218,6 +243,6 @@ view.words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
 view.sort = byId("sort").value;
 connect();
 setInterval(() => {
-  for (const row of rows.values()) row.tick(now());
+  for (const row of drawn) row.tick(now());
   if (!document.hidden && performance.now() - lastEvent > MAX_SILENCE_MS) showLost();
 }, 1000);

@@ -13,13 +13,17 @@ const RANKS = Object.fromEntries(Object.keys(STATES).map((state, rank) => [state
 /** The weight of a new measurement in the rate of a transfer. */
 const WEIGHT = 0.4;
 
-/** The line of a board. It exists as long as the server lists the board. */
+/** A board of the list. It has an element while it is drawn, or open. */
 class Row {
   #bars = new Map();
   /** The running transfers: acknowledged bytes, the time of their last change, and the rate. */
   #transfers = new Map();
 
   constructor(client) {
+    this.client = client;
+  }
+
+  #create() {
     this.badge = make("span", "badge");
     this.name = make("b");
     this.status = make("span", "status");
@@ -27,20 +31,31 @@ class Row {
     this.line = make("div", "line", this.badge, this.name, this.status, this.age);
     this.advice = make("div", "what soft");
     this.summary = make("summary", "", this.line, this.advice);
-    this.detail = new Detail(client);
+    this.detail = new Detail(this.client);
     this.element = make("details", "board", this.summary);
-    this.element.id = client;
+    this.element.id = this.client;
     this.element.row = this;
     this.element.addEventListener("toggle", () => this.#toggle());
   }
 
+  /** Takes the present state of the board. */
   update(board, now, hasPeers) {
     this.board = board;
+    this.hasPeers = hasPeers;
     // Numbers sort as numbers.
     const padded = text => text.replace(/\d+/g, digits => digits.padStart(5, "0"));
     this.addressKey = padded(board.client);
     this.nameKey = padded(board.name ?? board.client);
-    this.words = [board.client, board.name, board.status, board.origin, board.server, STATES[board.state]].join("\n").toLowerCase();
+    this.words = [board.client, board.name, board.status, board.origin, board.server, STATES[board.state], ...(board.files ?? [])].join("\n").toLowerCase();
+    if (!this.element) return;
+    this.draw(now);
+    if (this.element.open) this.detail.refresh();
+  }
+
+  /** Draws the line, and returns its element. */
+  draw(now) {
+    if (!this.element) this.#create();
+    const {board} = this;
     setClass(this.element, `board ${TONES[board.state] ?? ""}`);
     setText(this.badge, STATES[board.state] ?? board.state);
     const key = `${board.name} ${board.client}`;
@@ -49,12 +64,20 @@ class Row {
       this.name.replaceChildren(...(board.name ? [board.name, " ", make("small", "", board.client)] : [board.client]));
       this.name.title = board.client;
     }
-    setText(this.status, hasPeers && board.server ? `${board.status} (${board.server})` : board.status);
+    setText(this.status, this.hasPeers && board.server ? `${board.status} (${board.server})` : board.status);
     this.status.title = board.status;
     setText(this.advice, board.advice ?? (board.state === "silent" ? silentAdvice : ""));
     this.#progress(now);
     this.tick(now);
-    if (this.element.open) this.detail.refresh();
+    return this.element;
+  }
+
+  /** Removes the line from the page. That of an open board is kept. */
+  remove() {
+    this.element?.remove();
+    if (this.element?.open) return;
+    this.element = undefined;
+    this.#bars.clear();
   }
 
   /** Shows how much time has passed. */
