@@ -196,6 +196,10 @@ fn shows_five_hundred_boards() {
     ];
     assert_eq!(buttons, json!(expected));
 
+    let advice = |client: &str| format!("getComputedStyle({}.querySelector('.what')).display", board(client));
+    assert_eq!(browser.value(&advice("127.0.1.59")), "block", "each problem has its advice");
+    assert_eq!(browser.value(&advice("10.1.1.2")), "none", "hundreds of boards without a request have the same");
+
     // The boot of one board changes no other row. The frames are printed only: they depend on the load of the machine.
     let measure = "
         touched = new Set();

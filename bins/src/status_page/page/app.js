@@ -12,6 +12,8 @@ const seconds = board => board.began === undefined ? -1 : board.last - board.beg
 const MAX_SILENCE_MS = 5000;
 /** The number of boards that are drawn at first, and for each press of "show more". */
 const DRAWN = 500;
+/** The number of boards without a request up to which each has its advice in its line: it is the same for all. */
+const MAX_ADVISED = 10;
 
 const rows = new Map();
 const buttons = new Map();
@@ -76,6 +78,7 @@ function summarize(servers) {
   const others = [...PROBLEMS, "running"].filter(state => counts[state]).map(state => `, ${counts[state]} ${STATES[state]}`);
   setText(byId("booted"), rows.size ? `${counts.booted} of ${plural(rows.size, "board")} booted since ${clock(since)}` : "");
   setText(byId("others"), others.join(""));
+  byId("boards").classList.toggle("brief", counts.silent > MAX_ADVISED);
   setText(byId("about"), `${version}, up for ${duration(Math.floor(now() - servers[0].started))}`);
   for (const [state, button] of buttons) {
     const count = state === "all" ? rows.size : state === "problems" ? PROBLEMS.reduce((sum, state) => sum + counts[state], 0) : counts[state];

@@ -3,7 +3,7 @@
 /** The tones of the states of requests and boards, which also say them in words. */
 const TONES = {
   complete: "good", missing: "warn", refused: "bad", failed: "bad", running: "busy", stalled: "warn", looping: "warn",
-  unmounted: "warn", booted: "good",
+  unmounted: "warn", booted: "good", silent: "quiet",
 };
 /** The tones of lines of the log. */
 const LEVELS = {error: "bad", warn: "warn"};
