@@ -35,9 +35,11 @@ impl BlockReader {
         Ok(Self { volume, block_size: superblock.block_size, data_blocks, journal: Journal::default() })
     }
 
-    /// Sets the journal, whose copies replace the blocks of the file system from now on.
+    /// Sets the journal, whose copies replace the blocks of the file system from now on. The others are read again: meanwhile a copy
+    /// may have been written to its place, and removed from the journal.
     pub(super) fn set_journal(&mut self, journal: Journal) {
         self.journal = journal;
+        self.volume = self.volume.without_cache();
     }
 
     /// Returns the volume that contains the file system.

@@ -1,9 +1,14 @@
 //! File systems whose newest changes are only in the journal.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
-use super::{image::Image, tree};
-use crate::fs::{Error, FileSystem};
+use smol::block_on;
+
+use super::{super::Ext4, image::Image, tree};
+use crate::fs::{BlockDevice, Error, FileSystem, ReadFuture, testing::Disk};
 
 /// Creates the image of a boot disk, and returns the blocks of its kernel.
 fn made(options: &str) -> (Image, Vec<String>) {
@@ -91,4 +96,55 @@ fn copy_of_the_journals_map_is_used_only_if_the_inode_is_unusable() {
     assert!(expected == tree::read_all(&filesystem, &image.bytes()));
     let warning = filesystem.warning().expect("a warning");
     assert!(warning.contains("inode 8") && warning.contains("newest changes may be missing"), "{warning}");
+}
+
+/// A disk whose owner writes the blocks in the journal to their places after some reads.
+#[derive(Debug)]
+struct Checkpointed {
+    images: [Vec<u8>; 2],
+    reads_left: AtomicUsize,
+}
+
+impl BlockDevice for Checkpointed {
+    fn size(&self) -> u64 {
+        self.images[0].size()
+    }
+
+    fn read(&self, offset: u64, len: usize) -> ReadFuture<'_> {
+        let left = self.reads_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        self.images[usize::from(left.is_err())].read(offset, len)
+    }
+}
+
+#[test]
+fn uses_nothing_that_was_read_before_the_journal() {
+    const KERNEL: &str = "/boot/vmlinuz-6.1";
+    let (image, _) = made("-t ext4 -b 1024 -O ^metadata_csum");
+    // "Inode 13 is part of block group 0\n\tlocated at block 37, offset 0x0c00"
+    let location = image.query(&format!("imap {KERNEL}"));
+    let mut words = location.rsplit("block ").next().expect("a place").split(", offset 0x");
+    let block: usize = words.next().expect("a block").parse().expect("a number");
+    let offset = usize::from_str_radix(words.next().expect("an offset").trim(), 16).expect("a number");
+    let mut inodes = image.bytes()[block * 1024..][..1024].to_vec();
+    // The lowest byte of its size.
+    inodes[offset + 4] ^= 1;
+    commit_block(&image, &block.to_string(), &inodes);
+    let committed = image.bytes();
+    image.check();
+    let images = [committed, image.bytes()];
+    let size = |reads: usize| {
+        let checkpointed = Checkpointed { images: images.clone(), reads_left: AtomicUsize::new(reads) };
+        let disk = Disk::new(checkpointed);
+        let filesystem = block_on(Ext4::open(disk.volume())).expect("readable").expect("an ext file system");
+        let kernel = block_on(filesystem.map(tree::resolve(&filesystem, KERNEL))).expect("a readable file");
+        (kernel.size, disk.reads() <= reads)
+    };
+    let (expected, _) = size(0);
+    for reads in 1.. {
+        let (size, is_complete) = size(reads);
+        assert_eq!(size, expected, "written after {reads} reads");
+        if is_complete {
+            break;
+        }
+    }
 }
