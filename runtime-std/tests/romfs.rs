@@ -13,6 +13,7 @@ use smol::block_on;
 /// The driver, as it would be listed in `DRIVERS`.
 const DRIVER: Driver = Driver {
     name: "romfs",
+    superblock: 0,
     probe: |volume| {
         Box::pin(async {
             Ok(Romfs::open(volume.clone()).await?.map(|romfs| Detected { name: romfs.name(), in_use: Some(false) }))

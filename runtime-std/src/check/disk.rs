@@ -125,7 +125,7 @@ async fn open(
 ) -> Result<(Backend, Files, Option<Boot>), DiskError> {
     let deadline = Instant::now() + RETRY_LIMIT;
     loop {
-        let result = match within(limits.open + HELPER_MARGIN, connector.mount()).await {
+        let result = match within(limits.open + HELPER_MARGIN, connector.mount(false)).await {
             Ok(Contents::Native(disk)) => {
                 let files = scan(&&disk, limits).await;
                 let boot = clock::within(limits.open, boot::check(&disk, config)).await;

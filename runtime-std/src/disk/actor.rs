@@ -203,7 +203,7 @@ impl DiskActor {
             self.snapshot = None;
         }
         let limit = self.timeouts.open;
-        let opened = within(limit, self.connector.mount()).await;
+        let opened = within(limit, self.connector.mount(refresh)).await;
         let contents = opened.unwrap_or(Err(DiskError::OpenTimeout(limit)));
         if let Err(DiskError::OpenTimeout(_)) = contents {
             // A server that is so slow would only delay the next attempt, and reads of this one may be under way.

@@ -122,6 +122,8 @@ pub(crate) struct Connector {
     nbd: Option<Arc<NbdClient>>,
     /// The time at which it was connected.
     connected: Instant,
+    /// The drivers of the file systems that were mounted last.
+    drivers: Vec<&'static str>,
     /// Messages that are already in the log and are not repeated.
     logged: Logged,
 }
@@ -142,7 +144,18 @@ impl Connector {
         let (work, logged) = (DiskWork::new(&backend.turns), Logged::default());
         let url = description.config().ok().map(|config| backend.hasher.hash_one(config.url.to_string()));
         url.iter().for_each(|url| *backend.urls.lock().entry(*url).or_default() += 1);
-        Self { name, description, backend, memory, work, url, nbd: None, connected: clock::instant(), logged }
+        Self {
+            name,
+            description,
+            backend,
+            memory,
+            work,
+            url,
+            nbd: None,
+            connected: clock::instant(),
+            drivers: Vec::new(),
+            logged,
+        }
     }
 
     /// Returns the name of the `.nbd` file.
@@ -202,7 +215,10 @@ impl Connector {
     }
 
     /// Connects if necessary and mounts the file systems as they are now, through the first backend that supports them.
-    pub(crate) async fn mount(&mut self) -> Result<Contents, DiskError> {
+    ///
+    /// With `again`, the disk is being used and has been mounted before over the same connection: file systems of another kind are not
+    /// searched for.
+    pub(crate) async fn mount(&mut self, again: bool) -> Result<Contents, DiskError> {
         let config = self.config()?;
         let choice = config.backend;
         if choice == Some(disk::Backend::Guestfs) {
@@ -218,13 +234,14 @@ impl Connector {
         let started = clock::instant();
         let is_new = !self.nbd.as_ref().is_some_and(|nbd| nbd.is_alive());
         let nbd = self.connect_to(&config).await?;
-        let disk = match MountedDisk::open_within(nbd, &config, self.memory.clone(), &self.work).await {
+        let known = if again && !is_new { &self.drivers[..] } else { &[] };
+        let disk = match MountedDisk::open_within(nbd, &config, self.memory.clone(), &self.work, known).await {
             Ok(disk) => disk,
             Err(fs::Error::Corrupt(problem)) if self.is_connection_outdated() => {
                 // The size of an export is that of its handshake: the disk may have grown since.
                 log::debug!("{}: {problem}; connecting again", self.name);
                 self.disconnect();
-                return Box::pin(self.mount()).await;
+                return Box::pin(self.mount(false)).await;
             }
             Err(fs::Error::Unsupported(problem)) if choice.is_none() => {
                 let reason = problem.to_string();
@@ -244,6 +261,7 @@ impl Connector {
             let seconds = clock::elapsed(started).as_secs_f64();
             log::info!("{}: connected to {} in {seconds:.3} s: {}", self.name, config.url, disk.contents());
         }
+        self.drivers = disk.drivers();
         let in_use = disk.in_use();
         if self.logged.in_use != in_use {
             if !in_use.is_empty() {

@@ -32,7 +32,33 @@ pub async fn open(volume: Volume) -> Result<BoxedFileSystem, Error> {
 ///
 /// Those of [`open`].
 pub async fn open_with(drivers: &[Driver], volume: Volume, expected: Contents) -> Result<BoxedFileSystem, Error> {
-    let (found, opened) = zip(signatures::find(&volume), open_each(drivers, &volume)).await;
+    Ok(open_known(drivers, volume, expected, None).await?.1)
+}
+
+/// Opens the file system in a volume like [`open_with`], and returns the name of its driver, too.
+///
+/// If `known` names the driver that opened the volume before, searches only the front of the volume, which is read anyway: a program
+/// that formats it anew overwrites the superblock of that driver.
+///
+/// # Errors
+///
+/// Those of [`open`].
+pub(super) async fn open_known(
+    drivers: &[Driver],
+    volume: Volume,
+    expected: Contents,
+    known: Option<&str>,
+) -> Result<Identified, Error> {
+    let is_tried =
+        |driver: &&Driver| known.is_none_or(|known| driver.name == known || driver.superblock < signatures::FRONT);
+    let drivers = drivers.iter().filter(is_tried);
+    let signatures = async {
+        match known {
+            Some(_) => signatures::find_at_front(&volume).await,
+            None => signatures::find(&volume).await,
+        }
+    };
+    let (found, opened) = zip(signatures, open_each(drivers, &volume)).await;
     let (Found { containers, others }, mut opened) = (found?, opened?);
     if let [container, ..] = containers[..] {
         let names: Vec<&str> = opened.iter().map(|(name, _)| *name).collect();
@@ -46,18 +72,24 @@ pub async fn open_with(drivers: &[Driver], volume: Volume, expected: Contents) -
         return Err(Error::Unsupported(Problem::new(format!("{container} is not supported natively{leftover}"))));
     }
     match (opened.len(), &others[..]) {
-        (1, []) => opened.remove(0).1,
+        (1, []) => {
+            let (name, filesystem) = opened.remove(0);
+            Ok((name, filesystem?))
+        }
         (0, []) => Err(Error::Unsupported(Problem::new("no known file system"))),
         (0, [name, ..]) => Err(Error::Unsupported(Problem::new(format!("{name} is not supported natively")))),
         _ => choose(opened, &others, expected).await,
     }
 }
 
+/// The name of a driver, and the file system that it has opened.
+pub(super) type Identified = (&'static str, BoxedFileSystem);
+
 /// The name of a driver, and the file system that it has recognised, or why it cannot open it.
 type Opened = (&'static str, Result<BoxedFileSystem, Error>);
 
 /// Opens a volume with each driver that recognises its file system there.
-async fn open_each(drivers: &[Driver], volume: &Volume) -> Result<Vec<Opened>, Error> {
+async fn open_each(drivers: impl Iterator<Item = &Driver>, volume: &Volume) -> Result<Vec<Opened>, Error> {
     let mut opened = Vec::new();
     for driver in drivers {
         match (driver.open)(volume.clone()).await {
@@ -71,7 +103,7 @@ async fn open_each(drivers: &[Driver], volume: &Volume) -> Result<Vec<Opened>, E
 }
 
 /// Chooses the only readable one of several file systems, or the expected one.
-async fn choose(opened: Vec<Opened>, others: &[&str], expected: Contents) -> Result<BoxedFileSystem, Error> {
+async fn choose(opened: Vec<Opened>, others: &[&str], expected: Contents) -> Result<Identified, Error> {
     let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
     for (name, filesystem) in opened {
         let checked = match filesystem {
@@ -85,7 +117,7 @@ async fn choose(opened: Vec<Opened>, others: &[&str], expected: Contents) -> Res
         }
     }
     if let ([_], []) = (&readable[..], others) {
-        return Ok(readable.remove(0).1);
+        return Ok(readable.remove(0));
     }
     let mut names: Vec<String> = readable.iter().map(|(name, _)| (*name).to_owned()).chain(unreadable).collect();
     if others.is_empty() || expected == Contents::Fat {
@@ -96,7 +128,7 @@ async fn choose(opened: Vec<Opened>, others: &[&str], expected: Contents) -> Res
         };
         readable.retain(|(name, _)| is_expected(name));
         if let [_] = readable[..] {
-            return Ok(readable.remove(0).1);
+            return Ok(readable.remove(0));
         }
     }
     names.extend(others.iter().map(|name| (*name).to_owned()));
@@ -139,7 +171,7 @@ mod tests {
     use smol::block_on;
 
     use super::*;
-    use crate::fs::testing::run;
+    use crate::fs::testing::{Disk, run};
 
     #[test]
     fn recognises_signatures() {
@@ -202,6 +234,27 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_known_driver_opens_its_file_system_with_one_read() {
+        let reads = |image: &[u8], known| {
+            let disk = Disk::new(image.to_vec());
+            let opened = block_on(open_known(DRIVERS, disk.volume(), Contents::Unknown, known));
+            (opened.map(|(driver, filesystem)| (driver, filesystem.name())).ok(), disk.reads())
+        };
+        let ext4 = formatted(8 << 20, "mke2fs -q -t ext4 $0");
+        let (found, all) = reads(&ext4, None);
+        assert_eq!((found, reads(&ext4, Some("ext4"))), (Some(("ext4", "ext4")), (Some(("ext4", "ext4")), 1)));
+        assert!(all > 5, "{all} reads without a known driver");
+        // What has been written to the front since then is noticed.
+        let fat = formatted(8 << 20, "mke2fs -q -t ext4 $0 && mkfs.vfat -F 16 -s 1 $0");
+        assert_eq!(reads(&fat, Some("ext4")).0, Some(("fat", "FAT16")));
+        let mut encrypted = ext4;
+        encrypted[..6].copy_from_slice(b"LUKS\xba\xbe");
+        assert_eq!(reads(&encrypted, Some("ext4")).0, None);
+        let btrfs = formatted(128 << 20, "mkfs.btrfs -q $0");
+        assert_eq!(reads(&btrfs, Some("btrfs")).0, Some(("btrfs", "btrfs")));
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub type FsFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send 
 pub struct Driver {
     /// The name of the driver.
     pub name: &'static str,
+    /// The offset of the superblock in the volume, in bytes.
+    pub superblock: u64,
     /// Recognises a file system while reading as little as possible; `None` if the volume holds another one or none.
     ///
     /// Fails like [`open`](Self::open).

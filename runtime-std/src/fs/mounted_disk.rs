@@ -69,6 +69,8 @@ struct Mount {
     mountpoint: Vec<u8>,
     /// The partition, as the description names it.
     source: MountSource,
+    /// The name of its driver.
+    driver: &'static str,
     filesystem: BoxedFileSystem,
     /// The root directory of the file system, or of one of its subvolumes.
     root: Node,
@@ -81,10 +83,11 @@ impl MountedDisk {
     ///
     /// As [`open_within`](Self::open_within).
     pub async fn open(device: Arc<dyn BlockDevice>, config: &DiskConfig) -> Result<Self, Error> {
-        Self::open_within(device, config, DiskMemory::unlimited(), &DiskWork::new(&Turns::default())).await
+        Self::open_within(device, config, DiskMemory::unlimited(), &DiskWork::new(&Turns::default()), &[]).await
     }
 
-    /// Opens and mounts the file systems of a disk. What is read from them uses this memory, and the time of this disk.
+    /// Opens and mounts the file systems of a disk. What is read from them uses this memory, and the time of this disk. `known` are
+    /// the drivers of its file systems if a boot that uses the disk has opened it before.
     ///
     /// # Errors
     ///
@@ -95,8 +98,9 @@ impl MountedDisk {
         config: &DiskConfig,
         memory: DiskMemory,
         work: &DiskWork,
+        known: &[&'static str],
     ) -> Result<Self, Error> {
-        metered(work, OPEN_WORK, Self::mount(device, config, memory, work)).await
+        metered(work, OPEN_WORK, Self::mount(device, config, memory, work, known)).await
     }
 
     async fn mount(
@@ -104,6 +108,7 @@ impl MountedDisk {
         config: &DiskConfig,
         memory: DiskMemory,
         work: &DiskWork,
+        known: &[&'static str],
     ) -> Result<Self, Error> {
         let whole = Volume::with_memory(device.clone(), memory.clone());
         let mut table = None;
@@ -128,10 +133,11 @@ impl MountedDisk {
                     (whole.slice(start, len), contents, sector)
                 }
             };
-            let opened = driver::open_with(driver::DRIVERS, volume, contents).await;
+            let known = known.get(mounts.len()).copied();
+            let opened = driver::open_known(driver::DRIVERS, volume, contents, known).await;
             let opened =
                 opened.map_err(|error| if sector == SECTOR { error } else { not_for_libguestfs(error, sector) });
-            let filesystem = opened.map_err(|error| error.in_volume(&mount.source))?;
+            let (driver, filesystem) = opened.map_err(|error| error.in_volume(&mount.source))?;
             let root = match subvolume {
                 None => filesystem.root(),
                 Some(path) => {
@@ -149,7 +155,7 @@ impl MountedDisk {
                     error.into_error(format!("mountpoint {}", mount.mountpoint), &config.mounts[..mounts.len()])
                 })?
             };
-            mounts.push(Mount { mountpoint, source: mount.source.clone(), filesystem, root });
+            mounts.push(Mount { mountpoint, source: mount.source.clone(), driver, filesystem, root });
         }
         let root = metered(work, PATH_WORK, Root::find(&mut Walk::new(&mounts), &config.tftp_root)).await;
         let root = root.map_err(|error| error.into_error(format!("tftp_root {}", config.tftp_root), &config.mounts))?;
@@ -190,6 +196,11 @@ impl MountedDisk {
     /// Returns the disk, from which the contents of files are read.
     pub fn device(&self) -> &Arc<dyn BlockDevice> {
         &self.device
+    }
+
+    /// Returns the names of the drivers of the mounted file systems, in the order of the description.
+    pub(crate) fn drivers(&self) -> Vec<&'static str> {
+        self.mounts.iter().map(|mount| mount.driver).collect()
     }
 
     /// Describes the mounted file systems, for a message: `ext4 on partition 2, FAT32 on partition 1`.

@@ -47,10 +47,21 @@ pub(super) struct Found {
     pub(super) others: Vec<&'static str>,
 }
 
+/// The length in bytes of the front of a volume, which contains most signatures. Drivers read it in any case.
+pub(super) const FRONT: u64 = 0x1200;
+
+/// Finds the signatures at the front of a volume.
+pub(super) async fn find_at_front(volume: &Volume) -> Result<Found, Error> {
+    let front = volume.read(0, volume.size().min(FRONT) as usize).await?;
+    let mut found = Found::default();
+    found.add(0, &front);
+    Ok(found)
+}
+
 /// Finds all signatures in a volume. Reads past the cache, since a driver needs other parts of the volume, and all at once.
 pub(super) async fn find(volume: &Volume) -> Result<Found, Error> {
     let size = volume.size();
-    let parts = [(0, 0x1200), (0x4000, 0x200), (0x8000, 0x200), (0x1_0000, 0x200)];
+    let parts = [(0, FRONT), (0x4000, 0x200), (0x8000, 0x200), (0x1_0000, 0x200)];
     let ends = [md_offset(size), md_0_offset(size)].map(|offset| (offset.unwrap_or(size), 0x200));
     let mut reads = Vec::new();
     for (offset, len) in parts.into_iter().chain(ends) {
@@ -63,8 +74,7 @@ pub(super) async fn find(volume: &Volume) -> Result<Found, Error> {
     let mut found = Found::default();
     for (offset, read) in reads {
         let bytes = read.await?;
-        add(&mut found.containers, &CONTAINERS, offset, &bytes);
-        add(&mut found.others, &OTHERS, offset, &bytes);
+        found.add(offset, &bytes);
         let (magic, version) = (le::u32_at(&bytes, 0), le::u32_at(&bytes, 4));
         let is_md_0 = md_0_offset(size) == Some(offset) && version == 0;
         let is_md = md_offset(size) == Some(offset) && version == 1 && le::u64_at(&bytes, 144) == offset / 512;
@@ -73,6 +83,14 @@ pub(super) async fn find(volume: &Volume) -> Result<Found, Error> {
         }
     }
     Ok(found)
+}
+
+impl Found {
+    /// Adds the signatures that the bytes at `offset` contain.
+    fn add(&mut self, offset: u64, bytes: &[u8]) {
+        add(&mut self.containers, &CONTAINERS, offset, bytes);
+        add(&mut self.others, &OTHERS, offset, bytes);
+    }
 }
 
 /// Adds the names of those signatures that the bytes at `offset` contain, without repetition.

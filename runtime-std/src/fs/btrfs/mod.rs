@@ -51,6 +51,7 @@ const EMPTY: u64 = 2;
 /// The driver for btrfs.
 pub(super) const DRIVER: Driver = Driver {
     name: NAME,
+    superblock: superblock::OFFSET,
     probe: |volume| {
         Box::pin(async {
             let Some(bytes) = Superblock::read_bytes(volume).await? else { return Ok(None) };

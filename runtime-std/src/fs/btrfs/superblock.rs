@@ -8,7 +8,7 @@ use crate::fs::{
 };
 
 /// The offset in the volume. There are copies elsewhere, but Linux mounts only what this one describes.
-const OFFSET: u64 = 0x1_0000;
+pub(super) const OFFSET: u64 = 0x1_0000;
 /// The size in bytes.
 pub(super) const LEN: usize = 4096;
 const MAGIC: &[u8; 8] = b"_BHRfS_M";

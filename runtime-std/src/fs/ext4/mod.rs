@@ -51,6 +51,7 @@ pub(super) struct Ext4 {
 /// The driver for ext2, ext3 and ext4.
 pub(super) const DRIVER: Driver = Driver {
     name: "ext4",
+    superblock: superblock::OFFSET,
     probe: |volume| Box::pin(Ext4::probe(volume)),
     open: |volume| {
         Box::pin(async { Ok(Ext4::open(volume).await?.map(|filesystem| Box::new(filesystem) as BoxedFileSystem)) })

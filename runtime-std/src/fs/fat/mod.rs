@@ -30,6 +30,7 @@ const DIRECTORY_CHUNK: u64 = 64 * 1024;
 /// The driver for FAT12, FAT16 and FAT32.
 pub(super) const DRIVER: Driver = Driver {
     name: "fat",
+    superblock: 0,
     probe: |volume| {
         Box::pin(async {
             let fat = Fat::open(volume.clone()).await?;

@@ -75,7 +75,8 @@ fn disk() -> (MountedDisk, Arc<AtomicUsize>) {
     let lookups = Arc::new(AtomicUsize::new(0));
     let mount = |mountpoint: &str, source, nodes| {
         let filesystem = Memory { nodes, lookups: lookups.clone() };
-        Mount { mountpoint: mountpoint.into(), source, root: filesystem.root(), filesystem: Box::new(filesystem) }
+        let (root, driver) = (filesystem.root(), "memory");
+        Mount { mountpoint: mountpoint.into(), source, driver, root, filesystem: Box::new(filesystem) }
     };
     let mounts = vec![mount("", MountSource::Partition(2), ROOT), mount("/boot", MountSource::Disk, BOOT)];
     let root = block_on(Root::find(&mut Walk::new(&mounts), "/")).expect("a root");

@@ -33,6 +33,7 @@ const NAME: &str = "XFS";
 /// The driver for XFS.
 pub(super) const DRIVER: Driver = Driver {
     name: NAME,
+    superblock: 0,
     probe: |volume| {
         Box::pin(async {
             let superblock = Superblock::read(volume).await?;
