@@ -1,15 +1,17 @@
 //! The clock of the daemon, in the core's terms, and time limits.
 
+mod timer;
 #[cfg(test)]
 pub(crate) mod virtual_time;
 
 use std::{future::Future, sync::LazyLock, time};
 
 use rtftp_core::Instant;
-#[cfg(not(test))]
-pub(crate) use smol::Timer;
 use smol::future::or;
 
+#[cfg(not(test))]
+pub(crate) use self::timer::Timer;
+pub(crate) use self::timer::Timers;
 #[cfg(test)]
 pub(crate) use self::virtual_time::Timer;
 
@@ -24,6 +26,12 @@ static START: LazyLock<time::Instant> = LazyLock::new(|| {
 /// Returns the current time.
 pub(crate) fn now() -> Instant {
     Instant::from_micros(u64::try_from(elapsed(*START).as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Converts an instant of the standard library, rounded up.
+pub(crate) fn from_std(instant: time::Instant) -> Instant {
+    let since = instant.saturating_duration_since(*START) + time::Duration::from_nanos(999);
+    Instant::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// Returns the current time in the standard library's type: that of the simulation in a test that runs in virtual time.

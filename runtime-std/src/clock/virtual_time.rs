@@ -117,7 +117,7 @@ impl Wake for Woken {
 #[derive(Debug)]
 pub(crate) enum Timer {
     /// In real time.
-    Real(smol::Timer),
+    Real(super::timer::Timer),
     /// In virtual time; with its number once somebody has waited for it.
     Virtual(Instant, Option<u64>),
 }
@@ -132,7 +132,7 @@ impl Timer {
     pub(crate) fn at(instant: Instant) -> Self {
         match now() {
             Some(_) => Self::Virtual(instant, None),
-            None => Self::Real(smol::Timer::at(instant)),
+            None => Self::Real(super::timer::Timer::at(instant)),
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
+    time::Instant,
 };
 
 use parking_lot::Mutex;
@@ -21,7 +22,7 @@ use super::{
     registry::{FIRST_TOKEN, Handler, Registry, Source, Work},
     waker::EventfdWaker,
 };
-use crate::clock;
+use crate::clock::{self, Timers};
 
 /// The number of handlers polled between two calls of `epoll_wait`. The memory of more would leave the innermost caches between
 /// receiving and sending.
@@ -40,6 +41,8 @@ pub(crate) struct EventLoop {
     timer: OwnedFd,
     waker: Arc<EventfdWaker>,
     registry: Mutex<Registry>,
+    /// The timers of tasks that run on this thread.
+    timers: Arc<Timers>,
 }
 
 impl EventLoop {
@@ -52,7 +55,7 @@ impl EventLoop {
         let events = EventFlags::IN | EventFlags::ET;
         epoll::add(&epoll, &timer, EventData::new_u64(TIMER_TOKEN), events)?;
         epoll::add(&epoll, waker.eventfd(), EventData::new_u64(WAKER_TOKEN), events)?;
-        Ok(Arc::new(Self { epoll, timer, waker, registry: Mutex::default() }))
+        Ok(Arc::new(Self { epoll, timer, waker, registry: Mutex::default(), timers: Arc::default() }))
     }
 
     /// Returns the number of registered sockets.
@@ -63,6 +66,7 @@ impl EventLoop {
     /// Runs a future to completion on this thread, along with all handlers. Only one thread at a time may call this.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
+        let _entered = self.timers.enter();
         let waker = Waker::from(self.waker.clone());
         let mut context = Context::from_waker(&waker);
         let mut events = Vec::with_capacity(MAX_EVENTS);
@@ -80,7 +84,7 @@ impl EventLoop {
     /// Reads the kernel's events, sleeping until there is one if no handler is due, and collects the work they cause.
     fn poll_kernel(&self, events: &mut Vec<Event>, work: &mut Work) {
         let mut registry = self.registry.lock();
-        registry.set_timer(&self.timer);
+        registry.set_timer(&self.timer, self.timers.first().map(clock::from_std));
         let is_busy = registry.has_due_handlers();
         drop(registry);
         let at_once = Timespec::default();
@@ -91,14 +95,22 @@ impl EventLoop {
         }
         self.waker.set_awake();
         let mut registry = self.registry.lock();
+        let mut has_expired = false;
         for event in events.drain(..) {
             match event.data.u64() {
                 WAKER_TOKEN => {}
-                TIMER_TOKEN => registry.expire(clock::now()),
+                TIMER_TOKEN => {
+                    registry.expire(clock::now());
+                    has_expired = true;
+                }
                 token => registry.socket_ready(&self.epoll, (token - FIRST_TOKEN) as usize, work),
             }
         }
         registry.take_due(MAX_POLLS, work);
+        drop(registry);
+        if has_expired {
+            self.timers.expire(Instant::now());
+        }
     }
 
     /// Polls the due handlers and wakes the tasks whose sockets are ready.

@@ -280,9 +280,9 @@ impl Registry {
         }
     }
 
-    /// Sets the kernel's timer, if it would fire later than the first deadline.
-    pub(super) fn set_timer(&mut self, timer: &OwnedFd) {
-        let Some(&(first, _)) = self.timers.first() else { return };
+    /// Sets the kernel's timer, if it would fire later than the first deadline, or than `task`, the first timer of a task.
+    pub(super) fn set_timer(&mut self, timer: &OwnedFd, task: Option<Instant>) {
+        let Some(first) = self.timers.first().map(|(first, _)| *first).into_iter().chain(task).min() else { return };
         if self.timer_set_for.is_some_and(|set_for| set_for <= first) {
             return;
         }
