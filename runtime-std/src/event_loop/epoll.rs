@@ -103,7 +103,9 @@ impl EventLoop {
                     registry.expire(clock::now());
                     has_expired = true;
                 }
-                token => registry.socket_ready(&self.epoll, (token - FIRST_TOKEN) as usize, work),
+                token => {
+                    registry.socket_ready(&self.epoll, (token - FIRST_TOKEN) as usize, event.flags, work);
+                }
             }
         }
         registry.take_due(MAX_POLLS, work);
@@ -194,6 +196,13 @@ impl<S> Registered<S> {
     pub(super) fn wake_on(&self, events: EventFlags, context: &Context<'_>) {
         let Self { event_loop, id, .. } = self;
         event_loop.registry.lock().wait_ready(&event_loop.epoll, *id, events, context.waker());
+    }
+
+    /// Returns the events since the last call that returned some, or wakes a task at the next one. Edge-triggered: the caller has found
+    /// the socket empty before.
+    pub(super) fn poll_events(&self, events: EventFlags, context: &Context<'_>) -> Poll<EventFlags> {
+        let Self { event_loop, id, .. } = self;
+        event_loop.registry.lock().poll_events(&event_loop.epoll, *id, events, context.waker())
     }
 
     /// Polls a handler from now on, on the event loop's thread, and waits until it detaches.

@@ -76,6 +76,8 @@ pub(super) struct Registration {
     /// The events that are requested; none if the socket is not in epoll.
     requested: EventFlags,
     waiting: Waiting,
+    /// The events since [`Registry::poll_events`] returned some; only for tasks.
+    events: EventFlags,
     /// The handler's deadline.
     deadline: Option<Instant>,
     /// The registration's entry in `timers`: earlier than the deadline if that was moved, never later.
@@ -129,6 +131,7 @@ impl Registry {
             interest,
             requested: EventFlags::empty(),
             waiting: Waiting::Nothing,
+            events: EventFlags::empty(),
             deadline: None,
             timer: None,
             is_scheduled: false,
@@ -158,6 +161,29 @@ impl Registry {
         registration.request(epoll, id, events);
     }
 
+    /// Returns the events since the last call that returned some, or wakes a task at the next one. Edge-triggered: the caller has found
+    /// the socket empty before.
+    pub(super) fn poll_events(
+        &mut self,
+        epoll: &OwnedFd,
+        id: usize,
+        events: EventFlags,
+        waker: &Waker,
+    ) -> Poll<EventFlags> {
+        let Some(registration) = self.registrations.get_mut(id) else { return Poll::Pending };
+        registration.request(epoll, id, events | EventFlags::ET);
+        let events = std::mem::replace(&mut registration.events, EventFlags::empty());
+        if !events.is_empty() {
+            registration.waiting = Waiting::Nothing;
+            return Poll::Ready(events);
+        }
+        match &mut registration.waiting {
+            Waiting::Task(known) => known.clone_from(waker),
+            waiting => *waiting = Waiting::Task(waker.clone()),
+        }
+        Poll::Pending
+    }
+
     /// Attaches a handler, which is due at once; `waker` is called when it detaches.
     pub(super) fn attach(&mut self, epoll: &OwnedFd, id: usize, handler: SharedHandler, waker: &Waker) {
         let Some(registration) = self.registrations.get_mut(id) else { return };
@@ -180,8 +206,9 @@ impl Registry {
     /// Handles the kernel's event for a socket.
     ///
     /// A late event may belong to a socket that is gone and hit another one with its number, which then receives nothing.
-    pub(super) fn socket_ready(&mut self, epoll: &OwnedFd, id: usize, work: &mut Work) {
+    pub(super) fn socket_ready(&mut self, epoll: &OwnedFd, id: usize, events: EventFlags, work: &mut Work) {
         let Some(registration) = self.registrations.get_mut(id) else { return };
+        registration.events |= events;
         match std::mem::replace(&mut registration.waiting, Waiting::Done) {
             Waiting::Task(waker) => work.woken.push(waker),
             handler @ Waiting::Handler(..) => {
@@ -191,8 +218,10 @@ impl Registry {
             }
             unchanged @ (Waiting::Nothing | Waiting::Done) => {
                 registration.waiting = unchanged;
-                // Level-triggered: until a task waits again, the kernel must not repeat the event.
-                registration.request(epoll, id, EventFlags::empty());
+                if !registration.requested.contains(EventFlags::ET) {
+                    // Level-triggered: until a task waits again, the kernel must not repeat the event.
+                    registration.request(epoll, id, EventFlags::empty());
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use rustix::{event::epoll::EventFlags, io::Errno, net::SendFlags};
@@ -13,10 +13,19 @@ use smol::io::{AsyncRead, AsyncWrite};
 
 use super::epoll::{EventLoop, Registered};
 
+/// The events that end a wait for data.
+const READABLE: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
+/// The events after which a read that returns less than it could does not show that the socket is empty: its end may follow.
+const CLOSED: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
+
 /// A connected stream socket, for one task. A wait takes no system call and wakes no thread but the event loop's.
 #[derive(Debug)]
 pub(crate) struct Stream {
     reader: Registered<OwnedFd>,
+    /// Whether the last read has emptied the socket.
+    is_empty: bool,
+    /// Whether the peer has closed the connection, or it has failed.
+    is_closed: bool,
     /// The same socket under another descriptor, registered when its send buffer is full for the first time.
     writer: OnceLock<Registered<OwnedFd>>,
 }
@@ -24,8 +33,8 @@ pub(crate) struct Stream {
 impl Stream {
     /// Registers a connected, non-blocking socket.
     pub(crate) fn new(event_loop: &Arc<EventLoop>, socket: OwnedFd) -> Self {
-        let reader = Registered::with_interest(EventFlags::IN, event_loop, Arc::new(socket));
-        Self { reader, writer: OnceLock::new() }
+        let reader = Registered::with_interest(READABLE, event_loop, Arc::new(socket));
+        Self { reader, is_empty: false, is_closed: false, writer: OnceLock::new() }
     }
 
     /// Wakes a task once the send buffer has space.
@@ -49,12 +58,22 @@ impl AsFd for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        match rustix::io::read(self.reader.get(), buf) {
-            Err(Errno::AGAIN) => self.reader.wake_on(EventFlags::IN, context),
-            read => return Poll::Ready(Ok(read?)),
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            if self.is_empty {
+                let events = ready!(self.reader.poll_events(READABLE, context));
+                self.is_closed |= events.intersects(CLOSED);
+                self.is_empty = false;
+            }
+            match rustix::io::read(self.reader.get(), &mut *buf) {
+                Err(Errno::AGAIN) => self.is_empty = true,
+                read => {
+                    let len = read?;
+                    self.is_empty = len < buf.len() && !self.is_closed;
+                    return Poll::Ready(Ok(len));
+                }
+            }
         }
-        Poll::Pending
     }
 }
 
@@ -115,6 +134,25 @@ mod tests {
             drop(sender.join().expect("sent"));
             assert_eq!(stream.read(&mut buf).await.expect("end of stream"), 0);
         });
+    }
+
+    /// The end of a connection raises no second event if it has come together with the last data.
+    #[test]
+    fn end_after_the_last_data_is_received() {
+        let event_loop = EventLoop::new().expect("an event loop");
+        for close_first in [true, false] {
+            let (mut stream, mut far) = pair(&event_loop);
+            let mut buf = [0; 64];
+            event_loop.block_on(async {
+                assert!(poll_once(stream.read(&mut buf)).await.is_none());
+                far.write_all(b"last").expect("sent");
+                let mut far = Some(far).filter(|_| !close_first);
+                assert_eq!(stream.read(&mut buf).await.expect("received"), 4);
+                assert_eq!(poll_once(stream.read(&mut buf)).await.is_some(), close_first);
+                drop(far.take());
+                assert_eq!(stream.read(&mut buf).await.expect("end of stream"), 0);
+            });
+        }
     }
 
     #[test]

@@ -210,7 +210,7 @@ fn polls_handler_once_per_iteration() {
     let (socket, handler) = attach(&event_loop, vec![Next::Detach]);
     send_to(&socket);
     let id = socket.id();
-    event_loop.registry.lock().socket_ready(&event_loop.epoll, id, &mut work);
+    event_loop.registry.lock().socket_ready(&event_loop.epoll, id, EventFlags::IN, &mut work);
     event_loop.registry.lock().schedule(id);
     event_loop.registry.lock().take_due(MAX_POLLS, &mut work);
     event_loop.dispatch(&mut work);
