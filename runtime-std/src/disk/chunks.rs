@@ -21,12 +21,14 @@ struct Tier {
 
 /// For a few transfers at once: each chunk costs two changes of the thread.
 const HUGE: Tier = Tier { chunk_len: 1 << 20, min_size: 8 << 20, part: Part { all: 2, disk: 2 }, reads_ahead: true };
-const LARGE: Tier = Tier { chunk_len: 256 << 10, min_size: 0, part: Part { all: 12, disk: 4 }, reads_ahead: true };
-const MEDIUM: Tier = Tier { chunk_len: 64 << 10, min_size: 0, part: Part { all: 14, disk: 8 }, reads_ahead: true };
-const SMALL: Tier = Tier { chunk_len: 16 << 10, min_size: 0, part: Part { all: 15, disk: 14 }, reads_ahead: false };
+const LARGE: Tier = Tier { chunk_len: 256 << 10, min_size: 0, part: Part { all: 9, disk: 4 }, reads_ahead: true };
+/// For many transfers at once, which need not read ahead: one sends while others read.
+const MEDIUM: Tier = Tier { chunk_len: 128 << 10, min_size: 0, part: Part { all: 11, disk: 6 }, reads_ahead: false };
+const SMALL: Tier = Tier { chunk_len: 64 << 10, min_size: 0, part: Part { all: 13, disk: 8 }, reads_ahead: false };
+const TINY: Tier = Tier { chunk_len: 16 << 10, min_size: 0, part: Part { all: 15, disk: 14 }, reads_ahead: false };
 /// The sizes of chunks, the fastest first. The rest of the memory is for the snapshots in which transfers verify that their file is
 /// unchanged: all files that could be opened can be read to their ends.
-const TIERS: [&Tier; 4] = [&HUGE, &LARGE, &MEDIUM, &SMALL];
+const TIERS: [&Tier; 5] = [&HUGE, &LARGE, &MEDIUM, &SMALL, &TINY];
 /// The number of chunks kept in memory: a transfer reads at both ends of its window.
 const KEPT: usize = 2;
 
@@ -73,7 +75,7 @@ impl Chunks {
             Ok((tier, memory))
         };
         let mut fitting = TIERS.into_iter().filter(|tier| size >= tier.min_size);
-        let (tier, memory) = fitting.find_map(|tier| reserve(tier).ok()).map_or_else(|| reserve(&SMALL), Ok)?;
+        let (tier, memory) = fitting.find_map(|tier| reserve(tier).ok()).map_or_else(|| reserve(&TINY), Ok)?;
         let disk_memory = disk_memory.clone();
         Ok(Self { tier, size, layout, max: KEPT, memory, disk_memory, chunks: Vec::new() })
     }
@@ -203,12 +205,12 @@ mod tests {
 
     #[test]
     fn chunks_shrink_as_memory_becomes_short() {
-        // For one disk: 2 MiB, 4 MiB and 7 MiB are the limits of the sizes.
+        // For one disk: 2 MiB, 3 MiB, 4 MiB and 7 MiB are the limits of the sizes.
         let disk = Memory::new(32 << 20).disk();
         let files: Vec<_> = (0..).map_while(|_| Chunks::new(&disk, FILE, Layout::default()).ok()).collect();
         let count = |tier: &Tier| files.iter().filter(|chunks| chunks.tier == tier).count();
-        assert_eq!((count(&LARGE), count(&MEDIUM), count(&SMALL)), (2, 13, 98));
-        assert_eq!(disk.used(), (2 * 768 + 13 * 192 + 98 * 32) << 10);
+        assert_eq!((count(&LARGE), count(&MEDIUM), count(&SMALL), count(&TINY)), (2, 6, 8, 96));
+        assert_eq!(disk.used(), 7 << 20);
         drop(files);
         assert_eq!(disk.used(), 0);
     }
@@ -247,13 +249,13 @@ mod tests {
         let mut chunks = Chunks::new(&disk, FILE, Layout::default()).expect("memory");
         chunks.add(0, vec![7; LARGE.chunk_len].into());
         assert!(chunks.reads_ahead(0) && !chunks.shrink());
-        let others = disk.reserve(2 << 20).expect("memory");
-        assert!(!chunks.reads_ahead(0) && chunks.shrink() && !chunks.shrink());
-        assert_eq!((chunks.tier, chunks.first_missing(0, 1)), (&MEDIUM, Some(0)));
-        let more = disk.reserve(2 << 20).expect("memory");
-        assert!(chunks.shrink() && !chunks.shrink());
-        assert_eq!(chunks.tier, &SMALL);
-        drop((others, more, chunks));
+        let mut others = vec![];
+        for (tier, reserved) in [(&MEDIUM, 2 << 20), (&SMALL, 1 << 20), (&TINY, 1 << 20)] {
+            others.push(disk.reserve(reserved).expect("memory"));
+            assert!(!chunks.reads_ahead(0) && chunks.shrink() && !chunks.shrink());
+            assert_eq!((chunks.tier, chunks.first_missing(0, 1)), (tier, Some(0)));
+        }
+        drop((others, chunks));
         assert_eq!(disk.used(), 0);
     }
 
@@ -261,12 +263,12 @@ mod tests {
     fn a_long_block_takes_more_chunks() {
         let disk = Memory::new(400 << 10).disk();
         let mut chunks = Chunks::new(&disk, FILE, Layout::default()).expect("memory");
-        assert_eq!(chunks.tier, &SMALL);
+        assert_eq!(chunks.tier, &TINY);
         assert_eq!(chunks.can_hold(1, 40_000, false), Ok(false), "the caller can ask for less");
         assert_eq!(chunks.can_hold(1, 40_000, true), Ok(true));
         for index in 0..3 {
             chunks.before_reading();
-            chunks.add(index, vec![index as u8; SMALL.chunk_len].into());
+            chunks.add(index, vec![index as u8; TINY.chunk_len].into());
         }
         let mut block = [9; 40_000];
         assert_eq!((chunks.first_missing(1, 40_000), chunks.copy(1, &mut block)), (None, 40_000));
