@@ -26,12 +26,14 @@ use std::{
 
 use nix::unistd::geteuid;
 use rtftp_tests::{
-    Disk, DiskConfig, FileSystem, NbdServer, Process, Tree,
+    Disk, DiskConfig, FileSystem, NbdServer, Process, ResourceUsage, Tree,
     bench_arguments::BenchArguments,
     binary,
+    boot_storm::{Boot, BootDisks},
     http_load::HttpLoad,
     load_client::address,
     measured_run::{MeasuredRun, median},
+    nbd_program::NbdProgram,
     noise,
 };
 
@@ -42,6 +44,9 @@ const TINY: (&str, usize) = ("/tiny", 1000);
 const LIMIT: Duration = Duration::from_secs(60);
 /// The number of clients with a disk.
 const DISKS: u16 = 200;
+
+/// Numbers of boards that boot, and the divisors of the sizes of their large files.
+const STORMS: [(u16, usize); 2] = [(100, 4), (1000, 16)];
 
 /// The configuration of nginx, with placeholders.
 const NGINX: &str = "daemon off; worker_processes auto; pid {work}/nginx.pid; error_log stderr crit; {user}
@@ -119,6 +124,12 @@ fn main() {
         let servers: Vec<_> = servers.iter().filter(|server| server.0 != "python3" || !row.is_heavy).copied().collect();
         let disks = if row.load.clients == 1 { &one_disk } else { &disks };
         compare(row, &servers, local.path(), disks.path(), rounds);
+    }
+    for (boards, divisor) in STORMS {
+        let title = format!("{boards} boards that boot, large files / {divisor}");
+        if title.contains(&*only) {
+            storm(&title, &servers, boards, &Boot::new(divisor), rounds);
+        }
     }
 }
 
@@ -224,6 +235,58 @@ fn compare(row: &Row, servers: &[&Server], local: &Path, disks: &Path, rounds: u
         );
         if let Some(run) = runs.iter().find(|run| run.report.failed.0 > 0) {
             println!("  {:<10} {} failed; last failure: {}", "", run.report.failed.0, run.report.failed.1);
+        }
+    }
+    println!();
+}
+
+/// A run in which boards boot, and the processor time of their NBD server in seconds.
+struct Storm {
+    measured: MeasuredRun,
+    nbd: f64,
+}
+
+/// Boots boards over HTTP, as the benchmark `storm` does over TFTP, in interleaved rounds, and prints a line for each server.
+fn storm(title: &str, servers: &[&Server], boards: u16, boot: &Boot, rounds: usize) {
+    let (local, disks) = (boot.local_files(), BootDisks::new(boot, boards));
+    let load = HttpLoad { clients: boards, times: 1, path: "", limit: 3 * LIMIT };
+    let contestants = servers.iter().filter(|server| server.0 != "python3").map(|server| (*server, false));
+    let contestants: Vec<_> = servers.iter().take(1).map(|server| (*server, true)).chain(contestants).collect();
+    let mut runs: Vec<Vec<Storm>> = contestants.iter().map(|_| vec![]).collect();
+    for _ in 0..rounds {
+        for ((server, from_disks), runs) in contestants.iter().zip(&mut runs) {
+            let nbd = from_disks.then(|| disks.serve(NbdProgram::Nbdkit));
+            let work = tempfile::tempdir().expect("a temporary directory");
+            let (process, address) = server.start(if *from_disks { disks.root() } else { local.path() }, work.path());
+            let measured = MeasuredRun::of(&process, || load.run_files(address, &boot.requested())).expect("sockets");
+            let cpu = |nbd: &NbdServer| ResourceUsage::of(nbd.process().id()).cpu.as_secs_f64();
+            runs.push(Storm { measured, nbd: nbd.as_ref().map_or(0.0, cpu) });
+        }
+    }
+    println!("{title}");
+    println!("                       half s     all s      MB/s  CPU-s/GiB  CPU-s of NBD  peak MiB  booted");
+    for ((server, from_disks), runs) in contestants.iter().zip(&runs) {
+        let booted = |part: f64| {
+            let index = (f64::from(boards) * part).ceil() as usize - 1;
+            median(runs, |run| run.measured.report.clients.get(index).map_or(f64::INFINITY, Duration::as_secs_f64))
+        };
+        println!(
+            "  {:<17} {:9.3} {:9.3} {:9.0} {:10.2} {:13.2} {:9.1}  {}/{}",
+            format!("{}{}", server.0, if *from_disks { ", disks" } else { "" }),
+            booted(0.5),
+            booted(1.0),
+            median(runs, |run| run.measured.speed()),
+            median(runs, |run| run.measured.cost()),
+            median(runs, |run| run.nbd),
+            median(runs, |run| run.measured.peak()),
+            runs.iter().map(|run| run.measured.report.clients.len()).sum::<usize>(),
+            runs.len() * usize::from(boards),
+        );
+        if let Some(run) = runs.iter().find(|run| run.measured.report.failed.0 > 0) {
+            println!(
+                "  {:<17} {} failed; last failure: {}",
+                "", run.measured.report.failed.0, run.measured.report.failed.1
+            );
         }
     }
     println!();

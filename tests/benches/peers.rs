@@ -37,7 +37,7 @@ const TIMEOUT: Duration = Duration::from_millis(1000);
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn main() {
-    let Some(BenchArguments { rounds, only, also }) = BenchArguments::parse() else { return };
+    let Some(BenchArguments { rounds, only, also, .. }) = BenchArguments::parse() else { return };
     enter_network_namespace();
     let root = tempfile::tempdir().expect("a temporary directory");
     let directory = root.path().join("default");

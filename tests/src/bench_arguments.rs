@@ -11,10 +11,12 @@ pub struct BenchArguments {
     pub only: String,
     /// The path of another build of rtftp.
     pub also: Option<String>,
+    /// The NBD servers to measure, by their names; empty for the usual one.
+    pub nbd: Vec<String>,
 }
 
 impl BenchArguments {
-    /// Parses `[--rounds N] [--only TITLE] [--also PATH]`. Returns `None` if `cargo test --benches` only builds the benchmark.
+    /// Parses `[--rounds N] [--only TITLE] [--also PATH] [--nbd NAME,NAME]`. Returns `None` if `cargo test --benches` only builds the benchmark.
     ///
     /// # Panics
     ///
@@ -26,6 +28,7 @@ impl BenchArguments {
             rounds: after("--rounds").map_or(3, |count| count.parse().expect("--rounds NUMBER")),
             only: after("--only").unwrap_or_default(),
             also: after("--also"),
+            nbd: after("--nbd").iter().flat_map(|names| names.split(',')).map(str::to_owned).collect(),
         })
     }
 }

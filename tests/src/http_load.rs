@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use crate::{
     http_client::connect_from,
-    load_client::{Report, address},
+    load_client::{Report, Requested, address},
 };
 
 /// The parameters of a load.
@@ -18,7 +18,7 @@ use crate::{
 pub struct HttpLoad {
     /// The number of concurrent clients, each with a source address and a connection of its own.
     pub clients: u16,
-    /// The number of consecutive requests of each client, over one connection if the server keeps it open.
+    /// The number of times that each client requests everything, over one connection if the server keeps it open.
     pub times: u32,
     /// The path to request.
     pub path: &'static str,
@@ -33,13 +33,24 @@ impl HttpLoad {
     ///
     /// Fails if the sockets cannot be opened.
     pub fn run(&self, server: SocketAddr, expected: &[u8]) -> io::Result<Report> {
+        self.run_files(server, &[Requested { name: self.path.trim_start_matches('/'), contents: Some(expected) }])
+    }
+
+    /// Runs a load in which each client requests these files one after the other, instead of the path of the load.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the sockets cannot be opened.
+    pub fn run_files(&self, server: SocketAddr, files: &[Requested<'_>]) -> io::Result<Report> {
+        let count = self.times * files.len() as u32;
+        let file = |left: u32| files[(count - left) as usize % files.len()];
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut report = Report::default();
         let begun = Instant::now();
         let mut fetches = Vec::new();
         for client in 0..self.clients {
-            let mut fetch = Fetch::new(self.open(&epoll, client, server)?, self.times);
-            fetch.request(self.path)?;
+            let mut fetch = Fetch::new(self.open(&epoll, client, server)?, count);
+            fetch.request(file(count))?;
             fetches.push(Some(fetch));
         }
         let (mut buf, mut events) = (vec![0; 256 << 10], vec![EpollEvent::empty(); 256]);
@@ -49,19 +60,20 @@ impl HttpLoad {
             for event in &events[..ready] {
                 let client = event.data() as usize;
                 let Some(fetch) = &mut fetches[client] else { continue };
-                match fetch.receive(&mut buf, expected) {
+                match fetch.receive(&mut buf) {
                     Ok(false) => continue,
                     Ok(true) => {
                         report.complete.push(fetch.begun.elapsed());
-                        report.bytes += expected.len();
+                        report.bytes += file(fetch.left).contents.map_or(0, <[u8]>::len);
                         fetch.left -= 1;
                         if fetch.left > 0 {
                             if fetch.is_last {
                                 *fetch = Fetch::new(self.open(&epoll, client as u16, server)?, fetch.left);
                             }
-                            fetch.request(self.path)?;
+                            fetch.request(file(fetch.left))?;
                             continue;
                         }
+                        report.clients.push(begun.elapsed());
                     }
                     Err(error) => {
                         report.failed.0 += fetch.left as usize;
@@ -92,8 +104,12 @@ impl HttpLoad {
 }
 
 /// The requests of one client.
-struct Fetch {
+struct Fetch<'f> {
     stream: TcpStream,
+    /// The contents of the requested file, if it exists.
+    contents: Option<&'f [u8]>,
+    /// The length of the body.
+    size: usize,
     /// The number of requests that are not complete.
     left: u32,
     /// When the present request was sent.
@@ -106,20 +122,29 @@ struct Fetch {
     is_last: bool,
 }
 
-impl Fetch {
+impl<'f> Fetch<'f> {
     fn new(stream: TcpStream, left: u32) -> Self {
-        Self { stream, left, begun: Instant::now(), head: vec![], received: None, is_last: false }
+        Self {
+            stream,
+            contents: None,
+            size: 0,
+            left,
+            begun: Instant::now(),
+            head: vec![],
+            received: None,
+            is_last: false,
+        }
     }
 
     /// Sends a request, for which the socket has space.
-    fn request(&mut self, path: &str) -> io::Result<()> {
-        (self.begun, self.received) = (Instant::now(), None);
+    fn request(&mut self, file: Requested<'f>) -> io::Result<()> {
+        (self.begun, self.received, self.contents) = (Instant::now(), None, file.contents);
         self.head.clear();
-        self.stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: server\r\n\r\n").as_bytes())
+        self.stream.write_all(format!("GET /{} HTTP/1.1\r\nHost: server\r\n\r\n", file.name).as_bytes())
     }
 
     /// Receives what has arrived. Returns whether the response is complete.
-    fn receive(&mut self, buf: &mut [u8], expected: &[u8]) -> io::Result<bool> {
+    fn receive(&mut self, buf: &mut [u8]) -> io::Result<bool> {
         for _ in 0..8 {
             let len = match self.stream.read(buf) {
                 Ok(0) => return Err(io::Error::other("the server closed the connection")),
@@ -135,28 +160,30 @@ impl Fetch {
                     self.head.extend_from_slice(body);
                     let Some(end) = self.head.windows(4).position(|end| end == b"\r\n\r\n") else { continue };
                     body = &body[end + 4 - known..];
-                    self.read_head(end, expected.len())?;
+                    self.read_head(end)?;
                     0
                 }
             };
             let end = at + body.len();
-            if expected.get(at..end) != Some(body) {
+            if self.contents.is_some_and(|contents| contents.get(at..end) != Some(body)) {
                 return Err(io::Error::other(format!("the bytes from {at} on differ from the file")));
             }
             self.received = Some(end);
-            if end == expected.len() {
+            if end >= self.size {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn read_head(&mut self, end: usize, size: usize) -> io::Result<()> {
+    fn read_head(&mut self, end: usize) -> io::Result<()> {
         let head = String::from_utf8_lossy(&self.head[..end]).to_ascii_lowercase();
-        let has_size = head.lines().any(|line| line.strip_prefix("content-length: ") == Some(&size.to_string()));
-        if !head.split(' ').nth(1).is_some_and(|status| status.starts_with("200")) || !has_size {
-            return Err(io::Error::other(format!("unexpected response: {head}")));
-        }
+        let size = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let status = if self.contents.is_some() { "200" } else { "404" };
+        let is_expected = head.split(' ').nth(1).is_some_and(|found| found.starts_with(status));
+        self.size = size
+            .filter(|size| is_expected && self.contents.is_none_or(|contents| contents.len() == *size))
+            .ok_or_else(|| io::Error::other(format!("unexpected response: {head}")))?;
         self.is_last = head.starts_with("http/1.0") || head.lines().any(|line| line == "connection: close");
         Ok(())
     }

@@ -99,6 +99,12 @@ impl NbdServer {
         Self::listen_on(socket, &mut command)
     }
 
+    /// Starts a server that listens on a Unix socket: a program and its arguments.
+    #[track_caller]
+    pub fn unix_with(socket: &Path, command: &[&str]) -> Self {
+        Self::listen_on(socket, Command::new(command[0]).args(&command[1..]))
+    }
+
     #[track_caller]
     fn listen_on(socket: &Path, command: &mut Command) -> Self {
         let process = Process::start_quietly(command);
