@@ -5,7 +5,10 @@ use std::{fs, io::ErrorKind, path::Path, sync::mpsc, thread, time::Duration};
 use smol::channel::{Sender, bounded};
 
 use super::*;
-use crate::{history::snapshot::File, status::StatusSocket};
+use crate::{
+    history::snapshot::{File, State},
+    status::StatusSocket,
+};
 
 /// A running server and its root.
 struct Running {
