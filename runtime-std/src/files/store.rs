@@ -30,7 +30,7 @@ use crate::{
     disk::{BoardDisk, DiskError, DiskState, DiskTimeouts, DiskUsage, Disks, Made, NbdFile},
     guestfs::{HelperTimeouts, Launcher},
     hostnames::{Hostnames, KnownHostnames},
-    local_fs::OpenRoot,
+    local_fs::{OpenRoot, SharedRoot},
     memory::Memory,
     net::neighbour::{self, LinkAddress},
 };
@@ -112,11 +112,26 @@ impl FileStore {
     /// Returns [`OpenError`]. Only a missing file makes the search go on: a client must not boot another file because its own is
     /// forbidden or unavailable.
     pub async fn open(&self, client: SocketAddr, path: &RequestPath) -> Result<OpenFile, OpenError> {
+        self.open_below(&self.share_root(), client, path).await
+    }
+
+    /// Returns the root directory for requests that have arrived by now, but not for later ones.
+    pub(crate) fn share_root(&self) -> Arc<SharedRoot> {
+        Arc::new(SharedRoot::new(self.disks.root().clone()))
+    }
+
+    /// Opens a file as [`open`](Self::open) does.
+    pub(crate) async fn open_below(
+        &self,
+        root: &SharedRoot,
+        client: SocketAddr,
+        path: &RequestPath,
+    ) -> Result<OpenFile, OpenError> {
         let directory_error = |error| OpenError::RootDirectory { path: self.disks.root().path().to_owned(), error };
-        let root = self.disks.root().open().await.map_err(directory_error)?;
-        let entries = self.index.entries(&root).await.map_err(directory_error)?;
+        let root = root.open().await.map_err(directory_error)?;
+        let entries = self.index.entries(root).await.map_err(directory_error)?;
         let mut search = Search {
-            root: &root,
+            root,
             entries: &entries,
             disks: &self.disks,
             hostnames: &self.hostnames,

@@ -8,5 +8,9 @@ mod calls;
 mod kind;
 mod open;
 mod root;
+mod shared_root;
 
-pub(crate) use self::root::{OpenRoot, RootDirectory, ServedFile, Version};
+pub(crate) use self::{
+    root::{OpenRoot, RootDirectory, ServedFile, Version},
+    shared_root::SharedRoot,
+};

@@ -11,10 +11,12 @@ use nix::{
     cmsg_space,
     errno::Errno,
     libc,
-    sys::socket::{ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, recvmsg, setsockopt, sockopt},
+    sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt},
 };
 
-use super::{Route, open, set_receive_buffer, socket_addr};
+use smol::future::yield_now;
+
+use super::{datagrams::Datagrams, open, set_receive_buffer, socket_addr};
 use crate::event_loop::{EventLoop, Registered};
 
 /// The size of the receive buffer in bytes, as the kernel counts them: about 2 KiB per request.
@@ -83,24 +85,26 @@ impl Listener {
         socket.try_clone()
     }
 
-    /// Receives a datagram into `buf`, and returns its length and route. Ignores datagrams sent to a broadcast or multicast address
-    /// (RFC 1123 section 4.2.3.5).
+    /// Receives the datagrams that have arrived, after waiting for one, and lets other tasks run before. Ignores those sent to a broadcast or multicast address (RFC 1123
+    /// section 4.2.3.5).
     ///
     /// # Errors
     ///
     /// The socket's error, or that of a datagram sent before: read [`closed_ports`](Self::closed_ports) then.
-    pub(crate) async fn recv(&self, buf: &mut [u8]) -> io::Result<(usize, Route)> {
-        let mut was_ready = false;
+    pub(crate) async fn receive(&self, datagrams: &mut Datagrams) -> io::Result<()> {
         loop {
-            match recv(self.socket.get(), buf) {
-                Ok(Some(received)) => return Ok(received),
-                Ok(None) => was_ready = false,
-                // An error that a transfer was told of is still in the queue, and raises events until it is read.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !was_ready => {
-                    self.socket.readable().await;
-                    was_ready = true;
-                }
-                Err(error) => return Err(error),
+            let may_have_more = datagrams.is_full();
+            if may_have_more {
+                yield_now().await;
+            } else {
+                self.socket.readable().await;
+            }
+            match datagrams.receive(self.socket.get()) {
+                Ok(()) if datagrams.is_empty() => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && may_have_more => {}
+                // "Would block" after an event: an error that a transfer was told of is still in the queue, and raises events until it
+                // is read.
+                received => return received,
             }
         }
     }
@@ -126,42 +130,13 @@ fn take_error(socket: &UdpSocket) -> nix::Result<Option<SocketAddr>> {
     Ok(message.address.and_then(|address| socket_addr(&address)).filter(|_| is_refused))
 }
 
-/// Receives one datagram; `None` if it was not sent to a unicast address.
-fn recv(socket: &UdpSocket, buf: &mut [u8]) -> io::Result<Option<(usize, Route)>> {
-    let mut iov = [IoSliceMut::new(buf)];
-    let mut control = cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo);
-    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut iov, Some(&mut control), MsgFlags::empty())?;
-    let route = message.address.and_then(|address| socket_addr(&address)).zip(destination(&message)?);
-    Ok(route.map(|(client, local)| (message.bytes, Route { client, local })))
-}
-
-/// Returns the address that a datagram was sent to, if it is a unicast address.
-fn destination(message: &RecvMsg<'_, '_, SockaddrStorage>) -> io::Result<Option<IpAddr>> {
-    let (mut v4, mut v6) = (None, None);
-    for control in message.cmsgs()? {
-        match control {
-            ControlMessageOwned::Ipv4PacketInfo(info) => {
-                let is_unicast = info.ipi_addr.s_addr == info.ipi_spec_dst.s_addr;
-                v4 = Some(IpAddr::from(info.ipi_addr.s_addr.to_ne_bytes())).filter(|_| is_unicast);
-            }
-            ControlMessageOwned::Ipv6PacketInfo(info) => {
-                let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                v6 = Some(IpAddr::from(address))
-                    .filter(|_| !address.is_multicast() && address.to_ipv4_mapped().is_none());
-            }
-            _ => {}
-        }
-    }
-    Ok(v4.or(v6))
-}
-
 #[cfg(test)]
 mod tests {
     use super::{
         super::{
             TransferSocket,
             ports::Ports,
-            tests::{event_loop, loopback, request, request_to},
+            tests::{event_loop, loopback, receive_one, request, request_to},
         },
         *,
     };
@@ -181,9 +156,8 @@ mod tests {
             let client = UdpSocket::bind((ip, 0)).expect("a client");
             let listener = Listener::on(&event_loop, socket).expect("a listener");
             client.send_to(b"hello", listener.local_addr().expect("bound")).expect("sent");
-            let mut buf = [0; 64];
-            let (len, route) = event_loop.block_on(listener.recv(&mut buf)).expect("received");
-            assert_eq!((&buf[..len], route.local), (&b"hello"[..], ip));
+            let received = receive_one(&event_loop, &listener).expect("received");
+            assert_eq!((&received.0[..], received.1.local), (&b"hello"[..], ip));
         }
     }
 
@@ -202,7 +176,7 @@ mod tests {
                 if reported_to_transfer {
                     socket.send(b"another", 7);
                 }
-                let error = event_loop.block_on(listener.recv(&mut [0; 64])).expect_err("a datagram");
+                let error = receive_one(&event_loop, &listener).expect_err("a datagram");
                 let closed: Vec<_> = listener.closed_ports().collect();
                 assert!(
                     !closed.is_empty() && closed.iter().all(|client| *client == route.client),
@@ -212,8 +186,8 @@ mod tests {
             let client = UdpSocket::bind((ip, 0)).expect("a client");
             client.send_to(b"request", (ip, listener.local_addr().expect("bound").port())).expect("sent");
             // At most one error is left.
-            let received = (0..2).find_map(|_| event_loop.block_on(listener.recv(&mut [0; 64])).ok());
-            assert_eq!(received.map(|(len, _)| len), Some(7));
+            let received = (0..2).find_map(|_| receive_one(&event_loop, &listener).ok());
+            assert_eq!(received.map(|(datagram, _)| datagram), Some(b"request".to_vec()));
         }
     }
 
@@ -226,8 +200,7 @@ mod tests {
         client.set_broadcast(true).expect("allowed");
         client.send_to(b"broadcast", ("127.255.255.255", port)).expect("sent");
         client.send_to(b"unicast", ("127.0.0.1", port)).expect("sent");
-        let mut buf = [0; 64];
-        let (len, _) = event_loop.block_on(listener.recv(&mut buf)).expect("received");
-        assert_eq!(&buf[..len], b"unicast");
+        let (datagram, _) = receive_one(&event_loop, &listener).expect("received");
+        assert_eq!(datagram, b"unicast");
     }
 }

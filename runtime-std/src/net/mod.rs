@@ -1,5 +1,6 @@
 //! UDP sockets of the server and its transfers, path MTUs, and the kernel's neighbour table.
 
+mod datagrams;
 mod fragments;
 mod listener;
 pub(crate) mod mtu;
@@ -23,6 +24,7 @@ use nix::{
 };
 
 pub(crate) use self::{
+    datagrams::Datagrams,
     listener::Listener,
     transfer_socket::{TransferSocket, send_reply},
     unknown_tid::{UnknownTidReplies, UnknownTidSockets},
@@ -131,6 +133,15 @@ mod tests {
         request_to(&Listener::bind(event_loop, listen, 0).expect("a listener"), event_loop, from, to)
     }
 
+    /// Receives the only datagram that has arrived.
+    pub(super) fn receive_one(event_loop: &Arc<EventLoop>, listener: &Listener) -> io::Result<(Vec<u8>, Route)> {
+        let mut datagrams = Datagrams::new();
+        event_loop.block_on(listener.receive(&mut datagrams))?;
+        let received: Vec<_> = datagrams.iter().collect();
+        let [(datagram, route)] = received[..] else { panic!("received {received:?}") };
+        Ok((datagram.to_vec(), route))
+    }
+
     pub(super) fn request_to(
         listener: &Listener,
         event_loop: &Arc<EventLoop>,
@@ -139,9 +150,8 @@ mod tests {
     ) -> (UdpSocket, Route) {
         let client = UdpSocket::bind((from, 0)).expect("a client");
         client.send_to(b"hello", (to, listener.local_addr().expect("bound").port())).expect("sent");
-        let mut buf = [0; 64];
-        let (len, route) = event_loop.block_on(listener.recv(&mut buf)).expect("received");
-        assert_eq!(&buf[..len], b"hello");
+        let (datagram, route) = receive_one(event_loop, listener).expect("received");
+        assert_eq!(datagram, b"hello");
         assert_eq!(route.client, client.local_addr().expect("bound"));
         (client, route)
     }

@@ -270,7 +270,7 @@ impl Server {
             }
             pending::<()>().await;
         };
-        let receiving = self.receive(|datagram, route| self.handle(datagram, route));
+        let receiving = self.receive(|datagram, route, root| self.handle(datagram, route, root));
         or(receiving, or(watching, or(status, or(unknown_tids, context.unverified_log.run())))).await;
     }
 }

@@ -1,9 +1,9 @@
 //! Requests: receives datagrams, and starts a session for each read request that is admitted.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use rtftp_core::{Packet, wire::packet::ErrorCode};
-use smol::future::{pending, yield_now};
+use smol::future::pending;
 
 use super::{
     Server,
@@ -14,41 +14,39 @@ use super::{
 use crate::{
     clock,
     history::{RequestRecord, snapshot::State},
-    net::Route,
+    local_fs::SharedRoot,
+    net::{Datagrams, Route},
 };
 
-/// The largest datagram that is read, in bytes. A request has at most 512 (RFC 2347).
-const MAX_DATAGRAM: usize = 2048;
-/// The number of datagrams received before other tasks run. A burst must not overflow the socket meanwhile.
-const RECEIVE_BATCH: usize = 32;
-
 impl Server {
-    /// Receives datagrams and hands each to `handle`, which must not block. Never returns.
-    pub(super) async fn receive(&self, handle: impl Fn(&[u8], Route)) {
-        let mut buf = [0; MAX_DATAGRAM];
-        for count in 1usize.. {
-            match self.listener.recv(&mut buf).await {
-                Ok((len, route)) => handle(&buf[..len], route),
+    /// Receives datagrams and hands each to `handle`, which must not block, with the root directory for those that have arrived
+    /// together. Never returns.
+    pub(super) async fn receive(&self, handle: impl Fn(&[u8], Route, &Arc<SharedRoot>)) {
+        let mut datagrams = Datagrams::new();
+        loop {
+            match self.listener.receive(&mut datagrams).await {
+                Ok(()) => {
+                    let root = self.context.files.share_root();
+                    datagrams.iter().for_each(|(datagram, route)| handle(datagram, route, &root));
+                }
                 Err(error) => {
                     log::debug!("cannot receive requests: {error}");
                     self.listener.closed_ports().for_each(|client| self.end_transfer(client));
                 }
             }
-            if count % RECEIVE_BATCH == 0 {
-                yield_now().await;
-            }
         }
     }
 
     /// Starts a session for a read request, delivers a datagram to its transfer, or rejects it.
-    pub(super) fn handle(&self, datagram: &[u8], route: Route) {
+    pub(super) fn handle(&self, datagram: &[u8], route: Route, root: &Arc<SharedRoot>) {
         let (context, client) = (&self.context, route.client.ip());
         let reply = match Packet::parse(datagram) {
             Ok(Packet::ReadRequest(request)) => {
                 let admission = context.sessions.lock().admit(route.client, datagram, &request);
                 match admission {
                     Admission::Start(admitted) => {
-                        return self.start(route, admitted, context.history.record_request(client, request.file));
+                        let record = context.history.record_request(client, request.file);
+                        return self.start(route, root.clone(), admitted, record);
                     }
                     Admission::Duplicate => {
                         context.history.record_copy(client, request.file);
@@ -110,13 +108,13 @@ impl Server {
     }
 
     /// Spawns the session of an admitted request.
-    fn start(&self, route: Route, admitted: Admitted, record: RequestRecord) {
+    fn start(&self, route: Route, root: Arc<SharedRoot>, admitted: Admitted, record: RequestRecord) {
         let context = self.context.clone();
         let executor = if admitted.is_known { &self.executor } else { &self.newcomers };
         let handle = admitted.handle.clone();
         let run = async move {
             // Boxed once it runs: in a flood, many wait for that.
-            Box::pin(Session::new(context.clone(), route, admitted, record).run()).await;
+            Box::pin(Session::new(context.clone(), route, admitted, record).run(root)).await;
             context.sessions.lock().finish(&handle);
         };
         executor.spawn(run).detach();
@@ -125,7 +123,7 @@ impl Server {
     /// Delivers datagrams to running transfers that share the listening port, and ignores requests. Never returns.
     pub(super) async fn deliver_only(&self) {
         if self.config.single_port {
-            self.receive(|datagram, route| _ = self.deliver(datagram, route)).await;
+            self.receive(|datagram, route, _| _ = self.deliver(datagram, route)).await;
         }
         pending::<()>().await;
     }

@@ -26,6 +26,7 @@ use crate::{
     clock,
     files::OpenFile,
     history::{RequestRecord, TransferStart, snapshot::State},
+    local_fs::SharedRoot,
     net::{Route, TransferSocket, is_exhausted, mtu},
     text::EscapedName,
 };
@@ -48,8 +49,8 @@ impl Session {
         Self { context, route, admitted, record: Arc::new(record) }
     }
 
-    /// Opens the file and sends it, or replies with an ERROR.
-    pub(super) async fn run(self) {
+    /// Opens the file, below a root directory that is not open yet or for requests with this one, and sends it, or replies with an ERROR.
+    pub(super) async fn run(self, root: Arc<SharedRoot>) {
         let name = EscapedName(self.admitted.request.file());
         let abandoned = async {
             let _ = self.admitted.stop.recv().await;
@@ -57,7 +58,7 @@ impl Session {
         };
         // First: in a flood, most sessions are evicted before they have started.
         // In memory of its own, which is free again during the transfer.
-        match or(abandoned, async { Some(Box::pin(self.open()).await) }).await {
+        match or(abandoned, async { Some(Box::pin(self.open(root)).await) }).await {
             // Only now: a request for a file that does not exist needs no socket.
             Some(Ok(file)) => match TransferSocket::open(&self.context.ports, self.route) {
                 Ok(socket) => self.send(file, socket).await,
@@ -97,14 +98,14 @@ impl Session {
     }
 
     /// Opens the requested file.
-    async fn open(&self) -> Result<OpenFile, OpenFailure> {
+    async fn open(&self, root: Arc<SharedRoot>) -> Result<OpenFile, OpenFailure> {
         let request = &self.admitted.request;
         if request.mode() == Mode::Other {
             return Err(OpenFailure::Rejected(Rejection::unsupported_mode()));
         }
         let path = RequestPath::parse(request.file());
         let path = path.map_err(|error| OpenFailure::Rejected(Rejection::invalid_path(error)))?;
-        self.context.files.open(self.route.client, &path).await.map_err(|error| match error.exhaustion() {
+        self.context.files.open_below(&root, self.route.client, &path).await.map_err(|error| match error.exhaustion() {
             Some(exhaustion) => OpenFailure::Exhausted(io::Error::other(exhaustion.to_string())),
             None => OpenFailure::Rejected(Rejection::from_open_error(&error)),
         })
