@@ -58,7 +58,7 @@ impl EventLoop {
         Ok(Arc::new(Self { epoll, timer, waker, registry: Mutex::default(), timers: Arc::default() }))
     }
 
-    /// Returns the number of registered sockets.
+    /// Returns the number of registered sockets in use.
     pub(super) fn socket_count(&self) -> usize {
         self.registry.lock().len()
     }
@@ -168,8 +168,22 @@ impl<S> Registered<S> {
         &self.socket
     }
 
+    /// Keeps the socket registered for another handler. Returns `false` if others than the event loop have it, too.
+    pub(crate) fn set_idle(&self) -> bool {
+        // Not while the registry is locked: dropping a handler may call its waker, which locks the registry.
+        let before = self.event_loop.registry.lock().set_idle(self.id);
+        drop(before);
+        // This and the registry's.
+        Arc::strong_count(&self.socket) == 2
+    }
+
+    /// Returns the socket, to be shared with its handler.
+    pub(crate) fn share(&self) -> Arc<S> {
+        self.socket.clone()
+    }
+
     /// Returns the event loop.
-    pub(super) fn event_loop(&self) -> &Arc<EventLoop> {
+    pub(crate) fn event_loop(&self) -> &Arc<EventLoop> {
         &self.event_loop
     }
 

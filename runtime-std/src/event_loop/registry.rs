@@ -60,6 +60,8 @@ pub(super) struct Registry {
     timer_set_for: Option<Instant>,
     /// The registrations whose handlers are due.
     run_queue: RunQueue,
+    /// The number of sockets that are kept for later.
+    idle: usize,
 }
 
 /// A socket that can be registered.
@@ -90,7 +92,7 @@ pub(super) struct Registration {
 
 /// The party that waits for a socket.
 #[derive(Debug)]
-enum Waiting {
+pub(super) enum Waiting {
     /// Nothing.
     Nothing,
     /// A task, until the socket is ready.
@@ -99,6 +101,8 @@ enum Waiting {
     Handler(SharedHandler, Waker),
     /// A task whose wait is over but that has not been polled since.
     Done,
+    /// Nothing, until the socket gets another handler.
+    Idle,
 }
 
 /// A handler, shared by the event loop and the task that registered it.
@@ -142,6 +146,7 @@ impl Registry {
     /// Removes a socket and returns its registration, to be dropped once the registry is unlocked.
     pub(super) fn deregister(&mut self, epoll: &OwnedFd, id: usize) -> Option<Registration> {
         let mut registration = self.registrations.try_remove(id)?;
+        self.idle -= usize::from(matches!(registration.waiting, Waiting::Idle));
         registration.request(epoll, id, EventFlags::empty());
         if let Some(timer) = registration.timer {
             self.timers.remove(&(timer, id));
@@ -149,9 +154,19 @@ impl Registry {
         Some(registration)
     }
 
-    /// Returns the number of sockets.
+    /// Returns the number of sockets in use.
     pub(super) fn len(&self) -> usize {
-        self.registrations.len()
+        self.registrations.len() - self.idle
+    }
+
+    /// Keeps a socket without a handler: it does not count, and stays in epoll. Returns what has waited for it, to be dropped once the
+    /// registry is unlocked.
+    pub(super) fn set_idle(&mut self, id: usize) -> Option<Waiting> {
+        let registration = self.registrations.get_mut(id)?;
+        registration.deadline = None;
+        let before = std::mem::replace(&mut registration.waiting, Waiting::Idle);
+        self.idle += usize::from(!matches!(before, Waiting::Idle));
+        Some(before)
     }
 
     /// Wakes a task once a socket is ready, in place of the task that waited before.
@@ -187,7 +202,8 @@ impl Registry {
     /// Attaches a handler, which is due at once; `waker` is called when it detaches.
     pub(super) fn attach(&mut self, epoll: &OwnedFd, id: usize, handler: SharedHandler, waker: &Waker) {
         let Some(registration) = self.registrations.get_mut(id) else { return };
-        registration.waiting = Waiting::Handler(handler, waker.clone());
+        let before = std::mem::replace(&mut registration.waiting, Waiting::Handler(handler, waker.clone()));
+        self.idle -= usize::from(matches!(before, Waiting::Idle));
         registration.request(epoll, id, HANDLER_EVENTS);
         self.schedule(id);
     }
@@ -198,7 +214,7 @@ impl Registry {
             Some(Waiting::Done) => return Poll::Ready(()),
             Some(Waiting::Task(known) | Waiting::Handler(_, known)) => known.clone_from(waker),
             // Another wait has replaced this one.
-            Some(Waiting::Nothing) | None => {}
+            Some(Waiting::Nothing | Waiting::Idle) | None => {}
         }
         Poll::Pending
     }
@@ -216,7 +232,7 @@ impl Registry {
                 registration.should_receive = true;
                 self.schedule(id);
             }
-            unchanged @ (Waiting::Nothing | Waiting::Done) => {
+            unchanged @ (Waiting::Nothing | Waiting::Done | Waiting::Idle) => {
                 registration.waiting = unchanged;
                 if !registration.requested.contains(EventFlags::ET) {
                     // Level-triggered: until a task waits again, the kernel must not repeat the event.
@@ -251,7 +267,7 @@ impl Registry {
 
     /// Adds a socket's handler to the run queue, unless it is there already. It is polled if it is still attached by then.
     pub(super) fn schedule(&mut self, id: usize) {
-        let count = self.registrations.len();
+        let count = self.len();
         if let Some(registration) = self.registrations.get_mut(id)
             && !std::mem::replace(&mut registration.is_scheduled, true)
         {

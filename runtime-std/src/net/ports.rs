@@ -1,6 +1,7 @@
 //! The ports of transfers: one each (RFC 1350 section 4), or the listening port for all of them.
 //!
-//! Opening and closing a socket takes longer than sending a small file. So sockets of finished transfers are used again. Each transfer
+//! Opening and closing a socket takes longer than sending a small file. So sockets of finished transfers are used again, and stay
+//! registered with their event loop. Each transfer
 //! gets another port nevertheless, which the kernel chooses at random: nobody can forge its client's packets without it.
 
 use std::{
@@ -8,10 +9,7 @@ use std::{
     io::{self, ErrorKind},
     net::{SocketAddr, UdpSocket},
     ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use nix::errno::Errno;
@@ -19,9 +17,10 @@ use parking_lot::Mutex;
 use rustix::net::connect_unspec;
 
 use super::{Route, fragments::FragmentedHosts};
+use crate::event_loop::Registered;
 
 /// The number of idle sockets that are kept.
-const MAX_IDLE: usize = 64;
+const MAX_IDLE: usize = 128;
 /// The number of datagrams for the last transfer that are removed from an idle socket. One with more is closed.
 const MAX_OLD_DATAGRAMS: usize = 8;
 
@@ -35,7 +34,7 @@ pub(crate) struct Ports {
     shared: Option<UdpSocket>,
     fragmented: FragmentedHosts,
     /// The sockets of finished transfers, which have no port, with their local addresses. The first one is idle for the longest time.
-    idle: Mutex<VecDeque<(SocketAddr, UdpSocket)>>,
+    idle: Mutex<VecDeque<(SocketAddr, Registered)>>,
 }
 
 impl Ports {
@@ -89,23 +88,22 @@ impl Ports {
     }
 
     /// Keeps the socket of a finished transfer for another one with the same local address, without its port.
-    pub(crate) fn keep_idle(&self, route: Route, socket: Arc<UdpSocket>) {
-        let Some(socket) = Arc::into_inner(socket) else { return };
+    pub(crate) fn keep_idle(&self, route: Route, socket: Registered) {
         let mut idle = self.idle.lock();
         // The kernel takes back a port that it has chosen itself, but not one of a range.
-        if self.range.is_none() && idle.len() < MAX_IDLE && connect_unspec(&socket).is_ok() {
+        if self.range.is_none() && idle.len() < MAX_IDLE && socket.set_idle() && connect_unspec(socket.get()).is_ok() {
             idle.push_back((route.local_address(), socket));
         }
     }
 
     /// Returns an idle socket with this local address, if there is one. Connecting it gives it a port.
-    pub(super) fn take_idle(&self, local: SocketAddr) -> Option<UdpSocket> {
+    pub(super) fn take_idle(&self, local: SocketAddr) -> Option<Registered> {
         let mut idle = self.idle.lock();
         let index = idle.iter().position(|(address, _)| *address == local)?;
         let (_, socket) = idle.remove(index)?;
         drop(idle);
         // Without a port it has received nothing more.
-        let is_empty = || matches!(socket.recv(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        let is_empty = || matches!(socket.get().recv(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
         (0..=MAX_OLD_DATAGRAMS).any(|_| is_empty()).then_some(socket)
     }
 }

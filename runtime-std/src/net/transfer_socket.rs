@@ -49,6 +49,8 @@ pub(crate) struct TransferSocket {
     /// The reason why this machine did not send the last datagram; `None` if it did.
     send_error: Option<io::Error>,
     unknown_tid: Option<UnknownTidSocket>,
+    /// The registration from an earlier transfer.
+    registered: Option<Registered>,
 }
 
 impl TransferSocket {
@@ -60,7 +62,7 @@ impl TransferSocket {
     pub(crate) fn open(ports: &Ports, route: Route) -> io::Result<Self> {
         let is_fragmented = ports.fragmented_hosts().contains(route.client.ip(), clock::now());
         if let Some(shared) = ports.shared_socket() {
-            let socket = Self::new(shared.try_clone()?, route.client, Some(route.local));
+            let socket = Self::new(Arc::new(shared.try_clone()?), route.client, Some(route.local));
             return Ok(Self { fragments: is_fragmented, ..socket });
         }
         let context = |problem, error| {
@@ -73,24 +75,26 @@ impl TransferSocket {
             }
             Ok(socket)
         };
-        let socket = match ports.take_idle(route.local_address()) {
+        let registered = ports.take_idle(route.local_address());
+        let socket = match &registered {
             // It gets a new port when it is connected.
-            Some(socket) => socket,
+            Some(registered) => registered.share(),
             None => {
-                ports.open(route.local_address(), open).map_err(|error| context("no port for a transfer", error))?
+                let opened = ports.open(route.local_address(), open);
+                Arc::new(opened.map_err(|error| context("no port for a transfer", error))?)
             }
         };
         socket.connect(route.client).map_err(|error| context("no route to the client", error))?;
-        let mut opened = Self::new(socket, route.client, None);
+        let mut opened = Self { registered, ..Self::new(socket, route.client, None) };
         if is_fragmented {
             opened.allow_fragments();
         }
         Ok(opened)
     }
 
-    fn new(socket: UdpSocket, client: SocketAddr, shared_from: Option<IpAddr>) -> Self {
+    fn new(socket: Arc<UdpSocket>, client: SocketAddr, shared_from: Option<IpAddr>) -> Self {
         Self {
-            socket: Arc::new(socket),
+            socket,
             client,
             shared_from,
             segmentation: true,
@@ -98,6 +102,7 @@ impl TransferSocket {
             is_port_closed: false,
             send_error: None,
             unknown_tid: None,
+            registered: None,
         }
     }
 
@@ -118,14 +123,19 @@ impl TransferSocket {
     }
 
     /// Registers the socket with an event loop: for sending and, unless the port is shared, for receiving.
-    pub(crate) fn register(&self, event_loop: &Arc<EventLoop>) -> Registered {
+    pub(crate) fn register(&mut self, event_loop: &Arc<EventLoop>) -> Registered {
+        if let Some(registered) = self.registered.take_if(|registered| Arc::ptr_eq(registered.event_loop(), event_loop))
+        {
+            return registered;
+        }
+        self.registered = None;
         let register = if self.shares_port() { Registered::for_sending } else { Registered::new };
         register(event_loop, self.socket.clone())
     }
 
-    /// Returns the socket, if another transfer can use it after this one.
-    pub(crate) fn reusable(&self) -> Option<Arc<UdpSocket>> {
-        (!self.shares_port() && !self.fragments).then(|| self.socket.clone())
+    /// Returns whether another transfer can use the socket after this one.
+    pub(crate) fn is_reusable(&self) -> bool {
+        !self.shares_port() && !self.fragments
     }
 
     /// Returns whether the port is the listening port.

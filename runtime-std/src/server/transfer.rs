@@ -7,7 +7,6 @@ use std::{
     cell::Cell,
     fmt::Debug,
     io,
-    net::UdpSocket,
     ops::{Deref, DerefMut},
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
@@ -24,7 +23,7 @@ use smol::{
 use super::admission::{Delivery, SessionHandle};
 use crate::{
     clock,
-    event_loop::{Handler, Next, Workers},
+    event_loop::{Handler, Next, Registered, Workers},
     history::RequestRecord,
     net::{Route, TransferSocket, UnknownTidSockets},
 };
@@ -85,7 +84,7 @@ pub(super) struct Finished {
     /// Whether the first window arrived only in fragments.
     pub(super) needs_fragments: bool,
     /// The socket, if another transfer can use it.
-    pub(super) socket: Option<Arc<UdpSocket>>,
+    pub(super) socket: Option<Registered>,
 }
 
 impl<F: TransferFile> Transfer<F> {
@@ -135,13 +134,13 @@ impl<F: TransferFile> Transfer<F> {
         or(finished, stopped).await;
         let mut transfer = transfer.lock();
         Finished {
+            socket: transfer.socket.is_reusable().then_some(registered),
             send_error: transfer.socket.take_send_error(),
             // It may have ended just before the client's next request replaced it.
             outcome: transfer.outcome.or_else(|| transfer.sender.outcome()),
             acknowledged: transfer.sender.acknowledged(),
             retransmitted: transfer.sender.retransmitted(),
             needs_fragments: transfer.needs_fragments && transfer.sender.acknowledged() > 0,
-            socket: transfer.socket.reusable(),
         }
     }
 

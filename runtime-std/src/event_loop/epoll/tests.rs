@@ -266,6 +266,27 @@ fn requests_no_events_while_no_task_waits() {
 }
 
 #[test]
+fn keeps_idle_socket_in_epoll_for_the_next_handler() {
+    let event_loop = event_loop();
+    let socket = register(&event_loop);
+    let requested = || event_loop.registry.lock().requested(socket.id());
+    for _ in 0..3 {
+        let handler = Script::new(&socket, vec![Next::Detach, Next::Sleep]);
+        let sending = async {
+            sleep(&event_loop, SOON).await;
+            send_to(&socket);
+        };
+        event_loop.block_on(zip(socket.run_handler(handler.clone()), sending));
+        assert_eq!(handler.lock().calls, ["poll", "receive", "poll"]);
+        let transfer = socket.share();
+        assert!(!socket.set_idle(), "a transfer has it");
+        drop(transfer);
+        assert!(socket.set_idle());
+        assert_eq!((event_loop.socket_count(), requested()), (0, Some(EventFlags::IN | EventFlags::ET)));
+    }
+}
+
+#[test]
 fn forgets_dropped_sockets() {
     let event_loop = event_loop();
     let (first, _) = attach(&event_loop, vec![soon()]);

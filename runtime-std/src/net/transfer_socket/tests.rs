@@ -102,6 +102,14 @@ fn sends_buffer_as_datagrams_in_order() {
     }
 }
 
+/// Keeps the socket of a transfer that is finished.
+fn keep_idle(ports: &Ports, route: Route, mut transfer: TransferSocket, event_loop: &Arc<EventLoop>) {
+    assert!(transfer.is_reusable());
+    let registered = transfer.register(event_loop);
+    drop(transfer);
+    ports.keep_idle(route, registered);
+}
+
 /// Datagrams and errors for a finished transfer do not reach the next one that uses its socket.
 #[test]
 fn reuses_socket_with_another_port() {
@@ -125,9 +133,7 @@ fn reuses_socket_with_another_port() {
             drop(client);
             transfer.send(b"unreachable", 11);
             used.push(address.port());
-            let socket = transfer.reusable().expect("reusable");
-            drop(transfer);
-            ports.keep_idle(route, socket);
+            keep_idle(&ports, route, transfer, &event_loop);
             let other = Route { local: loopback(9), client: (loopback(9), 1).into() };
             assert_ne!(
                 TransferSocket::open(&ports, other).expect("a port").socket.as_raw_fd(),
@@ -149,8 +155,6 @@ fn reuses_no_socket_with_more_than_a_few_old_datagrams() {
     for _ in 0..100 {
         client.send_to(b"late", address).expect("sent");
     }
-    let socket = transfer.reusable().expect("reusable");
-    drop(transfer);
-    ports.keep_idle(route, socket);
+    keep_idle(&ports, route, transfer, &event_loop);
     assert_eq!(TransferSocket::open(&ports, route).expect("a port").recv(&mut [0; 64]), None);
 }
