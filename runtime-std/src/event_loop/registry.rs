@@ -314,6 +314,20 @@ impl Registry {
         }
     }
 
+    /// Returns the first deadline. Moves the timers before it, whose deadlines were moved: the kernel's timer need not fire for them.
+    pub(super) fn first_deadline(&mut self) -> Option<Instant> {
+        while let Some(&(at, id)) = self.timers.first() {
+            let Some(registration) = self.registrations.get_mut(id) else { break };
+            if registration.deadline == Some(at) {
+                break;
+            }
+            self.timers.remove(&(at, id));
+            registration.timer = registration.deadline;
+            self.timers.extend(registration.deadline.map(|deadline| (deadline, id)));
+        }
+        self.timers.first().map(|(first, _)| *first)
+    }
+
     fn set_deadline(&mut self, id: usize, deadline: Instant) {
         let Some(registration) = self.registrations.get_mut(id) else { return };
         registration.deadline = Some(deadline);
@@ -331,6 +345,7 @@ impl Registry {
         if self.timer_set_for.is_some_and(|set_for| set_for <= first) {
             return;
         }
+        let Some(first) = self.first_deadline().into_iter().chain(task).min() else { return };
         // Zero would disarm it.
         let time = first.since(clock::now()).max(Duration::from_nanos(1));
         let it_value = Timespec::try_from(time).unwrap_or_default();
