@@ -10,6 +10,7 @@ use std::{
 };
 
 use log::Level;
+use parking_lot::Mutex;
 use rtftp_core::{
     Outcome, RequestPath, Sender, netascii,
     wire::{
@@ -20,11 +21,16 @@ use rtftp_core::{
 use smol::future::or;
 
 use super::{
-    admission::Admitted, context::ServerContext, encoded_file::EncodedFile, error_reply::Rejection, transfer::Transfer,
+    admission::Admitted,
+    context::ServerContext,
+    encoded_file::EncodedFile,
+    error_reply::Rejection,
+    transfer::{Finished, Transfer},
 };
 use crate::{
     clock,
-    files::OpenFile,
+    disk::ServedDisk,
+    files::{OpenFile, Origin},
     history::{RequestRecord, TransferStart, snapshot::State},
     local_fs::SharedRoot,
     net::{Route, TransferSocket, is_exhausted, mtu},
@@ -51,17 +57,27 @@ impl Session {
 
     /// Opens the file, below a root directory that is not open yet or for requests with this one, and sends it, or replies with an ERROR.
     pub(super) async fn run(self, root: Arc<SharedRoot>) {
-        let name = EscapedName(self.admitted.request.file());
         let abandoned = async {
             let _ = self.admitted.stop.recv().await;
             None
         };
         // First: in a flood, most sessions are evicted before they have started.
         // In memory of its own, which is free again during the transfer.
-        match or(abandoned, async { Some(Box::pin(self.open(root)).await) }).await {
+        let opened = or(abandoned, async { Some(Box::pin(self.open(root)).await) }).await;
+        // What is needed only before and after the transfer is not in the future, which so fits in the allocator's cache.
+        if let Some(start) = self.start_transfer(opened) {
+            let finished = Transfer::run(start.transfer, &self.context.workers, &self.admitted.stop).await;
+            self.finish(finished, start.file);
+        }
+    }
+
+    /// Opens a socket for an open file, or replies with an ERROR.
+    fn start_transfer(&self, opened: Option<Result<OpenFile, OpenFailure>>) -> Option<Start> {
+        let name = EscapedName(self.admitted.request.file());
+        match opened {
             // Only now: a request for a file that does not exist needs no socket.
             Some(Ok(file)) => match TransferSocket::open(&self.context.ports, self.route) {
-                Ok(socket) => self.send(file, socket).await,
+                Ok(socket) => return Some(self.prepare(file, socket)),
                 Err(error) if is_exhausted(&error) => self.give_up(&error),
                 // No reply, which would not arrive: the client repeats its request.
                 Err(error) => {
@@ -84,6 +100,7 @@ impl Session {
                 self.log(Level::Info, format_args!("{name}: {reason}"));
             }
         }
+        None
     }
 
     /// Ends the session without a reply, because there is no descriptor for it: the client repeats its request.
@@ -111,8 +128,8 @@ impl Session {
         })
     }
 
-    /// Sends the file.
-    async fn send(&self, file: OpenFile, socket: TransferSocket) {
+    /// Negotiates the options, and creates the transfer.
+    fn prepare(&self, file: OpenFile, socket: TransferSocket) -> Start {
         let started = Instant::now();
         let (origin, snapshot_age, disk) = (file.origin(), file.snapshot_age(), file.served_disk());
         file.boot_entry().iter().for_each(|title| self.record.set_boot_entry(title));
@@ -132,7 +149,11 @@ impl Session {
         let unknown_tids = self.context.unknown_tids.clone();
         let (handle, record) = (self.admitted.handle.clone(), self.record.clone());
         let transfer = Transfer::new(sender, file, socket, unknown_tids, handle, record);
-        let finished = transfer.run(&self.context.workers, &self.admitted.stop).await;
+        Start { transfer: Arc::new(Mutex::new(transfer)), file: StartedFile { origin, size, disk, started } }
+    }
+
+    /// Records the end of the transfer, and logs it.
+    fn finish(&self, finished: Finished, StartedFile { origin, size, disk, started }: StartedFile) {
         if let Some(socket) = finished.socket {
             self.context.ports.keep_idle(self.route, socket);
         }
@@ -205,6 +226,21 @@ impl Session {
             self.context.unverified_log.log(level, format_args!("{client} {line}"));
         }
     }
+}
+
+/// A transfer that is about to start.
+struct Start {
+    transfer: Arc<Mutex<Transfer<EncodedFile>>>,
+    file: StartedFile,
+}
+
+/// What the end of a transfer needs about its file.
+struct StartedFile {
+    origin: Origin,
+    size: Option<u64>,
+    /// The disk that contains it.
+    disk: Option<ServedDisk>,
+    started: Instant,
 }
 
 /// The reason why a file is not sent.

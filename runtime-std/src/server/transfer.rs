@@ -114,14 +114,8 @@ impl<F: TransferFile> Transfer<F> {
     }
 
     /// Sends the file. A reason received from `stop` aborts the transfer with an ERROR; if `stop` is closed, it ends without one.
-    pub(super) async fn run(mut self, workers: &Workers, stop: &Receiver<&'static str>) -> Finished {
-        // The main worker receives from a shared port, and wakes a transfer on its own thread without a system call.
-        let event_loop = if self.socket.shares_port() { workers.main() } else { workers.pick() };
-        let registered = self.socket.register(event_loop);
-        let waker = registered.waker();
-        self.waker = waker.clone();
-        let transfer = Arc::new(Mutex::new(self));
-        transfer.lock().accept_delivery(&transfer);
+    pub(super) async fn run(transfer: Arc<Mutex<Self>>, workers: &Workers, stop: &Receiver<&'static str>) -> Finished {
+        let (registered, waker) = Self::register(&transfer, workers);
         let finished = registered.run_handler(transfer.clone());
         let stopped = async {
             if let Ok(reason) = stop.recv().await {
@@ -142,6 +136,17 @@ impl<F: TransferFile> Transfer<F> {
             retransmitted: transfer.sender.retransmitted(),
             needs_fragments: transfer.needs_fragments && transfer.sender.acknowledged() > 0,
         }
+    }
+
+    /// Registers the socket with the event loop of a worker, and returns the waker of the transfer.
+    fn register(transfer: &Arc<Mutex<Self>>, workers: &Workers) -> (Registered, Waker) {
+        let mut this = transfer.lock();
+        // The main worker receives from a shared port, and wakes a transfer on its own thread without a system call.
+        let event_loop = if this.socket.shares_port() { workers.main() } else { workers.pick() };
+        let registered = this.socket.register(event_loop);
+        this.waker = registered.waker();
+        this.accept_delivery(transfer);
+        (registered, this.waker.clone())
     }
 
     /// Registers the transfer for datagrams that arrive at the shared port, and for questions of the table of sessions.

@@ -161,7 +161,7 @@ impl Sessions {
     /// Returns whether a request is a copy of one that is being answered. If not, ends the sessions of the same port that the client
     /// does not use any more.
     fn is_duplicate(&mut self, now: Instant, client: SocketAddr, datagram: &[u8]) -> bool {
-        for number in self.table.at_port(client) {
+        for number in self.table.at_port(client).to_vec() {
             let Some(Running { request, handle, .. }) = self.table.get(number) else { continue };
             let is_copy = request.datagram() == datagram && handle.explains_copy(now);
             if is_copy && !handle.has_ended() {

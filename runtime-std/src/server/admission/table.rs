@@ -99,8 +99,8 @@ impl Table {
     }
 
     /// Returns the sessions of a client's port, the older first.
-    pub(super) fn at_port(&self, client: SocketAddr) -> Vec<u64> {
-        self.ports.get(&client).cloned().unwrap_or_default()
+    pub(super) fn at_port(&self, client: SocketAddr) -> &[u64] {
+        self.ports.get(&client).map_or(&[], |sessions| sessions)
     }
 
     /// Returns the number of sessions of a host.

@@ -108,7 +108,7 @@ fn run(file: VirtualFile, options: &[u8], ports: Ports) -> Running {
     let thread = thread::spawn(move || {
         let event_loop = EventLoop::new().expect("an event loop");
         let workers = Workers::new(event_loop.clone());
-        event_loop.block_on(transfer.run(&workers, &stopped))
+        event_loop.block_on(Transfer::run(Arc::new(Mutex::new(transfer)), &workers, &stopped))
     });
     Running { client, route, handle, history, stop, thread }
 }
