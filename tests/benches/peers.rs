@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo build --release && cargo bench -p rtftp-tests --bench peers [-- --rounds N] [--only TITLE-OR-PART-OF-IT]
-//!     [--also PATH-OF-ANOTHER-RTFTP]
+//!     [--also PATH-OF-ANOTHER-RTFTP] [--single-port]
 //! ```
 //!
 //! Method: each figure is the median of several rounds. The rounds are interleaved (A B C, A B C, ...), so that other load on the
@@ -37,7 +37,8 @@ const TIMEOUT: Duration = Duration::from_millis(1000);
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn main() {
-    let Some(BenchArguments { rounds, only, also, .. }) = BenchArguments::parse() else { return };
+    let Some(arguments) = BenchArguments::parse() else { return };
+    let BenchArguments { rounds, only, .. } = &arguments;
     enter_network_namespace();
     let root = tempfile::tempdir().expect("a temporary directory");
     let directory = root.path().join("default");
@@ -48,7 +49,7 @@ fn main() {
     for (name, size) in [LARGE, SMALL, TINY] {
         fs::write(directory.join(name), noise(size, 1)).expect("written");
     }
-    let mut servers = measured_servers(also.as_ref());
+    let mut servers = measured_servers(&arguments);
     servers.retain(|server| {
         let starts = server.start(root.path(), SMALL.0).is_some();
         if !starts {
@@ -58,11 +59,11 @@ fn main() {
     });
     println!("\nmedians of {rounds} rounds; MB = 10^6 bytes; (x) = ratio to the best other server\n");
     let rows = rows();
-    let is_title = rows.iter().any(|(title, _)| *title == only);
-    for (title, load) in rows.iter().filter(|(title, _)| *title == only || !is_title && title.contains(&*only)) {
-        compare(title, &servers, root.path(), load, rounds);
+    let is_title = rows.iter().any(|(title, _)| title == only);
+    for (title, load) in rows.iter().filter(|(title, _)| title == only || !is_title && title.contains(only)) {
+        compare(title, &servers, root.path(), load, *rounds);
     }
-    print_startup(&servers, root.path(), rounds);
+    print_startup(&servers, root.path(), *rounds);
 }
 
 /// Returns the rows of the comparison: title and load.

@@ -43,13 +43,14 @@ struct Run {
 }
 
 fn main() {
-    let Some(BenchArguments { rounds, only, also, nbd }) = BenchArguments::parse() else { return };
+    let Some(arguments) = BenchArguments::parse() else { return };
+    let BenchArguments { rounds, only, nbd, .. } = &arguments;
     enter_network_namespace();
-    let (servers, nbd) = (measured_servers(also.as_ref()), NbdProgram::named(&nbd));
+    let (servers, nbd) = (measured_servers(&arguments), NbdProgram::named(nbd));
     for (boards, divisor, windowsize) in ROWS {
         let title = format!("{boards} boards, 1468/{windowsize}, large files / {divisor}");
-        if title.contains(&*only) {
-            row(&title, (&servers, &nbd), Boot::new(divisor), (boards, windowsize), rounds);
+        if title.contains(only.as_str()) {
+            row(&title, (&servers, &nbd), Boot::new(divisor), (boards, windowsize), *rounds);
         }
     }
 }

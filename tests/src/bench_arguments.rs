@@ -13,10 +13,13 @@ pub struct BenchArguments {
     pub also: Option<String>,
     /// The NBD servers to measure, by their names; empty for the usual one.
     pub nbd: Vec<String>,
+    /// Whether rtftp serves all transfers from one port.
+    pub single_port: bool,
 }
 
 impl BenchArguments {
-    /// Parses `[--rounds N] [--only TITLE] [--also PATH] [--nbd NAME,NAME]`. Returns `None` if `cargo test --benches` only builds the benchmark.
+    /// Parses `[--rounds N] [--only TITLE] [--also PATH] [--nbd NAME,NAME] [--single-port]`. Returns `None` if `cargo test --benches`
+    /// only builds the benchmark.
     ///
     /// # Panics
     ///
@@ -29,6 +32,7 @@ impl BenchArguments {
             only: after("--only").unwrap_or_default(),
             also: after("--also"),
             nbd: after("--nbd").iter().flat_map(|names| names.split(',')).map(str::to_owned).collect(),
+            single_port: args.iter().any(|arg| arg == "--single-port"),
         })
     }
 }

@@ -14,6 +14,7 @@ use nix::{
         socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt},
     },
 };
+use rustix::net::connect_unspec;
 
 use crate::raw_client::{Answer, rrq};
 
@@ -104,7 +105,8 @@ impl Load {
         let count = files.len() * self.times as usize;
         let mut fetches = Vec::new();
         for client in 0..self.clients {
-            fetches.push(Some(self.start_fetch(&epoll, client, server, files[0])?));
+            let socket = self.open_socket(&epoll, client)?;
+            fetches.push(Some(self.start_fetch(socket, client, server, files[0])));
         }
         let mut buf = vec![0; 65_536];
         let mut events = vec![EpollEvent::empty(); 256];
@@ -131,13 +133,15 @@ impl Load {
                     }
                 }
                 report.repeated += fetch.repeated;
-                fetches[client] = if *finished < count {
-                    Some(self.start_fetch(&epoll, client as u16, server, files[*finished % files.len()])?)
+                let Some(Fetch { socket, .. }) = fetches[client].take() else { continue };
+                if *finished < count {
+                    release_port(&socket)?;
+                    let file = files[*finished % files.len()];
+                    fetches[client] = Some(self.start_fetch(socket, client as u16, server, file));
                 } else {
                     running -= 1;
                     report.clients.extend((*failed == 0).then(|| started.elapsed()));
-                    None
-                };
+                }
             }
             if checked.elapsed() > self.timeout / 10 {
                 checked = Instant::now();
@@ -150,13 +154,8 @@ impl Load {
         Ok(report)
     }
 
-    fn start_fetch<'f>(
-        &self,
-        epoll: &Epoll,
-        client: u16,
-        server: SocketAddr,
-        file: Requested<'f>,
-    ) -> io::Result<Fetch<'f>> {
+    /// Opens a client's socket, for all its fetches.
+    fn open_socket(&self, epoll: &Epoll, client: u16) -> io::Result<UdpSocket> {
         let socket = UdpSocket::bind((address(client), 0))?;
         socket.set_nonblocking(true)?;
         // Room for windows of large blocks; exceeding the system limit needs root.
@@ -168,6 +167,10 @@ impl Load {
             setsockopt(&socket, sockopt::UdpGroSegment, &true)?;
         }
         epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(client)))?;
+        Ok(socket)
+    }
+
+    fn start_fetch<'f>(&self, socket: UdpSocket, client: u16, server: SocketAddr, file: Requested<'f>) -> Fetch<'f> {
         let (blksize, windowsize) = (self.blksize.to_string(), self.windowsize.to_string());
         let options = [("blksize", blksize.as_str()), ("windowsize", windowsize.as_str())];
         let request = rrq(file.name, if self.windowsize == 1 { &options[..1] } else { &options });
@@ -191,8 +194,16 @@ impl Load {
             random: (u64::from(client) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
         };
         fetch.send_request();
-        Ok(fetch)
+        fetch
     }
+}
+
+/// Disconnects a socket, which then gets another port with its next datagram, and discards what has arrived for the last one. To
+/// open another socket for each fetch would take more time than a small file.
+fn release_port(socket: &UdpSocket) -> io::Result<()> {
+    connect_unspec(socket)?;
+    while socket.recv(&mut [0]).is_ok() {}
+    Ok(())
 }
 
 impl Report {

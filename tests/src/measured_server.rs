@@ -12,7 +12,7 @@ use nix::{
     unistd::geteuid,
 };
 
-use crate::{Process, binary, raw_client::rrq, run};
+use crate::{Process, bench_arguments::BenchArguments, binary, raw_client::rrq, run};
 
 /// The maximum time to the first answer.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ pub struct MeasuredServer {
     pub name: String,
     program: PathBuf,
     /// The arguments, with placeholders `{port}`, `{root}` and `{dir}` (`{root}/default`).
-    args: &'static str,
+    args: String,
     /// The port, if it is fixed.
     port: Option<u16>,
 }
@@ -79,15 +79,16 @@ pub fn enter_network_namespace() {
 }
 
 /// Returns rtftp, another build of it, and the other servers that are installed. Prints which are missing.
-pub fn measured_servers(also: Option<&String>) -> Vec<MeasuredServer> {
-    let rtftp = |name: &str, program| MeasuredServer { name: name.into(), program, args: RTFTP, port: None };
+pub fn measured_servers(arguments: &BenchArguments) -> Vec<MeasuredServer> {
+    let args = format!("{RTFTP}{}", if arguments.single_port { " --single-port" } else { "" });
+    let rtftp = |name: &str, program| MeasuredServer { name: name.into(), program, args: args.clone(), port: None };
     let mut servers = vec![rtftp("rtftp", binary("rtftp"))];
-    servers.extend(also.map(|path| rtftp("rtftp (also)", path.into())));
+    servers.extend(arguments.also.iter().map(|path| rtftp("rtftp (also)", path.into())));
     for (name, program, args, port, hint) in PEERS {
         let found = find(program).filter(|path| name != "busybox" || has_applets(path));
         match found {
             Some(_) if port.is_some() && !geteuid().is_root() => {}
-            Some(program) => servers.push(MeasuredServer { name: name.into(), program, args, port }),
+            Some(program) => servers.push(MeasuredServer { name: name.into(), program, args: args.into(), port }),
             None => println!("not compared: {name} is not installed ({hint})"),
         }
     }
