@@ -58,6 +58,9 @@ async fn read_disk(disk: Arc<Disk>) {
         volumes.push(whole.slice(partition.start, partition.len));
     }
     for volume in volumes {
+        for driver in fs::DRIVERS {
+            let _ = (driver.marks)(&volume).await;
+        }
         if let Ok(filesystem) = fs::open(volume).await {
             walk::walk(&*filesystem, &*disk).await;
         }
