@@ -4,7 +4,7 @@
 //! opens the file, negotiates options, runs a `transfer` and writes a log line. The event loop polls the transfer, which sends the
 //! file.
 
-mod admission;
+pub(crate) mod admission;
 mod config;
 mod context;
 mod encoded_file;

@@ -35,6 +35,9 @@ const READ: u16 = 0;
 const DISCONNECT: u16 = 2;
 const EIO: u32 = 5;
 
+/// The latencies of servers in milliseconds: in memory, on a disk, far away.
+const LATENCIES: [u64; 6] = [0, 0, 0, 1, 5, 20];
+
 /// What goes wrong at the server, at a read with this number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -97,6 +100,8 @@ struct State {
     owner: Owner,
     fault: Fault,
     random: Random,
+    /// The time that a reply takes at least.
+    latency: Duration,
     flags: u16,
     /// The number of reads until now.
     reads: usize,
@@ -109,12 +114,14 @@ struct State {
 
 impl Server {
     pub(super) fn new(disk: PagedDisk, owner: Owner, fault: Fault, mut random: Random) -> Self {
+        let latency = Duration::from_millis(LATENCIES[random.below(LATENCIES.len())]);
         let flags = HAS_FLAGS | if random.below(2) == 0 { CAN_MULTI_CONN } else { 0 };
         Self(Arc::new(Mutex::new(State {
             disk,
             owner,
             fault,
             random,
+            latency,
             flags,
             reads: 0,
             failing_since: None,
@@ -170,7 +177,7 @@ impl State {
 
     /// Returns the delay of the next reply.
     fn delay(&mut self) -> Duration {
-        let mut delay = Duration::from_micros(20 + self.random.below(200) as u64);
+        let mut delay = self.latency + Duration::from_micros(20 + self.random.below(200) as u64);
         if let (Fault::Silent(_, time), Some(since)) = (&self.fault, self.failing_since) {
             delay += time.saturating_sub(clock::elapsed(since));
         }
