@@ -17,11 +17,8 @@ pub enum NbdProgram {
 
 impl NbdProgram {
     /// All of them, with their names in arguments and tables. The first is the usual one.
-    const ALL: [(&str, Self); 3] = [
-        ("nbdkit-t1", Self::Nbdkit),
-        ("nbdkit", Self::NbdkitThreads),
-        ("qemu-storage-daemon", Self::StorageDaemon),
-    ];
+    const ALL: [(&str, Self); 3] =
+        [("nbdkit-t1", Self::Nbdkit), ("nbdkit", Self::NbdkitThreads), ("qemu-storage-daemon", Self::StorageDaemon)];
 
     /// Returns the programs with these names; the usual one without any.
     ///
