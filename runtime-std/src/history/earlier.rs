@@ -1,4 +1,4 @@
-//! The boards seen before the clients whose boots are kept in detail. Each has its last boot with one request, in some 600 bytes.
+//! The boards seen before the clients whose boots are kept in detail. Each has its last boot with one request.
 //!
 //! Only boards that the owner has described are kept here, so that others cannot displace them: those with a directory or a description
 //! of their address, and those that have answered and were served from a root of their own or of their group.

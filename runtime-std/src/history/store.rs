@@ -18,7 +18,7 @@ use crate::{clock, last_seen::LastSeen};
 const MAX_VERIFIED_CLIENTS: usize = 1024;
 /// The number of unverified clients that are kept: their addresses may be forged.
 const MAX_UNVERIFIED_CLIENTS: usize = 256;
-/// The number of records of these clients, each of some 400 bytes.
+/// The number of records of these clients.
 const MAX_RECORDS: usize = 32_768;
 /// The limits are enforced once for this many requests.
 const EVICTION_INTERVAL: u64 = 1024;
