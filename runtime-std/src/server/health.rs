@@ -3,7 +3,7 @@
 use std::{
     error, fmt, io,
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
@@ -13,8 +13,7 @@ use smol::{
     channel::{Receiver, bounded},
 };
 
-use super::Server;
-use crate::clock::{until, within};
+use crate::clock::until;
 
 /// The reason why a server is not alive or not ready.
 #[derive(Debug)]
@@ -58,32 +57,6 @@ impl Health {
         _ = until(deadline, requests.recv()).await.ok_or(HealthError::Requests(limit))?;
         _ = until(deadline, disks.recv()).await.ok_or(HealthError::Disks(limit))?;
         Ok(())
-    }
-}
-
-impl Server {
-    /// Checks that the thread that serves requests and the one that reads disks run a task within `limit`.
-    ///
-    /// # Errors
-    ///
-    /// Returns the thread that does not.
-    pub async fn check_alive(&self, limit: Duration) -> Result<(), HealthError> {
-        self.health.check_alive(&self.executor, self.disk_thread.executor(), limit).await
-    }
-
-    /// Checks that the server is alive, receives requests, and can read its root directory, each within `limit`.
-    ///
-    /// # Errors
-    ///
-    /// Returns what does not work.
-    pub async fn check_ready(&self, limit: Duration) -> Result<(), HealthError> {
-        if !self.health.is_serving.load(Relaxed) {
-            return Err(HealthError::NotServing);
-        }
-        self.check_alive(limit).await?;
-        let read = within(limit, self.context.files.check_root()).await;
-        let read = read.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
-        read.map_err(|error| HealthError::Root { path: self.config.root_dir.clone(), error })
     }
 }
 

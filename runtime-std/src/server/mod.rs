@@ -11,6 +11,7 @@ mod encoded_file;
 mod error_reply;
 mod health;
 mod limit_warnings;
+mod probes;
 mod requests;
 mod session;
 mod shutdown;
