@@ -13,7 +13,6 @@ use nix::{
     libc,
     sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt},
 };
-
 use smol::future::yield_now;
 
 use super::{datagrams::Datagrams, open, set_receive_buffer, socket_addr};
@@ -85,8 +84,8 @@ impl Listener {
         socket.try_clone()
     }
 
-    /// Receives the datagrams that have arrived, after waiting for one, and lets other tasks run before. Ignores those sent to a broadcast or multicast address (RFC 1123
-    /// section 4.2.3.5).
+    /// Waits for a datagram, and receives those that have arrived. If there may be more than were received before, lets other tasks run
+    /// instead of waiting. Ignores datagrams sent to a broadcast or multicast address (RFC 1123 section 4.2.3.5).
     ///
     /// # Errors
     ///
