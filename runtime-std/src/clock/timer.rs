@@ -44,6 +44,9 @@ impl Timers {
     pub(crate) fn expire(&self, now: Instant) {
         let due = {
             let mut state = self.0.lock();
+            if state.wakers.first_key_value().is_none_or(|((time, _), _)| *time > now) {
+                return;
+            }
             let later = state.wakers.split_off(&(now, u64::MAX));
             mem::replace(&mut state.wakers, later)
         };
