@@ -67,7 +67,7 @@ use crate::{
 };
 
 /// The default number of seeds.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 100;
 
 /// The time after which a boot counts as endless: each of its reads has a limit.
 const BOOT_LIMIT: Duration = Duration::from_secs(3600);
