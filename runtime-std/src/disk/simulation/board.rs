@@ -133,13 +133,14 @@ impl BoardRequest<'_> {
             }
             let Some((from, datagram)) = socket.receive(Some(wait)).await else { continue };
             let Ok(packet) = Packet::parse(&datagram) else { continue };
-            let (delivered, is_error) = (received.0.len(), matches!(packet, Packet::Error { .. }));
+            let (before, is_error) = ((received.0.len(), receiver.has_peer()), matches!(packet, Packet::Error { .. }));
             let source = ((), from.port());
             if peer.handle(&mut receiver, clock::now(), source, packet, &mut received).is_err() && !is_error {
                 let len = Packet::UNKNOWN_TRANSFER_ID.write(&mut buf).expect("it fits");
                 socket.send(from, &buf[..len], len);
             }
-            if received.0.len() > delivered {
+            // The board waits anew after the first reply, which may be an OACK.
+            if (received.0.len(), receiver.has_peer()) != before {
                 last_progress = clock::instant();
             }
             match until {
