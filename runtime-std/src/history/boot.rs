@@ -6,7 +6,7 @@ use rtftp_core::Instant;
 
 use super::{
     boot_metrics::BootMetrics,
-    request::Record,
+    request::{Record, most_relevant},
     snapshot::{self, Mount, MountState, Protocol, State, WallClock},
 };
 use crate::{last_seen::LastSeen, text::EscapedName};
@@ -184,7 +184,7 @@ impl Boot {
     }
 
     /// Returns the records, the oldest first.
-    pub(super) fn records(&self) -> impl DoubleEndedIterator<Item = &Record> + Clone {
+    pub(super) fn records(&self) -> impl DoubleEndedIterator<Item = &Record> {
         self.records.iter().map(Arc::as_ref)
     }
 
@@ -230,11 +230,11 @@ impl Boot {
         }
     }
 
-    /// Keeps only the request that the summary is about: the newest running one, or else the newest.
+    /// Keeps only the request that the summary is about.
     fn compact(&mut self) {
-        let running = self.records.iter().rev().find(|record| record.finished().is_none());
-        if let Some(kept) = running.or(self.records.last()).cloned() {
-            self.dropped += self.records.len() as u64 - 1;
+        let count = self.records.len() as u64;
+        if let Some(kept) = most_relevant(self.records.drain(..)) {
+            self.dropped += count - 1;
             (self.first, self.records, self.verified) = (kept.clone(), vec![kept], 0);
         }
     }

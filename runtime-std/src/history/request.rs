@@ -1,6 +1,7 @@
 //! The record of one request: updated by its session without a lock, read by snapshots at any time.
 
 use std::{
+    borrow::Borrow,
     fmt,
     net::IpAddr,
     sync::{
@@ -266,4 +267,11 @@ impl Record {
     pub(super) fn event(&self, client: IpAddr, now: WallClock) -> snapshot::Event {
         snapshot::Event { client: client.to_string(), file: self.snapshot(now) }
     }
+}
+
+/// Returns the request that says most about a boot, given its requests from the oldest to the newest: the newest running one, or else
+/// the newest.
+pub(super) fn most_relevant<R: Borrow<Record>>(records: impl Iterator<Item = R>) -> Option<R> {
+    // The last one of those that are equal.
+    records.max_by_key(|record| record.borrow().finished().is_none())
 }

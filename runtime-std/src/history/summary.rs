@@ -6,7 +6,7 @@ use rtftp_core::Instant;
 
 use super::{
     boot::{Boot, MAX_BOOTS},
-    request::Record,
+    request::{Record, most_relevant},
     snapshot::{self, BoardState, MountState, State, WallClock},
 };
 
@@ -64,10 +64,9 @@ fn loop_duration(boots: &VecDeque<Boot>, now: WallClock) -> Option<Duration> {
     (is_loop && now.instant().since(newest.last_seen()) <= MAX_LOOP).then_some(duration)
 }
 
-/// Summarizes a boot, given its requests from the oldest to the newest: describes the newest running request, or else the newest.
-fn summarize<'a>(records: impl DoubleEndedIterator<Item = &'a Record> + Clone, now: WallClock) -> Summary {
-    let running = records.clone().rev().find(|record| record.finished().is_none());
-    let Some(record) = running.or(records.clone().next_back()) else {
+/// Summarizes a boot, given its requests from the oldest to the newest: describes the most relevant one.
+fn summarize<'a>(records: impl Iterator<Item = &'a Record>, now: WallClock) -> Summary {
+    let Some(record) = most_relevant(records) else {
         return Summary { state: BoardState::Probed, text: "no requests".into(), status: "no requests".into() };
     };
     let file = record.snapshot(now);
