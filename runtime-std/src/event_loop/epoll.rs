@@ -19,7 +19,9 @@ use rustix::{
 };
 
 use super::{
-    registry::{FIRST_TOKEN, Handler, Registry, Source, Work},
+    handler::{Handler, Work},
+    registration::{FIRST_TOKEN, Source},
+    registry::Registry,
     waker::EventfdWaker,
 };
 use crate::clock::{self, Timers};

@@ -16,8 +16,11 @@
 //! There is one event loop per [worker](Workers), and one for the [thread](TaskThread) of the disks. Handlers run on any worker,
 //! tasks on the main worker, and those of disks on their own thread.
 
+mod deadlines;
 mod epoll;
+mod handler;
 mod processors;
+mod registration;
 mod registry;
 mod run_queue;
 mod stream;
@@ -28,7 +31,7 @@ mod workers;
 
 pub(crate) use self::{
     epoll::{EventLoop, Registered},
-    registry::{Handler, Next},
+    handler::{Handler, Next},
     stream::Stream,
     task_thread::TaskThread,
     tasks::run_tasks,

@@ -107,7 +107,7 @@ mod tests {
     use super::{
         super::{
             epoll::tests::{Script, register, send_to, sleep},
-            registry::Next,
+            handler::Next,
         },
         *,
     };

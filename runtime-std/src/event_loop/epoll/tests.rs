@@ -5,7 +5,7 @@ use smol::{
     future::{or, poll_once, zip},
 };
 
-use super::{super::registry::Next, *};
+use super::{super::handler::Next, *};
 
 const SOON: Duration = Duration::from_millis(20);
 
@@ -252,21 +252,29 @@ fn raises_one_event_per_datagram() {
 }
 
 #[test]
-fn sets_no_timer_for_moved_deadline() {
+fn sets_kernel_timer_only_for_earlier_instants() {
     let event_loop = event_loop();
     let mut work = Work::default();
     let (_socket, _) = attach(&event_loop, vec![]);
     let mut registry = event_loop.registry.lock();
     registry.take_due(MAX_POLLS, &mut work);
-    let [first, second] = [1, 2].map(|seconds| clock::now().after(Duration::from_secs(seconds)));
-    for deadline in [first, second] {
-        registry.apply(&event_loop.epoll, &work.due[0], Next::Wait(deadline), &mut work.woken);
-    }
-    assert_eq!(registry.first_deadline(), Some(second));
-    registry.apply(&event_loop.epoll, &work.due[0], Next::Wait(first), &mut work.woken);
-    assert_eq!(registry.first_deadline(), Some(first));
-    registry.apply(&event_loop.epoll, &work.due[0], Next::Sleep, &mut work.woken);
-    assert_eq!(registry.first_deadline(), None);
+    let at = |seconds| clock::now().after(Duration::from_secs(seconds));
+    let [first, second, third, fourth] = [1, 2, 3, 4].map(at);
+    let mut set_for = |deadlines: &[rtftp_core::Instant], task| {
+        for deadline in deadlines {
+            registry.apply(&event_loop.epoll, &work.due[0], Next::Wait(*deadline), &mut work.woken);
+        }
+        registry.set_timer(&event_loop.timer, task);
+        registry.timer_set_for()
+    };
+    assert_eq!(set_for(&[second, fourth], None), Some(fourth), "the deadline was moved before the timer was set");
+    assert_eq!(set_for(&[], Some(third)), Some(third));
+    assert_eq!(set_for(&[second], Some(third)), Some(second));
+    assert_eq!(set_for(&[third], Some(fourth)), Some(second), "it fires early enough");
+    assert_eq!(set_for(&[third, fourth], Some(first)), Some(first));
+    registry.expire(fourth);
+    registry.set_timer(&event_loop.timer, None);
+    assert_eq!(registry.timer_set_for(), None, "no deadline is left");
 }
 
 #[test]
