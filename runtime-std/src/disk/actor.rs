@@ -43,10 +43,10 @@ pub(super) enum Message {
     /// Returns the snapshot of the current boot; with `refresh`, one taken after this message.
     Snapshot { refresh: bool, reply: oneshot::Sender<Result<Arc<Snapshot>, DiskError>> },
     /// Returns the connection of the disk, or the reason why it does not show what its board does.
-    Look { reply: oneshot::Sender<Result<Connection, &'static str>> },
+    Connection { reply: oneshot::Sender<Result<Connection, &'static str>> },
 }
 
-/// The connection of a disk, for a look at it.
+/// The connection of a disk, for reading its marks of mounts.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) device: Arc<dyn BlockDevice>,
@@ -115,7 +115,7 @@ impl DiskActor {
                     }
                     let _ = reply.send(snapshot);
                 }
-                Message::Look { reply } => drop(reply.send(self.connection())),
+                Message::Connection { reply } => drop(reply.send(self.connection())),
             }
         }
     }
@@ -218,7 +218,7 @@ impl DiskActor {
         Ok(snapshot)
     }
 
-    /// Returns the connection for a look at the disk, which is a use of it. Does not connect.
+    /// Returns the connection for reading the marks of mounts, which is a use of the disk. Does not connect.
     fn connection(&mut self) -> Result<Connection, &'static str> {
         if self.connector.is_shared() {
             return Err("several boards may use the disk");

@@ -1,7 +1,7 @@
-//! Looks at a disk after its board has received files from it, to see whether the board has come up: its kernel mounts the disk.
+//! Watches a disk after its board has received files from it, to see whether the board has come up: its kernel mounts the disk.
 //!
-//! The looks use the connection that is open anyway, and are fewer with time. Nothing is claimed that two looks do not show: disks that
-//! several boards may use, and connections that may return old data, show nothing.
+//! The marks of mounts are read over the connection that is open anyway, and less often with time. Nothing is claimed that two readings
+//! do not show: disks that several boards may use, and connections that may return old data, show nothing.
 
 #[cfg(test)]
 mod tests;
@@ -12,12 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_channel::{
-    mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
-    oneshot,
-};
+use futures_channel::{mpsc::UnboundedSender, oneshot};
 use parking_lot::Mutex;
-use smol::{Executor, Task, future::or};
+use smol::{
+    Executor, Task,
+    channel::{Receiver, Sender, bounded},
+    future::or,
+};
 
 use super::actor::{Connection, Message};
 use crate::{
@@ -29,16 +30,18 @@ use crate::{
     },
 };
 
-/// The time from the last file to the first look, and the shortest time between two looks.
+/// The time from the last file to the first comparison, and the shortest time between two comparisons.
 const MIN_INTERVAL: Duration = Duration::from_secs(4);
-/// The time from the last file to the last look.
+/// The time from the last file to the last comparison.
 const MAX_TIME: Duration = Duration::from_secs(120);
-/// The time limit for the look with which the others are compared. No kernel starts and mounts a disk as fast.
-const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(1);
+/// The time limit for reading the marks with which later ones are compared. No kernel starts and mounts a disk as fast.
+const FIRST_READ_LIMIT: Duration = Duration::from_secs(1);
+/// The number of files that wait while the disk is read. The newest count.
+const MAX_WAITING: usize = 16;
 
-/// Sees whether the board of a disk comes up.
+/// Watches whether the board of a disk comes up.
 #[derive(Debug, Default)]
-pub(super) struct BoardWatch(Mutex<Option<(UnboundedSender<Received>, Task<()>)>>);
+pub(super) struct BoardWatch(Mutex<Option<(Sender<Received>, Task<()>)>>);
 
 /// A file of the disk that the board has received.
 #[derive(Debug)]
@@ -58,30 +61,30 @@ impl BoardWatch {
         let mut received = Received { record, at: clock::instant() };
         let mut watch = self.0.lock();
         if let Some((files, _)) = &*watch {
-            match files.unbounded_send(received) {
-                Ok(()) => return,
+            match files.force_send(received) {
+                Ok(_) => return,
                 // The board has come up, or it is too late.
                 Err(rejected) => received = rejected.into_inner(),
             }
         }
-        let (files, inbox) = unbounded();
-        let looks = Looks { messages: messages.clone() };
-        *watch = Some((files, executor.spawn(Box::pin(looks.watch(received, inbox)))));
+        let (files, inbox) = bounded(MAX_WAITING);
+        let watcher = Watcher { messages: messages.clone() };
+        *watch = Some((files, executor.spawn(Box::pin(watcher.watch(received, inbox)))));
     }
 }
 
-/// The looks at a disk.
-struct Looks {
+/// The watcher of one disk, which asks its actor for the connection.
+struct Watcher {
     messages: UnboundedSender<Message>,
 }
 
-impl Looks {
+impl Watcher {
     /// Watches one boot after another, until one is over before the next begins.
-    async fn watch(self, first: Received, mut files: UnboundedReceiver<Received>) {
+    async fn watch(self, first: Received, files: Receiver<Received>) {
         let mut next = Some(first);
         while let Some(file) = next.take() {
-            next = match self.first_look(&file).await {
-                Ok(before) => self.watch_boot(file, &before, &mut files).await,
+            next = match self.read_first(&file).await {
+                Ok(before) => self.watch_boot(file, &before, &files).await,
                 Err(reason) => {
                     file.report(MountState::Unknown, &reason);
                     None
@@ -91,19 +94,14 @@ impl Looks {
         files.close();
     }
 
-    /// Looks at the disk until its board has mounted it, or it is too late. Returns the first file of the next boot if that begins
-    /// before.
-    async fn watch_boot(
-        &self,
-        mut file: Received,
-        before: &DiskMarks,
-        files: &mut UnboundedReceiver<Received>,
-    ) -> Option<Received> {
+    /// Compares the marks until the board has mounted its disk, or it is too late. Returns the first file of the next boot if that
+    /// begins before.
+    async fn watch_boot(&self, mut file: Received, before: &DiskMarks, files: &Receiver<Received>) -> Option<Received> {
         let mut has_changed = false;
-        let mut last_look = clock::instant();
+        let mut last_read = clock::instant();
         loop {
             let interval = (clock::elapsed(file.at) / 4).max(MIN_INTERVAL);
-            let due = last_look.max(file.at) + interval;
+            let due = last_read.max(file.at) + interval;
             let is_last = due > file.at + MAX_TIME;
             let next = async { files.recv().await.ok() };
             let wait = async {
@@ -112,17 +110,17 @@ impl Looks {
             };
             let next = or(next, wait).await;
             // A kernel and its initrd follow each other closely.
-            if let Some(next) = next.as_ref().filter(|_| !has_changed && clock::elapsed(last_look) < MIN_INTERVAL)
+            if let Some(next) = next.as_ref().filter(|_| !has_changed && clock::elapsed(last_read) < MIN_INTERVAL)
                 && next.is_same_boot(&file)
             {
                 file = Received { record: next.record.clone(), at: next.at };
                 continue;
             }
-            last_look = clock::instant();
-            let change = match self.look(before).await {
+            last_read = clock::instant();
+            let change = match self.compare(before).await {
                 Ok(change) => change,
                 // It may be being written.
-                Err(LookError::Read(Error::Corrupt(_))) if !is_last && next.is_none() => continue,
+                Err(ReadError::Read(Error::Corrupt(_))) if !is_last && next.is_none() => continue,
                 Err(error) => {
                     // Has no effect if more is known.
                     file.report(MountState::Unknown, &error.to_string());
@@ -158,36 +156,36 @@ impl Looks {
     }
 
     /// Reads the marks with which later ones are compared. Fails with the reason why they would show nothing.
-    async fn first_look(&self, file: &Received) -> Result<DiskMarks, String> {
+    async fn read_first(&self, file: &Received) -> Result<DiskMarks, String> {
         let read = async {
             let Connection { device, memory, work } = self.connection().await?;
             DiskMarks::read(device, memory, &work).await.map_err(|error| error.to_string())
         };
-        let left = FIRST_LOOK_LIMIT.saturating_sub(clock::elapsed(file.at));
+        let left = FIRST_READ_LIMIT.saturating_sub(clock::elapsed(file.at));
         within(left, read).await.unwrap_or_else(|| Err("the disk was too slow to be looked at before".into()))
     }
 
-    /// Compares the marks with those of an earlier look.
-    async fn look(&self, before: &DiskMarks) -> Result<DiskChange, LookError> {
-        let Connection { device, memory, work } = self.connection().await.map_err(LookError::Refused)?;
-        before.compare(device, memory, &work).await.map_err(LookError::Read)
+    /// Compares the marks with earlier ones.
+    async fn compare(&self, before: &DiskMarks) -> Result<DiskChange, ReadError> {
+        let Connection { device, memory, work } = self.connection().await.map_err(ReadError::Refused)?;
+        before.compare(device, memory, &work).await.map_err(ReadError::Read)
     }
 
     async fn connection(&self) -> Result<Connection, &'static str> {
         let (reply, connection) = oneshot::channel();
-        let _ = self.messages.unbounded_send(Message::Look { reply });
+        let _ = self.messages.unbounded_send(Message::Connection { reply });
         connection.await.unwrap_or(Err("the disk is disconnected"))
     }
 }
 
-/// The reason why a look shows nothing.
+/// The reason why the disk shows nothing.
 #[derive(Debug)]
-enum LookError {
+enum ReadError {
     Refused(&'static str),
     Read(Error),
 }
 
-impl fmt::Display for LookError {
+impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(reason) => f.write_str(reason),
@@ -201,12 +199,12 @@ impl Received {
         self.record.boot_began() == other.record.boot_began()
     }
 
-    /// Records what a look at the disk has shown.
+    /// Records what the disk has shown.
     fn report(&self, state: MountState, text: &str) {
         let seconds = clock::elapsed(self.at).as_secs_f64();
         let text = match state {
             MountState::Unknown => text.to_owned(),
-            // A look takes some milliseconds.
+            // Reading takes some milliseconds.
             _ => format!("{text} within {:.0} s", (seconds - 0.1).ceil()),
         };
         self.record.set_mount(Mount { state, seconds, text });

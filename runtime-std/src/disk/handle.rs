@@ -36,7 +36,7 @@ struct Handle {
     memory: DiskMemory,
     /// The kernels and titles of the boot menu that was generated last.
     boot_entries: Mutex<Vec<BootEntry>>,
-    /// Sees whether the board comes up.
+    /// Watches whether the board comes up.
     watch: BoardWatch,
     /// Dropped with the last [`Disk`], which cancels the actor.
     _actor: Task<()>,
@@ -106,7 +106,7 @@ impl Disk {
         let _ = self.0.messages.unbounded_send(Message::Connect);
     }
 
-    /// Notes that a board has received a file of this disk: the looks at the disk after it show whether the board comes up.
+    /// Notes that a board has received a file of this disk: the disk shows after that whether the board comes up.
     pub(super) fn file_received(&self, record: Arc<RequestRecord>) {
         self.0.watch.file_received(record, &self.0.messages, &self.0.executor);
     }

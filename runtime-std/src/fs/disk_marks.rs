@@ -10,9 +10,9 @@ use super::{
 };
 use crate::memory::DiskMemory;
 
-/// The work of one look at a disk, in bytes read.
-const LOOK_WORK: u64 = 8 << 20;
-/// The number of partitions that are looked at.
+/// The work of reading the marks of a disk once, in bytes read.
+const READ_WORK: u64 = 8 << 20;
+/// The number of partitions that are read.
 const MAX_PARTITIONS: usize = 16;
 
 /// The marks of all file systems of a disk, also of those that its description does not mount: a board may load its kernel from one
@@ -32,7 +32,7 @@ struct Marked {
     marks: MountMarks,
 }
 
-/// The file systems of a disk that changed, or did not, since an earlier look.
+/// The file systems of a disk that changed, or did not, since its marks were read before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskChange {
     /// The greatest change.
@@ -49,7 +49,7 @@ impl DiskMarks {
     ///
     /// [`Error`].
     pub async fn read(device: Arc<dyn BlockDevice>, memory: DiskMemory, work: &DiskWork) -> Result<Self, Error> {
-        metered(work, LOOK_WORK, Self::find(Volume::with_memory(device, memory))).await
+        metered(work, READ_WORK, Self::find(Volume::with_memory(device, memory))).await
     }
 
     async fn find(disk: Volume) -> Result<Self, Error> {
@@ -75,7 +75,7 @@ impl DiskMarks {
         Ok(Self { file_systems })
     }
 
-    /// Returns what happened to the disk since this look.
+    /// Reads the marks again, and returns what happened to the disk meanwhile.
     ///
     /// # Errors
     ///
@@ -86,7 +86,7 @@ impl DiskMarks {
         memory: DiskMemory,
         work: &DiskWork,
     ) -> Result<DiskChange, Error> {
-        metered(work, LOOK_WORK, self.changes(Volume::with_memory(device, memory))).await
+        metered(work, READ_WORK, self.changes(Volume::with_memory(device, memory))).await
     }
 
     async fn changes(&self, disk: Volume) -> Result<DiskChange, Error> {

@@ -1,4 +1,4 @@
-//! What file systems record about being mounted: two looks at a disk show whether its board came up in between.
+//! What file systems record about being mounted: read twice, it shows whether a board came up in between.
 //!
 //! Nothing depends on the clock of the board, which may have none: a mark only differs or not. Measured with Linux 6.1, which had the
 //! disks mounted in QEMU, from the mount to the write at the server:
@@ -38,7 +38,7 @@ pub enum Shows {
     Nothing,
 }
 
-/// What happened to a file system between two looks. The later variants say more.
+/// What happened to a file system between two readings of its marks. The later variants say more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
     /// Nothing that it shows.
@@ -50,7 +50,7 @@ pub enum Change {
 }
 
 impl MountMarks {
-    /// Returns what happened since an earlier look.
+    /// Returns what happened since the marks were read before.
     pub fn since(&self, before: &Self) -> Change {
         let [[time, count], [time_before, count_before]] = [self.last_mount, before.last_mount];
         // A check of the file system resets the number.

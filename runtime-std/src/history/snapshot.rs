@@ -130,7 +130,7 @@ pub enum BoardState {
 }
 
 impl BoardState {
-    /// Returns whether somebody should look at the board.
+    /// Returns whether the board needs attention.
     pub fn is_problem(self) -> bool {
         self <= Self::Silent
     }
@@ -159,23 +159,23 @@ pub struct Boot {
     pub more: u64,
     /// The requests, the oldest first.
     pub files: Vec<File>,
-    /// What the disk has shown since the last file from it, of the board itself: whether it came up.
+    /// What the disk has shown since the last file from it: whether the board came up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount: Option<Mount>,
 }
 
-/// What looks at the disk of a board have shown after a boot.
+/// What the disk of a board has shown after a boot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mount {
     /// The result.
     pub state: MountState,
-    /// The time from the last file to the look that has shown it, in seconds.
+    /// The time from the last file to the reading of the disk that has shown it, in seconds.
     pub seconds: f64,
     /// The file systems, or why nothing is known: `ext4 on partition 2 mounted within 16 s`.
     pub text: String,
 }
 
-/// What looks at a disk have shown. The later states say more.
+/// Whether a board has mounted its disk. The later states say more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MountState {

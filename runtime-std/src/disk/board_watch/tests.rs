@@ -1,3 +1,6 @@
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use futures_channel::mpsc::unbounded;
 use smol::future::yield_now;
 
 use super::{super::tests::image, *};
@@ -31,8 +34,8 @@ struct Fixture {
     executor: Arc<Executor<'static>>,
     history: History,
     image: Arc<Image>,
-    /// The times of the looks.
-    looks: Arc<Mutex<Vec<Instant>>>,
+    /// The number of times that the disk was read.
+    reads: Arc<AtomicUsize>,
     /// The reason why the disk shows nothing.
     refusal: Arc<Mutex<Option<&'static str>>>,
     /// The time until the actor replies.
@@ -49,17 +52,17 @@ fn test(test: impl AsyncFnOnce(&Fixture)) {
         executor: Arc::new(Executor::new()),
         history: History::new(),
         image: Arc::new(Image(image().into())),
-        looks: Arc::default(),
+        reads: Arc::default(),
         refusal: Arc::default(),
         delay: Arc::default(),
         messages,
         watch: BoardWatch::default(),
     };
-    let (image, looks, refusal, delay) =
-        (fixture.image.clone(), fixture.looks.clone(), fixture.refusal.clone(), fixture.delay.clone());
+    let (image, reads, refusal, delay) =
+        (fixture.image.clone(), fixture.reads.clone(), fixture.refusal.clone(), fixture.delay.clone());
     let actor = fixture.executor.spawn(async move {
-        while let Ok(Message::Look { reply }) = inbox.recv().await {
-            looks.lock().push(clock::instant());
+        while let Ok(Message::Connection { reply }) = inbox.recv().await {
+            reads.fetch_add(1, Relaxed);
             let wait = *delay.lock();
             Timer::after(wait).await;
             let work = DiskWork::new(&Turns::default());
@@ -82,8 +85,8 @@ impl Fixture {
         self.image.0.lock()[DIRTY] |= 1;
     }
 
-    fn looks(&self) -> usize {
-        self.looks.lock().len()
+    fn reads(&self) -> usize {
+        self.reads.load(Relaxed)
     }
 }
 
@@ -101,16 +104,16 @@ fn assert_mount(record: &RequestRecord, state: MountState, text: &str) {
 }
 
 #[test]
-fn reports_a_mount_at_the_next_look() {
+fn reports_a_mount_when_the_disk_is_read_next() {
     test(async |disk| {
         let record = disk.receive("kernel");
         seconds(10).await;
-        assert_eq!((record.mount(), disk.looks()), (None, 3));
+        assert_eq!((record.mount(), disk.reads()), (None, 3));
         disk.set_dirty();
         seconds(3).await;
         assert_mount(&record, MountState::Mounted, "FAT12 mounted within 12 s");
         seconds(200).await;
-        assert_eq!(disk.looks(), 4, "the last one");
+        assert_eq!(disk.reads(), 4, "the last one");
     });
 }
 
@@ -122,7 +125,7 @@ fn reports_after_two_minutes_that_nothing_was_mounted() {
         assert_eq!(record.mount(), None);
         seconds(300).await;
         assert_mount(&record, MountState::Unchanged, "FAT12 not mounted read-write within 120 s");
-        assert!(disk.looks() < 20, "{} looks", disk.looks());
+        assert!(disk.reads() < 20, "{} reads", disk.reads());
         // Too late to belong to the boot.
         disk.set_dirty();
         seconds(300).await;
@@ -138,7 +141,7 @@ fn time_counts_from_the_last_file_of_a_boot() {
             seconds(1).await;
             disk.receive(&format!("overlay{number}"));
         }
-        assert!(disk.looks() < 7, "{} looks", disk.looks());
+        assert!(disk.reads() < 7, "{} reads", disk.reads());
         seconds(7).await;
         disk.set_dirty();
         seconds(2).await;
@@ -192,5 +195,19 @@ fn claims_nothing_that_is_not_known() {
         disk.set_dirty();
         seconds(5).await;
         assert_mount(&record, MountState::Unknown, "the disk was too slow to be looked at before");
+    });
+}
+
+#[test]
+fn keeps_only_the_newest_files_while_the_disk_is_slow() {
+    test(async |disk| {
+        drop(disk.receive("kernel"));
+        seconds(1).await;
+        *disk.delay.lock() = Duration::from_secs(60);
+        seconds(4).await;
+        assert_eq!(disk.reads(), 2, "the disk is being read");
+        let records: Vec<_> = (0..1000).map(|number| Arc::downgrade(&disk.receive(&number.to_string()))).collect();
+        let kept: Vec<_> = (0..1000).filter(|number| records[*number].strong_count() > 0).collect();
+        assert_eq!(kept, (1000 - MAX_WAITING..1000).collect::<Vec<_>>());
     });
 }
