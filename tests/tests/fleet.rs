@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtftp_runtime::history::snapshot::{BoardState, Client, Snapshot};
+use rtftp_runtime::history::snapshot::{
+    BoardState::{self, Failed, Looping, Missing, Silent, Stalled},
+    Client, Snapshot,
+};
 use rtftp_tests::{
     Browser, Disk, DiskConfig, FileSystem, NbdServer, Rtftp, Tree, closed_port, noise, poll_until,
     raw_client::{self, ack, error, rrq},
@@ -29,31 +32,21 @@ const RESET: Duration = Duration::from_millis(3100);
 type Failure = (&'static str, BoardState, &'static str, &'static str);
 
 const FAILURES: [Failure; 10] = [
-    (
-        "127.0.3.1",
-        BoardState::Missing,
-        "kernel_2712.img not found in 127.0.3.1/, default/",
-        "if the machine stops there",
-    ),
-    ("127.0.3.2", BoardState::Failed, "Connection refused (os error 111)", "start it; check address and port"),
-    ("127.0.3.3", BoardState::Failed, "the server has no export", "nbd-client -l HOST"),
+    ("127.0.3.1", Missing, "kernel_2712.img not found in 127.0.3.1/, default/", "if the machine stops there"),
+    ("127.0.3.2", Failed, "Connection refused (os error 111)", "start it; check address and port"),
+    ("127.0.3.3", Failed, "the server has no export", "nbd-client -l HOST"),
     (
         "127.0.3.4",
-        BoardState::Failed,
+        Failed,
         "127.0.3.4.nbd: line 1, column 9: url: expected a string",
         "correct it; the daemon reads the changed file",
     ),
-    ("127.0.3.5", BoardState::Failed, "ended by the client with error 3", "load a smaller file"),
-    ("127.0.3.6", BoardState::Stalled, "stalled in kernel8.img at 37 %", "a large block size on a network"),
-    ("127.0.3.7", BoardState::Failed, "the file changed during the transfer", "none: the machine tries again"),
-    ("127.0.3.8", BoardState::Looping, "boot loop, 4 boots in", "look at the machine's screen"),
-    (
-        "127.0.3.9",
-        BoardState::Failed,
-        "the whole disk: NTFS is not supported natively",
-        "install rtftp-guestfs and remove",
-    ),
-    ("127.0.3.10", BoardState::Silent, "no request yet", "power, cable and boot order"),
+    ("127.0.3.5", Failed, "ended by the client with error 3", "load a smaller file"),
+    ("127.0.3.6", Stalled, "stalled in kernel8.img at 37 %", "a large block size on a network"),
+    ("127.0.3.7", Failed, "the file changed during the transfer", "none: the machine tries again"),
+    ("127.0.3.8", Looping, "boot loop, 4 boots in", "look at the machine's screen"),
+    ("127.0.3.9", Failed, "the whole disk: NTFS is not supported natively", "install rtftp-guestfs and remove"),
+    ("127.0.3.10", Silent, "no request yet", "power, cable and boot order"),
 ];
 
 static KERNEL: LazyLock<Vec<u8>> = LazyLock::new(|| noise(1 << 20, 1));
