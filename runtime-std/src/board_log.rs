@@ -1,4 +1,7 @@
 //! The last lines of the log about each board, for the status page and `rtftp status`.
+//!
+//! The board is read from the text: each message begins with its object anyway. A field of the record would be a second place, which a
+//! new message can lack, and most callers know a disk only by the name of its `.nbd` file.
 
 use std::{
     collections::{BTreeMap, VecDeque},
