@@ -1,8 +1,8 @@
 //! The ports of transfers: one each (RFC 1350 section 4), or the listening port for all of them.
 //!
 //! Opening and closing a socket takes longer than sending a small file. So sockets of finished transfers are used again, and stay
-//! registered with their event loop. Each transfer
-//! gets another port nevertheless, which the kernel chooses at random: nobody can forge its client's packets without it.
+//! registered with their event loop. Each transfer gets another port nevertheless, which the kernel chooses at random: nobody can forge
+//! its client's packets without it.
 
 use std::{
     collections::VecDeque,

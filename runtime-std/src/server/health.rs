@@ -1,4 +1,4 @@
-//! Probes: whether the threads of a server answer, and whether it can serve requests.
+//! The health of a server: whether its threads run tasks, and whether it can serve requests.
 
 use std::{
     error, fmt, io,
@@ -34,7 +34,7 @@ pub enum HealthError {
     },
 }
 
-/// What the probes of a server share.
+/// The state that all probes of a server share.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     requests: Pulse,

@@ -53,6 +53,7 @@ use crate::{
 
 /// The number of ERROR packets per second for requests that are rejected without a session: a flood deserves no more replies.
 const REJECTIONS_PER_SECOND: u32 = 200;
+
 /// A boot server that listens on its port.
 #[derive(Debug)]
 pub struct Server {

@@ -1,4 +1,4 @@
-//! Checks of a running server, for those who supervise it.
+//! The probes of a server, for the watchdog and for `/healthz` and `/readyz`.
 
 use std::{io, sync::atomic::Ordering::Relaxed, time::Duration};
 
