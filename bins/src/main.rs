@@ -3,6 +3,7 @@
 mod advice;
 mod check;
 mod cli;
+mod command;
 mod http;
 mod logging;
 mod options;

@@ -11,7 +11,7 @@ use std::{
 
 use pico_args::{Arguments, Keys};
 
-use crate::options::{COMMANDS, Command};
+use crate::{command::Command, options::COMMANDS};
 
 /// An integer.
 pub(crate) trait Number: Copy + Display + FromStr + PartialOrd {}

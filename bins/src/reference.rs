@@ -8,7 +8,7 @@ mod tables;
 
 use std::{env, fs, path::Path};
 
-use crate::options::{COMMANDS, Command};
+use crate::{command::Command, options::COMMANDS};
 
 /// Returns the commands of a program.
 fn commands(program: &str) -> Vec<&'static Command> {

@@ -1,6 +1,8 @@
 //! `rtftp-etcd`: keeps the root directory of rtftp equal to a prefix of etcd.
 
 mod cli;
+#[path = "../command.rs"]
+mod command;
 mod follow;
 mod key;
 #[path = "../logging/mod.rs"]

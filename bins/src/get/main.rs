@@ -1,6 +1,8 @@
 //! `rtftp-get`: fetches a file from a TFTP or HTTP server, completely or not at all.
 
 mod cli;
+#[path = "../command.rs"]
+mod command;
 mod compare;
 mod http;
 mod interrupt;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::options::{Command, Completion, Flag};
+use crate::command::{Command, Completion, Flag};
 
 const NOTICE: &str = "# Generated from bins/src/options.rs: see bins/src/reference.rs.";
 

@@ -1,6 +1,6 @@
 //! Generates the list of options of a manual page (mdoc(7)) and the table of options in README.md.
 
-use crate::options::{Command, Flag};
+use crate::command::{Command, Flag};
 
 const README_HEADER: &str = "| option | meaning | default |\n|---|---|---|\n";
 
