@@ -13,8 +13,8 @@ use crate::{
 
 /// The column of the state of a request.
 const STATE_COLUMN: usize = 48;
-/// The column of the text of a line of the log.
-const LOG_COLUMN: usize = 15;
+/// The column of the text of a line of the log, and of what the disk has shown.
+const TEXT_COLUMN: usize = 15;
 
 /// Returns the summary of the client and its boots, the newest first.
 pub(super) fn lines(client: &Client, now: f64) -> Vec<Line> {
@@ -49,7 +49,7 @@ fn logged(line: &LogLine, now: f64) -> Line {
         "warn" => Colour::Yellow,
         _ => Colour::Default,
     };
-    Line::wrapped(format!("  {:>7} ago  {}", age(now - line.at), escape(&line.text)), LOG_COLUMN, colour)
+    Line::wrapped(format!("  {:>7} ago  {}", age(now - line.at), escape(&line.text)), TEXT_COLUMN, colour)
 }
 
 /// Returns the line of what the disk has shown after a boot.
@@ -58,7 +58,7 @@ fn mount(mount: &Mount) -> Line {
         MountState::Unknown => format!("not known whether the board came up: {}", escape(&mount.text)),
         _ => escape(&mount.text),
     };
-    Line::wrapped(format!("  then         {text}"), 15, Colour::Default)
+    Line::wrapped(format!("  {:<1$}{text}", "then", TEXT_COLUMN - 2), TEXT_COLUMN, Colour::Default)
 }
 
 /// Returns the line of a request, coloured by its state.

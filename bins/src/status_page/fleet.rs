@@ -37,7 +37,7 @@ struct Last {
     duration: Duration,
     /// The version of the rows.
     version: u64,
-    /// Missing after a connection has ended that was creating it.
+    /// `None` after the connection that was creating it has ended.
     shown: Option<Arc<Shown>>,
 }
 

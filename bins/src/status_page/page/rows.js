@@ -5,7 +5,7 @@ const STATES = {
   failed: "failed", stalled: "stalled", looping: "boot loop", missing: "missing", unmounted: "not mounted", silent: "never seen",
   running: "running", booted: "booted", probed: "size only",
 };
-/** The states that somebody should look at. */
+/** The states that need attention. */
 const PROBLEMS = ["failed", "stalled", "looping", "missing", "unmounted", "silent"];
 /** The names of the buttons. */
 const VIEWS = {all: "all", problems: "problems", ...STATES};
