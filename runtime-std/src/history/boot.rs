@@ -7,7 +7,8 @@ use rtftp_core::Instant;
 use super::{
     boot_metrics::BootMetrics,
     request::{Record, most_relevant},
-    snapshot::{self, Mount, MountState, Protocol, State, WallClock},
+    snapshot::{self, Mount, MountState, Protocol, State},
+    wall_clock::WallClock,
 };
 use crate::{last_seen::LastSeen, text::EscapedName};
 

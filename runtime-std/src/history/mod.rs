@@ -2,6 +2,7 @@
 
 mod boot;
 mod boot_metrics;
+mod counters;
 mod document;
 mod earlier;
 mod journal;
@@ -11,31 +12,30 @@ pub mod snapshot;
 mod store;
 mod subscribers;
 mod summary;
+mod wall_clock;
 
 use std::{
     fmt,
     net::IpAddr,
     path::Path,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use parking_lot::{Mutex, MutexGuard};
 use rtftp_core::Instant;
 use smol::channel::Receiver;
 
-pub(crate) use self::{document::Document, request::TransferStart};
 use self::{
+    counters::Counters,
     earlier::Described,
     journal::Journal,
     request::Record,
-    request_metrics::RequestMetrics,
-    snapshot::{BootTotals, Client, Mount, MountState, Protocol, Snapshot, State, Totals, WallClock},
+    snapshot::{BootTotals, Client, Mount, MountState, Protocol, Snapshot, State, Totals},
     store::Store,
     subscribers::Subscribers,
+    wall_clock::WallClock,
 };
+pub(crate) use self::{document::Document, request::TransferStart};
 pub use self::{
     journal::{PastBoot, boots_since},
     summary::format_duration,
@@ -56,18 +56,6 @@ struct Shared {
     counters: Counters,
     subscribers: Subscribers,
     journal: OnceLock<Journal>,
-}
-
-/// The counters behind [`Totals`].
-#[derive(Debug, Default)]
-struct Counters {
-    requests: AtomicU64,
-    /// Finished requests, indexed by [`State`].
-    finished: [AtomicU64; 6],
-    bytes: AtomicU64,
-    retransmitted: AtomicU64,
-    copies: AtomicU64,
-    metrics: RequestMetrics,
 }
 
 /// Figures of the requests and boots since the start of the server.
@@ -145,30 +133,12 @@ impl History {
 
     /// Returns the totals since the start, in constant time.
     pub fn totals(&self) -> Totals {
-        let Counters { requests, finished, bytes, retransmitted, copies, .. } = &self.0.counters;
-        let finished = |state: State| finished[state as usize].load(Relaxed);
-        let all_finished: u64 = [State::Complete, State::Probe, State::Missing, State::Refused, State::Failed]
-            .into_iter()
-            .map(finished)
-            .sum();
-        let requests = requests.load(Relaxed);
-        Totals {
-            requests,
-            complete: finished(State::Complete),
-            probes: finished(State::Probe),
-            missing: finished(State::Missing),
-            refused: finished(State::Refused),
-            failed: finished(State::Failed),
-            bytes: bytes.load(Relaxed),
-            retransmitted: retransmitted.load(Relaxed),
-            copies: copies.load(Relaxed),
-            running: requests.saturating_sub(all_finished),
-        }
+        self.0.counters.totals()
     }
 
     /// Returns figures of requests and boots.
     pub fn metrics(&self) -> HistoryMetrics {
-        let requests = &self.0.counters.metrics;
+        let requests = self.0.counters.metrics();
         let mut store = self.store();
         let boots = store.count_ended_boots(clock::now());
         HistoryMetrics {
@@ -215,14 +185,14 @@ impl History {
     }
 
     fn record(&self, client: IpAddr, protocol: Protocol, file_name: &[u8]) -> RequestRecord {
-        self.0.counters.requests.fetch_add(1, Relaxed);
+        self.0.counters.count_request();
         let record = self.store().record_request(client, protocol, file_name, clock::now());
         RequestRecord { history: self.clone(), client, record }
     }
 
     /// Records that a client has repeated a request that is being answered.
     pub(crate) fn record_copy(&self, client: IpAddr, file_name: &[u8]) {
-        self.0.counters.copies.fetch_add(1, Relaxed);
+        self.0.counters.count_copy();
         self.store().record_copy(client, file_name, clock::now());
     }
 
@@ -275,7 +245,7 @@ impl RequestRecord {
     /// Records the progress of the transfer: bytes acknowledged and packets retransmitted.
     pub(crate) fn note_progress(&self, now: Instant, acknowledged: u64, retransmitted: u64) {
         if self.record.note_progress(now, acknowledged, retransmitted) {
-            self.history.0.counters.metrics.first_data(&self.record, now);
+            self.history.0.counters.metrics().first_data(&self.record, now);
         }
     }
 
@@ -315,10 +285,7 @@ impl RequestRecord {
             return;
         }
         let Shared { counters, subscribers, journal, .. } = &*self.history.0;
-        counters.finished[state as usize].fetch_add(1, Relaxed);
-        counters.bytes.fetch_add(self.record.acknowledged(), Relaxed);
-        counters.retransmitted.fetch_add(self.record.retransmitted(), Relaxed);
-        counters.metrics.finished(&self.record);
+        counters.count_finished(state, &self.record);
         subscribers.publish(self.record.is_verified(), || self.record.event(self.client, WallClock::now()));
         if let Some(journal) = journal.get() {
             journal.record(self.client, &self.record);

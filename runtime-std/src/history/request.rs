@@ -13,7 +13,10 @@ use std::{
 
 use rtftp_core::Instant;
 
-use super::snapshot::{self, Protocol, State, WallClock};
+use super::{
+    snapshot::{self, Protocol, State},
+    wall_clock::WallClock,
+};
 use crate::{
     last_seen::LastSeen,
     text::{EscapedName, printable_within},

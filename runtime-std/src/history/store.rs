@@ -9,8 +9,9 @@ use super::{
     boot_metrics::BootMetrics,
     earlier::{Described, EarlierBoards},
     request::Record,
-    snapshot::{self, Mount, Protocol, WallClock},
+    snapshot::{self, Mount, Protocol},
     summary::summarize_client,
+    wall_clock::WallClock,
 };
 use crate::{clock, last_seen::LastSeen};
 

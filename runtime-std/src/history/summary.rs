@@ -7,7 +7,8 @@ use rtftp_core::Instant;
 use super::{
     boot::{Boot, MAX_BOOTS},
     request::{Record, most_relevant},
-    snapshot::{self, BoardState, MountState, State, WallClock},
+    snapshot::{self, BoardState, MountState, State},
+    wall_clock::WallClock,
 };
 
 /// A transfer without progress for this long is stalled.

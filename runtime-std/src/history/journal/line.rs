@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{
     request::Record,
-    snapshot::{Event, Mount, State, WallClock},
+    snapshot::{Event, Mount, State},
     store::Store,
+    wall_clock::WallClock,
 };
 use crate::text::printable_within;
 

@@ -33,11 +33,7 @@ use self::{
     files::Journals,
     line::{Line, MountLine},
 };
-use super::{
-    request::Record,
-    snapshot::{Mount, WallClock},
-    store::Store,
-};
+use super::{request::Record, snapshot::Mount, store::Store, wall_clock::WallClock};
 use crate::{
     clock::{self, within},
     rate_limit::RateLimit,
