@@ -22,6 +22,7 @@ etcd           clusters that lose members, and 10,000 descriptions of disks in e
 power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
 stores         disks in qcow2, LVM-thin, Ceph, iSCSI, NVMe/TCP and volumes, behind NBD, before and after they fail over
 safeguards     the simulation of disks with 10,000 seeds; and that it fails without each of twelve safeguards
+soak           ten minutes of all attacks at the same time
 monitoring     promtool on metrics, alert rules and their tests
 fuzz           each fuzz target for 10 minutes
 "
@@ -102,6 +103,10 @@ stores() {
 safeguards() {
     bins/scripts/install-packages.sh xz-utils
     tests/safeguards.sh 10000
+}
+soak() {
+    cargo build --quiet --locked --workspace
+    SOAK_SECONDS=600 cargo test --quiet --locked -p rtftp-tests --test soak -- --nocapture
 }
 monitoring() {
     bins/scripts/install-packages.sh prometheus

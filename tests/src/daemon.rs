@@ -181,7 +181,7 @@ impl Rtftp {
     }
 
     /// Writes the description `CLIENT.nbd` of a client's disk atomically.
-    pub fn put_disk(&self, client: &str, config: &DiskConfig) {
+    pub fn put_disk(&self, client: &str, config: &impl ToString) {
         let temporary = self.put(&format!(".{client}.tmp"), config.to_string());
         fs::rename(temporary, self.path(&format!("{client}.nbd"))).expect("rename a file");
     }

@@ -38,7 +38,7 @@ fn invalid_description_is_reported_once_with_line_and_column() {
         ("127.0.0.16", String::new(), "line 1, column 1"),
     ];
     for (client, text, named) in &descriptions {
-        daemon.put(&format!("{client}.nbd"), text);
+        daemon.put_disk(client, text);
         let line = daemon.logged(&[&format!("{client}.nbd")]);
         assert!(line.contains(named), "no `{named}` in {line}");
         for _ in 0..3 {
