@@ -59,9 +59,9 @@ pub fn deny_new_privileges() -> io::Result<()> {
 
 /// Confines the calling thread and all threads that it starts later. Call it before any other thread is started.
 ///
-/// Files below `root` and below `also` stay readable, and so do the present targets of symbolic links directly in `root`. Files below
-/// `writable` can be created, read, written and removed. A directory
-/// that replaces `root` later is readable only if it is below `also`. The threads cannot listen on TCP ports, signal other programs, or connect to abstract Unix sockets.
+/// Files below `root` and below `also` stay readable, and so do the present targets of symbolic links directly in `root`. Files
+/// below `writable` can be created, read, written and removed. A directory that replaces `root` later is readable only if it is
+/// below `also`. The threads cannot listen on TCP ports, signal other programs, or connect to abstract Unix sockets.
 ///
 /// # Errors
 ///

@@ -2,9 +2,9 @@
 //!
 //! Landlock confines a thread and all threads and processes that it starts. One thread is started before the sandbox; it starts a
 //! new thread for each task. There are six kinds of tasks: resolving host names, because the C library reads the files that
-//! `/etc/nsswitch.conf` names; starting and ending the helper processes of libguestfs; reading the server's certificate and key, and the files with host names again;
-//! reading the certificates and keys for connections to NBD servers; and removing the status socket at the end.
-//! Client requests cannot choose what runs here.
+//! `/etc/nsswitch.conf` names; starting and ending the helper processes of libguestfs; reading the server's certificate and key,
+//! and the files with host names again; reading the certificates and keys for connections to NBD servers; and removing the status
+//! socket at the end. Client requests cannot choose what runs here.
 
 use std::{
     io,

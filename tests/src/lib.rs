@@ -1,9 +1,9 @@
 //! Building blocks of the end-to-end tests: the built daemon, real disks, real NBD servers, real TFTP clients.
 //!
-//! A test builds a [`Disk`] from [`Tree`]s, exports it with an [`NbdServer`], writes its [`DiskConfig`] into the root directory
-//! of an [`Rtftp`] daemon and fetches files with a [`client program`](client_programs) or, packet by packet, with a [`Client`].
-//! A [`BootNetwork`] has an emulated PC that boots over HTTP. An [`OwnerMachine`] is a virtual machine that
-//! has the disk mounted and changes it meanwhile; a [`RecordingNbdServer`] records its writes for a [`power_cut`]. In the other direction, [`RtftpGet`]
+//! A test builds a [`Disk`] from [`Tree`]s, exports it with an [`NbdServer`], writes its [`DiskConfig`] into the root directory of
+//! an [`Rtftp`] daemon and fetches files with a [`client program`](client_programs) or, packet by packet, with a [`Client`]. A
+//! [`BootNetwork`] has an emulated PC that boots over HTTP. An [`OwnerMachine`] is a virtual machine that has the disk mounted and
+//! changes it meanwhile; a [`RecordingNbdServer`] records its writes for a [`power_cut`]. In the other direction, [`RtftpGet`]
 //! fetches from an [`Rtftp`] daemon, from a [`ForeignServer`] or, packet by packet, from a [`ScriptedServer`].
 //!
 //! No test uses a fixed port or sleeps for a guessed time. Dropping a value ends the processes that it started.

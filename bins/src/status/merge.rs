@@ -14,8 +14,8 @@ use super::view::{Report, Summary, View};
 const BOOT_GAP: f64 = 30.0;
 const MIN_RESET_GAP: f64 = 3.0;
 
-/// The smallest difference of clocks that is corrected, in seconds. A reply may be as old; the order of requests within it needs clocks that
-/// are synchronized, as NTP does.
+/// The smallest difference of clocks that is corrected, in seconds. A reply may be as old; the order of requests within it needs
+/// clocks that are synchronized, as NTP does.
 const MIN_CLOCK_OFFSET: f64 = 2.0;
 
 /// Merges the replies of servers, each with the server's name.

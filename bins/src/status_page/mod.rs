@@ -57,7 +57,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of bytes to discard after the response.
 const MAX_DISCARDED: u64 = 64 << 10;
-/// The kernel's memory in bytes for what a client has not received; the kernel doubles it. A client that never reads would occupy megabytes.
+/// The kernel's memory in bytes for what a client has not received; the kernel doubles it. A client that never reads would occupy
+/// megabytes.
 const SEND_BUFFER: usize = 128 << 10;
 /// The time to wait after a connection could not be accepted.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(200);

@@ -45,8 +45,8 @@ impl DiskConfig {
         Self::parse_with(json, None)
     }
 
-    /// Parses the JSON of an `.nbd` file for many boards, and replaces the placeholders in `url` and `append` for one of them. `{serial}` needs
-    /// `"trust_serial": true`.
+    /// Parses the JSON of an `.nbd` file for many boards, and replaces the placeholders in `url` and `append` for one of them.
+    /// `{serial}` needs `"trust_serial": true`.
     ///
     /// # Errors
     ///

@@ -11,8 +11,8 @@
 //!    - An ACK of a block in flight moves the window behind that block and leads back to `Sending` (RFC 7440 section 4).
 //!    - The retransmission timeout leads back to the first block that is not acknowledged, and doubles itself.
 //! 4. Terminated: the last block is acknowledged, the client sent an ERROR, has closed its port or sent nothing new for
-//!    [`PATIENCE`], the file cannot be read, or the driver aborted the transfer. If the client must know, one ERROR leaves; it counts as one of the packets of
-//!    an unverified client.
+//!    [`PATIENCE`], the file cannot be read, or the driver aborted the transfer. If the client must know, one ERROR leaves; it
+//!    counts as one of the packets of an unverified client.
 
 mod ack;
 mod blocks;

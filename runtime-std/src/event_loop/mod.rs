@@ -5,8 +5,8 @@
 //!
 //! * A socket is added to epoll at its first wait and stays there, so that a wait costs no system call.
 //! * Tasks wait level-triggered. A [`Handler`], such as a transfer, is polled by the event loop itself and waits edge-triggered,
-//!   which saves the kernel from checking its socket a second time. Polling a handler takes a quarter of the instructions of waking a task and
-//!   touches a fraction of the memory, which is what limits a thousand transfers.
+//!   which saves the kernel from checking its socket a second time. Polling a handler takes a quarter of the instructions of waking
+//!   a task and touches a fraction of the memory, which is what limits a thousand transfers.
 //! * A deadline usually moves to a later time before it expires, so the kernel's timer is set only when it must fire earlier than it
 //!   would.
 //! * Connections to disks use this event loop too ([`Stream`]): with smol, each wait takes another thread and several system calls.

@@ -196,7 +196,8 @@ impl History {
         self.store().record_copy(client, file_name, clock::now());
     }
 
-    /// Returns the clients: those with boots in detail, the most recently seen first, and then the others. Locks the store for one client at a time.
+    /// Returns the clients: those with boots in detail, the most recently seen first, and then the others. Locks the store for one
+    /// client at a time.
     pub(crate) fn clients(&self) -> impl Iterator<Item = Client> {
         let clients = self.store().clients();
         clients.into_iter().filter_map(|client| self.store().snapshot(client, WallClock::now()))

@@ -16,7 +16,8 @@ use crate::{
 /// The maximum number of boards without a request that are listed.
 const MAX_SILENT_BOARDS: usize = 65_536;
 
-/// Calls `add` with each board: first those with requests, the most recently seen first, then the others. Takes some milliseconds for a thousand.
+/// Calls `add` with each board: first those with requests, the most recently seen first, then the others. Takes some milliseconds
+/// for a thousand.
 pub(super) fn for_each(history: &History, boards: &Boards, mut add: impl FnMut(Client)) {
     // A board with a MAC address or a serial number is known by the roots of its files.
     let mut known: HashSet<ClientName> = HashSet::new();

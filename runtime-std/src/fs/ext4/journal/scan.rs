@@ -33,7 +33,8 @@ pub(super) struct CommittedLog {
 pub(in super::super) struct JournalBlock {
     /// The offset on the disk in bytes.
     pub(in super::super) disk_offset: u64,
-    /// Whether the block starts with [`MAGIC`](super::MAGIC). The copy has zeros instead, to distinguish it from the blocks of the log itself.
+    /// Whether the block starts with [`MAGIC`](super::MAGIC). The copy has zeros instead, to distinguish it from the blocks of the
+    /// log itself.
     pub(in super::super) is_escaped: bool,
 }
 
