@@ -8,6 +8,7 @@ mod peers;
 mod probes;
 mod request;
 mod response;
+mod row;
 mod rows;
 mod send;
 

@@ -1,121 +1,18 @@
-//! The rows of the page: a line for each board, with the version at which it changed.
+//! The rows of all boards, with the versions at which they changed.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
 };
 
-use rtftp_runtime::history::snapshot::{BoardState, Client, DiskStatus, File, State};
-use serde::Serialize;
-use serde_json::json;
+use rtftp_runtime::history::snapshot::Client;
 
-use crate::advice::advice;
+use super::row::{is_unchanged, row, with_advice};
 
 /// The number of removed rows that are remembered.
 const MAX_REMOVED: usize = 1024;
 /// The maximum number of rows of an event.
 const MAX_ROWS: usize = 1000;
-/// The length of the names of files in a row in bytes, beside that of the newest file.
-const MAX_NAMES: usize = 400;
-
-/// The line of a board: what changes only when something happens.
-#[derive(Debug, Serialize)]
-struct Row<'c> {
-    client: &'c str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'c str>,
-    state: BoardState,
-    status: &'c str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disk: Option<DiskStatus>,
-    /// The start of the last boot, and the last packet of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    began: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last: Option<f64>,
-    /// The root and the server of the newest file of the last boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    origin: Option<&'c str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<&'c str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    running: Vec<Transfer<'c>>,
-    /// Other files of its boots, for the search.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    files: Vec<&'c str>,
-}
-
-/// A running transfer.
-#[derive(Debug, Serialize)]
-struct Transfer<'c> {
-    name: &'c str,
-    began: f64,
-    size: Option<u64>,
-    acknowledged: u64,
-    /// Whether the file is open.
-    open: bool,
-}
-
-impl<'c> Row<'c> {
-    fn new(board: &'c Client) -> Self {
-        let boot = board.boots.first();
-        let newest = boot.and_then(|boot| boot.files.last());
-        let files = board.boots.iter().flat_map(|boot| &boot.files).filter(|file| file.state == State::Running);
-        let running = files.map(|file| Transfer {
-            name: &file.name,
-            began: file.began,
-            size: file.size,
-            acknowledged: file.acknowledged,
-            open: file.blksize > 0,
-        });
-        Self {
-            client: &board.client,
-            name: board.name.as_deref(),
-            state: board.state,
-            status: &board.status,
-            disk: board.disk,
-            began: boot.map(|boot| boot.began),
-            last: boot.map(|boot| boot.last),
-            origin: newest.and_then(|file| file.origin.as_deref()),
-            server: newest.and_then(|file| file.server.as_deref()),
-            running: running.collect(),
-            files: other_files(board, newest),
-        }
-    }
-}
-
-/// The last field of a row, which depends on the others.
-const ADVICE: &str = ",\"advice\":";
-
-/// Adds what to do about a problem to a row. That for boards without a request is in the event.
-fn with_advice(board: &Client, row: &str) -> String {
-    let has_advice = board.state.is_problem() && board.state != BoardState::Silent;
-    match (advice(&board.status).filter(|_| has_advice), row.strip_suffix('}')) {
-        (Some(advice), Some(fields)) => format!("{fields}{ADVICE}{}}}", json!(advice)),
-        _ => row.to_owned(),
-    }
-}
-
-/// Returns whether a row with advice still has these fields.
-fn is_unchanged(known: &str, row: &str) -> bool {
-    let rest = row.strip_suffix('}').and_then(|fields| known.strip_prefix(fields));
-    rest.is_some_and(|rest| rest == "}" || rest.starts_with(ADVICE))
-}
-
-/// Returns the names of the files of a board's boots, without repetitions, the newest first, as far as [`MAX_NAMES`] allows.
-fn other_files<'c>(board: &'c Client, newest: Option<&File>) -> Vec<&'c str> {
-    let mut names: Vec<&str> = vec![];
-    let mut bytes = 0;
-    for file in board.boots.iter().flat_map(|boot| boot.files.iter().rev()) {
-        let is_known = newest.is_some_and(|newest| newest.name == file.name) || names.contains(&file.name.as_str());
-        bytes += if is_known { 0 } else { file.name.len() };
-        if bytes > MAX_NAMES {
-            break;
-        }
-        names.extend((!is_known).then_some(file.name.as_str()));
-    }
-    names
-}
 
 /// The rows of all boards as JSON. Each change has a version, so that a reader needs to get only what changed since its last one.
 #[derive(Debug, Clone, Default)]
@@ -193,8 +90,7 @@ impl Rows {
     /// Compares the row of a board with its present state.
     pub(super) fn add(&mut self, board: &Client) {
         let version = self.version;
-        // Cannot fail: every field has a JSON form.
-        let json = serde_json::to_string(&Row::new(board)).unwrap_or_default();
+        let json = row(board);
         let new = || Versioned { json: with_advice(board, &json).into(), changed: version, seen: version };
         match self.rows.get_mut(&board.client) {
             Some(row) if is_unchanged(&row.json, &json) => row.seen = version,
@@ -245,6 +141,8 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use rtftp_runtime::history::snapshot::BoardState;
+
     use super::*;
 
     fn board(client: &str, status: &str) -> Client {
