@@ -1,14 +1,11 @@
 //! Connects to the export of a disk and mounts its file systems.
 
 use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use rtftp_core::config::{
     disk,
     disk::DiskConfig,
@@ -19,7 +16,10 @@ use smol::{
     lock::{Semaphore, SemaphoreGuardArc},
 };
 
-use super::{Contents, Description, DiskError};
+use super::{
+    Contents, Description, DiskError,
+    urls::{CountedUrl, Urls},
+};
 use crate::{
     clock,
     event_loop::EventLoop,
@@ -65,9 +65,8 @@ pub(crate) struct Backend {
     memory: Memory,
     /// The turns of the disks.
     turns: Turns,
-    /// The number of disks by the hash of their URL.
-    urls: Mutex<HashMap<u64, usize>>,
-    hasher: RandomState,
+    /// The URLs of the disks.
+    urls: Urls,
 }
 
 impl Backend {
@@ -80,8 +79,8 @@ impl Backend {
         memory: Memory,
     ) -> Self {
         let background_connects = Arc::new(Semaphore::new(MAX_BACKGROUND_CONNECTS));
-        let (turns, urls, hasher) = (Turns::default(), Mutex::default(), RandomState::new());
-        Self { root, launcher, timeouts, executor, event_loop, background_connects, memory, turns, urls, hasher }
+        let (turns, urls) = (Turns::default(), Urls::default());
+        Self { root, launcher, timeouts, executor, event_loop, background_connects, memory, turns, urls }
     }
 
     /// Returns the executor for the tasks of disks.
@@ -116,8 +115,8 @@ pub(crate) struct Connector {
     backend: Arc<Backend>,
     memory: DiskMemory,
     work: DiskWork,
-    /// The hash of the URL; `None` if the description is not valid.
-    url: Option<u64>,
+    /// `None` if the description is not valid.
+    url: Option<CountedUrl>,
     /// The connection of the native backend.
     nbd: Option<Arc<NbdClient>>,
     /// The time at which it was connected.
@@ -142,8 +141,7 @@ impl Connector {
     pub(crate) fn new(name: String, description: Description, backend: Arc<Backend>) -> Self {
         let memory = backend.memory.disk();
         let (work, logged) = (DiskWork::new(&backend.turns), Logged::default());
-        let url = description.config().ok().map(|config| backend.hasher.hash_one(config.url.to_string()));
-        url.iter().for_each(|url| *backend.urls.lock().entry(*url).or_default() += 1);
+        let url = description.config().ok().map(|config| backend.urls.add(&config.url));
         Self {
             name,
             description,
@@ -189,8 +187,7 @@ impl Connector {
 
     /// Returns whether several boards may use the disk: other descriptions have the same URL, or that of a group has no placeholder.
     pub(super) fn is_shared(&self) -> bool {
-        let has_url = |url: &u64| self.backend.urls.lock().get(url).is_some_and(|count| *count > 1);
-        self.description.is_of_all_boards() || self.url.as_ref().is_some_and(has_url)
+        self.description.is_of_all_boards() || self.url.as_ref().is_some_and(CountedUrl::is_shared)
     }
 
     /// Returns whether the native backend is connected.
@@ -328,17 +325,6 @@ impl Connector {
         let seconds = clock::elapsed(started).as_secs_f64();
         log::info!("{}: connected to {} in {seconds:.1} s, through libguestfs", self.name, config.url);
         Ok(Contents::Guestfs(SharedAppliance::new(appliance, &self.backend.executor)))
-    }
-}
-
-impl Drop for Connector {
-    fn drop(&mut self) {
-        let Some(url) = self.url else { return };
-        let mut urls = self.backend.urls.lock();
-        match urls.get_mut(&url) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(urls.remove(&url)),
-        }
     }
 }
 

@@ -25,6 +25,7 @@ mod simulation;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod urls;
 mod usage;
 
 use std::{
