@@ -6,7 +6,8 @@ use super::{
     BlockDevice, Change, Driver, Error, MountMarks, Shows, Volume,
     driver::DRIVERS,
     partition::{Partition, partitions},
-    work::{DiskWork, metered},
+    turns::DiskWork,
+    work::metered,
 };
 use crate::memory::DiskMemory;
 

@@ -29,6 +29,7 @@ pub mod resolve;
 mod signatures;
 #[cfg(test)]
 mod testing;
+mod turns;
 mod volume;
 mod work;
 mod xfs;
@@ -46,7 +47,7 @@ pub use self::{
     mount_marks::{Change, MountMarks, Shows},
     mounted_disk::{MountedDisk, SharedFileMap},
     resolve::ResolveError,
+    turns::{DiskWork, Turns},
     volume::Volume,
-    work::{DiskWork, Turns},
 };
 pub use crate::buffer::Buffer;

@@ -22,7 +22,8 @@ use super::{
     limits::{OPEN_WORK, PATH_WORK},
     partition::{Contents, Partition, SECTOR, describe_missing, partitions},
     resolve::{self, Namespace, ResolveError, Root},
-    work::{Turns, metered},
+    turns::Turns,
+    work::metered,
 };
 use crate::memory::{DiskMemory, Reservation};
 
