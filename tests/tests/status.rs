@@ -119,6 +119,33 @@ fn shows_every_request_of_a_boot() {
     assert!(serde_json::from_str::<Snapshot>(&output(&socket, &["--json"])).is_ok());
 }
 
+/// While the server is busy, a board repeats its request. The copy may be received after the end of the transfer.
+#[test]
+fn late_copy_of_a_request_does_not_make_a_board_fail() {
+    let (_directory, socket, daemon) = daemon();
+    daemon.put("default/kernel", "k");
+    let mut client = daemon.client(BOARD);
+    for _ in 0..2 {
+        assert!(client.fetch("kernel", &[]).is_ok());
+    }
+    wait_for_states(&socket, &[State::Complete; 2]);
+    client.request(&rrq("kernel", &[]));
+    drop(client);
+    let totals = poll_until("the end of the copy", SOON, || {
+        let totals = snapshot(&socket).totals;
+        (totals.requests == 3 && totals.running == 0).then_some(totals)
+    });
+    assert_eq!((totals.complete, totals.failed, totals.copies), (2, 1, 1));
+    let board = wait_for_states(&socket, &[State::Complete; 2]);
+    assert_eq!((board.state, board.boots[0].files[1].copies), (BoardState::Booted, 1));
+    // A board that closes its port without a file has failed.
+    let mut impatient = daemon.client(BOARD);
+    impatient.exchange(&rrq("kernel", &[]));
+    drop(impatient);
+    let board = wait_for_states(&socket, &[State::Complete, State::Complete, State::Failed]);
+    assert_eq!(board.status, "kernel failed at 0 %: the client has closed its port");
+}
+
 #[test]
 fn names_the_boot_entry_whose_kernel_a_board_fetches() {
     let (_directory, socket, daemon) = daemon();

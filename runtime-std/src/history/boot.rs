@@ -250,6 +250,16 @@ impl Boot {
         }
     }
 
+    /// Removes a record if it is that of a copy: an earlier request from the same port was complete. Returns whether it was.
+    pub(super) fn remove_copy(&mut self, record: &Arc<Record>) -> bool {
+        let Some(index) = self.records.iter().rposition(|other| Arc::ptr_eq(other, record)) else { return false };
+        let is_copied = |other: &&Arc<Record>| other.state() == Some(State::Complete) && other.is_repeated_by(record);
+        let Some(copied) = self.records[..index].iter().rev().find(is_copied) else { return false };
+        copied.note_copy();
+        self.records.remove(index);
+        true
+    }
+
     /// Returns what the disk has shown.
     pub(super) fn mount(&self) -> Option<&Mount> {
         self.mount.as_ref()

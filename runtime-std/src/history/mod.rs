@@ -280,6 +280,19 @@ impl RequestRecord {
         self.history.store().mount(self.client, self.boot_began())
     }
 
+    /// Finishes the request of a client that never answered, if it is a copy of one whose file the client has received: the copy was
+    /// sent while the server was busy, and arrived after the end of that transfer. It counts as failed, but not in its boot, which would
+    /// seem to have failed. Returns `false` otherwise.
+    pub(crate) fn finish_copy(&self) -> bool {
+        let is_copy = !self.record.is_verified() && self.history.store().remove_copy(self.client, &self.record);
+        if is_copy && self.record.finish(clock::now(), State::Failed, None) {
+            let counters = &self.history.0.counters;
+            counters.count_finished(State::Failed, &self.record);
+            counters.count_copy();
+        }
+        is_copy
+    }
+
     /// Finishes the request. Only the first call has an effect.
     pub(crate) fn finish(&self, state: State, reason: Option<&str>) {
         if !self.record.finish(clock::now(), state, reason) {

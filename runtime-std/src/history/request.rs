@@ -59,6 +59,8 @@ pub(crate) struct TransferStart {
     pub(crate) window_size: u16,
     /// The age of the disk's snapshot, for a file on a disk.
     pub(crate) snapshot_age: Option<Duration>,
+    /// The client's port of a TFTP transfer; 0 if it is not known.
+    pub(crate) client_port: u16,
 }
 
 #[derive(Debug)]
@@ -102,7 +104,8 @@ impl Record {
         if file.blksize > 0 {
             let snapshot_age = file.snapshot_age.and_then(|age| Duration::try_from_secs_f64(age).ok());
             let (block_size, window_size) = (file.blksize, file.windowsize);
-            record.start_transfer(received, TransferStart { size: file.size, block_size, window_size, snapshot_age });
+            let start = TransferStart { size: file.size, block_size, window_size, snapshot_age, client_port: 0 };
+            record.start_transfer(received, start);
         }
         seen.into_iter().for_each(|seen| record.last_seen.record(seen));
         record.note_progress(seen.unwrap_or(received), file.acknowledged, file.retransmitted);
@@ -180,6 +183,12 @@ impl Record {
     /// Returns whether the request is for the file name that is displayed like this.
     pub(super) fn has_name(&self, name: &str) -> bool {
         *self.name == *name
+    }
+
+    /// Returns whether both are requests for the same file from the same port of the client.
+    pub(super) fn is_repeated_by(&self, other: &Self) -> bool {
+        let port = |record: &Self| record.transfer.get().map(|transfer| transfer.client_port).filter(|port| *port > 0);
+        self.has_same_name(other) && port(self).is_some() && port(self) == port(other)
     }
 
     /// Returns the requested name as it is displayed.

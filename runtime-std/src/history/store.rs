@@ -100,6 +100,12 @@ impl Store {
         }
     }
 
+    /// Removes the record of a request if an earlier one of the same boot shows that it was a copy. Returns whether it was.
+    pub(super) fn remove_copy(&mut self, client: IpAddr, record: &Arc<Record>) -> bool {
+        let boot = self.clients.get_mut(&client).and_then(|client| client.boot_mut(record.boot_began()));
+        boot.is_some_and(|boot| boot.remove_copy(record))
+    }
+
     /// Records what the disk has shown after the boot that began then. Returns `false` if more is known already.
     pub(super) fn set_mount(&mut self, client: IpAddr, began: Instant, mount: Mount) -> bool {
         let known = self.clients.get_mut(&client).or_else(|| self.earlier.get_mut(client));

@@ -165,7 +165,7 @@ mod tests {
     /// A transfer started at 101 s, with its last progress at 104 s.
     fn started(name: &str, size: Option<u64>, acknowledged: u64) -> Record {
         let record = requested(name);
-        let start = TransferStart { size, block_size: 512, window_size: 1, snapshot_age: None };
+        let start = TransferStart { size, block_size: 512, window_size: 1, snapshot_age: None, client_port: 0 };
         record.start_transfer(at(101), start);
         if acknowledged > 0 {
             record.note_activity(at(104));

@@ -7,7 +7,13 @@ fn board() -> IpAddr {
 /// Records a request that the client has answered, so that its address is verified.
 fn verified(history: &History, name: &str) -> RequestRecord {
     let record = history.record_request(board(), name.as_bytes());
-    record.start_transfer(TransferStart { size: Some(1000), block_size: 512, window_size: 1, snapshot_age: None });
+    record.start_transfer(TransferStart {
+        size: Some(1000),
+        block_size: 512,
+        window_size: 1,
+        snapshot_age: None,
+        client_port: 1000,
+    });
     record.note_activity(clock::now(), 1000, 2);
     record
 }
@@ -33,6 +39,44 @@ fn counts_requests_by_their_outcomes() {
         running: 1,
     };
     assert_eq!(history.totals(), expected);
+}
+
+#[test]
+fn a_copy_of_an_answered_request_does_not_fail_the_boot() {
+    let history = History::new();
+    let request = |name: &str, client_port| {
+        let record = history.record_request(board(), name.as_bytes());
+        record.start_transfer(TransferStart {
+            size: Some(1000),
+            block_size: 512,
+            window_size: 1,
+            snapshot_age: None,
+            client_port,
+        });
+        record
+    };
+    let kernel = request("kernel", 1000);
+    kernel.note_activity(clock::now(), 1000, 0);
+    assert!(!request("kernel", 1000).finish_copy(), "the file is not received yet");
+    kernel.finish(State::Complete, None);
+    assert!(!request("kernel", 1001).finish_copy() && !request("dtb", 1000).finish_copy());
+    let answered = request("kernel", 1000);
+    answered.note_activity(clock::now(), 0, 0);
+    assert!(!answered.finish_copy());
+    drop(answered);
+    let before = history.client(board()).expect("the board");
+    let subscriber = history.subscribe().expect("subscribed");
+    assert!(request("kernel", 1000).finish_copy());
+    let mut after = history.client(board()).expect("the board");
+    assert_eq!((after.boots[0].files.len(), after.boots[0].files[0].copies), (5, 1));
+    after.boots[0].files[0].copies = 0;
+    let names = |client: &Client| -> Vec<_> {
+        client.boots[0].files.iter().map(|file| (file.name.clone(), file.state)).collect()
+    };
+    assert_eq!(names(&after), names(&before));
+    assert!(subscriber.is_empty());
+    let Totals { requests, complete, failed, copies, running, .. } = history.totals();
+    assert_eq!((requests, complete, failed, copies, running), (6, 1, 5, 1, 0));
 }
 
 #[test]

@@ -100,6 +100,7 @@ impl Exchange<'_> {
             block_size: 0,
             window_size: 0,
             snapshot_age: file.snapshot_age(),
+            client_port: 0,
         });
         let len = entity.part.end - entity.part.start;
         let sent = match send_head(stream, &response::head(status, Some(&entity), request.persistence), len > 0).await {

@@ -143,6 +143,7 @@ impl Session {
             block_size: settings.blksize,
             window_size: settings.windowsize,
             snapshot_age,
+            client_port: self.route.client.port(),
         });
         let sender = Sender::new(clock::now(), settings, granted, size);
         let sender = if socket.shares_port() { sender.on_known_port(random()) } else { sender };
@@ -159,6 +160,10 @@ impl Session {
         }
         let (acknowledged, retransmitted) = (finished.acknowledged, finished.retransmitted);
         let (state, mut outcome) = describe(finished.outcome, self.end_reason());
+        if state == State::Failed && acknowledged == 0 && self.record.finish_copy() {
+            let name = EscapedName(self.admitted.request.file());
+            return log::debug!("{} {name}: copy of a request whose file was received: {outcome}", self.route.client);
+        }
         if finished.outcome == Some(Outcome::Aborted) && self.end_reason().is_some() {
             self.context.transfers_warning.log(format_args!(
                 "{}: transfer ended for another client: all places are taken (--max-transfers)",

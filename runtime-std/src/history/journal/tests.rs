@@ -54,7 +54,13 @@ fn complete(history: &History, client: IpAddr, name: &str) {
     let record = history.record_request(client, name.as_bytes());
     record.set_origin("10.0.0.5.nbd");
     let snapshot_age = Some(Duration::from_millis(1500));
-    record.start_transfer(TransferStart { size: Some(1000), block_size: 1468, window_size: 4, snapshot_age });
+    record.start_transfer(TransferStart {
+        size: Some(1000),
+        block_size: 1468,
+        window_size: 4,
+        snapshot_age,
+        client_port: 0,
+    });
     history.record_copy(client, name.as_bytes());
     record.note_activity(clock::now(), 1000, 2);
     record.finish(State::Complete, None);
