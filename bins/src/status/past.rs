@@ -1,11 +1,17 @@
 //! `rtftp status --since`: the boots that a server has recorded in its `--history`, one line each.
 
-use std::{fmt::Write as _, io, str::FromStr, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt::Write as _,
+    io,
+    str::FromStr,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use rtftp_runtime::history::{
     PastBoot,
-    snapshot::{File, State},
+    snapshot::{File, Mount, MountState, State},
 };
 use serde::Serialize;
 
@@ -17,6 +23,8 @@ use crate::progress_bar::megabytes;
 
 /// The column of the result.
 const RESULT_COLUMN: usize = 66;
+/// The number of earlier boots with which the mounts of a boot are compared, as on the status page.
+const COMPARED_BOOTS: usize = 3;
 
 /// A time span such as `24h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +62,31 @@ impl Past {
         let is_failed = |past: &&PastBoot| matches!(state(past), State::Failed | State::Refused);
         let (count, failed) = (self.boots.len(), self.boots.iter().filter(is_failed).count());
         let plural = if count == 1 { "" } else { "s" };
-        let count = format!("{count} boot{plural} since {}, {failed} failed or refused", utc(self.since));
+        let unmounted = self.unmounted();
+        let mut count = format!("{count} boot{plural} since {}, {failed} failed or refused", utc(self.since));
+        match unmounted.iter().filter(|is_unmounted| **is_unmounted).count() {
+            0 => {}
+            number => count += &format!(", {number} not mounted"),
+        }
         let titles = format!("{:<20}  {:<15} {:>8} {:>6} {:>10}  RESULT", "TIME", "CLIENT", "SECONDS", "FILES", "MB");
-        [count, titles].map(Line::cut).into_iter().chain(self.boots.iter().map(line)).collect()
+        let boots = self.boots.iter().zip(unmounted).map(|(past, is_unmounted)| line(past, is_unmounted));
+        [count, titles].map(Line::cut).into_iter().chain(boots).collect()
+    }
+
+    /// Returns for each boot whether its board has not mounted its disk, unlike after an earlier boot.
+    fn unmounted(&self) -> Vec<bool> {
+        let mut earlier: HashMap<&str, VecDeque<bool>> = HashMap::new();
+        let boots = self.boots.iter().map(|past| {
+            let state = mount(past).map(|mount| mount.state);
+            let mounts = earlier.entry(&past.client).or_default();
+            let is_unmounted = state == Some(MountState::Unchanged) && mounts.contains(&true);
+            mounts.push_back(state > Some(MountState::Unchanged));
+            if mounts.len() > COMPARED_BOOTS {
+                mounts.pop_front();
+            }
+            is_unmounted
+        });
+        boots.collect()
     }
 
     /// Returns one line of JSON.
@@ -95,8 +125,8 @@ impl Past {
 }
 
 /// Returns the line of a boot.
-fn line(past: &PastBoot) -> Line {
-    let text = format!(
+fn line(past: &PastBoot, is_unmounted: bool) -> Line {
+    let mut text = format!(
         "{:<20}  {:<15} {:>8.1} {:>6} {:>10.1}  {}",
         utc(past.boot.began),
         escape(&past.client),
@@ -105,7 +135,12 @@ fn line(past: &PastBoot) -> Line {
         megabytes(bytes(past) as f64),
         past.boot.files.last().map(result).unwrap_or_default(),
     );
+    if let Some(mount) = mount(past) {
+        text += "; ";
+        text += &escape(&mount.text);
+    }
     let colour = match state(past) {
+        _ if is_unmounted => Colour::Yellow,
         State::Failed | State::Refused => Colour::Red,
         State::Missing => Colour::Yellow,
         State::Running | State::Complete | State::Probe => Colour::Default,
@@ -132,6 +167,11 @@ fn result(file: &File) -> String {
 
 fn state(past: &PastBoot) -> State {
     past.boot.files.last().map_or(State::Probe, |file| file.state)
+}
+
+/// Returns what the disk has shown after a boot whose last file was delivered, if that is known.
+fn mount(past: &PastBoot) -> Option<&Mount> {
+    past.boot.mount.as_ref().filter(|mount| mount.state > MountState::Unknown && state(past) == State::Complete)
 }
 
 fn seconds(past: &PastBoot) -> f64 {
@@ -198,6 +238,41 @@ mod tests {
         ];
         assert_eq!(texts, expected);
         assert_eq!(texts[1].find("RESULT"), Some(RESULT_COLUMN));
+    }
+
+    #[test]
+    fn shows_whether_boards_came_up() {
+        let boot = |client: &str, last: File, mount: Option<(MountState, &str)>| {
+            let mount = mount.map(|(state, text)| Mount { state, seconds: 12.0, text: text.into() });
+            let boot = Boot { began: 1_764_000_000.0, last: 1_764_000_010.0, more: 0, files: vec![last], mount };
+            PastBoot { client: client.into(), boot }
+        };
+        let complete = || file("kernel8.img", State::Complete);
+        let mounted = (MountState::Mounted, "ext4 mounted within 12 s");
+        let unchanged = (MountState::Unchanged, "ext4 not mounted read-write within 120 s");
+        let boots = vec![
+            boot("10.0.0.5", complete(), Some(mounted)),
+            // Mounted read-only by every boot.
+            boot("10.0.0.6", complete(), Some(unchanged)),
+            boot("10.0.0.5", complete(), Some((MountState::Unknown, "several boards may use the disk"))),
+            boot("10.0.0.5", complete(), Some(unchanged)),
+            // The looks belong to the file before.
+            boot("10.0.0.5", file("dtb", State::Missing), Some(unchanged)),
+            boot("10.0.0.5", complete(), None),
+        ];
+        let mut lines = Past { now: 1_764_003_600.0, since: 1_763_917_200.0, boots }.lines().into_iter();
+        let title = lines.next().expect("the title");
+        assert_eq!(title.text, "6 boots since 2025-11-23T17:00:00Z, 0 failed or refused, 1 not mounted");
+        let lines: Vec<_> = lines.skip(1).map(|line| (line.text[RESULT_COLUMN..].to_owned(), line.colour)).collect();
+        let expected = [
+            ("kernel8.img complete; ext4 mounted within 12 s", Colour::Default),
+            ("kernel8.img complete; ext4 not mounted read-write within 120 s", Colour::Default),
+            ("kernel8.img complete", Colour::Default),
+            ("kernel8.img complete; ext4 not mounted read-write within 120 s", Colour::Yellow),
+            ("dtb missing", Colour::Yellow),
+            ("kernel8.img complete", Colour::Default),
+        ];
+        assert_eq!(lines, expected.map(|(text, colour)| (text.to_owned(), colour)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ const SMALL_INDENT: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) text: String,
-    colour: Colour,
+    pub(super) colour: Colour,
     /// The indentation of the lines that continue it. Without one, it is cut at the width of the terminal.
     indent: Option<usize>,
 }
