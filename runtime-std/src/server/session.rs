@@ -274,7 +274,7 @@ fn describe(outcome: Option<Outcome>, end_reason: Option<&'static str>) -> (Stat
         }
         Some(Outcome::PortClosed) => (State::Failed, "the client has closed its port".into()),
         Some(Outcome::TimedOut) => (State::Failed, "timed out".into()),
-        Some(Outcome::ReadFailed(reason)) => (State::Failed, format!("failed: {reason}").into()),
+        Some(Outcome::ReadFailed(reason)) => (State::Failed, reason.0.into()),
         Some(Outcome::Aborted) => {
             let reason = end_reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             (State::Failed, format!("ended by the server{reason}").into())
