@@ -233,9 +233,12 @@ for (const [state, words] of Object.entries(VIEWS)) {
 }
 byId("filter").addEventListener("input", apply);
 byId("sort").addEventListener("change", apply);
-byId("more").addEventListener("click", () => {
+byId("more").addEventListener("click", event => {
+  const first = view.limit;
   view.limit += DRAWN;
   arrange();
+  // Pressed with the keyboard: goes on at the first of these boards, not after the last.
+  if (event.detail === 0) drawn[first]?.summary.focus();
 });
 addEventListener("hashchange", () => open(decodeURIComponent(location.hash.slice(1))));
 addEventListener("keydown", press);
