@@ -155,6 +155,7 @@ page() {
     fi
     build
     cargo test --quiet --locked -p rtftp-tests --test page --test fleet -- --ignored
+    cargo test --quiet --locked -p rtftp-tests --test large_fleet -- --ignored five_thousand
 }
 
 instructions() { cargo bench --quiet --locked -p rtftp-core --bench instructions; }
