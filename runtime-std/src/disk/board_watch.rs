@@ -20,7 +20,10 @@ use smol::{
     future::or,
 };
 
-use super::actor::{Connection, Message};
+use super::{
+    actor::{Connection, Message},
+    watched::{Counted, Watched},
+};
 use crate::{
     clock::{self, Timer, within},
     fs::{Change, DiskChange, DiskMarks, Error},
@@ -30,7 +33,7 @@ use crate::{
     },
 };
 
-/// The time from the last file to the first comparison, and the shortest time between two comparisons.
+/// The shortest time from the last file to the first comparison, and between two comparisons.
 const MIN_INTERVAL: Duration = Duration::from_secs(4);
 /// The time from the last file to the last comparison.
 const MAX_TIME: Duration = Duration::from_secs(120);
@@ -41,7 +44,10 @@ const MAX_WAITING: usize = 16;
 
 /// Watches whether the board of a disk comes up.
 #[derive(Debug, Default)]
-pub(super) struct BoardWatch(Mutex<Option<(Sender<Received>, Task<()>)>>);
+pub(super) struct BoardWatch {
+    watched: Watched,
+    running: Mutex<Option<(Sender<Received>, Task<()>)>>,
+}
 
 /// A file of the disk that the board has received.
 #[derive(Debug)]
@@ -51,6 +57,11 @@ struct Received {
 }
 
 impl BoardWatch {
+    /// Creates the watch of one of the disks that are counted together.
+    pub(super) fn new(watched: Watched) -> Self {
+        Self { watched, running: Mutex::default() }
+    }
+
     /// Notes a file that the board has received. The disk's actor gets `messages`.
     pub(super) fn file_received(
         &self,
@@ -59,7 +70,7 @@ impl BoardWatch {
         executor: &Executor<'static>,
     ) {
         let mut received = Received { record, at: clock::instant() };
-        let mut watch = self.0.lock();
+        let mut watch = self.running.lock();
         if let Some((files, _)) = &*watch {
             match files.force_send(received) {
                 Ok(_) => return,
@@ -68,7 +79,7 @@ impl BoardWatch {
             }
         }
         let (files, inbox) = bounded(MAX_WAITING);
-        let watcher = Watcher { messages: messages.clone() };
+        let watcher = Watcher { messages: messages.clone(), counted: self.watched.enter() };
         *watch = Some((files, executor.spawn(Box::pin(watcher.watch(received, inbox)))));
     }
 }
@@ -76,6 +87,7 @@ impl BoardWatch {
 /// The watcher of one disk, which asks its actor for the connection.
 struct Watcher {
     messages: UnboundedSender<Message>,
+    counted: Counted,
 }
 
 impl Watcher {
@@ -100,7 +112,8 @@ impl Watcher {
         let mut has_changed = false;
         let mut last_read = clock::instant();
         loop {
-            let interval = (clock::elapsed(file.at) / 4).max(MIN_INTERVAL);
+            let min_interval = self.counted.interval().max(MIN_INTERVAL);
+            let interval = (clock::elapsed(file.at) / 4).max(min_interval);
             let due = last_read.max(file.at) + interval;
             let is_last = due > file.at + MAX_TIME;
             let next = async { files.recv().await.ok() };
@@ -110,7 +123,7 @@ impl Watcher {
             };
             let next = or(next, wait).await;
             // A kernel and its initrd follow each other closely.
-            if let Some(next) = next.as_ref().filter(|_| !has_changed && clock::elapsed(last_read) < MIN_INTERVAL)
+            if let Some(next) = next.as_ref().filter(|_| !has_changed && clock::elapsed(last_read) < min_interval)
                 && next.is_same_boot(&file)
             {
                 file = Received { record: next.record.clone(), at: next.at };

@@ -19,6 +19,7 @@ use smol::{
 use super::{
     Contents, Description, DiskError,
     urls::{CountedUrl, Urls},
+    watched::Watched,
 };
 use crate::{
     clock,
@@ -65,6 +66,8 @@ pub(crate) struct Backend {
     memory: Memory,
     /// The turns of the disks.
     turns: Turns,
+    /// The number of disks that are watched after a boot.
+    watched: Watched,
     /// The URLs of the disks.
     urls: Urls,
 }
@@ -79,13 +82,18 @@ impl Backend {
         memory: Memory,
     ) -> Self {
         let background_connects = Arc::new(Semaphore::new(MAX_BACKGROUND_CONNECTS));
-        let (turns, urls) = (Turns::default(), Urls::default());
-        Self { root, launcher, timeouts, executor, event_loop, background_connects, memory, turns, urls }
+        let (turns, watched, urls) = (Turns::default(), Watched::default(), Urls::default());
+        Self { root, launcher, timeouts, executor, event_loop, background_connects, memory, turns, watched, urls }
     }
 
     /// Returns the executor for the tasks of disks.
     pub(super) fn executor(&self) -> &Arc<Executor<'static>> {
         &self.executor
+    }
+
+    /// Returns the number of disks that are watched after a boot.
+    pub(super) fn watched(&self) -> &Watched {
+        &self.watched
     }
 
     pub(super) fn memory(&self) -> &Memory {

@@ -56,7 +56,7 @@ impl Disk {
         let log = Arc::new(DiskLog::new(connector.name().to_owned()));
         let executor = connector.backend().executor().clone();
         let memory = connector.memory().clone();
-        let watch = BoardWatch::default();
+        let watch = BoardWatch::new(connector.backend().watched().clone());
         let actor = executor.spawn(DiskActor::new(connector, log.clone()).run(inbox));
         Self(Arc::new(Handle { log, messages, executor, memory, boot_entries: Mutex::default(), watch, _actor: actor }))
     }

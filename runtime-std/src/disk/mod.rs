@@ -27,6 +27,7 @@ mod snapshot;
 mod tests;
 mod urls;
 mod usage;
+mod watched;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

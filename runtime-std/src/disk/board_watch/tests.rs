@@ -134,6 +134,28 @@ fn reports_after_two_minutes_that_nothing_was_mounted() {
 }
 
 #[test]
+fn reads_each_disk_less_often_while_many_boot() {
+    test(async |disk| {
+        let _others: Vec<_> = (0..1000).map(|_| disk.watch.watched.enter()).collect();
+        let kernel = disk.receive("kernel");
+        for _ in 0..15 {
+            seconds(1).await;
+            disk.receive("initrd");
+        }
+        assert_eq!(disk.reads(), 1, "the first one");
+        seconds(134).await;
+        assert_mount(&kernel, MountState::Unchanged, "FAT12 not mounted read-write within 120 s");
+        assert_eq!(disk.reads(), 7);
+    });
+    test(async |disk| {
+        drop(disk.watch.watched.enter());
+        disk.receive("kernel");
+        seconds(200).await;
+        assert!(disk.reads() > 10 && disk.watch.watched.count() == 0);
+    });
+}
+
+#[test]
 fn time_counts_from_the_last_file_of_a_boot() {
     test(async |disk| {
         let kernel = disk.receive("kernel");
