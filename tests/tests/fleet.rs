@@ -43,7 +43,7 @@ const FAILURES: [Failure; 10] = [
     ),
     ("127.0.3.5", Failed, "ended by the client with error 3", "load a smaller file"),
     ("127.0.3.6", Stalled, "stalled in kernel8.img at 37 %", "a large block size on a network"),
-    ("127.0.3.7", Failed, "%: the file changed during the transfer", "none: the machine tries again"),
+    ("127.0.3.7", Failed, "the file changed during the transfer", "none: the machine tries again"),
     ("127.0.3.8", Looping, "boot loop, 4 boots in", "look at the machine's screen"),
     ("127.0.3.9", Failed, "the whole disk: NTFS is not supported natively", "install rtftp-guestfs and remove"),
     ("127.0.3.10", Silent, "no request yet", "power, cable and boot order"),
