@@ -24,14 +24,18 @@ pub(crate) enum Made {
 
 /// Makes a file of the boot entries of a disk, in the snapshot of the current boot. Returns `None` if it has none.
 pub(super) async fn generate(disk: &Disk, file: BootFile, settings: &Settings) -> Result<Option<Made>, DiskError> {
-    let mut lookup = Lookup::new(disk);
+    let (mut lookup, mut before) = (Lookup::new(disk), None);
     let menu = loop {
         let collected = match lookup.snapshot().await {
             Ok(snapshot) => collect_in(&snapshot, file, settings).await,
             Err(error) => Err(error),
         };
         if let Some(result) = lookup.finish(collected).await {
-            break result?;
+            let menu = result?;
+            if !lookup.must_confirm(before.as_ref() == Some(&menu))? {
+                break menu;
+            }
+            before = Some(menu);
         }
     };
     if file == BootFile::Image {

@@ -93,11 +93,6 @@ impl Snapshot {
         clock::elapsed(self.taken)
     }
 
-    /// Returns whether it was taken before `time`.
-    pub(super) fn is_older_than(&self, time: Instant) -> bool {
-        self.taken < time
-    }
-
     /// Records a use.
     pub(super) fn touch(&self) {
         *self.last_used.lock() = clock::instant();

@@ -199,7 +199,6 @@ fn requests_of_one_boot_share_a_snapshot() {
         assert!(Arc::ptr_eq(&first, &second));
         let refreshed = disk.snapshot(true).await.expect("a snapshot");
         assert!(!Arc::ptr_eq(&first, &refreshed));
-        assert!(first.is_older_than(std::time::Instant::now()));
     });
 }
 

@@ -68,6 +68,8 @@ use crate::{
 
 /// The default number of seeds.
 const SEEDS: u64 = 100;
+/// A seed with which a block of a directory, read from the journal, is written over before it is read: none of the first ones has this.
+const OVERWRITTEN_DIRECTORY: u64 = 270_804;
 
 /// The time after which a boot counts as endless: each of its reads has a limit.
 const BOOT_LIMIT: Duration = Duration::from_secs(3600);
@@ -314,6 +316,11 @@ fn boards_receive_one_version_while_owners_upgrade_lose_power_or_the_server_fail
     let histories = History::read_all();
     let contents = Contents::new(&histories);
     let (next, total, violations) = (AtomicU64::new(first), Mutex::new(Report::default()), Mutex::new(BTreeMap::new()));
+    if first == 0
+        && let Err(violation) = simulate(OVERWRITTEN_DIRECTORY, &histories, &contents)
+    {
+        violations.lock().insert(OVERWRITTEN_DIRECTORY, violation);
+    }
     let started = Instant::now();
     let run = || {
         let mut report = Report::default();
