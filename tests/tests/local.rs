@@ -8,7 +8,7 @@ use std::{
 
 use rtftp_tests::{
     Answer, Client, Rtftp, SIZES, assert_same, client_programs::ALL_CLIENT_PROGRAMS, noise, raw_client::rrq,
-    run_with_bad_arguments,
+    run_with_bad_arguments, share_one_processor,
 };
 
 #[test]
@@ -196,6 +196,7 @@ fn replies_from_the_requested_address() {
 
 #[test]
 fn client_programs_fetch_files_of_all_sizes() {
+    share_one_processor();
     let daemon = Rtftp::start();
     for (name, size) in SIZES {
         let expected = noise(size, 1);

@@ -3,10 +3,12 @@
 
 use rtftp_tests::{
     NbdServer, Rtftp, SIZES, assert_same, board_config, board_disk, client_programs::ALL_CLIENT_PROGRAMS, noise,
+    share_one_processor,
 };
 
 #[test]
 fn client_programs_fetch_from_a_connected_disk() {
+    share_one_processor();
     let disk = board_disk(1);
     let server = NbdServer::qemu(&disk);
     let daemon = Rtftp::start_with("127.0.0.1", 2, &["--view-gap", "1"]);
