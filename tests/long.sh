@@ -17,7 +17,7 @@ kubernetes     the manifests for Kubernetes, rendered by kubectl and compared wi
 http-boot      PCs boot over HTTP and HTTPS: UEFI firmware, GRUB, iPXE, PXELINUX
 vsock          a disk over nbd+vsock:// in a virtual machine
 disk-boot      Debian, Rocky, openSUSE, U-Boot and signed images boot with generated menus
-large-fleet    50,000 boards that boot, in the history, in `rtftp status` and on the page
+large-fleet    50,000 boards that boot, in the history, in rtftp status and on the page
 board-disks    a board that does not mount its disk after a boot
 etcd           clusters that lose members, and 10,000 descriptions of disks in etcd
 power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
