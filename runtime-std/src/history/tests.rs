@@ -4,16 +4,22 @@ fn board() -> IpAddr {
     [10, 0, 0, 5].into()
 }
 
-/// Records a request that the client has answered, so that its address is verified.
-fn verified(history: &History, name: &str) -> RequestRecord {
+/// Records a request from a port of the client whose transfer has started.
+fn started(history: &History, name: &str, client_port: u16) -> RequestRecord {
     let record = history.record_request(board(), name.as_bytes());
     record.start_transfer(TransferStart {
         size: Some(1000),
         block_size: 512,
         window_size: 1,
         snapshot_age: None,
-        client_port: 1000,
+        client_port,
     });
+    record
+}
+
+/// Records a request that the client has answered, so that its address is verified.
+fn verified(history: &History, name: &str) -> RequestRecord {
+    let record = started(history, name, 1000);
     record.note_activity(clock::now(), 1000, 2);
     record
 }
@@ -44,17 +50,7 @@ fn counts_requests_by_their_outcomes() {
 #[test]
 fn a_copy_of_an_answered_request_does_not_fail_the_boot() {
     let history = History::new();
-    let request = |name: &str, client_port| {
-        let record = history.record_request(board(), name.as_bytes());
-        record.start_transfer(TransferStart {
-            size: Some(1000),
-            block_size: 512,
-            window_size: 1,
-            snapshot_age: None,
-            client_port,
-        });
-        record
-    };
+    let request = |name, client_port| started(&history, name, client_port);
     let kernel = request("kernel", 1000);
     kernel.note_activity(clock::now(), 1000, 0);
     assert!(!request("kernel", 1000).finish_copy(), "the file is not received yet");
