@@ -1,17 +1,21 @@
 //! Runs `rtftp-get`, and provides a server that sends packets from a test.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
     net::{SocketAddr, UdpSocket},
+    os::fd::AsFd as _,
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use nix::sys::signal::Signal;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::Signal,
+};
 use tempfile::TempDir;
 
-use crate::{binary, process::Process};
+use crate::{binary, poll_until, process::Process};
 
 /// The maximum time for a fetch; the slowest are many small blocks on a busy host.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
@@ -111,9 +115,17 @@ impl Running {
         self.0.signal(signal);
     }
 
-    /// Closes the reading end of its standard output.
+    /// Closes the reading end of its standard output, so that each later write fails.
+    #[track_caller]
     pub fn close_stdout(&mut self) {
         drop(self.0.child().stdout.take());
+        // A program that another test starts at this moment holds the reading end, too, until it is executed.
+        let pipe = OpenOptions::new().write(true).open(format!("/proc/{}/fd/1", self.0.id())).expect("its pipe");
+        poll_until("a pipe that nobody reads", PACKET_LIMIT, || {
+            let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut polled, PollTimeout::ZERO).expect("a pipe that can be polled");
+            polled[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)).then_some(())
+        });
     }
 
     /// Waits for the program to end.
