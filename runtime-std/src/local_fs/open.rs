@@ -52,14 +52,16 @@ impl Target<'_> {
     /// Opens the file with these flags beside its own. With `CACHED | NO_XDEV` it does not wait if the root directory is on a local
     /// file system.
     pub(super) fn open(&self, root: BorrowedFd<'_>, resolve: ResolveFlags) -> Result<File, OpenFailure> {
-        let opened = match &self.directory {
-            Some(directory) => {
-                let directory = open_at(root, &**directory, DIRECTORY, resolve).map_err(OpenFailure::Directory)?;
-                let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-                open_at(&directory, &*self.path, FILE, resolve | beneath)
-            }
-            None => open_at(root, &*self.path, FILE, resolve),
-        };
+        match &self.directory {
+            Some(name) => self.open_in(&open_directory(root, name, resolve)?, resolve),
+            None => open_at(root, &*self.path, FILE, resolve).map(File::from).map_err(OpenFailure::File),
+        }
+    }
+
+    /// Opens the file, as [`open`](Self::open) does, in its directory.
+    pub(super) fn open_in(&self, directory: &OwnedFd, resolve: ResolveFlags) -> Result<File, OpenFailure> {
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let opened = open_at(directory, &*self.path, FILE, resolve | beneath);
         opened.map(File::from).map_err(OpenFailure::File)
     }
 
@@ -86,6 +88,11 @@ impl Target<'_> {
             (OpenFailure::Directory(errno) | OpenFailure::File(errno), _) => errno.into(),
         }
     }
+}
+
+/// Opens the directory of this name in the root directory.
+pub(super) fn open_directory(root: BorrowedFd<'_>, name: &str, resolve: ResolveFlags) -> Result<OwnedFd, OpenFailure> {
+    open_at(root, name, DIRECTORY, resolve).map_err(OpenFailure::Directory)
 }
 
 /// Opens a path. Kernels without openat2 are supported if `resolve` is empty.

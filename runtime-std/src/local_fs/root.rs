@@ -5,7 +5,7 @@ use std::{
     io, mem,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,7 +19,7 @@ use smol::channel::{Receiver, Sender, bounded};
 use super::{
     calls::{Calls, Places, Scope},
     kind::Kind,
-    open::{DIRECTORY, OpenFailure, READ_DIRECTORY, Target, open_at},
+    open::{DIRECTORY, OpenFailure, READ_DIRECTORY, Target, open_at, open_directory},
 };
 
 /// The age at which the change time of a directory is reliable: a later change gives it another time.
@@ -48,10 +48,12 @@ struct State {
     last: Option<Identity>,
 }
 
-/// The root directory, opened for one request.
+/// The root directory, opened for one request, or for several that have arrived together.
 #[derive(Debug)]
 pub(crate) struct OpenRoot {
     directory: OwnedFd,
+    /// The directory in it that was opened first, and its name: most requests open the same.
+    first: OnceLock<(Box<str>, OwnedFd)>,
     version: Version,
     kind: Kind,
     /// Whether another directory was at this path before.
@@ -111,7 +113,7 @@ impl RootDirectory {
             _ = self.replaced.0.try_send(());
         }
         drop(state);
-        Ok(OpenRoot { directory, version, kind, is_replaced, root: self.clone() })
+        Ok(OpenRoot { directory, first: OnceLock::new(), version, kind, is_replaced, root: self.clone() })
     }
 
     /// Opens the directory if it is unchanged and on a local file system: its version shows that no other one was mounted over it.
@@ -123,7 +125,7 @@ impl RootDirectory {
         let directory = open_at(CWD, &self.path, DIRECTORY, ResolveFlags::CACHED).ok()?;
         let version = Version::of(&directory).ok().filter(|version| *version == known.0)?;
         let is_replaced = version.identity != first;
-        Some(OpenRoot { directory, version, kind: known.1, is_replaced, root: self.clone() })
+        Some(OpenRoot { directory, first: OnceLock::new(), version, kind: known.1, is_replaced, root: self.clone() })
     }
 
     /// Notes the directory that is at the path now: only another one is [`replaced`](Self::replaced).
@@ -207,7 +209,7 @@ impl OpenRoot {
     async fn open_target(&self, target: Target<'_>) -> io::Result<ServedFile> {
         let mut scope = Scope::Any;
         if self.kind.is_local {
-            match target.open(self.directory.as_fd(), AT_ONCE) {
+            match self.open_at_once(&target) {
                 Ok(file) => return ServedFile::new(file, self.kind, None),
                 Err(OpenFailure::File(Errno::NOENT)) if target.directory.is_some() => return Err(Errno::NOENT.into()),
                 // It is on another mount.
@@ -226,6 +228,21 @@ impl OpenRoot {
             opened = self.open_blocking(Scope::Any, target).await;
         }
         opened.map_err(|error| self.explain(error))
+    }
+
+    /// Opens a target without waiting.
+    fn open_at_once(&self, target: &Target<'_>) -> Result<File, OpenFailure> {
+        let (root, first) = (self.directory.as_fd(), self.first.get());
+        let Some(name) = &target.directory else { return target.open(root, AT_ONCE) };
+        if let Some((_, directory)) = first.filter(|(first, _)| **first == **name) {
+            return target.open_in(directory, AT_ONCE);
+        }
+        let directory = open_directory(root, name, AT_ONCE)?;
+        let file = target.open_in(&directory, AT_ONCE);
+        if first.is_none() {
+            _ = self.first.set(((&**name).into(), directory));
+        }
+        file
     }
 
     /// Opens a target on a thread that may block. With [`Scope::Local`], it is not on another mount.

@@ -60,4 +60,28 @@ mod tests {
         assert_eq!(read(&shared).expect("still open"), "old");
         assert_eq!(read(&SharedRoot::new(root)).expect("a request that arrives later"), "new");
     }
+
+    /// On a tmpfs, whose calls never wait.
+    #[test]
+    fn directory_of_the_first_request_is_opened_once() {
+        let top = tempfile::tempdir_in("/dev/shm").expect("a directory");
+        let at = |name: &str| top.path().join(name);
+        let create = |directory: &str, content: &str| {
+            fs::create_dir(at(directory)).expect("created");
+            fs::write(at(directory).join("f"), content).expect("written");
+        };
+        create("default", "old");
+        create("10.0.0.5", "another directory");
+        let root = RootDirectory::new(top.path().to_owned(), Duration::from_secs(10));
+        block_on(root.open()).expect("a local file system from now on");
+        let shared = SharedRoot::new(root.clone());
+        assert_eq!(read(&shared).expect("the first request"), "old");
+        fs::rename(at("default"), at("unused")).expect("renamed");
+        create("default", "new");
+        assert_eq!(read(&shared).expect("still open"), "old");
+        let opened = block_on(shared.open()).expect("open");
+        let other = block_on(opened.open_in("10.0.0.5", Path::new("f"))).expect("a file");
+        assert_eq!(io::read_to_string(other.file()).expect("read"), "another directory");
+        assert_eq!(read(&SharedRoot::new(root)).expect("a request that arrives later"), "new");
+    }
 }
