@@ -6,9 +6,9 @@ use rtftp_core::Instant;
 
 /// The largest number of handlers in a batch. Their memory, and the kernel's for their sockets, stays in the processor's caches from
 /// one poll to the next; that of a thousand does not.
-const BATCH_SIZE: usize = 64;
-/// The longest time slice of a batch: many polls of each handler.
-const TIME_SLICE: Duration = Duration::from_millis(5);
+const BATCH_SIZE: usize = 128;
+/// The longest time slice of a batch: several polls of each handler, and short beside the few milliseconds that a small file takes.
+const TIME_SLICE: Duration = Duration::from_millis(2);
 /// The longest scheduling round, in which every batch gets a time slice. No client retransmits that soon.
 const ROUND: Duration = Duration::from_millis(100);
 
@@ -114,7 +114,7 @@ mod tests {
     /// Every handler is always due, and a poll takes 10 microseconds.
     #[test]
     fn polls_every_handler_within_one_scheduling_round() {
-        for handlers in [65, 100, 500, 1000, 5000] {
+        for handlers in [129, 200, 500, 1000, 5000] {
             let mut queue = RunQueue::default();
             (0..handlers).for_each(|id| queue.push(id, handlers));
             let mut now = Instant::from_micros(0);
