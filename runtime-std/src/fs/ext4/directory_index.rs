@@ -18,10 +18,12 @@ use super::{
     inode::{Inode, corrupt},
 };
 use crate::{
-    fs::{Error, FileIdentity, volume::FOR_SPEED},
-    memory::Reservation,
+    fs::{Error, FileIdentity},
+    memory::{Part, Reservation},
 };
 
+/// The part of the memory within which indexes grow.
+const FOR_SPEED: Part = Part { all: 8, disk: 8 };
 /// The maximum number of directories with an index.
 const MAX_DIRECTORIES: usize = 8;
 /// The maximum number of names in an index.
