@@ -16,10 +16,9 @@ export LIBGUESTFS_BACKEND_SETTINGS=${LIBGUESTFS_BACKEND_SETTINGS:-force_tcg}
 steps="
 packages        installs what the other steps need
 formatting      rustfmt
-simulation      starts 100,000 seeds of the simulation of disks, in the idle time of the processors
+background      starts what the last steps wait for, in the idle time of the processors
 clippy          clippy, without warnings
 clippy-core     clippy for the core without features, and with all of them
-oldest-compiler cargo check with the oldest compiler that Cargo.toml promises
 dependencies    cargo deny: licences, vulnerabilities, duplicate versions
 docs            rustdoc, without warnings
 crates          cargo package: what would be published on crates.io
@@ -30,8 +29,9 @@ page            the status page in a browser
 instructions    instruction counts of the core
 freestanding    the core without std, allocator and panic
 firmware        the core on an emulated board
+oldest-compiler cargo check with the oldest compiler that Cargo.toml promises
 fuzz            each fuzz target for 4 seconds
-seeds           waits for the seeds of the simulation
+seeds           100,000 seeds of the simulation of disks
 "
 
 not_tested() { echo "not tested: $*"; }
@@ -71,20 +71,42 @@ formatting() {
     done
 }
 
+check_with_oldest=(
+    # In a directory of its own: each compiler would delete what the other one has built.
+    env CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/oldest" CARGO_PROFILE_DEV_DEBUG=0
+    cargo "+$(oldest_version)" check --quiet --locked --workspace --all-targets
+)
+build_fuzz_targets=(cargo fuzz build --fuzz-dir fuzz --sanitizer none)
+run_seeds=(
+    env DISK_SIMULATION_SEEDS=100000
+    timeout 1h cargo test --quiet --locked --profile simulation -p rtftp-runtime --lib disk::simulation::boards -- --nocapture
+)
+
 # The other steps often use one processor only, or wait.
-simulation() {
-    simulation_log=$(mktemp)
-    DISK_SIMULATION_SEEDS=100000 timeout 1h nice -n 19 cargo test --quiet --locked --profile simulation -p rtftp-runtime --lib \
-        disk::simulation::boards -- --nocapture >"$simulation_log" 2>&1 &
-    simulation_job=$!
+background() {
+    start fuzz "${build_fuzz_targets[@]}"
+    ! has_oldest_compiler || start oldest-compiler "${check_with_oldest[@]}"
+    start seeds "${run_seeds[@]}"
 }
 
-seeds() {
-    [ -n "${simulation_job:-}" ] || simulation
-    wait "$simulation_job" || { cat "$simulation_log" >&2; return 1; }
-    grep ' seeds in ' "$simulation_log"
-    rm "$simulation_log"
+declare -A pids logs
+# Starts a job with the lowest priority: start JOB COMMAND...
+start() {
+    logs[$1]=$(mktemp)
+    nice -n 19 "${@:2}" >"${logs[$1]}" 2>&1 &
+    pids[$1]=$!
 }
+# Waits for a job, or runs it now if it was not started, and prints what it has printed: finish JOB COMMAND...
+finish() {
+    local ended=0
+    [ -n "${pids[$1]:-}" ] || start "$@"
+    wait "${pids[$1]}" || ended=$?
+    cat "${logs[$1]}"
+    rm "${logs[$1]}"
+    return $ended
+}
+
+seeds() { finish seeds "${run_seeds[@]}"; }
 
 clippy() { cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; }
 clippy-core() {
@@ -92,18 +114,15 @@ clippy-core() {
     cargo clippy --quiet --locked -p rtftp-core --all-targets --all-features -- -D warnings
 }
 
+# RUSTUP_AUTO_INSTALL=0: do not download it here.
+has_oldest_compiler() { RUSTUP_AUTO_INSTALL=0 rustc "+$(oldest_version)" --version >/dev/null 2>&1; }
 oldest-compiler() {
-    local version
-    version=$(oldest_version)
-    # RUSTUP_AUTO_INSTALL=0: do not download it here.
-    if ! RUSTUP_AUTO_INSTALL=0 rustc "+$version" --version >/dev/null 2>&1; then
-        not_tested "Rust $version is not installed"
-        return
+    if has_oldest_compiler; then
+        finish oldest-compiler "${check_with_oldest[@]}"
+        echo "Rust $(oldest_version) compiles the workspace"
+    else
+        not_tested "Rust $(oldest_version) is not installed"
     fi
-    # In a directory of its own: each compiler would delete what the other one has built.
-    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/oldest CARGO_PROFILE_DEV_DEBUG=0 \
-        cargo "+$version" check --quiet --locked --workspace --all-targets
-    echo "Rust $version compiles the workspace"
 }
 
 # cargo-deny takes minutes to build, so the step `packages` does not install it.
@@ -166,6 +185,9 @@ firmware() {
     tests/firmware/run.sh
 }
 
-fuzz() { fuzz/run.sh 4; }
+fuzz() {
+    finish fuzz "${build_fuzz_targets[@]}"
+    fuzz/run.sh 4
+}
 
 run_steps "$steps" "$@"
