@@ -4,11 +4,13 @@ use std::{collections::VecDeque, iter, time::Duration};
 
 use rtftp_core::Instant;
 
-/// The largest number of handlers in a batch. Their memory, and the kernel's for their sockets, stays in the processor's caches from
+/// The number of handlers in a batch, if there are several. Their memory, and the kernel's for their sockets, stays in the processor's caches from
 /// one poll to the next; that of a thousand does not.
-const BATCH_SIZE: usize = 128;
-/// The longest time slice of a batch: several polls of each handler, and short beside the few milliseconds that a small file takes.
-const TIME_SLICE: Duration = Duration::from_millis(2);
+const BATCH_SIZE: usize = 64;
+/// The number of sockets for which there is only one batch: a few hundred are as fast in one, and small files wait for no other.
+const ONE_BATCH: usize = 256;
+/// The longest time slice of a batch: many polls of each handler.
+const TIME_SLICE: Duration = Duration::from_millis(5);
 /// The longest scheduling round, in which every batch gets a time slice. No client retransmits that soon.
 const ROUND: Duration = Duration::from_millis(100);
 
@@ -41,7 +43,7 @@ impl RunQueue {
 
     /// Adds a handler that is not in the queue; `count` is the number of sockets, which determines the number of batches.
     pub(super) fn push(&mut self, id: usize, count: usize) {
-        let batch = id % count.div_ceil(BATCH_SIZE).max(1);
+        let batch = if count <= ONE_BATCH { 0 } else { id % count.div_ceil(BATCH_SIZE) };
         if batch >= self.batches.len() {
             self.batches.resize_with(batch + 1, VecDeque::new);
         }
@@ -82,7 +84,7 @@ mod tests {
     fn polls_one_batch_in_fifo_order() {
         let mut queue = RunQueue::default();
         for id in [5, 3, 4] {
-            queue.push(id, BATCH_SIZE);
+            queue.push(id, ONE_BATCH);
         }
         assert_eq!(queue.next(never).take(2).collect::<Vec<_>>(), [5, 3]);
         queue.push(5, BATCH_SIZE);
@@ -94,18 +96,21 @@ mod tests {
 
     #[test]
     fn switches_batches_as_soon_as_one_is_empty() {
+        const BATCHES: usize = 5;
+        const COUNT: usize = BATCHES * BATCH_SIZE;
+        const { assert!(COUNT > ONE_BATCH) };
         let mut queue = RunQueue::default();
         let now = || Instant::from_micros(1);
-        for id in 0..2 * BATCH_SIZE {
-            queue.push(id, 2 * BATCH_SIZE);
+        for id in 0..COUNT {
+            queue.push(id, COUNT);
         }
-        let mut batches = [queue.next(now).collect::<Vec<_>>(), queue.next(now).collect()];
+        let mut batches = [(); BATCHES].map(|()| queue.next(now).collect::<Vec<_>>());
         batches.sort();
         assert!(batches.iter().all(|batch| batch.len() == BATCH_SIZE));
-        assert!((batches.concat()).is_sorted_by_key(|id| (id % 2, id / 2)));
+        assert!((batches.concat()).is_sorted_by_key(|id| (id % BATCHES, id / BATCHES)));
         assert!(queue.is_empty());
         // After a batch that no socket belongs to any more.
-        queue.push(0, 2 * BATCH_SIZE);
+        queue.push(0, COUNT);
         queue.next(now).for_each(drop);
         queue.push(1, 1);
         assert_eq!(queue.next(never).collect::<Vec<_>>(), [1]);
@@ -114,7 +119,7 @@ mod tests {
     /// Every handler is always due, and a poll takes 10 microseconds.
     #[test]
     fn polls_every_handler_within_one_scheduling_round() {
-        for handlers in [129, 200, 500, 1000, 5000] {
+        for handlers in [257, 320, 500, 1000, 5000] {
             let mut queue = RunQueue::default();
             (0..handlers).for_each(|id| queue.push(id, handlers));
             let mut now = Instant::from_micros(0);
