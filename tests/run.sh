@@ -76,7 +76,7 @@ check_with_oldest=(
     env CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/oldest" CARGO_PROFILE_DEV_DEBUG=0
     cargo "+$(oldest_version)" check --quiet --locked --workspace --all-targets
 )
-build_fuzz_targets=(cargo fuzz build --fuzz-dir fuzz --sanitizer none)
+build_fuzz_targets=(fuzz/run.sh build)
 run_seeds=(
     env DISK_SIMULATION_SEEDS=100000
     timeout 1h cargo test --quiet --locked --profile simulation -p rtftp-runtime --lib disk::simulation::boards -- --nocapture
@@ -89,24 +89,24 @@ background() {
     start seeds "${run_seeds[@]}"
 }
 
-declare -A pids logs
+declare -A pids
+log_of() { echo "${CARGO_TARGET_DIR:-target}/$1.log"; }
 # Starts a job with the lowest priority: start JOB COMMAND...
 start() {
-    logs[$1]=$(mktemp)
-    nice -n 19 "${@:2}" >"${logs[$1]}" 2>&1 &
+    mkdir -p "${CARGO_TARGET_DIR:-target}"
+    nice -n 19 "${@:2}" >"$(log_of "$1")" 2>&1 &
     pids[$1]=$!
 }
-# Waits for a job, or runs it now if it was not started, and prints what it has printed: finish JOB COMMAND...
+# Waits for a job, which starts now if it was not started; prints its log if it fails: finish JOB COMMAND...
 finish() {
-    local ended=0
     [ -n "${pids[$1]:-}" ] || start "$@"
-    wait "${pids[$1]}" || ended=$?
-    cat "${logs[$1]}"
-    rm "${logs[$1]}"
-    return $ended
+    wait "${pids[$1]}" || { cat "$(log_of "$1")" >&2; return 1; }
 }
 
-seeds() { finish seeds "${run_seeds[@]}"; }
+seeds() {
+    finish seeds "${run_seeds[@]}"
+    grep ' seeds in ' "$(log_of seeds)"
+}
 
 clippy() { cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; }
 clippy-core() {
