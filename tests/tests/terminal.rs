@@ -60,12 +60,11 @@ impl Served {
 
     /// Shows the status on a terminal. After its end, the exit code and the modes of the terminal are shown.
     fn status(&self, columns: u16, rows: u16, before: &str, args: &str) -> Tmux {
-        let (program, socket) = (binary("rtftp"), self.path("socket"));
+        let (program, socket, pid) = (binary("rtftp"), self.path("socket"), self.path("pid"));
         let status = format!("{before} exec {} status --socket {} {args}", program.display(), socket.display());
-        let inside = self.path("status.sh");
-        fs::write(&inside, format!("echo $$ >{}\n{status}\n", self.path("pid").display())).expect("written");
         let modes = "stty -a | tr ' ' '\\n' | grep -x -e echo -e icanon -e isig";
-        Tmux::start(columns, rows, &format!("sh {}; echo ended $?; {modes}; sleep 1000", inside.display()))
+        let after = format!("echo ended $?; {modes}; echo all modes; sleep 1000");
+        Tmux::start(columns, rows, &format!("sh -c 'echo $$ >{}; {status}'; {after}", pid.display()))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -113,8 +112,11 @@ fn boards(screen: &str) -> Vec<&str> {
 /// Waits until the program has ended, and asserts that the terminal is as before.
 #[track_caller]
 fn assert_restored(terminal: &Tmux) {
-    let screen = terminal.wait_for("the end of the program", |screen| screen.contains("isig"));
-    assert!(screen.contains("ended 0") && screen.contains("\necho\n") && screen.contains("icanon\n"), "{screen}");
+    let screen = terminal.wait_for("the end of the program", |screen| screen.contains("all modes"));
+    assert!(
+        ["ended 0", "echo", "icanon", "isig"].iter().all(|line| screen.lines().any(|shown| shown == *line)),
+        "{screen}"
+    );
     assert!(terminal.is_ordinary(), "{screen}");
 }
 
