@@ -51,7 +51,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// Returns the present size of the terminal, 80 by 24 by default.
+    /// Returns the present size of the terminal without its last column, 79 by 24 by default.
     pub(super) fn current() -> Self {
         let (columns, rows) = match tcgetwinsize(stdout()) {
             Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
@@ -59,6 +59,8 @@ impl Screen {
         };
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+        // After text in the last column, some terminals take the cursor to be in it: `\x1b[K` would erase its character.
+        let columns = columns - 1;
         Self { columns, rows, has_colours: stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb }
     }
 
