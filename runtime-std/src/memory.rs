@@ -171,8 +171,17 @@ impl Reservation {
     ///
     /// [`OutOfMemory`].
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
+        self.resize_within(bytes, ALL)
+    }
+
+    /// Changes the number of bytes; to more of them only within a part of the limits. On an error, the reservation stays as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`].
+    pub(crate) fn resize_within(&mut self, bytes: usize, part: Part) -> Result<(), OutOfMemory> {
         if bytes > self.bytes {
-            self.memory.take(bytes - self.bytes, ALL)?;
+            self.memory.take(bytes - self.bytes, part)?;
         } else {
             self.memory.give_back(self.bytes - bytes);
         }

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    ops::Range,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -29,7 +30,7 @@ use crate::{
 /// The time for which a transfer waits for a lost disk to become readable again.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// A file on the disk of a client, with two chunks in memory and the next one being read. The chunks are smaller if memory is short.
+/// A file on the disk of a client, of which some chunks are in memory and the next one is being read.
 ///
 /// The last chunk, and every chunk read after it, is only returned once the file was found unchanged on the disk: a client that
 /// receives the whole file receives one state of it.
@@ -44,10 +45,11 @@ pub(crate) struct RemoteFile {
     /// `None` while this is being dropped.
     opened: Option<Opened>,
     chunks: Chunks,
-    /// The index of the chunk that the last read needed.
-    wanted: u64,
+    /// The offset of the last read, and that of the byte which it lacked.
+    offset: u64,
+    missing: u64,
     /// The chunk being read.
-    loading: Option<(u64, Loading)>,
+    loading: Option<(Range<u64>, Loading)>,
     /// Whether the last chunk has been read.
     is_complete: bool,
     error: Option<Box<DiskError>>,
@@ -129,7 +131,8 @@ impl RemoteFile {
             snapshot_taken,
             opened,
             chunks,
-            wanted: 0,
+            offset: 0,
+            missing: 0,
             loading: None,
             is_complete: false,
             error: None,
@@ -153,22 +156,22 @@ impl RemoteFile {
 
     /// See [`OpenFile::poll_ready`](crate::files::open_file::OpenFile::poll_ready).
     pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let index = self.wanted;
-        if self.loading.as_ref().is_none_or(|(loading, _)| *loading != index) {
-            self.load(index);
+        let missing = self.missing;
+        if self.loading.as_ref().is_none_or(|(chunk, _)| !chunk.contains(&missing)) {
+            self.load(missing);
         }
-        let Some((_, loading)) = &mut self.loading else { return Poll::Ready(()) };
-        let loaded = ready!(Pin::new(loading).poll(context));
+        let Some((chunk, loading)) = &mut self.loading else { return Poll::Ready(()) };
+        let (loaded, chunk) = (ready!(Pin::new(loading).poll(context)), chunk.clone());
         self.loading = None;
         match loaded {
             Ok((bytes, file)) => {
                 if let Some(opened) = &mut self.opened {
                     opened.file = file;
                 }
-                self.chunks.add(index, bytes);
-                self.is_complete |= self.chunks.is_last(index);
-                if self.chunks.reads_ahead(index) {
-                    self.load(index + 1);
+                self.chunks.add(chunk.clone(), bytes);
+                self.is_complete |= self.chunks.is_last(&chunk);
+                if self.chunks.reads_ahead(&chunk) {
+                    self.load(chunk.end);
                 }
             }
             Err(error) => self.fail(error),
@@ -216,14 +219,13 @@ impl RemoteFile {
         }
     }
 
-    /// Starts to read a chunk.
-    fn load(&mut self, index: u64) {
+    /// Starts to read the chunk with a byte that is missing.
+    fn load(&mut self, missing: u64) {
         let Some(Opened { file, .. }) = &self.opened else { return };
-        let verify = self.is_complete || self.chunks.is_last(index);
-        self.chunks.before_reading();
-        let range = (self.chunks.offset(index), self.chunks.chunk_len());
-        let load = load(self.disk.clone(), self.source.clone(), file.clone(), range, verify);
-        self.loading = Some((index, self.disk.executor().spawn(load)));
+        let chunk = self.chunks.next(missing, self.offset);
+        let verify = self.is_complete || self.chunks.is_last(&chunk);
+        let load = load(self.disk.clone(), self.source.clone(), file.clone(), chunk.clone(), verify);
+        self.loading = Some((chunk, self.disk.executor().spawn(load)));
     }
 
     /// Ends the transfer with an error.
@@ -242,13 +244,8 @@ impl RemoteFile {
 
     /// Returns whether the chunks of this range are in memory. Starts to read the first that is not, unless it is being read.
     fn has_chunks(&mut self, offset: u64, len: usize, indivisible: bool) -> bool {
-        while let Some(index) = self.chunks.first_missing(offset, len) {
-            let is_loading = self.loading.as_ref().is_some_and(|(loading, _)| *loading == index);
-            if !is_loading && self.chunks.shrink() {
-                self.loading = None;
-                continue;
-            }
-            match self.chunks.can_hold(offset, len, indivisible) {
+        while let Some(missing) = self.chunks.first_missing(offset, len) {
+            match self.chunks.can_keep(offset, indivisible) {
                 Ok(true) => {}
                 Ok(false) => return false,
                 Err(error) => {
@@ -256,7 +253,7 @@ impl RemoteFile {
                     return false;
                 }
             }
-            self.wanted = index;
+            (self.offset, self.missing) = (offset, missing);
             let is_pending = self.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending();
             if is_pending || self.error.is_some() {
                 return false;
@@ -266,16 +263,16 @@ impl RemoteFile {
     }
 }
 
-/// Reads a chunk, given by its offset and length; reopens the file if the disk was lost. If `verify`, the file must be unchanged
-/// after the read.
+/// Reads a chunk; reopens the file if the disk was lost. If `verify`, the file must be unchanged after the read.
 async fn load(
     disk: Disk,
     source: Arc<Source>,
     mut file: DiskFile,
-    (offset, len): (u64, usize),
+    chunk: Range<u64>,
     verify: bool,
 ) -> Result<(Buffer, DiskFile), DiskError> {
     let until = clock::instant() + RECONNECT_LIMIT;
+    let (offset, len) = (chunk.start, (chunk.end - chunk.start) as usize);
     loop {
         let read = match &file {
             DiskFile::Native { device, map } => map.read(&**device, offset, len).await.map_err(DiskError::from),
