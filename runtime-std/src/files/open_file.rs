@@ -126,8 +126,9 @@ impl OpenFile {
         max: usize,
         buf: &'a mut Vec<u8>,
     ) -> Result<&'a [u8], ReadFailed> {
-        if let Source::Local(_) = &self.source {
-            buf.resize(max.min(MAX_READ), 0);
+        if let Source::Local(file) = &self.source {
+            let rest = usize::try_from(file.size().saturating_sub(offset)).unwrap_or(usize::MAX);
+            buf.resize(max.min(MAX_READ).min(rest), 0);
             let len = self.read_at(offset, buf).await?;
             return Ok(&buf[..len]);
         }

@@ -1,7 +1,7 @@
 //! The HTTP server: serves the files of the boot server to UEFI HTTP boot, iPXE, GRUB and others (RFC 9110, RFC 9112).
 //!
-//! It has a thread of its own, so that neither affects the other: `HttpServer::start` starts it, dropping the server ends it. A
-//! client finds the same files as over TFTP, in the same roots and the same snapshot of its disk. With TLS, a second thread computes
+//! It has threads of its own, so that neither affects the other: `HttpServer::start` starts them, dropping the server ends them. A
+//! client finds the same files as over TFTP, in the same roots and the same snapshot of its disk. With TLS, another thread computes
 //! the handshakes.
 
 mod body;
@@ -22,6 +22,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener},
     sync::Arc,
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -48,6 +49,8 @@ use crate::{
     thread,
 };
 
+/// The largest number of threads that serve connections, one for each processor. More would only take processors from TFTP.
+const MAX_THREADS: usize = 2;
 /// The largest number of connections.
 const MAX_CONNECTIONS: usize = 1024;
 /// The part of the process's descriptors that connections may use. Each has up to two: its socket and a file.
@@ -77,7 +80,7 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Starts a thread that accepts connections, of which each client can have `per_client`.
+    /// Starts threads that accept and serve connections, of which each client can have `per_client`.
     ///
     /// # Errors
     ///
@@ -111,8 +114,17 @@ impl HttpServer {
             None => None,
         };
         let (stop, stopped) = bounded(1);
-        let open = connections.clone();
-        thread::spawn("http", move || smol::block_on(serve([plain, tls], open, stopped)))?;
+        let (open, executor) = (connections.clone(), Arc::new(Executor::new()));
+        let (is_serving, has_ended) = bounded::<()>(1);
+        let processors = available_parallelism().map_or(1, usize::from);
+        for number in 1..processors.min(MAX_THREADS) {
+            let (executor, has_ended) = (executor.clone(), has_ended.clone());
+            thread::spawn(format!("http-{number}"), move || _ = smol::block_on(executor.run(has_ended.recv())))?;
+        }
+        thread::spawn("http", move || {
+            smol::block_on(serve(&executor, [plain, tls], open, stopped));
+            drop(is_serving);
+        })?;
         Ok(Self { connections, stop })
     }
 
@@ -132,10 +144,14 @@ fn max_connections() -> usize {
 }
 
 /// Accepts connections and serves them until `stopped` is closed; then serves those that are open.
-async fn serve(acceptors: [Option<Acceptor>; 2], open: Connections<IpAddr>, stopped: Receiver<()>) {
-    let executor = Executor::new();
+async fn serve(
+    executor: &Executor<'static>,
+    acceptors: [Option<Acceptor>; 2],
+    open: Connections<IpAddr>,
+    stopped: Receiver<()>,
+) {
     let accept = async |acceptor: &Option<Acceptor>| match acceptor {
-        Some(acceptor) => acceptor.accept(&executor).await,
+        Some(acceptor) => acceptor.accept(executor).await,
         None => pending().await,
     };
     let stop = async {
