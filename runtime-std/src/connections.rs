@@ -103,7 +103,12 @@ impl<P: Clone + Ord> Connections<P> {
 
     /// Returns whether no connection is open.
     pub fn is_empty(&self) -> bool {
-        self.open.lock().entries.is_empty()
+        self.len() == 0
+    }
+
+    /// Returns the number of open connections.
+    pub fn len(&self) -> usize {
+        self.open.lock().entries.len()
     }
 
     /// Closes all connections that wait for a request. Those that serve one may go on, however slowly.

@@ -136,7 +136,8 @@ impl Exchange<'_> {
     /// Opens the requested file and decides what to send of it.
     async fn find(&self, request: &Request<'_>, path: &RequestPath, record: &RequestRecord) -> Result<Found, Refusal> {
         let opened = async {
-            let opened = self.service.files.open(self.client, path).await;
+            let root = self.service.root().await;
+            let opened = self.service.files.open_below(&root, self.client, path).await;
             let mut file = opened.map_err(|error| Refusal::from(&error))?;
             record.set_origin(file.origin());
             file.boot_entry().iter().for_each(|title| record.set_boot_entry(title));

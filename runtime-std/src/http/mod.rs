@@ -51,6 +51,8 @@ use crate::{
 
 /// The largest number of threads that serve connections, one for each processor. More would only take processors from TFTP.
 const MAX_THREADS: usize = 2;
+/// The number of connections up to which one thread serves all of them: it need not wake another one.
+const ONE_THREAD: usize = 32;
 /// The largest number of connections.
 const MAX_CONNECTIONS: usize = 1024;
 /// The part of the process's descriptors that connections may use. Each has up to two: its socket and a file.
@@ -92,7 +94,7 @@ impl HttpServer {
         history: History,
     ) -> io::Result<Self> {
         let (total, connections) = (max_connections(), Connections::new(max_connections(), per_client));
-        let service = Arc::new(Service { prefix, files, history });
+        let service = Arc::new(Service::new(prefix, files, history));
         let acceptor = |listener: TcpListener, tls| {
             let (service, connections) = (service.clone(), connections.clone());
             let warnings = [OncePerMinute::default(), OncePerMinute::default()];
@@ -114,15 +116,16 @@ impl HttpServer {
             None => None,
         };
         let (stop, stopped) = bounded(1);
-        let (open, executor) = (connections.clone(), Arc::new(Executor::new()));
+        let open = connections.clone();
+        let threads = available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        let executors: Vec<_> = (0..threads).map(|_| Arc::new(Executor::new())).collect();
         let (is_serving, has_ended) = bounded::<()>(1);
-        let processors = available_parallelism().map_or(1, usize::from);
-        for number in 1..processors.min(MAX_THREADS) {
+        for (number, executor) in executors.iter().enumerate().skip(1) {
             let (executor, has_ended) = (executor.clone(), has_ended.clone());
             thread::spawn(format!("http-{number}"), move || _ = smol::block_on(executor.run(has_ended.recv())))?;
         }
         thread::spawn("http", move || {
-            smol::block_on(serve(&executor, [plain, tls], open, stopped));
+            smol::block_on(serve(&executors, [plain, tls], open, stopped));
             drop(is_serving);
         })?;
         Ok(Self { connections, stop })
@@ -143,24 +146,25 @@ fn max_connections() -> usize {
     usize::try_from(descriptors::limit() / DESCRIPTORS_PER_CONNECTION).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
 }
 
-/// Accepts connections and serves them until `stopped` is closed; then serves those that are open.
+/// Accepts connections and serves them until `stopped` is closed; then serves those that are open. Runs the first executor.
 async fn serve(
-    executor: &Executor<'static>,
+    executors: &[Arc<Executor<'static>>],
     acceptors: [Option<Acceptor>; 2],
     open: Connections<IpAddr>,
     stopped: Receiver<()>,
 ) {
     let accept = async |acceptor: &Option<Acceptor>| match acceptor {
-        Some(acceptor) => acceptor.accept(executor).await,
+        Some(acceptor) => acceptor.accept(executors).await,
         None => pending().await,
     };
     let stop = async {
         let _ = stopped.recv().await;
     };
     let [plain, tls] = &acceptors;
-    executor.run(or(or(accept(plain), accept(tls)), stop)).await;
+    let Some(first) = executors.first() else { return };
+    first.run(or(or(accept(plain), accept(tls)), stop)).await;
     drop(acceptors);
-    executor
+    first
         .run(async {
             while !open.is_empty() {
                 Timer::after(Duration::from_millis(20)).await;
@@ -184,8 +188,8 @@ struct Acceptor {
 
 impl Acceptor {
     /// Accepts connections, and spawns a task for each. Never returns.
-    async fn accept(&self, executor: &Executor<'static>) {
-        loop {
+    async fn accept(&self, executors: &[Arc<Executor<'static>>]) {
+        for number in (0..executors.len()).cycle() {
             match self.listener.accept().await {
                 Ok((stream, client)) => {
                     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
@@ -199,7 +203,8 @@ impl Acceptor {
                         let serve = async move {
                             Connection { service: &service, client, place }.serve(stream, tls.as_deref()).await;
                         };
-                        executor.spawn(serve).detach();
+                        let number = if self.connections.len() > ONE_THREAD { number } else { 0 };
+                        executors[number].spawn(serve).detach();
                     }
                     // A flood of connections must not hold up those that are open.
                     yield_now().await;
