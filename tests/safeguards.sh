@@ -34,7 +34,8 @@ remove() { # SAFEGUARD FILE SED-EXPRESSION
 }
 
 # Not here, because the simulation does not miss them in 10,000 seeds: the second reading of a journal whose tail has moved, and the
-# checksums of ext4. The comparison of a file with the disk usually finds what they let through.
+# checksums of ext4, since the comparison of a file with the disk usually finds what they let through; and the time limit for opening,
+# since the limits of single replies usually end it before.
 # The recording `writeback` is of a file system without checksums.
 simulate || { cat "$copy/log" >&2; echo "FAILED: the simulation of the tree as it is" >&2; exit 1; }
 remove "a file that changes during its transfer is compared with the disk" disk/remote_file.rs 's/if !verify \{/if true {/'
@@ -48,7 +49,6 @@ remove "the newest copy of a block counts" fs/ext4/journal.rs 's/\*older = \*new
 remove "revoked copies do not count" fs/ext4/journal.rs 's/newest\.is_none_or\(\|record\| /newest.is_none_or(|record| true || /'
 remove "a transaction counts only with its commit block" fs/ext4/journal/scan.rs 's/self\.copies\.truncate\(copies\)/let _ = copies/'
 remove "\"not found\" is confirmed by a second lookup" disk/lookup.rs 's/if self\.is_in_use \&\& !has_missed/if false \&\& !has_missed/'
-remove "opening has a time limit" disk/actor.rs 's/within\(limit, (self\.connector\.mount\(refresh\))\)\.await/Some(\1.await)/'
 remove "unverified sessions are evicted first" server/admission/mod.rs \
     's/let unverified = own\.or_else.*/let unverified = own.filter(|_| false);/'
 remove "the log of XFS is replayed" fs/xfs/log/mod.rs 's/if head\.is_clean \{/if true {/'
