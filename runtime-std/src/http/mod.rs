@@ -51,7 +51,7 @@ use crate::{
 
 /// The largest number of threads that serve connections, one for each processor. More would only take processors from TFTP.
 const MAX_THREADS: usize = 2;
-/// The number of connections up to which one thread serves all of them: it need not wake another one.
+/// The number of connections up to which one thread serves all of them, which is fast enough.
 const ONE_THREAD: usize = 32;
 /// The largest number of connections.
 const MAX_CONNECTIONS: usize = 1024;
