@@ -133,10 +133,10 @@ impl Chunks {
     pub(super) fn next(&mut self, missing: u64, offset: u64) -> Range<u64> {
         let range = self.range();
         let start = if missing == range.end { missing } else { missing - missing % UNIT as u64 };
-        let kept = if start == range.end && offset < start { (start - offset) as usize } else { 0 };
-        self.adapt(kept);
+        let is_next = start == range.end;
+        self.adapt(if is_next { start.saturating_sub(offset) as usize } else { 0 });
         let ahead = if self.tier.reads_ahead { self.tier.chunk_len } else { 0 };
-        self.cut(if start == range.end { range.end.saturating_sub((self.kept + ahead) as u64) } else { u64::MAX });
+        self.cut(if is_next { start.saturating_sub((self.kept + ahead) as u64) } else { u64::MAX });
         start..self.size.min(start + self.tier.chunk_len as u64)
     }
 
