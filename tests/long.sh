@@ -22,7 +22,7 @@ board-disks    a board that does not mount its disk after a boot
 etcd           clusters that lose members, and 10,000 descriptions of disks in etcd
 power-cuts     hundreds of XFS and btrfs disks after a power cut, against Linux and GRUB; transfers from disks in use
 stores         disks in qcow2, LVM-thin, Ceph, iSCSI, NVMe/TCP and volumes, behind NBD, before and after they fail over
-safeguards     the simulation of disks with 10,000 seeds; and that it fails without each of twelve safeguards
+safeguards     the simulation of disks with 10,000 seeds; and that it fails without each of thirteen safeguards
 soak           ten minutes of all attacks at the same time
 monitoring     promtool on metrics, alert rules and their tests
 fuzz           each fuzz target for 10 minutes
