@@ -52,13 +52,11 @@ pub(super) async fn open_known(
     let is_tried =
         |driver: &&Driver| known.is_none_or(|known| driver.name == known || driver.superblock < signatures::FRONT);
     let drivers = drivers.iter().filter(is_tried);
-    let signatures = async {
-        match known {
-            Some(_) => signatures::find_at_front(&volume).await,
-            None => signatures::find(&volume).await,
-        }
+    let (found, opened) = match known {
+        // Not at the same time: both read the front, which is in the cache then.
+        Some(_) => (signatures::find_at_front(&volume).await, open_each(drivers, &volume).await),
+        None => zip(signatures::find(&volume), open_each(drivers, &volume)).await,
     };
-    let (found, opened) = zip(signatures, open_each(drivers, &volume)).await;
     let (Found { containers, others }, mut opened) = (found?, opened?);
     if let [container, ..] = containers[..] {
         let names: Vec<&str> = opened.iter().map(|(name, _)| *name).collect();
