@@ -1,7 +1,7 @@
 //! An asynchronous stream socket.
 
 use std::{
-    io,
+    io::{self, IoSliceMut},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -58,18 +58,27 @@ impl AsFd for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read_vectored(context, &mut [IoSliceMut::new(buf)])
+    }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let capacity: usize = bufs.iter().map(|buf| buf.len()).sum();
         loop {
             if self.is_empty {
                 let events = ready!(self.reader.poll_events(READABLE, context));
                 self.is_closed |= events.intersects(CLOSED);
                 self.is_empty = false;
             }
-            match rustix::io::read(self.reader.get(), &mut *buf) {
+            match rustix::io::readv(self.reader.get(), bufs) {
                 Err(Errno::AGAIN) => self.is_empty = true,
                 read => {
                     let len = read?;
-                    self.is_empty = len < buf.len() && !self.is_closed;
+                    self.is_empty = len < capacity && !self.is_closed;
                     return Poll::Ready(Ok(len));
                 }
             }

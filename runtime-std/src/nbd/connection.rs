@@ -8,7 +8,7 @@ use std::{
 use smol::{
     Executor,
     channel::{Receiver, Sender, bounded, unbounded},
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, BufReader},
 };
 
 use super::{
@@ -29,7 +29,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Starts the task after the handshake.
     pub(super) fn start(
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        stream: BufReader<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
         structured: bool,
         timeout: Duration,
         executor: &Executor<'static>,

@@ -85,6 +85,14 @@ impl InFlight {
         self.requests.first_key_value().map(|(_, pending)| pending.deadline)
     }
 
+    /// Returns the oldest request, of which the server probably sends the data next, and its buffer; `None` if a part of its reply was
+    /// received.
+    pub(super) fn expected(&mut self) -> Option<(u64, &mut [u8])> {
+        let (cookie, pending) = self.requests.iter_mut().next()?;
+        let is_whole = |gap: &Range<u64>| gap.end - gap.start == u64::from(pending.request.len);
+        pending.missing.iter().any(is_whole).then_some((*cookie, &mut *pending.buffer))
+    }
+
     /// Returns the offset and the length of a request in bytes.
     pub(super) fn requested(&mut self, cookie: u64) -> Result<(u64, u32), NbdError> {
         self.find(cookie).map(|pending| (pending.request.offset, pending.request.len))

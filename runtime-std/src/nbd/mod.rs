@@ -6,6 +6,7 @@ mod error;
 mod handshake;
 mod in_flight;
 mod latency;
+mod lookahead;
 #[cfg(test)]
 pub(crate) mod script;
 #[cfg(test)]

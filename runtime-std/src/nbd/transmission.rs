@@ -14,22 +14,27 @@ use std::{
 use smol::{
     channel::Receiver,
     future::{FutureExt, poll_once},
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     stream::Stream,
 };
 
 use super::{
     NbdError,
     in_flight::{InFlight, Request},
+    lookahead::Lookahead,
     wire::{
-        CMD_DISC, CMD_READ, Chunk, Fields, Header, MAGIC_LEN, MAX_ERROR_LEN, MAX_HEADER_LEN, REPLY_TYPE_ERROR,
-        REPLY_TYPE_NONE, REPLY_TYPE_OFFSET_DATA, REPLY_TYPE_OFFSET_HOLE, parse_error, request,
+        CMD_DISC, CMD_READ, Chunk, DATA_HEADER_LEN, Fields, Header, MAGIC_LEN, MAX_ERROR_LEN, MAX_HEADER_LEN,
+        REPLY_TYPE_ERROR, REPLY_TYPE_NONE, REPLY_TYPE_OFFSET_DATA, REPLY_TYPE_OFFSET_HOLE, SIMPLE_HEADER_LEN,
+        parse_error, request,
     },
 };
 use crate::{
     buffer::BufferPool,
     clock::{self, Timer},
 };
+
+/// The number of bytes that are received into the buffer of a request in the expectation that they are its data.
+const MAX_EXPECTED: usize = 32 << 10;
 
 /// Runs until the handle is dropped or the connection is lost.
 pub(super) async fn run(
@@ -42,7 +47,7 @@ pub(super) async fn run(
     match poll_fn(|cx| transmission.poll(cx, requests.as_mut(), &mut timer)).await {
         // Sent only if that does not block: the server notices the end of the connection anyway.
         Ok(()) if transmission.outgoing.is_empty() => {
-            let stream = &mut transmission.stream;
+            let stream = transmission.connection.writer();
             let _ = poll_once(async {
                 stream.write_all(&request(CMD_DISC, 0, 0, 0)).await?;
                 stream.flush().await
@@ -59,7 +64,7 @@ pub(super) async fn run(
 
 /// The state of the task.
 pub(super) struct Transmission<S> {
-    stream: S,
+    connection: Lookahead<S>,
     /// Whether structured replies were negotiated.
     structured: bool,
     /// The time limit for each reply.
@@ -100,9 +105,9 @@ impl Default for Incoming {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Transmission<S> {
     /// Begins after the handshake.
-    pub(super) fn new(stream: S, structured: bool, timeout: Duration, pool: BufferPool) -> Self {
+    pub(super) fn new(stream: BufReader<S>, structured: bool, timeout: Duration, pool: BufferPool) -> Self {
         Self {
-            stream,
+            connection: stream.into(),
             structured,
             timeout,
             waiting: VecDeque::new(),
@@ -157,14 +162,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transmission<S> {
     /// Sends the waiting requests for which there is room in flight. TLS keeps what the socket does not accept yet.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NbdError>> {
         ready!(self.poll_write(cx))?;
-        Pin::new(&mut self.stream).poll_flush(cx).map_err(NbdError::from)
+        Pin::new(self.connection.writer()).poll_flush(cx).map_err(NbdError::from)
     }
 
     /// Writes the waiting requests for which there is room in flight.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NbdError>> {
         loop {
             while !self.outgoing.is_empty() {
-                match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outgoing))? {
+                match ready!(Pin::new(self.connection.writer()).poll_write(cx, &self.outgoing))? {
                     0 => return Poll::Ready(Err(NbdError::Io(Arc::new(io::ErrorKind::WriteZero.into())))),
                     sent => drop(self.outgoing.drain(..sent)),
                 }
@@ -202,20 +207,68 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transmission<S> {
 
     /// Receives the current part of a reply to its end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NbdError>> {
-        let stream = &mut self.stream;
+        if matches!(self.incoming, Incoming::Header { filled: 0, .. }) && self.connection.is_empty() {
+            ready!(self.poll_begin(cx))?;
+        }
         match &mut self.incoming {
             Incoming::Header { bytes, filled } => {
-                ready!(poll_fill(stream, cx, &mut bytes[..MAGIC_LEN], filled))?;
+                ready!(self.connection.poll_fill(cx, &mut bytes[..MAGIC_LEN], filled))?;
                 let [m0, m1, m2, m3, ..] = *bytes;
                 let len = Header::len([m0, m1, m2, m3])?;
-                poll_fill(stream, cx, &mut bytes[..len], filled)
+                self.connection.poll_fill(cx, &mut bytes[..len], filled)
             }
-            Incoming::Payload { bytes, filled, .. } => poll_fill(stream, cx, bytes, filled),
+            Incoming::Payload { bytes, filled, .. } => self.connection.poll_fill(cx, bytes, filled),
             Incoming::Data { cookie, range, .. } => {
                 let buffer = self.in_flight.buffer(*cookie)?;
-                poll_fill(stream, cx, buffer.get_mut(..range.end).unwrap_or_default(), &mut range.start)
+                self.connection.poll_fill(cx, buffer.get_mut(..range.end).unwrap_or_default(), &mut range.start)
             }
         }
+    }
+
+    /// Receives the beginning of a reply. It usually is the header and the data of the oldest request, which are received at once, the
+    /// data into its buffer. Anything else is read again.
+    fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NbdError>> {
+        let mut header = [0; DATA_HEADER_LEN];
+        let header = if self.structured { &mut header[..] } else { &mut header[..SIMPLE_HEADER_LEN] };
+        let (cookie, buffer) = self.in_flight.expected().unwrap_or_default();
+        let buffer_len = buffer.len().min(MAX_EXPECTED);
+        let received = ready!(self.connection.poll_receive(cx, header, &mut buffer[..buffer_len]))?;
+        let Some(in_buffer) = received.checked_sub(header.len()).filter(|len| *len > 0) else {
+            self.connection.unread([&header[..received], &[]]);
+            return Poll::Ready(Ok(()));
+        };
+        let expected = self.expected_data(header, cookie)?;
+        let data = &self.in_flight.buffer(cookie)?[..in_buffer];
+        match expected {
+            Some((is_last, mut range)) => {
+                let (_, behind) = data.split_at_checked(range.len()).unwrap_or((data, &[]));
+                self.connection.unread([behind, &[]]);
+                range.start += in_buffer - behind.len();
+                self.incoming = Incoming::Data { cookie, is_last, range };
+            }
+            None => self.connection.unread([header, data]),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Returns whether a reply ends with the data that follows `header`, and the place of the data in the buffer; `None` if it is not
+    /// the data at the start of this request.
+    fn expected_data(&mut self, header: &[u8], cookie: u64) -> Result<Option<(bool, Range<usize>)>, NbdError> {
+        let (offset, len) = self.in_flight.requested(cookie)?;
+        let (found, is_last, len) = match Header::parse(header) {
+            Ok(Header::Simple { error: 0, cookie }) if !self.structured => (cookie, true, len),
+            Ok(Header::Chunk(Chunk { is_last, reply_type: REPLY_TYPE_OFFSET_DATA, cookie, len: len @ 9.. }))
+                if self.structured && header.ends_with(&offset.to_be_bytes()) =>
+            {
+                (cookie, is_last, len - 8)
+            }
+            // The reason for an invalid header is found when it is read again.
+            _ => return Ok(None),
+        };
+        if found != cookie {
+            return Ok(None);
+        }
+        self.in_flight.place(cookie, offset, len).map(|range| Some((is_last, range)))
     }
 
     /// Returns the part of the reply that follows its header; `None` if the reply or chunk ends here.
@@ -271,23 +324,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transmission<S> {
         }
         Ok(None)
     }
-}
-
-/// Reads until `filled` reaches the end of `buffer`.
-fn poll_fill(
-    stream: &mut (impl AsyncRead + Unpin),
-    cx: &mut Context<'_>,
-    buffer: &mut [u8],
-    filled: &mut usize,
-) -> Poll<Result<(), NbdError>> {
-    while let Some(rest) = buffer.get_mut(*filled..).filter(|rest| !rest.is_empty()) {
-        match ready!(Pin::new(&mut *stream).poll_read(cx, rest)) {
-            Ok(0) => return Poll::Ready(Err(NbdError::Closed)),
-            Ok(received) => *filled += received,
-            // The end of a connection whose end TLS did not announce.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Err(NbdError::Closed)),
-            Err(error) => return Poll::Ready(Err(error.into())),
-        }
-    }
-    Poll::Ready(Ok(()))
 }

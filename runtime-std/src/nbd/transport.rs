@@ -1,10 +1,10 @@
 //! Connections to NBD servers over TCP, Unix sockets and vsock.
 
 use std::{
-    io,
+    io::{self, IoSliceMut},
     net::{SocketAddr, ToSocketAddrs},
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd},
         unix,
     },
     pin::Pin,
@@ -41,28 +41,27 @@ pub(super) async fn connect(server: &NbdServer, event_loop: Option<&Arc<EventLoo
         return connected;
     }
     Ok(match (server, event_loop) {
-        (NbdServer::Tcp { host, port }, None) => Box::new(QuickAck(connect_tcp(host, *port).await?)),
+        (NbdServer::Tcp { host, port }, None) => Box::new(QuickAck(unshared(connect_tcp(host, *port).await?)?)),
         (NbdServer::Tcp { host, port }, Some(event_loop)) => {
-            let stream: Arc<Async<_>> = connect_tcp(host, *port).await?.into();
-            Box::new(QuickAck(event_loop::Stream::new(event_loop, into_socket(stream)?)))
+            let socket = unshared(connect_tcp(host, *port).await?)?.into_inner()?;
+            Box::new(QuickAck(event_loop::Stream::new(event_loop, socket.into())))
         }
-        (NbdServer::Unix(path), None) => Box::new(UnixStream::connect(path.as_str()).await?),
+        (NbdServer::Unix(path), None) => Box::new(unshared(UnixStream::connect(path.as_str()).await?)?),
         (NbdServer::Unix(path), Some(event_loop)) => {
-            let stream: Arc<Async<_>> = UnixStream::connect(path.as_str()).await?.into();
-            Box::new(event_loop::Stream::new(event_loop, into_socket(stream)?))
+            let socket = unshared(UnixStream::connect(path.as_str()).await?)?.into_inner()?;
+            Box::new(event_loop::Stream::new(event_loop, socket.into()))
         }
-        (NbdServer::Vsock { cid, port }, None) => Box::new(UnixStream::from(connect_vsock(*cid, *port).await?)),
+        (NbdServer::Vsock { cid, port }, None) => Box::new(connect_vsock(*cid, *port).await?),
         (NbdServer::Vsock { cid, port }, Some(event_loop)) => {
-            let stream = Arc::new(connect_vsock(*cid, *port).await?);
-            Box::new(event_loop::Stream::new(event_loop, into_socket(stream)?))
+            let socket = connect_vsock(*cid, *port).await?.into_inner()?;
+            Box::new(event_loop::Stream::new(event_loop, socket.into()))
         }
     })
 }
 
-/// Deregisters a socket from async-io.
-fn into_socket<T: Into<OwnedFd>>(stream: Arc<Async<T>>) -> io::Result<OwnedFd> {
-    let stream = Arc::into_inner(stream).ok_or_else(|| io::Error::other("the new connection is already shared"))?;
-    Ok(stream.into_inner()?.into())
+/// Returns the only handle to a new connection, which receives into several buffers at once.
+fn unshared<T>(stream: impl Into<Arc<Async<T>>>) -> io::Result<Async<T>> {
+    Arc::into_inner(stream.into()).ok_or_else(|| io::Error::other("the new connection is already shared"))
 }
 
 /// Connects to a port of a virtual machine, or of its host. The type of the stream is that of another family, which reads and writes in the
@@ -109,8 +108,16 @@ async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 struct QuickAck<S>(S);
 
 impl<S: AsyncRead + AsFd + Unpin> AsyncRead for QuickAck<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let received = Pin::new(&mut self.0).poll_read(cx, buf);
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read_vectored(cx, &mut [IoSliceMut::new(buf)])
+    }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let received = Pin::new(&mut self.0).poll_read_vectored(cx, bufs);
         if received.is_pending() {
             // A failure only costs speed.
             let _ = set_tcp_quickack(&self.0, true);

@@ -21,8 +21,12 @@ pub(super) const REPLY_TYPE_ERROR: u16 = 1 << 15;
 
 /// The length of the magic number that begins a reply, in bytes.
 pub(super) const MAGIC_LEN: usize = 4;
+/// The length of the header of a simple reply, in bytes.
+pub(super) const SIMPLE_HEADER_LEN: usize = 16;
 /// The length of the longest reply header, in bytes.
 pub(super) const MAX_HEADER_LEN: usize = 20;
+/// The length of the header of a chunk with data, and of the offset before the data, in bytes.
+pub(super) const DATA_HEADER_LEN: usize = MAX_HEADER_LEN + 8;
 /// The maximum payload of an error chunk in bytes: error and text length, a text of 4,096 bytes, and an offset.
 pub(super) const MAX_ERROR_LEN: u32 = 4 + 2 + 4096 + 8;
 
@@ -65,8 +69,8 @@ impl Header {
     /// Returns the length in bytes of the header that begins with `magic`.
     pub(super) fn len(magic: [u8; MAGIC_LEN]) -> Result<usize, NbdError> {
         match u32::from_be_bytes(magic) {
-            SIMPLE_REPLY_MAGIC => Ok(16),
-            STRUCTURED_REPLY_MAGIC => Ok(20),
+            SIMPLE_REPLY_MAGIC => Ok(SIMPLE_HEADER_LEN),
+            STRUCTURED_REPLY_MAGIC => Ok(MAX_HEADER_LEN),
             _ => Err(NbdError::InvalidReply),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, IoSliceMut, Read as _},
     ops::Range,
     pin::Pin,
     sync::Arc,
@@ -346,7 +346,15 @@ impl AsyncWrite for Connection {
 
 impl AsyncRead for Connection {
     /// Only the task that reads also writes, so nothing but a timer must wake it.
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read_vectored(context, &mut [IoSliceMut::new(buf)])
+    }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let server = this.server.clone();
         let mut state = server.0.lock();
@@ -355,9 +363,7 @@ impl AsyncRead for Connection {
                 return Poll::Ready(Ok(0));
             }
             if this.sent < this.sending.len() {
-                let part = &this.sending[this.sent..];
-                let len = part.len().min(buf.len());
-                buf[..len].copy_from_slice(&part[..len]);
+                let len = (&this.sending[this.sent..]).read_vectored(bufs)?;
                 this.sent += len;
                 return Poll::Ready(Ok(len));
             }

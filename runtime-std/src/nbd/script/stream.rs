@@ -1,7 +1,7 @@
 //! A connection to an NBD server that sends the same bytes whatever it receives.
 
 use std::{
-    io,
+    io::{self, IoSliceMut},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -22,11 +22,19 @@ impl ScriptedStream {
 }
 
 impl AsyncRead for ScriptedStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read_vectored(cx, &mut [IoSliceMut::new(buf)])
+    }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
         if self.current.position() == self.current.get_ref().len() as u64 {
             self.current = Cursor::new(self.repeated.clone());
         }
-        Pin::new(&mut self.current).poll_read(cx, buf)
+        Pin::new(&mut self.current).poll_read_vectored(cx, bufs)
     }
 }
 
