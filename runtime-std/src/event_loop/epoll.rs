@@ -61,7 +61,7 @@ impl EventLoop {
     }
 
     /// Returns the number of registered sockets in use.
-    pub(super) fn socket_count(&self) -> usize {
+    pub(crate) fn socket_count(&self) -> usize {
         self.registry.lock().len()
     }
 

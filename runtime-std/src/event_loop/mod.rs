@@ -9,12 +9,13 @@
 //!   a task and touches a fraction of the memory, which is what limits a thousand transfers.
 //! * A deadline usually moves to a later time before it expires, so the kernel's timer is set only when it must fire earlier than it
 //!   would.
-//! * Connections to disks use this event loop too ([`Stream`]): with smol, each wait takes another thread and several system calls.
+//! * Connections of NBD and HTTP use this event loop too ([`Stream`]): with smol, each wait takes another thread and several system
+//!   calls.
 //!   Waits outside the data path (signals, the watched directory) use smol and wake this thread through an eventfd if it sleeps.
 //! * If many handlers are due, the run queue polls them in batches, whose memory stays in the processor's caches.
 //!
-//! There is one event loop per [worker](Workers), and one for the [thread](TaskThread) of the disks. Handlers run on any worker,
-//! tasks on the main worker, and those of disks on their own thread.
+//! There is one event loop per [worker](Workers), and one for each [thread](TaskThread) of the disks and of the HTTP server. Handlers
+//! run on any worker, tasks on the main worker, and those of disks and HTTP connections on their own threads.
 
 mod deadlines;
 mod epoll;

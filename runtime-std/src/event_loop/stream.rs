@@ -1,6 +1,7 @@
 //! An asynchronous stream socket.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSliceMut},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     pin::Pin,
@@ -8,7 +9,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustix::{event::epoll::EventFlags, io::Errno, net::SendFlags};
+use rustix::{
+    event::epoll::EventFlags,
+    io::Errno,
+    net::{RecvFlags, SendFlags},
+};
 use smol::io::{AsyncRead, AsyncWrite};
 
 use super::epoll::{EventLoop, Registered};
@@ -35,6 +40,50 @@ impl Stream {
     pub(crate) fn new(event_loop: &Arc<EventLoop>, socket: OwnedFd) -> Self {
         let reader = Registered::with_interest(READABLE, event_loop, Arc::new(socket));
         Self { reader, is_empty: false, is_closed: false, writer: OnceLock::new() }
+    }
+
+    /// Runs a call that sends, again each time the send buffer has space, until it succeeds or fails.
+    pub(crate) async fn write_with<T>(
+        &self,
+        mut write: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> io::Result<T> {
+        poll_fn(|context| match write(self.as_fd()) {
+            Err(Errno::AGAIN) => {
+                self.wake_on_space(context)?;
+                Poll::Pending
+            }
+            written => Poll::Ready(Ok(written?)),
+        })
+        .await
+    }
+
+    /// Waits for data, and returns the first byte, which stays unread; `None` at the end.
+    pub(crate) async fn peek(&mut self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let len = poll_fn(|context| {
+            self.poll_receive(context, |socket| Ok(rustix::net::recv(socket, &mut first, RecvFlags::PEEK)?.0))
+        })
+        .await?;
+        Ok((len > 0).then_some(first[0]))
+    }
+
+    /// Receives once there is data. The receiver returns the length.
+    fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        mut receive: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if self.is_empty {
+                let events = ready!(self.reader.poll_events(READABLE, context));
+                self.is_closed |= events.intersects(CLOSED);
+                self.is_empty = false;
+            }
+            match receive(self.reader.get().as_fd()) {
+                Err(Errno::AGAIN) => self.is_empty = true,
+                received => return Poll::Ready(Ok(received?)),
+            }
+        }
     }
 
     /// Wakes a task once the send buffer has space.
@@ -68,21 +117,9 @@ impl AsyncRead for Stream {
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
         let capacity: usize = bufs.iter().map(|buf| buf.len()).sum();
-        loop {
-            if self.is_empty {
-                let events = ready!(self.reader.poll_events(READABLE, context));
-                self.is_closed |= events.intersects(CLOSED);
-                self.is_empty = false;
-            }
-            match rustix::io::readv(self.reader.get(), bufs) {
-                Err(Errno::AGAIN) => self.is_empty = true,
-                read => {
-                    let len = read?;
-                    self.is_empty = len < capacity && !self.is_closed;
-                    return Poll::Ready(Ok(len));
-                }
-            }
-        }
+        let len = ready!(self.poll_receive(context, |socket| rustix::io::readv(socket, bufs)))?;
+        self.is_empty = len < capacity && !self.is_closed;
+        Poll::Ready(Ok(len))
     }
 }
 

@@ -5,28 +5,20 @@
 //! socket (`sendfile`), which sends what the page contains when the packet leaves, not when it was queued. So the end of the file,
 //! more than the socket can queue, is copied. TLS encrypts copies only.
 
-use std::{
-    borrow::Cow,
-    fs::File,
-    io,
-    net::{IpAddr, TcpStream},
-    ops::Range,
-    os::unix::fs::FileExt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, fs::File, io, net::IpAddr, ops::Range, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 use rtftp_core::ReadFailed;
 use rustix::{
     fs::sendfile,
     io::{ReadWriteFlags, preadv2},
 };
-use smol::{Async, future::yield_now};
+use smol::future::yield_now;
 
 use super::transport::Transport;
 use crate::{
     clock::{self, within},
     connections::Place,
+    event_loop::Stream,
     files::OpenFile,
     history::RequestRecord,
     local_fs::ServedFile,
@@ -107,12 +99,12 @@ pub(super) async fn send(
 }
 
 /// Sends bytes from `at` on, up to `end`, from the page cache. Returns their number; 0 at the end of the file.
-async fn send_cached(stream: &Async<TcpStream>, file: &File, at: u64, end: u64) -> io::Result<u64> {
+async fn send_cached(stream: &Stream, file: &File, at: u64, end: u64) -> io::Result<u64> {
     let len = usize::try_from(end - at).unwrap_or(usize::MAX);
     let sent = stream
         .write_with(|socket| {
             let mut offset = at;
-            sendfile(socket, file, Some(&mut offset), len).map_err(io::Error::from)
+            sendfile(socket, file, Some(&mut offset), len)
         })
         .await?;
     Ok(sent as u64)

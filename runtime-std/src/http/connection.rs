@@ -2,16 +2,13 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
 use rustix::net::sockopt;
-use smol::{
-    Async,
-    future::{or, yield_now},
-};
+use smol::future::{or, yield_now};
 
 use super::{
     body::SEND_BUFFER,
@@ -23,7 +20,7 @@ use super::{
     status::Status,
     transport::Transport,
 };
-use crate::{clock::within, connections::Place};
+use crate::{clock::within, connections::Place, event_loop::Stream};
 
 /// The time limit for the next request of a connection. iPXE keeps one connection for a whole boot.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,16 +42,16 @@ pub(super) struct Connection<'a> {
 
 impl Connection<'_> {
     /// Serves requests until the client or a limit ends the connection; after a handshake if it uses TLS.
-    pub(super) async fn serve(self, stream: Async<TcpStream>, tls: Option<&Handshakes>) {
+    pub(super) async fn serve(self, stream: Stream, tls: Option<&Handshakes>) {
         // Failures make the connection slower, not wrong.
-        let _ = stream.get_ref().set_nodelay(true);
+        let _ = sockopt::set_tcp_nodelay(stream.as_fd(), true);
         let _ = sockopt::set_socket_send_buffer_size(stream.as_fd(), SEND_BUFFER);
         let _ = keep_alive(stream.as_fd());
         or(self.run(stream, tls), self.place.stopped()).await;
     }
 
     /// The large futures are boxed, so that a connection that waits for a request needs little memory.
-    async fn run(&self, stream: Async<TcpStream>, tls: Option<&Handshakes>) {
+    async fn run(&self, stream: Stream, tls: Option<&Handshakes>) {
         let transport = match tls {
             None => Some(Transport::Plain(stream)),
             Some(tls) => Box::pin(tls.accept(stream, self.client)).await,

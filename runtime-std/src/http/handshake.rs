@@ -3,24 +3,20 @@
 //! A handshake takes about a millisecond of computing, most of it for the signature with the server's key. A thousand handshakes at
 //! once delay each other, but neither transfers nor connections without TLS.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpStream},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_rustls::TlsAcceptor;
 use parking_lot::Mutex;
 use rustls::{AlertDescription, Error};
 use smol::{
-    Async, Executor,
+    Executor,
     channel::{Sender, bounded},
 };
 
 use super::{certificate::Tls, request::Persistence, response, status::Status, transport::Transport};
 use crate::{
     clock::{self, within},
+    event_loop::Stream,
     rate_limit::RateLimit,
     thread,
 };
@@ -56,14 +52,11 @@ impl Handshakes {
     }
 
     /// Performs the handshake of a connection. Returns `None` if that failed.
-    pub(super) async fn accept(&self, stream: Async<TcpStream>, client: SocketAddr) -> Option<Transport> {
+    pub(super) async fn accept(&self, mut stream: Stream, client: SocketAddr) -> Option<Transport> {
         let handshake = async {
-            let mut first = [0];
             // A connection without a byte is no failure: programs test so whether the port is open.
-            if stream.peek(&mut first).await.ok()? == 0 {
-                return None;
-            }
-            if first != [HANDSHAKE_RECORD] {
+            let first = stream.peek().await.ok()??;
+            if first != HANDSHAKE_RECORD {
                 self.log_failure(client, "the client does not speak TLS: is its URL http:// instead of https://?");
                 let mut transport = Transport::Plain(stream);
                 let head = response::head(Status::BadRequest, None, Persistence::Closed);

@@ -20,17 +20,14 @@ mod transport;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread::available_parallelism,
     time::Duration,
 };
 
-use smol::{
-    Async, Executor, Timer,
-    channel::{Receiver, Sender, bounded},
-    future::{or, pending, yield_now},
-};
+use parking_lot::Mutex;
+use smol::{Task, future::yield_now};
 
 pub(crate) use self::response::{TYPE_BYTES, content_type};
 pub use self::{
@@ -39,24 +36,24 @@ pub use self::{
 };
 use self::{connection::Connection, handshake::Handshakes, service::Service};
 use crate::{
-    clock,
+    clock::{self, Timer},
     connections::{Connections, Limit},
     descriptors,
+    event_loop::{Registered, Stream, TaskThread},
     files::FileStore,
     history::History,
     network::network,
     rate_limit::OncePerMinute,
-    thread,
 };
 
-/// The largest number of threads that serve connections, one for each processor. More would only take processors from TFTP.
-const MAX_THREADS: usize = 2;
+/// The names of the threads that serve connections, at most one for each processor. More would only take processors from TFTP.
+const THREADS: [&str; 2] = ["http", "http-1"];
 /// The number of connections up to which one thread serves all of them, which is fast enough.
 const ONE_THREAD: usize = 32;
 /// The largest number of connections.
 const MAX_CONNECTIONS: usize = 1024;
-/// The part of the process's descriptors that connections may use. Each has up to two: its socket and a file.
-const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+/// The part of the process's descriptors that connections may use, half of them. Each has up to three: two of its socket, and a file.
+const DESCRIPTORS_PER_CONNECTION: u64 = 6;
 /// The number of connections that wait to be accepted; the kernel may limit it further (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 /// The time to wait after a connection could not be accepted, such as without a free descriptor.
@@ -77,8 +74,10 @@ pub struct HttpConfig {
 #[derive(Debug)]
 pub struct HttpServer {
     connections: Connections<IpAddr>,
-    /// Ends the server when it is closed.
-    stop: Sender<()>,
+    /// Accept connections until they are dropped.
+    acceptors: Mutex<Vec<Task<()>>>,
+    /// The threads that serve connections.
+    _threads: Arc<[TaskThread]>,
 }
 
 impl HttpServer {
@@ -95,45 +94,31 @@ impl HttpServer {
     ) -> io::Result<Self> {
         let (total, connections) = (max_connections(), Connections::new(max_connections(), per_client));
         let service = Arc::new(Service::new(prefix, files, history));
+        let processors = available_parallelism().map_or(1, usize::from);
+        let threads = THREADS.into_iter().take(processors).map(TaskThread::new).collect::<io::Result<Arc<[_]>>>()?;
+        threads.iter().try_for_each(TaskThread::start)?;
         let acceptor = |listener: TcpListener, tls| {
             let (service, connections) = (service.clone(), connections.clone());
             let warnings = [OncePerMinute::default(), OncePerMinute::default()];
             // Connections that arrive while others are accepted must not wait for the client to repeat its packet after 1 s.
             rustix::net::listen(&listener, BACKLOG)?;
-            io::Result::Ok(Acceptor {
-                listener: Async::new(listener)?,
-                tls,
-                service,
-                connections,
-                total,
-                per_client,
-                warnings,
-            })
+            listener.set_nonblocking(true)?;
+            let listener = Registered::new(threads[0].event_loop(), listener.into());
+            let acceptor = Acceptor { listener, tls, service, connections, total, per_client, warnings };
+            let accepting = threads.clone();
+            io::Result::Ok(threads[0].executor().spawn(async move { acceptor.accept(&accepting).await }))
         };
         let plain = plain.map(|listener| acceptor(listener, None)).transpose()?;
         let tls = match tls {
             Some((listener, tls)) => Some(acceptor(listener, Some(Arc::new(Handshakes::start(tls)?)))?),
             None => None,
         };
-        let (stop, stopped) = bounded(1);
-        let open = connections.clone();
-        let threads = available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-        let executors: Vec<_> = (0..threads).map(|_| Arc::new(Executor::new())).collect();
-        let (is_serving, has_ended) = bounded::<()>(1);
-        for (number, executor) in executors.iter().enumerate().skip(1) {
-            let (executor, has_ended) = (executor.clone(), has_ended.clone());
-            thread::spawn(format!("http-{number}"), move || _ = smol::block_on(executor.run(has_ended.recv())))?;
-        }
-        thread::spawn("http", move || {
-            smol::block_on(serve(&executors, [plain, tls], open, stopped));
-            drop(is_serving);
-        })?;
-        Ok(Self { connections, stop })
+        Ok(Self { connections, acceptors: Mutex::new(plain.into_iter().chain(tls).collect()), _threads: threads })
     }
 
     /// Stops accepting connections, and waits until the running responses are complete.
     pub(crate) async fn finish(&self) {
-        self.stop.close();
+        self.acceptors.lock().clear();
         while !self.connections.is_empty() {
             self.connections.close_idle();
             Timer::after(Duration::from_millis(20)).await;
@@ -146,37 +131,10 @@ fn max_connections() -> usize {
     usize::try_from(descriptors::limit() / DESCRIPTORS_PER_CONNECTION).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
 }
 
-/// Accepts connections and serves them until `stopped` is closed; then serves those that are open. Runs the first executor.
-async fn serve(
-    executors: &[Arc<Executor<'static>>],
-    acceptors: [Option<Acceptor>; 2],
-    open: Connections<IpAddr>,
-    stopped: Receiver<()>,
-) {
-    let accept = async |acceptor: &Option<Acceptor>| match acceptor {
-        Some(acceptor) => acceptor.accept(executors).await,
-        None => pending().await,
-    };
-    let stop = async {
-        let _ = stopped.recv().await;
-    };
-    let [plain, tls] = &acceptors;
-    let Some(first) = executors.first() else { return };
-    first.run(or(or(accept(plain), accept(tls)), stop)).await;
-    drop(acceptors);
-    first
-        .run(async {
-            while !open.is_empty() {
-                Timer::after(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
-}
-
 /// A listening socket.
 #[derive(Debug)]
 struct Acceptor {
-    listener: Async<TcpListener>,
+    listener: Registered<TcpListener>,
     tls: Option<Arc<Handshakes>>,
     service: Arc<Service>,
     connections: Connections<IpAddr>,
@@ -187,34 +145,40 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts connections, and spawns a task for each. Never returns.
-    async fn accept(&self, executors: &[Arc<Executor<'static>>]) {
-        for number in (0..executors.len()).cycle() {
-            match self.listener.accept().await {
+    /// Accepts connections, and spawns a task for each on one of the threads. Never returns.
+    async fn accept(&self, threads: &[TaskThread]) {
+        loop {
+            match self.listener.get().accept() {
                 Ok((stream, client)) => {
-                    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-                    let (place, limit) = self.connections.add(network(client.ip()));
-                    if let Some(limit) = limit {
-                        self.warn_about(limit, client, place.is_some());
-                    }
-                    // Without a place, closing the connection is the answer.
-                    if let Some(place) = place {
-                        let (service, tls) = (self.service.clone(), self.tls.clone());
-                        let serve = async move {
-                            Connection { service: &service, client, place }.serve(stream, tls.as_deref()).await;
-                        };
-                        let number = if self.connections.len() > ONE_THREAD { number } else { 0 };
-                        executors[number].spawn(serve).detach();
-                    }
+                    let count = if self.connections.len() < ONE_THREAD { 1 } else { threads.len() };
+                    let thread = threads[..count].iter().min_by_key(|thread| thread.event_loop().socket_count());
+                    self.serve(stream, client, thread.unwrap_or(&threads[0]));
                     // A flood of connections must not hold up those that are open.
                     yield_now().await;
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.listener.readable().await,
                 Err(error) => {
                     log::debug!("cannot accept an HTTP connection: {error}");
                     Timer::after(ACCEPT_RETRY_INTERVAL).await;
                 }
             }
         }
+    }
+
+    /// Spawns a task that serves a connection, if there is a place for it. Without one, closing the connection is the answer.
+    fn serve(&self, stream: TcpStream, client: SocketAddr, thread: &TaskThread) {
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        let (place, limit) = self.connections.add(network(client.ip()));
+        if let Some(limit) = limit {
+            self.warn_about(limit, client, place.is_some());
+        }
+        let Some(place) = place.filter(|_| stream.set_nonblocking(true).is_ok()) else { return };
+        let stream = Stream::new(thread.event_loop(), stream.into());
+        let (service, tls) = (self.service.clone(), self.tls.clone());
+        let serve = async move {
+            Connection { service: &service, client, place }.serve(stream, tls.as_deref()).await;
+        };
+        thread.executor().spawn(serve).detach();
     }
 
     /// Warns that a limit has been reached, at most once a minute for each.

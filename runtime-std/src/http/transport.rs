@@ -1,19 +1,12 @@
 //! The bytes of a connection, with or without TLS.
 
-use std::{
-    io,
-    net::{Shutdown, TcpStream},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use futures_rustls::server::TlsStream;
-use rustix::net::{SendFlags, sockopt};
-use smol::{
-    Async,
-    io::{AsyncReadExt, AsyncWriteExt},
-};
+use rustix::net::{SendFlags, Shutdown, shutdown, sockopt};
+use smol::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::clock::within;
+use crate::{clock::within, event_loop::Stream};
 
 /// The time for which a client that has got no file may close the connection first.
 const CLIENT_CLOSES: Duration = Duration::from_millis(200);
@@ -26,8 +19,8 @@ const MAX_DISCARDED: usize = 64 << 10;
 /// A connection to a client.
 #[derive(Debug)]
 pub(super) enum Transport {
-    Plain(Async<TcpStream>),
-    Tls(Box<TlsStream<Async<TcpStream>>>),
+    Plain(Stream),
+    Tls(Box<TlsStream<Stream>>),
 }
 
 impl Transport {
@@ -46,7 +39,7 @@ impl Transport {
                 let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
                 let mut rest = bytes;
                 while !rest.is_empty() {
-                    let sent = stream.write_with(|socket| Ok(rustix::net::send(socket, rest, flags)?)).await?;
+                    let sent = stream.write_with(|socket| rustix::net::send(socket, rest, flags)).await?;
                     rest = &rest[sent..];
                 }
                 Ok(())
@@ -63,7 +56,7 @@ impl Transport {
     pub(super) async fn close(mut self) {
         let close = async {
             match &mut self {
-                Self::Plain(stream) => stream.get_ref().shutdown(Shutdown::Write)?,
+                Self::Plain(stream) => shutdown(stream, Shutdown::Write)?,
                 Self::Tls(stream) => stream.close().await?,
             }
             self.discard().await
