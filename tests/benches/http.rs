@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::unistd::geteuid;
+use nix::{sys::signal::Signal, unistd::geteuid};
 use rtftp_tests::{
     Disk, DiskConfig, FileSystem, NbdServer, Process, ResourceUsage, Tree,
     bench_arguments::BenchArguments,
@@ -32,7 +32,7 @@ use rtftp_tests::{
     boot_storm::{Boot, BootDisks},
     http_load::HttpLoad,
     load_client::address,
-    measured_run::{MeasuredRun, median},
+    measured_run::{MeasuredRun, median, settle},
     nbd_program::NbdProgram,
     noise,
 };
@@ -119,6 +119,7 @@ fn main() {
         fs::write(disks.path().join(format!("{}.nbd", address(client))), &config).expect("written");
     }
     let servers: Vec<_> = SERVERS.iter().filter(|server| server.is_installed()).collect();
+    settle();
     println!("medians of {rounds} rounds; MB = 10^6 bytes; (x) = rtftp compared with nginx: more is better\n");
     for row in rows().iter().filter(|row| row.title.contains(&*only)) {
         let servers: Vec<_> = servers.iter().filter(|server| server.0 != "python3" || !row.is_heavy).copied().collect();
@@ -199,8 +200,16 @@ impl Server {
         let expected = noise(row.size, 1);
         let work = tempfile::tempdir().expect("a temporary directory");
         let (process, address) = self.start(root, work.path());
-        MeasuredRun::of(&process, || row.load.run(address, &expected)).expect("sockets")
+        let measured = MeasuredRun::of(&process, || row.load.run(address, &expected)).expect("sockets");
+        stop(process);
+        measured
     }
+}
+
+/// Ends a server, and so its workers.
+fn stop(mut server: Process) {
+    server.signal(Signal::SIGTERM);
+    server.wait(LIMIT);
 }
 
 /// Measures servers in interleaved rounds and prints a line for each.
@@ -253,6 +262,7 @@ fn storm(title: &str, servers: &[&Server], boards: u16, boot: &Boot, rounds: usi
     let contestants = servers.iter().filter(|server| server.0 != "python3").map(|server| (*server, false));
     let contestants: Vec<_> = servers.iter().take(1).map(|server| (*server, true)).chain(contestants).collect();
     let mut runs: Vec<Vec<Storm>> = contestants.iter().map(|_| vec![]).collect();
+    settle();
     for _ in 0..rounds {
         for ((server, from_disks), runs) in contestants.iter().zip(&mut runs) {
             let nbd = from_disks.then(|| disks.serve(NbdProgram::Nbdkit));
@@ -261,6 +271,7 @@ fn storm(title: &str, servers: &[&Server], boards: u16, boot: &Boot, rounds: usi
             let measured = MeasuredRun::of(&process, || load.run_files(address, &boot.requested())).expect("sockets");
             let cpu = |nbd: &NbdServer| ResourceUsage::of(nbd.process().id()).cpu.as_secs_f64();
             runs.push(Storm { measured, nbd: nbd.as_ref().map_or(0.0, cpu) });
+            stop(process);
         }
     }
     println!("{title}");

@@ -24,7 +24,7 @@ use rtftp_tests::{
     ResourceUsage,
     bench_arguments::BenchArguments,
     load_client::Load,
-    measured_run::{MeasuredRun, median, mib},
+    measured_run::{MeasuredRun, median, mib, settle},
     measured_server::{MeasuredServer, enter_network_namespace, measured_servers},
     noise,
 };
@@ -57,6 +57,7 @@ fn main() {
         }
         starts
     });
+    settle();
     println!("\nmedians of {rounds} rounds; MB = 10^6 bytes; (x) = ratio to the best other server\n");
     let rows = rows();
     let is_title = rows.iter().any(|(title, _)| title == only);

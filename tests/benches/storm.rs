@@ -17,7 +17,7 @@ use rtftp_tests::{
     bench_arguments::BenchArguments,
     boot_storm::{Boot, BootDisks},
     load_client::Load,
-    measured_run::{MeasuredRun, median},
+    measured_run::{MeasuredRun, median, settle},
     measured_server::{MeasuredServer, enter_network_namespace, measured_servers},
     nbd_program::NbdProgram,
 };
@@ -87,6 +87,7 @@ fn row(
         limit: LIMIT,
     };
     let mut runs: Vec<Vec<Run>> = contestants.iter().map(|_| vec![]).collect();
+    settle();
     for _ in 0..rounds {
         for (contestant, runs) in contestants.iter().zip(&mut runs) {
             runs.extend(contestant.run(&load, &boot, &disks));

@@ -9,6 +9,12 @@ use std::{
 
 use crate::{Process, ResourceUsage, load_client::Report};
 
+/// Waits until a root directory that has just been made is as it usually is: rtftp lists it at each request while it may still change
+/// unnoticed, which takes 3 s.
+pub fn settle() {
+    thread::sleep(Duration::from_millis(3100));
+}
+
 /// One measurement of one server.
 #[derive(Debug)]
 pub struct MeasuredRun {

@@ -1,5 +1,5 @@
-//! A connection that receives what probably follows together with what is needed: each system call less counts, and each wakes a server
-//! that waits on a Unix socket.
+//! A connection that receives what probably follows together with what is needed. A call to receive costs more than itself: on a Unix
+//! socket it also wakes a server that waits for the next request.
 
 use std::{
     io::{self, IoSliceMut},
