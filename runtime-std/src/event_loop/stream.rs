@@ -202,6 +202,22 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_that_was_peeked_at_is_read() {
+        let event_loop = EventLoop::new().expect("an event loop");
+        let (mut stream, mut far) = pair(&event_loop);
+        let mut buf = [0; 2];
+        event_loop.block_on(async {
+            assert!(poll_once(stream.peek()).await.is_none());
+            far.write_all(b"ab").expect("sent");
+            assert_eq!(stream.peek().await.expect("received"), Some(b'a'));
+            stream.read_exact(&mut buf).await.expect("received");
+            drop(far);
+            assert_eq!(stream.peek().await.expect("end of stream"), None);
+        });
+        assert_eq!(&buf, b"ab");
+    }
+
+    #[test]
     fn waits_for_space() {
         let event_loop = EventLoop::new().expect("an event loop");
         let (mut stream, mut far) = pair(&event_loop);
