@@ -110,7 +110,7 @@ impl OwnerMachine {
         let (console, theirs) = UnixStream::pair().expect("a pair of sockets");
         let (mut command, serial) = emulator();
         command
-            .args(["-accel", "tcg", "-m", "256", "-smp", "1", "-nodefaults", "-no-user-config", "-no-reboot"])
+            .args(["-accel", "tcg", "-m", "512", "-smp", "1", "-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-display", "none", "-chardev", "stdio,id=line", "-device", "virtio-serial"])
             .args(["-device", "virtserialport,chardev=line", "-drive", &drive(url), "-device"])
             .arg(format!("virtio-blk-pci,drive=disk,logical_block_size={sector},physical_block_size={sector}"))
