@@ -10,8 +10,7 @@
 //! * A deadline usually moves to a later time before it expires, so the kernel's timer is set only when it must fire earlier than it
 //!   would.
 //! * Connections of NBD and HTTP use this event loop too ([`Stream`]): with smol, each wait takes another thread and several system
-//!   calls.
-//!   Waits outside the data path (signals, the watched directory) use smol and wake this thread through an eventfd if it sleeps.
+//!   calls. Waits outside the data path (signals, the watched directory) use smol and wake this thread through an eventfd if it sleeps.
 //! * If many handlers are due, the run queue polls them in batches, whose memory stays in the processor's caches.
 //!
 //! There is one event loop per [worker](Workers), and one for each [thread](TaskThread) of the disks and of the HTTP server. Handlers

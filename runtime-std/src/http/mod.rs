@@ -92,7 +92,8 @@ impl HttpServer {
         files: Arc<FileStore>,
         history: History,
     ) -> io::Result<Self> {
-        let (total, connections) = (max_connections(), Connections::new(max_connections(), per_client));
+        let total = max_connections();
+        let connections = Connections::new(total, per_client);
         let service = Arc::new(Service::new(prefix, files, history));
         let processors = available_parallelism().map_or(1, usize::from);
         let threads = THREADS.into_iter().take(processors).map(TaskThread::new).collect::<io::Result<Arc<[_]>>>()?;

@@ -82,10 +82,9 @@ impl<S: AsyncRead + Unpin> Lookahead<S> {
         Poll::Ready(Ok(received.min(len)))
     }
 
-    /// Takes back the bytes that were received last, which are read again.
-    pub(super) fn unread(&mut self, parts: [&[u8]; 2]) {
-        let received = [parts[0], parts[1], &self.received[self.read..]].concat();
-        (self.received, self.read) = (received, 0);
+    /// Takes back bytes, which are read next.
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        (self.received, self.read) = ([bytes, &self.received[self.read..]].concat(), 0);
     }
 }
 

@@ -234,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transmission<S> {
         let buffer_len = buffer.len().min(MAX_EXPECTED);
         let received = ready!(self.connection.poll_receive(cx, header, &mut buffer[..buffer_len]))?;
         let Some(in_buffer) = received.checked_sub(header.len()).filter(|len| *len > 0) else {
-            self.connection.unread([&header[..received], &[]]);
+            self.connection.unread(&header[..received]);
             return Poll::Ready(Ok(()));
         };
         let expected = self.expected_data(header, cookie)?;
@@ -242,11 +242,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transmission<S> {
         match expected {
             Some((is_last, mut range)) => {
                 let (_, behind) = data.split_at_checked(range.len()).unwrap_or((data, &[]));
-                self.connection.unread([behind, &[]]);
+                self.connection.unread(behind);
                 range.start += in_buffer - behind.len();
                 self.incoming = Incoming::Data { cookie, is_last, range };
             }
-            None => self.connection.unread([header, data]),
+            None => {
+                self.connection.unread(data);
+                self.connection.unread(header);
+            }
         }
         Poll::Ready(Ok(()))
     }
