@@ -4,10 +4,16 @@ mod timer;
 #[cfg(test)]
 pub(crate) mod virtual_time;
 
-use std::{future::Future, sync::LazyLock, time};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::LazyLock,
+    task::{Context, Poll},
+    time,
+};
 
+use pin_project_lite::pin_project;
 use rtftp_core::Instant;
-use smol::future::or;
 
 #[cfg(not(test))]
 pub(crate) use self::timer::Timer;
@@ -54,15 +60,33 @@ pub(crate) fn to_std(instant: Instant) -> time::Instant {
 }
 
 /// Returns the result of an operation, or `None` if it takes longer than `limit`.
-pub async fn within<T>(limit: time::Duration, operation: impl Future<Output = T>) -> Option<T> {
-    until(instant() + limit, operation).await
+pub fn within<T>(limit: time::Duration, operation: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+    until(instant() + limit, operation)
 }
 
 /// Returns the result of an operation, or `None` at `deadline`.
-pub(crate) async fn until<T>(deadline: time::Instant, operation: impl Future<Output = T>) -> Option<T> {
-    let timeout = async {
-        Timer::at(deadline).await;
-        None
-    };
-    or(async { Some(operation.await) }, timeout).await
+pub(crate) fn until<T>(deadline: time::Instant, operation: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+    Until { operation, timer: Timer::at(deadline) }
+}
+
+pin_project! {
+    /// An operation with a deadline. An `async fn` would need twice the memory of its parameter, and operations have several
+    /// deadlines, one within the other.
+    struct Until<F> {
+        #[pin]
+        operation: F,
+        timer: Timer,
+    }
+}
+
+impl<F: Future> Future for Until<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(result) = this.operation.poll(context) {
+            return Poll::Ready(Some(result));
+        }
+        Pin::new(this.timer).poll(context).map(|_| None)
+    }
 }

@@ -265,13 +265,17 @@ fn has_transfers(snapshot: &Arc<Snapshot>) -> bool {
 }
 
 /// Returns the result of an operation. Releases its permit at its end, and after `limit` at the latest.
-async fn release_after<T>(limit: Duration, permit: Option<SemaphoreGuardArc>, operation: impl Future<Output = T>) -> T {
-    let release = async {
+fn release_after<T>(
+    limit: Duration,
+    permit: Option<SemaphoreGuardArc>,
+    operation: impl Future<Output = T>,
+) -> impl Future<Output = T> {
+    let release = async move {
         Timer::after(limit).await;
         drop(permit);
         pending().await
     };
-    or(operation, release).await
+    or(operation, release)
 }
 
 /// Returns [`Message::Connect`] after a delay; never without one.

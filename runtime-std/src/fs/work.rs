@@ -9,13 +9,15 @@
 
 use std::{
     cell::RefCell,
-    future::{Future, poll_fn},
-    pin::pin,
+    future::Future,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
+use pin_project_lite::pin_project;
 use smol::future::yield_now;
 
 use super::{
@@ -54,16 +56,29 @@ struct Progress {
 }
 
 /// Runs an operation on a disk with a budget of work in bytes: its reads fail with [`Error::TooMuchWork`] once that is spent.
-pub(super) async fn metered<T>(disk: &DiskWork, budget: u64, operation: impl Future<Output = T>) -> T {
+pub(super) fn metered<T>(disk: &DiskWork, budget: u64, operation: impl Future<Output = T>) -> impl Future<Output = T> {
     let progress = Mutex::new(Progress { left: budget, polled: clock::instant(), turn: None, is_yielding: false });
-    let meter = Arc::new(Meter { disk: disk.clone(), progress });
-    let mut operation = pin!(operation);
-    poll_fn(|context| {
-        meter.progress.lock().polled = clock::instant();
-        let _poll = CurrentMeter::set(meter.clone());
-        operation.as_mut().poll(context)
-    })
-    .await
+    Metered { operation, meter: Arc::new(Meter { disk: disk.clone(), progress }) }
+}
+
+pin_project! {
+    /// An operation and its work.
+    struct Metered<F> {
+        #[pin]
+        operation: F,
+        meter: Arc<Meter>,
+    }
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        this.meter.progress.lock().polled = clock::instant();
+        let _poll = CurrentMeter::set(this.meter.clone());
+        this.operation.poll(context)
+    }
 }
 
 /// The time of a poll, in which the meter is the current one.
@@ -131,7 +146,7 @@ pub(super) async fn count_read(len: usize) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, rc::Rc};
+    use std::{cell::Cell, pin::pin, rc::Rc};
 
     use smol::{LocalExecutor, Task, block_on, future::poll_once};
 
