@@ -5,16 +5,17 @@
 //! socket (`sendfile`), which sends what the page contains when the packet leaves, not when it was queued. So the end of the file,
 //! more than the socket can queue, is copied. TLS encrypts copies only.
 
-use std::{borrow::Cow, fs::File, io, net::IpAddr, ops::Range, os::unix::fs::FileExt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fs::File, io, mem, net::IpAddr, ops::Range, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 use rtftp_core::ReadFailed;
 use rustix::{
     fs::sendfile,
     io::{ReadWriteFlags, preadv2},
+    net::SendFlags,
 };
 use smol::future::yield_now;
 
-use super::transport::Transport;
+use super::transport::{Transport, send_plain};
 use crate::{
     clock::{self, within},
     connections::Place,
@@ -32,8 +33,8 @@ const COPIED: u64 = 2 * SEND_BUFFER as u64 + PIECE as u64;
 const PIECE: usize = 64 << 10;
 /// The size of a piece that is sent from the page cache, in bytes.
 const FILE_PIECE: u64 = 1 << 20;
-/// The distance of the bytes that show whether the page cache has a piece.
-const SAMPLE_DISTANCE: usize = 64 << 10;
+/// The distance of the bytes that show whether the page cache has a piece; the kernel reads as much ahead by default.
+const SAMPLE_DISTANCE: usize = 128 << 10;
 /// The time limit for sending a piece. GRUB opens a second file and reads it after the first one.
 const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -46,29 +47,33 @@ pub(super) enum SendError {
     File(ReadFailed),
 }
 
-/// Sends this part of a file; counts the bytes in `record`.
+/// Sends the head of a response and this part of a file; counts the bytes of the file in `record`.
 pub(super) async fn send(
     stream: &mut Transport,
+    head: &str,
     file: &mut OpenFile,
     part: Range<u64>,
     place: &Place<IpAddr>,
     record: &RequestRecord,
 ) -> Result<(), SendError> {
-    let (mut at, size) = (part.start, file.size());
+    let (mut head, mut at, size) = (head.as_bytes(), part.start, file.size());
     let note_progress = |at: u64| {
         place.note_progress();
         record.note_activity(clock::now(), at - part.start, 0);
     };
     let copied_from = part.end.saturating_sub(COPIED);
-    if let (Transport::Plain(stream), Some(local)) = (&*stream, file.local_file()) {
+    if let (Transport::Plain(stream), Some(local)) = (&*stream, file.local_file())
+        && at < copied_from
+    {
+        // It shares a packet with the bytes that follow.
+        in_time(send_plain(stream, [mem::take(&mut head), &[]], SendFlags::MORE)).await?;
         let mut cached_until = at;
         while at < copied_from {
             if at >= cached_until {
                 cached_until = copied_from.min(at + FILE_PIECE);
                 load(local, at..cached_until).await.map_err(|_| SendError::File(ReadFailed::UNREADABLE))?;
             }
-            let sent = send_cached(stream, local.file(), at, cached_until);
-            match within(SEND_TIMEOUT, sent).await.and_then(Result::ok).ok_or(SendError::Client)? {
+            match in_time(send_cached(stream, local.file(), at, cached_until)).await? {
                 0 => return Err(SendError::File(ReadFailed::CHANGED)),
                 sent => at += sent,
             }
@@ -77,25 +82,32 @@ pub(super) async fn send(
         }
     }
     let mut buf = vec![];
-    while at < part.end {
-        let mut piece = Cow::from(file.bytes_at(at, PIECE, &mut buf).await.map_err(SendError::File)?);
+    while at < part.end || !head.is_empty() {
+        let piece = file.bytes_at(at, PIECE, &mut buf).await.map_err(SendError::File)?;
         let len = piece.len().min(usize::try_from(part.end - at).unwrap_or(usize::MAX));
-        if len == 0 {
+        let mut piece = Cow::from(&piece[..len]);
+        if len == 0 && at < part.end {
             return Err(SendError::File(ReadFailed::CHANGED));
         }
+        at += len as u64;
         // Reads at the end of the file verify it themselves.
-        if at + len as u64 == part.end && part.end < size {
-            piece = Cow::from(piece[..len].to_vec());
+        if at == part.end && part.end < size {
+            piece = Cow::from(piece.into_owned());
             file.verify().await.map_err(SendError::File)?;
         }
-        at += len as u64;
-        let sent = stream.send(&piece[..len], false);
-        within(SEND_TIMEOUT, sent).await.and_then(Result::ok).ok_or(SendError::Client)?;
+        in_time(stream.send([mem::take(&mut head), &piece])).await?;
         note_progress(at);
-        // Other connections are served meanwhile, however fast this client reads.
-        yield_now().await;
+        if at < part.end {
+            // Other connections are served meanwhile, however fast this client reads.
+            yield_now().await;
+        }
     }
     Ok(())
+}
+
+/// Waits until something is sent, for a limited time.
+async fn in_time<T>(sending: impl Future<Output = io::Result<T>>) -> Result<T, SendError> {
+    within(SEND_TIMEOUT, sending).await.and_then(Result::ok).ok_or(SendError::Client)
 }
 
 /// Sends bytes from `at` on, up to `end`, from the page cache. Returns their number; 0 at the end of the file.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::net::sockopt;
-use smol::future::{or, yield_now};
+use smol::future::or;
 
 use super::{
     body::SEND_BUFFER,
@@ -79,7 +79,7 @@ impl Connection<'_> {
                 Err(status) => {
                     log::debug!("{}: HTTP request refused: {}", self.client, status.line());
                     let head = response::head(status, None, Persistence::Closed);
-                    Box::pin(send_head(stream, &head, false)).await?;
+                    Box::pin(send_head(stream, &head)).await?;
                     Persistence::Closed
                 }
             };
@@ -87,8 +87,6 @@ impl Connection<'_> {
             if !persistence.keeps_open() {
                 return Ok(persistence);
             }
-            // Other connections are served between two requests of a client that never waits.
-            yield_now().await;
         }
     }
 }

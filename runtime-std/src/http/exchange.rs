@@ -25,6 +25,7 @@ use crate::{
     connections::Place,
     files::{OpenError, OpenFile, Origin},
     history::{RequestRecord, TransferStart, snapshot::State},
+    local_fs::SharedRoot,
     text::EscapedName,
 };
 
@@ -65,13 +66,15 @@ impl Exchange<'_> {
     /// The response was not sent to its end.
     pub(super) async fn respond(&self, stream: &mut Transport, request: &Request<'_>) -> io::Result<Persistence> {
         let started = Instant::now();
+        // Other connections are served before each request of a client that never waits.
+        let root = self.service.root().await;
         let name = request.target;
         let record = Arc::new(self.service.history.record_http_request(self.client.ip(), name));
         // The client has answered in TCP's handshake.
         record.note_activity(clock::now(), 0, 0);
         let path = request.path(&self.service.prefix);
         let found = match path {
-            Ok(path) => self.find(request, &path, &record).await,
+            Ok(path) => self.find(root, request, &path, &record).await,
             Err(error) => Err(Refusal { status: error.into(), origin: None, reason: error.to_string() }),
         };
         let Found { mut file, entity, status } = match found {
@@ -86,13 +89,13 @@ impl Exchange<'_> {
                 record.finish(state, Some(reason.as_str()));
                 let origin = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
                 self.log(name, format_args!("{}: {origin}{reason}", status.line()));
-                send_head(stream, &response::head(status, None, request.persistence), false).await?;
+                send_head(stream, &response::head(status, None, request.persistence)).await?;
                 return Ok(request.persistence.after_error());
             }
         };
         if request.is_head || !matches!(status, Status::Ok | Status::PartialContent) {
             record.finish(State::Probe, None);
-            send_head(stream, &response::head(status, Some(&entity), request.persistence), false).await?;
+            send_head(stream, &response::head(status, Some(&entity), request.persistence)).await?;
             return Ok(request.persistence);
         }
         record.start_transfer(TransferStart {
@@ -103,10 +106,8 @@ impl Exchange<'_> {
             client_port: 0,
         });
         let len = entity.part.end - entity.part.start;
-        let sent = match send_head(stream, &response::head(status, Some(&entity), request.persistence), len > 0).await {
-            Ok(()) => body::send(stream, &mut file, entity.part.clone(), self.place, &record).await,
-            Err(_) => Err(SendError::Client),
-        };
+        let head = response::head(status, Some(&entity), request.persistence);
+        let sent = body::send(stream, &head, &mut file, entity.part.clone(), self.place, &record).await;
         let outcome = match &sent {
             Ok(()) => {
                 record.finish(State::Complete, None);
@@ -134,9 +135,14 @@ impl Exchange<'_> {
     }
 
     /// Opens the requested file and decides what to send of it.
-    async fn find(&self, request: &Request<'_>, path: &RequestPath, record: &RequestRecord) -> Result<Found, Refusal> {
+    async fn find(
+        &self,
+        root: Arc<SharedRoot>,
+        request: &Request<'_>,
+        path: &RequestPath,
+        record: &RequestRecord,
+    ) -> Result<Found, Refusal> {
         let opened = async {
-            let root = self.service.root().await;
             let opened = self.service.files.open_below(&root, self.client, path).await;
             let mut file = opened.map_err(|error| Refusal::from(&error))?;
             record.set_origin(file.origin());
@@ -184,12 +190,12 @@ impl From<&OpenError> for Refusal {
     }
 }
 
-/// Sends the head of a response. If a body follows, it begins in the same packet.
+/// Sends the head of a response without a body.
 ///
 /// # Errors
 ///
 /// The client does not read, or has closed the connection.
-pub(super) async fn send_head(stream: &mut Transport, head: &str, has_body: bool) -> io::Result<()> {
-    let sent = within(HEAD_TIMEOUT, stream.send(head.as_bytes(), has_body)).await;
+pub(super) async fn send_head(stream: &mut Transport, head: &str) -> io::Result<()> {
+    let sent = within(HEAD_TIMEOUT, stream.send([head.as_bytes(), &[]])).await;
     sent.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -60,7 +60,7 @@ impl Handshakes {
                 self.log_failure(client, "the client does not speak TLS: is its URL http:// instead of https://?");
                 let mut transport = Transport::Plain(stream);
                 let head = response::head(Status::BadRequest, None, Persistence::Closed);
-                transport.send(head.as_bytes(), false).await.ok()?;
+                transport.send([head.as_bytes(), &[]]).await.ok()?;
                 transport.close().await;
                 return None;
             }

@@ -1,9 +1,13 @@
 //! The bytes of a connection, with or without TLS.
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, IoSlice},
+    os::fd::BorrowedFd,
+    time::Duration,
+};
 
 use futures_rustls::server::TlsStream;
-use rustix::net::{SendFlags, Shutdown, shutdown, sockopt};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown, sockopt};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{clock::within, event_loop::Stream};
@@ -32,21 +36,15 @@ impl Transport {
         }
     }
 
-    /// Sends bytes. If `more` follow, they may share a packet with these.
-    pub(super) async fn send(&mut self, bytes: &[u8], more: bool) -> io::Result<()> {
+    /// Sends bytes, one part after the other.
+    pub(super) async fn send(&mut self, parts: [&[u8]; 2]) -> io::Result<()> {
         match self {
-            Self::Plain(stream) => {
-                let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
-                let mut rest = bytes;
-                while !rest.is_empty() {
-                    let sent = stream.write_with(|socket| rustix::net::send(socket, rest, flags)).await?;
-                    rest = &rest[sent..];
-                }
-                Ok(())
-            }
+            Self::Plain(stream) => send_plain(stream, parts, SendFlags::empty()).await,
             Self::Tls(stream) => {
-                stream.write_all(bytes).await?;
-                if more { Ok(()) } else { stream.flush().await }
+                for part in parts {
+                    stream.write_all(part).await?;
+                }
+                stream.flush().await
             }
         }
     }
@@ -96,4 +94,19 @@ impl Transport {
         }
         Ok(())
     }
+}
+
+/// Sends bytes without TLS, one part after the other.
+pub(super) async fn send_plain(stream: &Stream, parts: [&[u8]; 2], flags: SendFlags) -> io::Result<()> {
+    let (mut slices, mut left) = (parts.map(IoSlice::new), parts[0].len() + parts[1].len());
+    let mut rest = &mut slices[..];
+    while left > 0 {
+        let send = |socket: BorrowedFd<'_>| {
+            sendmsg(socket, rest, &mut SendAncillaryBuffer::default(), flags | SendFlags::NOSIGNAL)
+        };
+        let sent = stream.write_with(send).await?;
+        left -= sent;
+        IoSlice::advance_slices(&mut rest, sent);
+    }
+    Ok(())
 }
