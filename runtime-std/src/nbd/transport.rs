@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSliceMut},
     net::{SocketAddr, ToSocketAddrs},
     os::{
-        fd::{AsFd, AsRawFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix,
     },
     pin::Pin,
@@ -40,32 +40,30 @@ pub(super) async fn connect(server: &NbdServer, event_loop: Option<&Arc<EventLoo
     if let Some(connected) = super::simulated::connect() {
         return connected;
     }
-    Ok(match (server, event_loop) {
-        (NbdServer::Tcp { host, port }, None) => Box::new(QuickAck(unshared(connect_tcp(host, *port).await?)?)),
-        (NbdServer::Tcp { host, port }, Some(event_loop)) => {
-            let socket = unshared(connect_tcp(host, *port).await?)?.into_inner()?;
-            Box::new(QuickAck(event_loop::Stream::new(event_loop, socket.into())))
-        }
-        (NbdServer::Unix(path), None) => Box::new(unshared(UnixStream::connect(path.as_str()).await?)?),
-        (NbdServer::Unix(path), Some(event_loop)) => {
-            let socket = unshared(UnixStream::connect(path.as_str()).await?)?.into_inner()?;
-            Box::new(event_loop::Stream::new(event_loop, socket.into()))
-        }
-        (NbdServer::Vsock { cid, port }, None) => Box::new(connect_vsock(*cid, *port).await?),
-        (NbdServer::Vsock { cid, port }, Some(event_loop)) => {
-            let socket = connect_vsock(*cid, *port).await?.into_inner()?;
-            Box::new(event_loop::Stream::new(event_loop, socket.into()))
-        }
+    let socket = match server {
+        NbdServer::Tcp { host, port } => unshared(connect_tcp(host, *port).await?)?,
+        NbdServer::Unix(path) => unshared(UnixStream::connect(path.as_str()).await?)?,
+        NbdServer::Vsock { cid, port } => connect_vsock(*cid, *port).await?.into_inner()?.into(),
+    };
+    let is_tcp = matches!(server, NbdServer::Tcp { .. });
+    Ok(match event_loop {
+        Some(event_loop) => boxed(event_loop::Stream::new(event_loop, socket), is_tcp),
+        // The type of the stream does not matter: all families read and write in the same way.
+        None => boxed(Async::new_nonblocking(unix::net::UnixStream::from(socket))?, is_tcp),
     })
 }
 
-/// Returns the only handle to a new connection, which receives into several buffers at once.
-fn unshared<T>(stream: impl Into<Arc<Async<T>>>) -> io::Result<Async<T>> {
-    Arc::into_inner(stream.into()).ok_or_else(|| io::Error::other("the new connection is already shared"))
+/// Returns the socket of a new connection, which nothing else uses.
+fn unshared<T: Into<OwnedFd>>(stream: impl Into<Arc<Async<T>>>) -> io::Result<OwnedFd> {
+    let stream = Arc::into_inner(stream.into());
+    Ok(stream.ok_or_else(|| io::Error::other("the new connection is already shared"))?.into_inner()?.into())
 }
 
-/// Connects to a port of a virtual machine, or of its host. The type of the stream is that of another family, which reads and writes in the
-/// same way.
+fn boxed(stream: impl Stream + AsFd + 'static, is_tcp: bool) -> BoxedStream {
+    if is_tcp { Box::new(QuickAck(stream)) } else { Box::new(stream) }
+}
+
+/// Connects to a port of a virtual machine, or of its host.
 async fn connect_vsock(cid: u32, port: u32) -> io::Result<Async<unix::net::UnixStream>> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
