@@ -110,7 +110,7 @@ pub(crate) fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
     use crate::{event_loop::EventLoop, net::ports::Ports};
@@ -149,6 +149,7 @@ mod tests {
         to: IpAddr,
     ) -> (UdpSocket, Route) {
         let client = UdpSocket::bind((from, 0)).expect("a client");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
         client.send_to(b"hello", (to, listener.local_addr().expect("bound").port())).expect("sent");
         let (datagram, route) = receive_one(event_loop, listener).expect("received");
         assert_eq!(datagram, b"hello");
