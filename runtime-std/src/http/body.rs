@@ -81,12 +81,15 @@ pub(super) async fn send(
             yield_now().await;
         }
     }
+    if part.is_empty() {
+        return in_time(stream.send([head, &[]])).await;
+    }
     let mut buf = vec![];
-    while at < part.end || !head.is_empty() {
+    while at < part.end {
         let piece = file.bytes_at(at, PIECE, &mut buf).await.map_err(SendError::File)?;
         let len = piece.len().min(usize::try_from(part.end - at).unwrap_or(usize::MAX));
         let mut piece = Cow::from(&piece[..len]);
-        if len == 0 && at < part.end {
+        if len == 0 {
             return Err(SendError::File(ReadFailed::CHANGED));
         }
         at += len as u64;
